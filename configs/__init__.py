@@ -1,0 +1,1 @@
+"""Recipes: each module has a `get_config()`."""

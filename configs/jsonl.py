@@ -1,0 +1,23 @@
+"""Your own JSON lines: `--config configs/jsonl.py:data.jsonl` (a file or a folder of them).
+
+A line is {"inputs": ..., "targets": ...}, {"messages": [...]}, {"prompt": ..., "completion":
+...} or Alpaca's {"instruction": ..., "input": ..., "output": ...}. One example in twenty is kept
+for validation, or name a second file `<name>.validation.jsonl`.
+"""
+
+from ml_collections import ConfigDict
+
+from ift_jax.config_file import default_config
+
+
+def get_config(path: str = "data.jsonl") -> ConfigDict:
+    """A small decoder from scratch; set `tokenizer.path` and `model.*` for a larger one."""
+    config = default_config("decoder")
+    config.data.modules = ("tasks.jsonl",)
+    config.data.root = path
+    config.data.mixture = "jsonl"
+    config.tokenizer.train_vocab_size = 4096
+    config.train.epochs = 3.0
+    config.optimizer.warmup_ratio = 0.03
+    config.evaluation.examples = 20
+    return config

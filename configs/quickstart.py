@@ -1,0 +1,35 @@
+"""The quickstart: a small decoder learns some twenty instruction tasks on a CPU in minutes.
+
+Everything is made here: the tasks' text (`tasks/quickstart.py`), the tokenizer (trained on it),
+and the model (from scratch).
+"""
+
+from ml_collections import ConfigDict
+
+from ift_jax.config_file import default_config
+
+
+def set_data(config: ConfigDict) -> None:
+    """What both quickstarts share: tasks, tokenizer and evaluation."""
+    config.data.modules = ("tasks.quickstart",)
+    config.data.mixture = "quickstart_train"
+    config.data.heldout_mixture = "quickstart_heldout"
+    config.data.heldout_split = "test"
+    config.tokenizer.train_vocab_size = 2048
+    config.train.log_every = 50
+    config.train.eval_rows = 128
+    config.evaluation.examples = 40
+    config.evaluation.max_new_tokens = 24
+    config.evaluation.batch_size = 256
+
+
+def get_config() -> ConfigDict:
+    """The decoder."""
+    config = default_config("decoder")
+    set_data(config)
+    config.data.row_length = 128
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.warmup_steps = 100
+    config.train.batch_rows = 16
+    config.train.steps = 700
+    return config

@@ -1,0 +1,3 @@
+"""Instruction finetuning in JAX."""
+
+__version__ = "0.1.0"

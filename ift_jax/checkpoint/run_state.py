@@ -1,0 +1,112 @@
+"""A run's checkpoints: Orbax, asynchronous, atomic, the newest and the best kept."""
+
+import os
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from ift_jax.errors import UserError
+
+METRIC = "eval_loss"
+
+
+class Checkpoints:
+    """The folder `checkpoints/` of a workdir.
+
+    A step's folder appears under its final name only when all of it is on disk, so whatever
+    `latest_step` names is whole; what a killed process left half-written is removed.
+    """
+
+    def __init__(self, workdir: str, *, keep: int = 1, keep_best: int = 0, read_only: bool = False):
+        """Opens (and unless `read_only` makes) the folder.
+
+        Args:
+            workdir: the run's folder.
+            keep: the newest checkpoints that stay.
+            keep_best: besides, the checkpoints with the lowest eval loss that stay.
+            read_only: neither makes nor cleans anything.
+        """
+        self.path = os.path.join(os.path.abspath(workdir), "checkpoints")
+        if read_only and not os.path.isdir(self.path):
+            raise UserError(f"{workdir}: no checkpoints here; expected the workdir of a run")
+        kept: list[Any] = [policies.LatestN(keep)]
+        if keep_best:
+            best = policies.BestN(
+                get_metric_fn=lambda metrics: metrics[METRIC],
+                reverse=True,
+                n=keep_best,
+                keep_checkpoints_without_metrics=False,
+            )
+            kept.append(best)
+        self._manager = ocp.CheckpointManager(
+            self.path,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policies.AnyPreservationPolicy(kept),
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+                create=not read_only,
+            ),
+        )
+
+    def latest_step(self) -> int | None:
+        """The newest whole checkpoint's step, or None."""
+        return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """Every whole checkpoint's step, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: Any, eval_loss: float | None = None) -> None:
+        """Starts writing `state`; returns as soon as the arrays are copied from the devices."""
+        metrics = None if eval_loss is None else {METRIC: eval_loss}
+        self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics, force=True)
+
+    def restore(self, step: int, abstract_state: Any) -> Any:
+        """Reads a step into the shapes, dtypes and shardings of `abstract_state`.
+
+        Raises:
+            UserError: the checkpoint holds other arrays than the config describes.
+        """
+        try:
+            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
+        except (ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"{self.path}/{step}: does not fit the config (other model, optimizer or "
+                f"mixture?): {reason}"
+            ) from error
+
+    def restore_params(self, step: int, abstract_params: Any) -> Any:
+        """Reads only the parameters of a step."""
+        item = {"params": abstract_params}
+        args = ocp.args.PyTreeRestore(
+            item=item,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+            partial_restore=True,
+        )
+        with ocp.CheckpointManager(
+            self.path,
+            item_handlers=ocp.PyTreeCheckpointHandler(),
+            options=ocp.CheckpointManagerOptions(read_only=True),
+        ) as reader:
+            return reader.restore(step, args=args)["params"]
+
+    def wait(self) -> None:
+        """Blocks until what was being written is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then lets go of the folder."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def abstract(tree: Any, shardings: Any) -> Any:
+    """Shapes and dtypes of `tree` with `shardings`, as `restore` wants them."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+        shardings,
+    )

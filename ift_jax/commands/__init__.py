@@ -1,0 +1,1 @@
+"""One file per `ift` command: flags, calls, printing."""

@@ -1,0 +1,53 @@
+"""`ift inspect`."""
+
+import argparse
+import sys
+
+from ift_jax.commands import arguments
+
+EXAMPLE = """\
+examples:
+  ift inspect --config configs/quickstart.py
+  ift inspect --config configs/quickstart.py --task quickstart_sort_words --examples 5
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    arguments.add_config(parser)
+    parser.add_argument("--which", choices=("train", "eval", "heldout"), default="train")
+    parser.add_argument("--task", action="append", metavar="NAME", help="show only this; repeatable")
+    parser.add_argument("--examples", type=int, default=1, metavar="N", help="a task; default: 1")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the command."""
+    config = arguments.load_config(args)
+    from rich.console import Console
+
+    from ift_jax.data import inspection
+    from ift_jax.data.batches import BatchPlan
+    from ift_jax.data.request import open_or_prepare
+    from ift_jax.errors import UserError
+    from ift_jax.text.records import did_you_mean
+
+    tokenizer, view = open_or_prepare(config, args.which)
+    for task in args.task or ():
+        if task not in view.tasks:
+            raise UserError(f"--task {task}: not in the mixture{did_you_mean(task, view.tasks)}")
+    # A pipe or file gets whole lines: nothing may be cut to a guessed width.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+    shown = view.subset(args.task) if args.task else view
+    console.print(inspection.counts_table(shown))
+    if args.which == "train":
+        plan = BatchPlan.of_config(config, view)
+        console.print(inspection.rates_table(plan, view))
+        for line in inspection.plan_lines(plan):
+            console.print(line)
+    for title, text in inspection.examples(view, shown.tasks, args.examples, tokenizer):
+        console.rule(title, align="left")
+        console.print(text, soft_wrap=True)
+    console.rule()
+    console.print("trained tokens are ", end="")
+    console.print("coloured", style=inspection.TRAINED, end="")
+    console.print("; everything else is context")

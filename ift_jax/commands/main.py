@@ -1,0 +1,64 @@
+"""The console script `ift`."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from ift_jax import __version__
+from ift_jax.errors import UserError
+
+COMMANDS = {
+    "prepare": "run the tasks, tokenise, and write token stores",
+    "train": "train; goes on by itself from the workdir's newest checkpoint",
+    "generate": "answer prompts from a file with a trained model",
+    "inspect": "show a mixture: counts, rates, lengths, drops, and coloured examples",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status (2: the user's mistake, said in one line)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="ift",
+        description="Instruction finetuning in JAX.",
+        epilog="example: ift train --config configs/quickstart.py --workdir runs/quickstart",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"ift_jax {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    # Only the command that was named is imported: `ift --help` needs no JAX.
+    named = next((word for word in argv if not word.startswith("-")), None)
+    for name, text in COMMANDS.items():
+        module = importlib.import_module(f"ift_jax.commands.{name}") if name == named else None
+        subparser = subparsers.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False,
+            epilog=module.EXAMPLE if module else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        if module:
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    args, rest = parser.parse_known_args(argv)
+    args.overrides = [word for word in rest if word.startswith("--config.")]
+    unknown = [word for word in rest if not word.startswith("--config.")]
+    if unknown:
+        print(f"error: {unknown[0]}: no such argument; see ift {args.command} --help",
+              file=sys.stderr)  # fmt: skip
+        return 2
+    # Tasks and configs of a checkout are found from where the command is called.
+    sys.path.insert(0, os.getcwd())
+    try:
+        args.run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""`ift train`."""
+
+import argparse
+
+from ift_jax.commands import arguments
+
+EXAMPLE = """\
+examples:
+  ift train --config configs/quickstart.py --workdir runs/quickstart
+  ift train --config configs/quickstart.py --workdir runs/low --config.optimizer.learning_rate=1e-4
+  ift train --config configs/jsonl.py:my_data.jsonl --workdir runs/mine --dry-run
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    arguments.add_config(parser)
+    arguments.add_workdir(parser, "where the run's files go; the same one resumes it")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved config, parameters, tokens and steps an epoch, fill and the "
+        "compiler's memory estimate; train nothing",
+    )
+    group = parser.add_argument_group("several processes", "all three, on every process")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    group.add_argument("--num-processes", type=int, metavar="N")
+    group.add_argument("--process-id", type=int, metavar="I")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the command."""
+    config = arguments.load_config(args)  # Before any device work.
+    import jax
+
+    from ift_jax.errors import UserError
+    from ift_jax.training import dry_run, loop
+    from ift_jax.training.console import Console
+
+    flags = (args.coordinator, args.num_processes, args.process_id)
+    if any(flag is not None for flag in flags):
+        if any(flag is None for flag in flags):
+            raise UserError("--coordinator, --num-processes and --process-id go together")
+        jax.distributed.initialize(*flags)
+    console = Console(quiet=jax.process_index() > 0)
+    if args.dry_run:
+        dry_run.dry_run(config, console)
+    else:
+        loop.train(config, args.workdir, console)

@@ -1,0 +1,273 @@
+"""The frozen dataclasses of a run, and every check of a config.
+
+A config file (`configs/*.py`) fills an `ml_collections.ConfigDict` of the same fields;
+`ift_jax.config_file` turns one into the other.
+"""
+
+import dataclasses
+
+from ift_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """Which tokenizer a run uses.
+
+    Either `path` names one, or `train_vocab_size` asks for a SentencePiece model that is
+    trained on the mixture's own text while the store is prepared.
+    """
+
+    path: str = ""  # A SentencePiece `.model`, a `tokenizer.json`, or a folder that holds one.
+    extra_ids: int = 0  # T5's sentinels, numbered downwards from the last id.
+    train_vocab_size: int = 0  # > 0: train a SentencePiece model with byte fallback.
+
+
+@dataclasses.dataclass(frozen=True)
+class FormatConfig:
+    """How a record becomes segments, and which of them are trained."""
+
+    template: str = "chatml"  # A name in `ift_jax.text.templates`; "plain" is inputs + targets.
+    train_on: str = "all"  # "all" or "last" assistant turn; a turn's own weight multiplies.
+    input_eos: bool = True  # Encoder-decoder: EOS after the encoder's text (T5 yes, T0 no).
+    bidirectional_prefix: bool = False  # Decoder: the prompt attends to itself both ways.
+    control_strings: str = "text"  # Control strings inside a message: "text" or "control".
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The data of a run. Lengths are in tokens."""
+
+    modules: tuple[str, ...] = ()  # Modules that register the tasks, imported in order.
+    root: str = ""  # Folder or file handed to a module's `register(root)`, where it has one.
+    mixture: str = ""  # A SeqIO task or mixture.
+    split: str = "train"
+    eval_mixture: str = ""  # Unseen examples of trained tasks; "" means `mixture`.
+    eval_split: str = "validation"
+    heldout_mixture: str = ""  # Tasks that training never sees; "" means none.
+    heldout_split: str = "test"
+    store_dir: str = "stores"  # Token stores, shared between runs.
+    row_length: int = 512  # Decoder: tokens a row. Encoder-decoder: see the two below.
+    encoder_length: int = 512
+    decoder_length: int = 128
+    over_length: str = "drop"  # "drop", "truncate-prompt" or "error".
+    max_refused_share: float = 0.05  # More dropped and truncated than this is an error.
+    pack: bool = True
+    window: int = 8192  # Examples that are packed together; the rates hold in each window.
+    variants: int = 1  # Renderings of each example; epoch e reads variant e mod variants.
+    processes: int = 0  # Processes that prepare a store; 0: one a core where it pays.
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """A decoder-only transformer. The defaults are Llama's shape, small."""
+
+    architecture: str = "decoder"
+    vocab_size: int = 0  # 0: the tokenizer's, rounded up to a multiple of 128.
+    d_model: int = 192
+    n_layers: int = 4
+    n_heads: int = 6
+    n_kv_heads: int = 2
+    head_dim: int = 32
+    d_ff: int = 512
+    activation: str = "silu"  # Of the gate: "silu", "gelu" or "gelu_tanh".
+    norm_eps: float = 1e-6
+    norm_offset: float = 0.0  # Gemma scales by (1 + weight).
+    norm_placement: str = "pre"  # "pre" (Llama), "post" (OLMo-2) or "both" (Gemma 2).
+    rope_theta: float = 10_000.0
+    qk_norm: str = "none"  # "none", "head" (Qwen3: over head_dim) or "full" (OLMo-2: all heads).
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    query_scale: float = 0.0  # 0: head_dim ** -0.5.
+    attention_softcap: float = 0.0  # 0: none.
+    final_softcap: float = 0.0
+    sliding_window: int = 0  # Tokens that a local layer sees; 0: every layer is global.
+    global_every: int = 0  # Every n-th layer is global although sliding_window > 0; 0: none.
+    tied_embedding: bool = True
+    scale_embedding: bool = False  # Gemma multiplies embeddings by sqrt(d_model).
+    dropout: float = 0.0  # On the output of each sublayer.
+    dtype: str = "float32"  # Of the activations: "float32" or "bfloat16". Parameters are float32.
+    remat: str = "none"  # "none", "full" or "dots": what the backward pass computes again.
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderDecoderConfig:
+    """T5: 1.0 with activation "relu" and a tied embedding, 1.1 with "gated_gelu" and without."""
+
+    architecture: str = "encoder_decoder"
+    vocab_size: int = 0
+    d_model: int = 192
+    n_encoder_layers: int = 3
+    n_decoder_layers: int = 3
+    n_heads: int = 6
+    head_dim: int = 32
+    d_ff: int = 512
+    activation: str = "gated_gelu"  # "relu" (1.0) or "gated_gelu" (1.1).
+    norm_eps: float = 1e-6
+    relative_buckets: int = 32
+    relative_max_distance: int = 128
+    tied_embedding: bool = False
+    dropout: float = 0.0
+    dtype: str = "float32"
+    remat: str = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer and its learning-rate schedule."""
+
+    name: str = "adamw"  # "adamw" or "adafactor" (T5's settings).
+    learning_rate: float = 1e-3  # The peak.
+    schedule: str = "cosine"  # "constant", "linear", "cosine" or "rsqrt", after the warm-up.
+    warmup_steps: int = 0
+    warmup_ratio: float = 0.0  # Of the run's steps; used when warmup_steps is 0.
+    final_ratio: float = 0.0  # linear and cosine end at this share of the peak.
+    rsqrt_offset: int = 10_000  # rsqrt: peak * sqrt(offset / max(step, offset)), as in T5.
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    decay_norms_and_biases: bool = False
+    clip_norm: float = 1.0  # Global gradient norm; 0: none.
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """The training loss: sum of weight * token loss, over one denominator."""
+
+    normalization: str = "tokens"  # "tokens", "examples", "constant" or "sum".
+    constant: float = 1.0  # The denominator of "constant".
+    z_loss: float = 0.0
+    label_smoothing: float = 0.0
+    chunk: int = 0  # Positions of a row a chunk of the output head; 0: chosen from the shape.
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The length of a run, its batches, and what is written when."""
+
+    batch_rows: int = 32  # Rows a step, over all devices.
+    microbatches: int = 1  # Gradient accumulation: sums over this many slices of the batch.
+    steps: int = 0  # 0: `epochs` decides.
+    epochs: float = 0.0
+    log_every: int = 10
+    save_every: int = 0  # Steps; 0: at the end only (and on SIGTERM).
+    keep: int = 2  # The newest checkpoints that are kept.
+    keep_best: int = 0  # Besides, the best by eval loss.
+    eval_every: int = 0  # Held-out loss; 0: at the end only.
+    eval_rows: int = 256  # Rows of held-out loss at the most; 0: all.
+    preview_every: int = 0  # Generations of fixed prompts; 0: at step 0 and at the end.
+    preview_prompts: int = 4
+    max_bad_steps: int = 20  # Non-finite steps in a row that end the run.
+    compile_cache: str = ""  # Folder of JAX's compilation cache; "": none.
+    peak_tflops: float = 0.0  # A device's peak for MFU; 0: measured with a matrix product.
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """Generation on unseen examples when training ends."""
+
+    examples: int = 0  # A task; 0: no generation evaluation.
+    batch_size: int = 64
+    max_new_tokens: int = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each mesh axis; one axis may be -1: what is left."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    sequence: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    seed: int = 0
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    format: FormatConfig = FormatConfig()
+    data: DataConfig = DataConfig()
+    model: DecoderConfig | EncoderDecoderConfig = DecoderConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    mesh: MeshConfig = MeshConfig()
+
+
+CHOICES = {
+    "format.train_on": ("all", "last"),
+    "format.control_strings": ("text", "control"),
+    "data.over_length": ("drop", "truncate-prompt", "error"),
+    "model.norm_placement": ("pre", "post", "both"),
+    "model.qk_norm": ("none", "head", "full"),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.remat": ("none", "full", "dots"),
+    "optimizer.name": ("adamw", "adafactor"),
+    "optimizer.schedule": ("constant", "linear", "cosine", "rsqrt"),
+    "loss.normalization": ("tokens", "examples", "constant", "sum"),
+}
+ACTIVATIONS = {
+    "decoder": ("silu", "gelu", "gelu_tanh"),
+    "encoder_decoder": ("relu", "gated_gelu"),
+}
+POSITIVE = (
+    "data.row_length", "data.encoder_length", "data.decoder_length", "data.window",
+    "data.variants", "model.d_model", "model.n_heads", "model.head_dim", "model.d_ff",
+    "train.batch_rows", "train.microbatches", "train.log_every", "train.keep",
+    "train.max_bad_steps", "evaluation.batch_size", "evaluation.max_new_tokens",
+    "loss.constant", "optimizer.learning_rate",
+)  # fmt: skip
+
+
+def _field(config: Config, path: str) -> object:
+    section, name = path.split(".")
+    return getattr(getattr(config, section), name, None)
+
+
+def check(config: Config) -> Config:
+    """Every check that needs no data and no device; returns the config.
+
+    Raises:
+        UserError: names the first field that is wrong, its value and what was expected.
+    """
+    choices = CHOICES | {"model.activation": ACTIVATIONS[config.model.architecture]}
+    for path, allowed in choices.items():
+        value = _field(config, path)
+        if value is not None and value not in allowed:
+            raise UserError(f"config.{path}: expected one of {', '.join(allowed)}; got {value!r}")
+    for path in POSITIVE:
+        value = _field(config, path)
+        if isinstance(value, int | float) and value <= 0:
+            raise UserError(f"config.{path}: expected a positive number; got {value}")
+    train, model = config.train, config.model
+    if not config.data.mixture:
+        raise UserError("config.data.mixture: expected the name of a SeqIO task or mixture")
+    if not config.tokenizer.path and not config.tokenizer.train_vocab_size:
+        raise UserError("config.tokenizer: set path, or train_vocab_size to train one")
+    if config.tokenizer.path and config.tokenizer.train_vocab_size:
+        raise UserError("config.tokenizer: set path or train_vocab_size, not both")
+    if (train.steps > 0) == (train.epochs > 0):
+        raise UserError("config.train: set either steps or epochs to a positive number")
+    if train.batch_rows % train.microbatches:
+        raise UserError(
+            f"config.train.microbatches: expected a divisor of batch_rows {train.batch_rows}; "
+            f"got {train.microbatches}"
+        )
+    if isinstance(model, DecoderConfig):
+        if model.n_heads % model.n_kv_heads:
+            raise UserError(
+                f"config.model.n_kv_heads: expected a divisor of n_heads {model.n_heads}; "
+                f"got {model.n_kv_heads}"
+            )
+        if model.head_dim % 2:
+            raise UserError(f"config.model.head_dim: RoPE needs an even number; {model.head_dim}")
+    elif config.format.bidirectional_prefix:
+        raise UserError("config.format.bidirectional_prefix: is for model.architecture 'decoder'")
+    for path in ("model.dropout", "loss.label_smoothing", "data.max_refused_share"):
+        if not 0 <= float(_field(config, path)) <= 1:  # type: ignore[arg-type]
+            raise UserError(f"config.{path}: expected 0 to 1; got {_field(config, path)}")
+    return config

@@ -1,0 +1,243 @@
+"""Global batches as a pure function of (stores, config, seed, step)."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ift_jax.config import Config, DataConfig
+from ift_jax.data.mixing import SampleOrder
+from ift_jax.data.plan import Planner
+from ift_jax.data.rows import RowLayout
+from ift_jax.data.view import MixtureView
+
+Batch = dict[str, np.ndarray]
+
+
+class BatchPlan:
+    """The batches of a run.
+
+    Rows are numbered through all windows; step s holds rows s * B to (s + 1) * B. How many rows
+    each window has is planned at the start; what is in a row, when it is asked for. Whatever
+    step is asked for first, the cost is the same.
+
+    Args:
+        view: the mixture.
+        data: row lengths, packing, window, and the folder in which the plan is kept.
+        architecture: "decoder" or "encoder_decoder".
+        batch_rows: B, rows of the global batch.
+        seed: of the order.
+        steps: length of the run; or
+        epochs: passes over as many examples as the tasks have. The last batch is filled up with
+            empty rows. At rates proportional to the tasks' sizes each example is in a pass once.
+        bidirectional_prefix: decoder batches carry `prefix_mask`.
+
+    Attributes:
+        n_steps: batches of the run.
+        n_rows, n_examples, n_tokens, n_encoder_tokens, n_trained_tokens: what the planned
+            windows hold (of a run by steps the last window counts as a whole).
+        fill: share of the planned rows' positions that hold a token.
+        steps_per_epoch: float.
+    """
+
+    def __init__(
+        self,
+        view: MixtureView,
+        data: DataConfig,
+        architecture: str,
+        batch_rows: int,
+        seed: int,
+        *,
+        steps: int = 0,
+        epochs: float = 0.0,
+        bidirectional_prefix: bool = False,
+    ):
+        if not (steps > 0 or epochs > 0):
+            raise ValueError(f"steps={steps}, epochs={epochs}: one must be positive")
+        self.view = view
+        self.batch_rows = batch_rows
+        self._encoder_decoder = architecture == "encoder_decoder"
+        self._bidirectional_prefix = bidirectional_prefix and not self._encoder_decoder
+        end = None if steps > 0 else epochs
+        self.order = SampleOrder(view.sizes, view.rates, seed, view.tasks, data.window, end)
+        self._planner = Planner(view, data, architecture, seed, self.order)
+        totals = self._planner.all_totals(steps * batch_rows if steps > 0 else None)
+        sums = [int(n) for n in totals.sum(axis=0)]
+        self.n_rows, self.n_examples, self.n_tokens = sums[:3]
+        self.n_encoder_tokens, self.n_trained_tokens = sums[3:]
+        self._rows_before = np.concatenate([[0], np.cumsum(totals[:, 0])])
+        self.n_steps = steps if steps > 0 else -(-self.n_rows // batch_rows)
+        self.capacities = self._planner.capacities()
+        positions = self.n_rows * sum(self.capacities)
+        self.fill = (self.n_tokens + self.n_encoder_tokens) / max(positions, 1)
+        per_epoch = self.n_rows * self.order.n_examples / max(self.n_examples, 1)
+        self.steps_per_epoch = per_epoch / batch_rows
+
+    @classmethod
+    def of_config(cls, config: Config, view: MixtureView) -> "BatchPlan":
+        """The training batches of a run."""
+        return cls(
+            view,
+            config.data,
+            config.model.architecture,
+            config.train.batch_rows,
+            config.seed,
+            steps=config.train.steps,
+            epochs=config.train.epochs,
+            bidirectional_prefix=config.format.bidirectional_prefix,
+        )
+
+    @functools.cached_property
+    def task_examples(self) -> np.ndarray:
+        """int64[T]: how often the planned windows visit each task."""
+        n = len(self._rows_before) - 1
+        order = self.order
+        return np.array([order.visits(t, n - 1)[1] for t in range(len(self.view.tasks))])
+
+    def summary(self) -> dict[str, Any]:
+        """What `--dry-run` and the report show."""
+        realised = self.task_examples / max(self.task_examples.sum(), 1)
+        requested = self.order.shares
+        return {
+            "steps": self.n_steps,
+            "steps_per_epoch": self.steps_per_epoch,
+            "rows": self.n_rows,
+            "examples": self.n_examples,
+            "tokens": self.n_tokens + self.n_encoder_tokens,
+            "trained_tokens": self.n_trained_tokens,
+            "fill": self.fill,
+            "tasks": {
+                name: {
+                    "examples_seen": int(self.task_examples[i]),
+                    "epochs": float(self.task_examples[i] / self.view.sizes[i][0]),
+                    "requested_share": float(requested[i]),
+                    "realised_share": float(realised[i]),
+                }
+                for i, name in enumerate(self.view.tasks)
+            },
+        }
+
+    def examples(
+        self, step: int, rows: slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Which examples are in some rows of a batch.
+
+        Returns:
+            counts int64[rows], examples in each row (0: an empty row); and for each of the n
+            examples, row after row: task_ids int32[n], variants int32[n], example_ids int64[n].
+        """
+        if not 0 <= step < self.n_steps:
+            raise IndexError(f"step {step} of a run of {self.n_steps}")
+        first, stop, stride = rows.indices(self.batch_rows)
+        if stride != 1:
+            raise ValueError("the rows of a process must be contiguous")
+        start, end = (step * self.batch_rows + row for row in (first, stop))
+        empty = max(end - max(start, self.n_rows), 0)
+        at, end = min(start, self.n_rows), min(end, self.n_rows)
+        pieces = []
+        while at < end:
+            window = int(np.searchsorted(self._rows_before, at, side="right")) - 1
+            offset = int(self._rows_before[window])
+            until = min(end, int(self._rows_before[window + 1]))
+            pieces.append(self._planner.window(window).rows(at - offset, until - offset))
+            at = until
+        nothing = np.zeros(0, np.int32)
+        pieces.append((np.zeros(empty, np.int64), nothing, nothing, np.zeros(0, np.int64)))
+        counts, task_ids, variants, example_ids = (
+            np.concatenate(column) for column in zip(*pieces, strict=True)
+        )
+        return counts, task_ids, variants, example_ids
+
+    def batch(self, step: int, rows: slice = slice(None)) -> Batch:
+        """The batch of a step, or some contiguous rows of it.
+
+        Returns:
+            For a decoder, of shape B x L unless said otherwise: `tokens` int32; `targets` int32,
+            the next token of the same example, else 0; `loss_weights` float32, of the target;
+            `segment_ids` int32, 1.. in a row and 0 in padding; `positions` int32, from 0 in each
+            example; `task_ids` int32, -1 in padding; `row_ids` int32[B], place in the global
+            batch; with a bidirectional prefix `prefix_mask` bool, true before the first trained
+            token of an example.
+
+            For an encoder-decoder: `encoder_tokens`, `encoder_segment_ids`, `encoder_positions`
+            (B x L_encoder); `decoder_tokens`, the targets shifted right in each example with 0
+            first, `decoder_targets`, `decoder_loss_weights`, `decoder_segment_ids`,
+            `decoder_positions`, `decoder_task_ids` (B x L_decoder); `row_ids`. Segment k of the
+            encoder belongs to segment k of the decoder; it may be empty.
+        """
+        counts, task_ids, variants, example_ids = self.examples(step, rows)
+        renderings = self.view.renderings
+        found = [
+            (renderings[t][v], i)
+            for t, v, i in zip(
+                task_ids.tolist(), variants.tolist(), example_ids.tolist(), strict=True
+            )
+        ]
+        flat = self.view.flat_ids(task_ids, variants, example_ids)
+        layout = RowLayout(self.view.lengths[flat], counts, self.capacities[-1])
+        pairs = [rendering.tokens_and_weights(i) for rendering, i in found]
+        tokens = layout.concatenate([pair[0] for pair in pairs], np.int32)
+        weights = layout.concatenate([pair[1] for pair in pairs], np.float32)
+        same = {
+            "segment_ids": layout.segment_ids(),
+            "positions": layout.positions(),
+            "task_ids": layout.repeat(task_ids, -1),
+        }
+        row_ids = np.arange(*rows.indices(self.batch_rows), dtype=np.int32)
+        if self._encoder_decoder:
+            encoder = RowLayout(self.view.encoder_lengths[flat], counts, self.capacities[0])
+            texts = [rendering.encoder_tokens(i) for rendering, i in found]
+            return {
+                "encoder_tokens": encoder.concatenate(texts, np.int32),
+                "encoder_segment_ids": encoder.segment_ids(),
+                "encoder_positions": encoder.positions(),
+                "decoder_tokens": layout.shift_right(tokens),
+                "decoder_targets": tokens,
+                "decoder_loss_weights": weights,
+                **{f"decoder_{name}": value for name, value in same.items()},
+                "row_ids": row_ids,
+            }
+        batch = {
+            "tokens": tokens,
+            "targets": layout.shift_left(tokens),
+            "loss_weights": layout.shift_left(weights),
+            **same,
+            "row_ids": row_ids,
+        }
+        if self._bidirectional_prefix:
+            prefix = np.array([r.prefix_lengths[i] for r, i in found], np.int32)
+            in_segment = batch["segment_ids"] > 0
+            batch["prefix_mask"] = (batch["positions"] < layout.repeat(prefix, 0)) & in_segment
+        return batch
+
+
+def eval_batches(
+    view: MixtureView,
+    data: DataConfig,
+    architecture: str,
+    batch_rows: int,
+    *,
+    max_rows: int = 0,
+    rows: slice = slice(None),
+    bidirectional_prefix: bool = False,
+) -> Iterator[Batch]:
+    """Every example of a mixture (as rendered for epoch 0) once, whatever the rates and seed.
+
+    The last batch is filled up with empty rows. With `max_rows` it is a sample: the first rows
+    of a fixed shuffle over all tasks, in proportion to their sizes.
+    """
+    plan = BatchPlan(
+        view.proportional(),
+        data,
+        architecture,
+        batch_rows,
+        0,
+        epochs=1.0,
+        bidirectional_prefix=bidirectional_prefix,
+    )
+    n_steps = plan.n_steps
+    if max_rows:
+        n_steps = min(n_steps, -(-max_rows // batch_rows))
+    for step in range(n_steps):
+        yield plan.batch(step, rows)

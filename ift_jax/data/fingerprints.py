@@ -1,0 +1,187 @@
+"""What a store was made from: files, modules and their imports, as hashes (TensorFlow-free)."""
+
+import ast
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import seqio
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def digest(value: Any) -> str:
+    """SHA-256, in hex, of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256, in hex, of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_record(path: str | Path) -> dict[str, Any]:
+    """A file's path, size, modification time and content hash; see `file_unchanged`."""
+    path = os.path.abspath(path)
+    status = os.stat(path)
+    return {
+        "path": path,
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "sha256": file_digest(path),
+    }
+
+
+def file_unchanged(record: Mapping[str, Any]) -> bool:
+    """Whether a file still holds what it held; its content is read only if its stat changed."""
+    try:
+        status = os.stat(record["path"])
+    except OSError:
+        return False
+    if status.st_size != record["size"]:
+        return False
+    if status.st_mtime_ns == record["mtime_ns"]:
+        return True
+    return file_digest(record["path"]) == record["sha256"]
+
+
+def tree_digest(root: str, leave_out: str) -> str:
+    """A hash of the paths, sizes and modification times of a file, or of all files below a folder.
+
+    The folder `leave_out` (where stores are written) does not count.
+    """
+    if not root:
+        return ""
+    entries = []
+    for path in _walk(os.path.abspath(root), os.path.abspath(leave_out)):
+        status = os.stat(path)
+        entries.append((path, status.st_size, status.st_mtime_ns))
+    return digest(sorted(entries))
+
+
+def _walk(root: str, leave_out: str) -> Iterable[str]:
+    if os.path.isfile(root):
+        yield root
+    for folder, folders, files in os.walk(root):
+        folders[:] = [f for f in folders if os.path.join(folder, f) != leave_out]
+        yield from (os.path.join(folder, f) for f in files)
+
+
+def siblings_digest(paths: Iterable[str]) -> str:
+    """A hash of the names beside data files that end like them: a new one may match a pattern."""
+    wanted = {(os.path.dirname(os.path.abspath(p)), os.path.splitext(p)[1]) for p in paths}
+    entries = []
+    for folder, suffix in sorted(wanted):
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        entries.append((folder, suffix, sorted(n for n in names if n.endswith(suffix))))
+    return digest(entries)
+
+
+def source_fingerprint(source: "seqio.DataSource", split: str) -> Any:
+    """What a source reads, as a JSON value: ours hash contents; SeqIO's give what they can."""
+    if hasattr(source, "fingerprint"):
+        return source.fingerprint(split)
+    import seqio
+    import tensorflow as tf
+
+    kind = type(source).__qualname__
+    if isinstance(source, seqio.TfdsDataSource):
+        return [kind, str(source.tfds_dataset.name), str(source.splits), split]
+    if not isinstance(source, seqio.FileDataSource):
+        return [kind, split]
+    files = []
+    for path in source.list_shards(split):
+        status = tf.io.gfile.stat(path)
+        files.append([path, status.length, status.mtime_nsec])
+    return [kind, split, files]
+
+
+def source_files(source: "seqio.DataSource", split: str) -> list[str]:
+    """The local files that a source reads for a split, as far as it tells."""
+    import seqio
+
+    if hasattr(source, "files"):
+        return list(source.files(split))
+    if isinstance(source, seqio.FileDataSource):
+        return [os.path.abspath(f) for f in source.list_shards(split) if os.path.isfile(f)]
+    return []
+
+
+def our_code() -> list[Path]:
+    """The files of this package that determine what a store holds."""
+    names = ["data/prepare.py", "data/shards.py", "data/store.py"]
+    rooms = [*_PACKAGE.glob("text/*.py"), *_PACKAGE.glob("sources/*.py")]
+    return sorted(rooms) + [_PACKAGE / name for name in names]
+
+
+def code_digest(paths: Iterable[Path]) -> str:
+    """A hash of the names and bytes of source files; not of where they lie."""
+    return digest([(path.name, file_digest(path)) for path in paths])
+
+
+def module_files(modules: Iterable[str]) -> list[Path]:
+    """The source files of modules and of all they import, however deep, sorted by path.
+
+    Followed through the `import` statements, so that the answer does not depend on what else a
+    process has loaded. Left out: the standard library, installed packages (unless a named module
+    belongs to one), and this package (`our_code` covers it).
+    """
+    modules = list(modules)
+    own_packages = {name.partition(".")[0] for name in modules}
+    outside = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    found: dict[str, Path] = {}
+    waiting = list(modules)
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        path = _origin(name)
+        if path is None or path.is_relative_to(_PACKAGE):
+            continue
+        own = name.partition(".")[0] in own_packages
+        if not own and any(path.is_relative_to(folder) for folder in outside):
+            continue
+        found[name] = path
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        waiting += _imports(path, package)
+    return sorted(set(found.values()))
+
+
+def _origin(name: str) -> Path | None:
+    module = sys.modules.get(name)
+    if module is not None:
+        file = getattr(module, "__file__", None)
+    else:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, AttributeError, ValueError):
+            return None
+        file = spec.origin if spec and spec.has_location else None
+    return Path(file).resolve() if file and file.endswith(".py") else None
+
+
+def _imports(path: Path, package: str) -> list[str]:
+    """The names that a file may import; `from a import b` gives `a` and `a.b`."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                base = ".".join(parents[: len(parents) - node.level + 1] + [base] * bool(base))
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return names

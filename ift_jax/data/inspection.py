@@ -1,0 +1,109 @@
+"""What a careful user wants to see of a mixture before training on it."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from ift_jax.data.batches import BatchPlan
+from ift_jax.data.store import Rendering
+from ift_jax.data.view import MixtureView
+from ift_jax.text.tokenizers import Tokenizer
+
+PERCENTILES = (50, 95, 100)
+TRAINED, CONTEXT = "bold green", "dim"
+
+
+def counts_table(view: MixtureView) -> Table:
+    """Of each task: examples, tokens, lengths, and what was refused or cut, by reason."""
+    table = Table(title="stores", title_justify="left")
+    table.add_column("task")
+    for name in ("examples", "tokens", "trained", *(f"len p{p}" for p in PERCENTILES),
+                 "encoder p100", "truncated", "control strings"):  # fmt: skip
+        table.add_column(name, justify="right")
+    table.add_column("refused")
+    for task, store in zip(view.tasks, view.stores, strict=True):
+        manifest = store.manifest
+        refused = ", ".join(f"{why} {n}" for why, n in manifest["refused"].items())
+        tokens = manifest["tokens"] + manifest["encoder_tokens"]
+        table.add_row(
+            task, f"{len(store):,}", f"{tokens:,}", f"{manifest['trained_tokens'] / tokens:.0%}",
+            *(f"{np.percentile(store.lengths, p):.0f}" for p in PERCENTILES),
+            f"{store.encoder_lengths.max()}", f"{manifest['truncated_examples']:,}",
+            f"{manifest['control_strings']:,}", refused or "0",
+        )  # fmt: skip
+    return table
+
+
+def rates_table(plan: BatchPlan, view: MixtureView) -> Table:
+    """Of each task: the requested rate, and the realised shares of the planned run."""
+    table = Table(title="mixture", title_justify="left")
+    table.add_column("task")
+    for name in ("rate", "requested", "of examples", "of tokens", "of trained tokens", "epochs"):
+        table.add_column(name, justify="right")
+    summary = plan.summary()["tasks"]
+    shares = {}
+    for name, column in (("tokens", "lengths"), ("trained", "trained_tokens")):
+        # Expected: a task's visits, times the mean of its examples.
+        means = np.array([getattr(store, column).mean() for store in view.stores])
+        if name == "tokens":
+            means = means + [store.encoder_lengths.mean() for store in view.stores]
+        amounts = plan.task_examples * means
+        shares[name] = amounts / amounts.sum()
+    for i, task in enumerate(view.tasks):
+        row = summary[task]
+        table.add_row(
+            task, f"{view.rates[i]:g}", f"{row['requested_share']:.3%}",
+            f"{row['realised_share']:.3%}", f"{shares['tokens'][i]:.3%}",
+            f"{shares['trained'][i]:.3%}", f"{row['epochs']:.2f}",
+        )  # fmt: skip
+    return table
+
+
+def plan_lines(plan: BatchPlan) -> Iterator[str]:
+    """The planned run in a few lines."""
+    summary = plan.summary()
+    yield (
+        f"run: {summary['steps']:,} steps of {plan.batch_rows} rows, "
+        f"{summary['steps_per_epoch']:,.1f} steps an epoch, {summary['examples']:,} examples, "
+        f"{summary['tokens']:,} tokens, {summary['trained_tokens']:,} trained"
+    )
+    yield f"packing: fill {summary['fill']:.2%} of {' + '.join(map(str, plan.capacities))} places"
+
+
+def coloured(rendering: Rendering, i: int, tokenizer: Tokenizer) -> Text:
+    """An example's text, trained tokens coloured, control tokens visible.
+
+    Runs of tokens with one weight are decoded together: characters may span tokens.
+    """
+    text = Text()
+    encoder = rendering.encoder_tokens(i)
+    if len(encoder):
+        text.append(tokenizer.decode(encoder.tolist(), keep_special=True), CONTEXT)
+        text.append("\n=> ")
+    tokens, weights = rendering.tokens_and_weights(i)
+    borders = [0, *(np.flatnonzero(np.diff(weights)) + 1).tolist(), len(weights)]
+    for start, stop in zip(borders[:-1], borders[1:], strict=True):
+        weight = float(weights[start])
+        piece = tokenizer.decode(tokens[start:stop].tolist(), keep_special=True)
+        text.append(piece, TRAINED if weight else CONTEXT)
+        if weight not in (0.0, 1.0):
+            text.append(f" (weight {weight:g})", "yellow")
+    return text
+
+
+def examples(
+    view: MixtureView, tasks: Sequence[str], count: int, tokenizer: Tokenizer
+) -> Iterator[tuple[str, Text]]:
+    """Titles and coloured texts: `count` evenly spread examples of each task, each rendering."""
+    for task in tasks:
+        index = view.tasks.index(task)
+        variants: list[Any] = view.renderings[index]
+        for v, rendering in enumerate(variants):
+            for i in np.linspace(0, len(rendering) - 1, min(count, len(rendering)), dtype=int):
+                variant = f", variant {v}" if len(variants) > 1 else ""
+                length = rendering.lengths[i] + rendering.encoder_lengths[i]
+                title = f"{task}, example {rendering.index(i)}{variant}, {length} tokens"
+                yield title, coloured(rendering, int(i), tokenizer)

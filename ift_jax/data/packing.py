@@ -1,0 +1,128 @@
+"""Packing whole examples into rows of a fixed capacity, by lengths alone.
+
+Best-fit decreasing: the longest example first, each into the open row that it fills best. The
+free capacities of the open rows are the set bits of one Python integer, so "the smallest
+capacity of at least n" is the lowest set bit of `free >> n`.
+"""
+
+import numpy as np
+
+_LEVELS = 16  # Classes of free capacity in the second dimension.
+_TRIES = 4  # Capacities that are looked at in a class.
+
+
+def pack(lengths_N: np.ndarray, capacity: int) -> np.ndarray:
+    """Packs examples into rows.
+
+    Args:
+        lengths_N: int[N], tokens of each example, at most `capacity`.
+        capacity: tokens of a row.
+
+    Returns:
+        int32[N], the row of each example, rows numbered from 0.
+
+    Raises:
+        ValueError: an example is longer than a row.
+    """
+    _check(lengths_N, capacity)
+    order = np.argsort(-np.asarray(lengths_N, np.int64), kind="stable")
+    rows: list[int] = []
+    open_rows: list[list[int]] = [[] for _ in range(capacity + 1)]  # By free capacity.
+    free = 0  # Bit c is set iff a row with exactly c free tokens is open.
+    n_rows = 0
+    for length in np.asarray(lengths_N)[order].tolist():
+        fitting = free >> length
+        if fitting:
+            left = (fitting & -fitting).bit_length() - 1
+            same = open_rows[left + length]
+            row = same.pop()
+            if not same:
+                free ^= 1 << (left + length)
+        else:
+            row, left = n_rows, capacity - length
+            n_rows += 1
+        rows.append(row)
+        if left:
+            open_rows[left].append(row)
+            free |= 1 << left
+    return _in_input_order(rows, order)
+
+
+def pack_2d(
+    encoder_N: np.ndarray, decoder_N: np.ndarray, encoder_capacity: int, decoder_capacity: int
+) -> np.ndarray:
+    """Packs examples of two lengths into rows that hold both sums.
+
+    Best-fit decreasing by the larger relative length. The dimension that needs more rows is
+    searched exactly, through one bit set for each of 16 classes of free capacity in the other
+    one; of the at most 17 candidates the row that is left fullest is taken. (Where both dimensions
+    are scarce, complementary examples do not exist for every row, and no order fills them; a
+    greedy search over all examples for each row measured the same fill at a fifth of the speed.)
+
+    Args:
+        encoder_N: int[N], at most `encoder_capacity`; may be zero.
+        decoder_N: int[N], at most `decoder_capacity`; may be zero.
+        encoder_capacity: encoder tokens of a row.
+        decoder_capacity: decoder tokens of a row.
+
+    Returns:
+        int32[N], the row of each example, rows numbered from 0.
+
+    Raises:
+        ValueError: an example is longer than a row.
+    """
+    _check(encoder_N, encoder_capacity)
+    _check(decoder_N, decoder_capacity)
+    first_N, second_N = np.asarray(encoder_N, np.int64), np.asarray(decoder_N, np.int64)
+    cap1, cap2 = encoder_capacity, decoder_capacity
+    if second_N.sum() * cap1 > first_N.sum() * cap2:
+        first_N, second_N, cap1, cap2 = second_N, first_N, cap2, cap1
+    order = np.argsort(-np.maximum(first_N * cap2, second_N * cap1), kind="stable")
+    open_rows: dict[tuple[int, int], list[tuple[int, int]]] = {}  # (class, free1): (row, free2)
+    free = [0] * (_LEVELS + 1)  # Of each class, the bit set of free capacities in dimension 1.
+    rows: list[int] = []
+    n_rows = 0
+    for need1, need2 in zip(first_N[order].tolist(), second_N[order].tolist(), strict=True):
+        best, best_key = cap1 * cap2 * 4, None
+        for level in range(need2 * _LEVELS // cap2, _LEVELS + 1):
+            fitting = free[level] >> need1
+            # Every row of a higher class has room; in the lowest one some have not.
+            for _ in range(_TRIES):
+                if not fitting:
+                    break
+                left1 = (fitting & -fitting).bit_length() - 1
+                left2 = open_rows[level, left1 + need1][-1][1] - need2
+                if left2 >= 0:
+                    score = left1 * cap2 + left2 * cap1
+                    if score < best:
+                        best, best_key = score, (level, left1 + need1)
+                    break
+                fitting &= fitting - 1
+        if best_key is None:
+            row, left1, left2 = n_rows, cap1 - need1, cap2 - need2
+            n_rows += 1
+        else:
+            same = open_rows[best_key]
+            row, left2 = same.pop()
+            left1, left2 = best_key[1] - need1, left2 - need2
+            if not same:
+                free[best_key[0]] ^= 1 << best_key[1]
+        rows.append(row)
+        level = left2 * _LEVELS // cap2
+        open_rows.setdefault((level, left1), []).append((row, left2))
+        free[level] |= 1 << left1
+    return _in_input_order(rows, order)
+
+
+def _check(lengths_N: np.ndarray, capacity: int) -> None:
+    if len(lengths_N) and int(np.max(lengths_N)) > capacity:
+        raise ValueError(
+            f"an example of {int(np.max(lengths_N))} tokens does not fit a row of {capacity}: "
+            "the store was made for longer rows"
+        )
+
+
+def _in_input_order(rows: list[int], order: np.ndarray) -> np.ndarray:
+    result = np.empty(len(order), np.int32)
+    result[order] = rows
+    return result

@@ -1,0 +1,269 @@
+"""Preparing: the tasks of a mixture become token stores, once.
+
+A store's folder is named by a hash of all that determines its bytes; it is built under
+`<name>.partial`, part by part, and renamed when whole. SeqIO and TensorFlow are imported only
+inside the functions, and not at all where `ift_jax.data.request` finds everything in place.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ift_jax.config import Config
+from ift_jax.data import fingerprints, run_tokenizer, shards
+from ift_jax.data.shards import Unit
+from ift_jax.data.store import (
+    FORMAT_VERSION,
+    MANIFEST,
+    Log,
+    TokenStore,
+    finish_store,
+    locked,
+    part_path,
+)
+from ift_jax.data.view import MixtureView, check_store
+from ift_jax.errors import UserError
+from ift_jax.text.formats import Formatter
+from ift_jax.text.tokenizers import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    import seqio
+
+_PARALLEL_FROM = 50_000  # Examples from which starting processes (TensorFlow: seconds) pays.
+_STORES_AT_ONCE = 256  # Each holds a lock file open while it is built.
+_TOKENIZER_CHARACTERS = 20_000_000  # That a tokenizer is trained on, over all tasks.
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A mixture with all stores in place.
+
+    Attributes:
+        tokenizer: of the run.
+        tokenizer_path: its file; one that was trained here lies in the store folder.
+        view: the opened mixture.
+        files: all files that were read: modules, data, tokenizer.
+        data_files: those among them that hold data.
+    """
+
+    tokenizer: Tokenizer
+    tokenizer_path: str
+    view: MixtureView
+    files: list[str]
+    data_files: list[str]
+
+
+def prepare(config: Config, which: str = "train", *, log: Log = print) -> Prepared:
+    """Makes what is missing of the token stores of a mixture, and opens them.
+
+    Args:
+        config: the run. What it does not share with the stores (the learning rate) is not read.
+        which: "train", "eval" or "heldout".
+        log: is told of progress, a line at a time.
+
+    Raises:
+        UserError: a mistake in the config, in a task or in its data, or a task of which too much
+            was refused.
+    """
+    with shards.quiet_import():
+        from ift_jax.data import registry
+
+    name, split, field = shards.mixture_and_split(config, which)
+    registry.import_modules(config.data.modules, config.data.root)
+    provider = registry.resolve(name, field)
+    tasks = registry.tasks_of(provider, split, field)
+    store_dir = Path(config.data.store_dir)
+    store_dir.mkdir(parents=True, exist_ok=True)
+    modules = fingerprints.module_files(config.data.modules)
+    modules_digest = fingerprints.code_digest(modules)
+    tokenizer_path = run_tokenizer.tokenizer_path(config, modules_digest, log)
+    tokenizer = load_tokenizer(tokenizer_path, config.tokenizer.extra_ids)
+    formatter = shards.make_formatter(config, tokenizer)
+
+    wanted: dict[str, _Wanted] = {}
+    for task in tasks:
+        if not shards.is_text_task(task):
+            shards.check_vocabulary(task, tokenizer)
+        key = _key(config, task, split, formatter, modules_digest)
+        folder = store_dir / f"{task.name}-{split}-{fingerprints.digest(key)[:12]}"
+        wanted[task.name] = _Wanted(task, split, folder, key)
+    missing = [w for w in wanted.values() if not (w.folder / MANIFEST).exists()]
+    if missing:
+        log(f"preparing {len(missing)} of {len(wanted)} stores of {name!r}, split {split!r}")
+    for some in _batched(sorted(missing, key=lambda w: w.folder.name), _STORES_AT_ONCE):
+        _build(config, some, formatter, tokenizer_path, log)
+
+    stores = [TokenStore.open(wanted[task.name].folder) for task in tasks]
+    for task, store in zip(tasks, stores, strict=True):
+        check_store(store, task.name, config.data.max_refused_share)
+    counts = {task.name: len(store) for task, store in zip(tasks, stores, strict=True)}
+    view = MixtureView(
+        [task.name for task in tasks],
+        np.array(registry.rates(provider, tasks, split, counts), np.float64),
+        stores,
+        [_metric_names(task, log) for task in tasks],
+    )
+    sources = [fingerprints.source_files(task.source, split) for task in tasks]
+    data_files = sorted(set().union(*sources))
+    files = [*map(str, modules), *data_files, *run_tokenizer.tokenizer_files(tokenizer_path)]
+    return Prepared(tokenizer, tokenizer_path, view, files, data_files)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    task: "seqio.Task"
+    split: str
+    folder: Path
+    key: dict[str, Any]
+
+
+def _key(
+    config: Config, task: "seqio.Task", split: str, formatter: Formatter, modules_digest: str
+) -> dict[str, Any]:
+    """All that determines a store, by name."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "our_code": fingerprints.code_digest(fingerprints.our_code()),
+        "task": task.name,
+        "split": split,
+        "task_modules": modules_digest,
+        "source": fingerprints.source_fingerprint(task.source, split),
+        "formatter": formatter.fingerprint,
+        "seed": config.seed,
+        "variants": config.data.variants,
+    }
+
+
+def _metric_names(task: "seqio.Task", log: Log) -> list[str]:
+    """The task's metrics as "module:function"."""
+    names = []
+    for function in task.metric_fns:
+        name = getattr(function, "__qualname__", "")
+        if name and "<" not in name:
+            names.append(f"{function.__module__}:{name}")
+        else:
+            log(f"task {task.name!r}: a metric without a name of its own is left out: {function}")
+    return names
+
+
+# Building
+
+
+def _build(
+    config: Config, wanted: Sequence[_Wanted], formatter: Formatter, tokenizer_path: str, log: Log
+) -> None:
+    """Builds stores; another process that builds one of them is waited for."""
+    store_dir = Path(config.data.store_dir)
+    with contextlib.ExitStack() as locks:
+        for want in wanted:  # In the order of their names, so no two processes wait in a ring.
+            locks.enter_context(locked(store_dir, want.folder.name, log))
+        units: list[Unit] = []
+        n_shards: dict[Path, int] = {}
+        for want in wanted:
+            if (want.folder / MANIFEST).exists():
+                continue
+            partial = want.folder.with_name(want.folder.name + ".partial")
+            partial.mkdir(exist_ok=True)
+            for left in partial.glob(".*.tmp"):
+                left.unlink()
+            parts = shards.units_of(want.task, want.split, config.data.variants, partial)
+            n_shards[want.folder] = parts[0].shards
+            units += parts
+        todo = [u for u in units if not _report_path(u).exists()]
+        if len(todo) < len(units):
+            log(f"{len(units) - len(todo)} of {len(units)} parts are there already")
+        tasks = {want.task.name: want.task for want in wanted}
+        total = 0
+        for done, report in enumerate(_run(config, todo, tasks, formatter, tokenizer_path), 1):
+            total += report["examples"]
+            if done % (len(todo) // 50 + 1) == 0 or done == len(todo):
+                log(f"part {done} of {len(todo)}: {total:,} examples")
+        for want in wanted:
+            if want.folder in n_shards:
+                _finish(config, want, n_shards[want.folder])
+
+
+def _report_path(unit: Unit) -> Path:
+    return part_path(Path(unit.folder), unit.part).with_suffix(".json")
+
+
+def _finish(config: Config, want: _Wanted, n_shards: int) -> None:
+    data = config.data
+    manifest = {
+        "task": want.task.name,
+        "split": want.split,
+        "shards": n_shards,
+        "variants": data.variants,
+        "architecture": config.model.architecture,
+        "format": dataclasses.asdict(config.format),
+        "row_length": data.row_length,
+        "encoder_length": data.encoder_length,
+        "decoder_length": data.decoder_length,
+        "over_length": data.over_length,
+        "key": want.key,
+    }
+    partial = want.folder.with_name(want.folder.name + ".partial")
+    finish_store(partial, want.folder, manifest)
+
+
+def _run(
+    config: Config,
+    units: Sequence[Unit],
+    tasks: dict[str, "seqio.Task"],
+    formatter: Formatter,
+    tokenizer_path: str,
+) -> Iterator[dict[str, Any]]:
+    """Makes parts, in this process or in several; yields the reports as they come."""
+    processes = min(_n_processes(config, units), len(units))
+    if processes <= 1:
+        for unit in units:
+            yield shards.write_part(unit, tasks[unit.task], formatter, config.seed)
+        return
+    with concurrent.futures.ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), initializer=_die_with_parent
+    ) as pool:
+        futures = [pool.submit(shards.run_unit, config, tokenizer_path, u) for u in units]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield future.result()[1]
+        except concurrent.futures.process.BrokenProcessPool:
+            raise UserError(
+                "a process that prepares data died (out of memory?); run again, perhaps with "
+                "a smaller data.processes: finished parts are kept"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _n_processes(config: Config, units: Sequence[Unit]) -> int:
+    if config.data.processes:
+        return config.data.processes
+    if sum(unit.examples for unit in units) < _PARALLEL_FROM:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _die_with_parent() -> None:
+    """A worker must not go on writing when the process that holds the locks was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _batched(items: Sequence[Any], n: int) -> Iterator[Sequence[Any]]:
+    for at in range(0, len(items), n):
+        yield items[at : at + n]

@@ -1,0 +1,186 @@
+"""SeqIO's registries: importing task modules, and resolving a mixture into tasks and rates."""
+
+import contextlib
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+from ift_jax.errors import UserError
+
+with contextlib.suppress(RuntimeError):  # Its devices are in use already: by the user's wish.
+    tf.config.set_visible_devices([], "GPU")  # TensorFlow would take the memory that JAX needs.
+
+_registered: dict[str, tuple[str, set[str]]] = {}  # Module -> (root, what it registered).
+
+
+def import_modules(modules: tuple[str, ...], root: str) -> None:
+    """Imports modules that register tasks, and calls `register(root)` of those that have it.
+
+    Raises:
+        UserError: a module does not exist.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # A console script does not put it there.
+    for name in modules:
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            why = "" if name.startswith(error.name or name) else f" (it imports {error.name!r})"
+            raise UserError(
+                f"data.modules: module {name!r} cannot be imported{why}; expected a module of "
+                f"an installed package or of a folder on the Python path, such as {os.getcwd()}"
+            ) from None
+        if hasattr(module, "register"):
+            _register(module, os.path.abspath(root) if root else "")
+
+
+def _register(module: Any, root: str) -> None:
+    name = module.__name__
+    if name in _registered:
+        old_root, providers = _registered.pop(name)
+        if old_root == root and providers <= set(_names()):
+            _registered[name] = (old_root, providers)
+            return
+        for provider in providers & set(_names()):  # They stand for another root's data now.
+            registry = seqio.TaskRegistry
+            if provider in seqio.MixtureRegistry.names():
+                registry = seqio.MixtureRegistry
+            registry.remove(provider)
+    before = set(_names())
+    module.register(root)
+    _registered[name] = (root, set(_names()) - before)
+
+
+def _names() -> list[str]:
+    return [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+
+
+def resolve(name: str, field: str) -> seqio.Task | seqio.Mixture:
+    """The SeqIO task or mixture of this name.
+
+    Raises:
+        UserError: there is none; names `field` of the config and the closest name.
+    """
+    if name in seqio.MixtureRegistry.names():
+        return seqio.MixtureRegistry.get(name)
+    if name in seqio.TaskRegistry.names():
+        return seqio.TaskRegistry.get(name)
+    names = sorted(_names())
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        hint = f"did you mean {close[0]!r}?"
+    else:
+        hint = f"known: {', '.join(names[:20])}" if names else "data.modules registers nothing"
+    raise UserError(f"{field}: no SeqIO task or mixture is called {name!r}; {hint}")
+
+
+def tasks_of(provider: seqio.Task | seqio.Mixture, split: str, field: str) -> list[seqio.Task]:
+    """The tasks that have a split, sorted by name (as SeqIO does).
+
+    Raises:
+        UserError: none has it.
+    """
+    tasks = provider.tasks if isinstance(provider, seqio.Mixture) else [provider]
+    having = [task for task in tasks if split in task.splits]
+    if not having:
+        splits = sorted({s for task in tasks for s in task.splits})
+        raise UserError(
+            f"{field}: no task of {provider.name!r} has the split {split!r}; expected one of: "
+            f"{', '.join(splits)}"
+        )
+    return having
+
+
+class _CountedTask:
+    """A task whose examples were counted after preprocessing, for SeqIO's rate functions.
+
+    SeqIO's `mixing_rate_num_examples` asks a cached task for what its cache holds, and guesses
+    by the raw count otherwise; a token store is such a cache.
+    """
+
+    cache_dir = "token store"
+
+    def __init__(self, task: seqio.Task, split: str, count: int):
+        self._task, self._split, self._count = task, split, count
+
+    def num_input_examples(self, split: str) -> int | None:
+        return self._count if split == self._split else self._task.num_input_examples(split)
+
+    def get_cached_stats(self, split: str = "train") -> Mapping[str, int | None]:
+        return {"examples": self.num_input_examples(split)}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+
+def rates(
+    provider: seqio.Task | seqio.Mixture,
+    tasks: list[seqio.Task],
+    split: str,
+    counts: Mapping[str, int] | None = None,
+) -> list[float]:
+    """SeqIO's mixing rate of each task, as `seqio.Mixture.get_rate` defines it.
+
+    The share of a task in a nested mixture is that mixture's (numeric) rate times its share
+    inside. With `counts`, rate functions see them as the number of examples in `split`.
+
+    Raises:
+        UserError: a rate that is not a number, or negative.
+    """
+    if isinstance(provider, seqio.Task):
+        return [1.0]
+    counted = {
+        task.name: _CountedTask(task, split, counts[task.name])
+        for task in provider.tasks
+        if counts and task.name in counts
+    }
+    return [_rate(provider, task, counted) for task in tasks]
+
+
+def _number(
+    mixture: seqio.Mixture, name: str, task: seqio.Task, counted: Mapping[str, Any]
+) -> float:
+    rate: float | Callable[[Any], float] = mixture.rate_per_task_name[name]
+    try:
+        value = float(rate(counted.get(name, task)) if callable(rate) else rate)
+    except (TypeError, ValueError, AssertionError):
+        value = float("nan")
+    if not 0 <= value < float("inf"):
+        raise UserError(
+            f"mixture {mixture.name!r}: the rate of {name!r} is not a finite number of at least "
+            "0 (a task whose source does not tell its number of examples needs a number as rate)"
+        )
+    return value
+
+
+def _rate(mixture: seqio.Mixture, task: seqio.Task, counted: Mapping[str, Any]) -> float:
+    value = 0.0
+    for inner in _inner_mixtures(mixture):
+        if task in inner.tasks:
+            outer = mixture.rate_per_task_name[inner.name]
+            if callable(outer):
+                raise UserError(
+                    f"mixture {mixture.name!r}: the rate of the mixture {inner.name!r} in it "
+                    "must be a number"
+                )
+            value += float(outer) * _rate(inner, task, counted) / _total(inner, counted)
+    if task.name in mixture.rate_per_task_name:
+        value += _number(mixture, task.name, task, counted)
+    return value
+
+
+def _total(mixture: seqio.Mixture, counted: Mapping[str, Any]) -> float:
+    return sum(
+        _number(mixture, name, mixture._task_map[name], counted)
+        for name in mixture.rate_per_task_name
+    )
+
+
+def _inner_mixtures(mixture: seqio.Mixture) -> list[seqio.Mixture]:
+    return mixture._sub_mixtures

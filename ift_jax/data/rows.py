@@ -1,0 +1,88 @@
+"""Rows of whole examples as arrays, without a loop over tokens.
+
+A row is its examples one after the other, then zeros. All rows of a batch are laid out in one
+flat array, as a sequence of runs: each run is an example, or a row's padding.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class RowLayout:
+    """Where the examples of a batch go.
+
+    Args:
+        lengths_N: tokens of each example, row after row; may be zero.
+        counts_B: examples in each row.
+        capacity: L, tokens of a row.
+    """
+
+    def __init__(self, lengths_N: np.ndarray, counts_B: np.ndarray, capacity: int):
+        n, b = len(lengths_N), len(counts_B)
+        self.shape = (b, capacity)
+        row_N = np.repeat(np.arange(b), counts_B)
+        first_B = np.cumsum(counts_B) - counts_B
+        used_B = np.bincount(row_N, weights=lengths_N, minlength=b).astype(np.int64)
+        if b and used_B.max() > capacity:
+            raise AssertionError(f"{used_B.max()} tokens in a row of {capacity}")
+        # Runs: the examples, with each row's padding put behind its last example.
+        self._examples = np.arange(n) + row_N  # Run number of each example.
+        padding = np.arange(b) + first_B + counts_B
+        self._run_lengths = np.zeros(n + b, np.int64)
+        self._run_lengths[self._examples] = lengths_N
+        self._run_lengths[padding] = capacity - used_B
+        self._padding = padding
+        ends = np.cumsum(self._run_lengths)
+        self.starts_N = (ends - self._run_lengths)[self._examples]  # Place in the flat array.
+        self.lengths_N = lengths_N
+        self.segment_N = np.arange(n) - first_B[row_N] + 1
+
+    def concatenate(self, values: Sequence[np.ndarray], dtype: type) -> np.ndarray:
+        """Lays out one array for each example; dtype[B, L], zero where there is none."""
+        runs: list[np.ndarray] = [np.zeros(0, dtype)] * len(self._run_lengths)
+        for run, value in zip(self._examples.tolist(), values, strict=True):
+            runs[run] = value
+        zeros: np.ndarray = np.zeros(self.shape[1], dtype)
+        lengths = self._run_lengths[self._padding].tolist()
+        for run, length in zip(self._padding.tolist(), lengths, strict=True):
+            runs[run] = zeros[:length]
+        flat: np.ndarray = np.empty(self.shape[0] * self.shape[1], dtype)
+        if runs:
+            np.concatenate(runs, out=flat)
+        return flat.reshape(self.shape)
+
+    def repeat(self, value_N: np.ndarray, padding: int) -> np.ndarray:
+        """Gives every token its example's number; int32[B, L], `padding` where there is none."""
+        value = np.full(len(self._run_lengths), padding, np.int32)
+        value[self._examples] = value_N
+        return np.repeat(value, self._run_lengths).reshape(self.shape)
+
+    def segment_ids(self) -> np.ndarray:
+        """int32[B, L]: 1, 2, ... in the order of the examples of a row, empty ones counted too."""
+        return self.repeat(self.segment_N, 0)
+
+    def positions(self) -> np.ndarray:
+        """int32[B, L]: from 0 in each example; 0 in padding."""
+        count = np.arange(self.shape[1], dtype=np.int32)
+        values = [count[:length] for length in self.lengths_N.tolist()]
+        return self.concatenate(values, np.int32)
+
+    def shift_left(self, x_BxL: np.ndarray) -> np.ndarray:
+        """The next token's value inside an example, 0 at its last token."""
+        shifted = np.zeros_like(x_BxL)
+        shifted[:, :-1] = x_BxL[:, 1:]
+        some = self.lengths_N > 0
+        shifted.reshape(-1)[(self.starts_N + self.lengths_N - 1)[some]] = 0
+        return shifted
+
+    def shift_right(self, x_BxL: np.ndarray) -> np.ndarray:
+        """The token before inside an example, 0 (T5's start id) at its first, 0 in padding."""
+        shifted = np.zeros_like(x_BxL)
+        shifted[:, 1:] = x_BxL[:, :-1]
+        some = self.lengths_N > 0
+        shifted.reshape(-1)[self.starts_N[some]] = 0
+        # Else the last token of a row would be seen in its padding.
+        behind = (self.starts_N + self.lengths_N)[some]
+        shifted.reshape(-1)[behind[behind % self.shape[1] != 0]] = 0
+        return shifted

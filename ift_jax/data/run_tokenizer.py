@@ -1,0 +1,96 @@
+"""The tokenizer of a run: a given file, or one trained on the text of the train mixture."""
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ift_jax.config import Config
+from ift_jax.data import fingerprints, shards
+from ift_jax.data.store import Log, locked, write_atomically
+from ift_jax.errors import UserError
+from ift_jax.text.records import parse_record
+from ift_jax.text.templates import get_template
+from ift_jax.text.tokenizers import train_sentencepiece
+
+if TYPE_CHECKING:
+    import seqio
+
+_TOKENIZER_CHARACTERS = 20_000_000  # That a tokenizer is trained on, over all tasks.
+
+
+def tokenizer_path(config: Config, modules_digest: str, log: Log) -> str:
+    """The given tokenizer's path, or that of one trained on the text of the train mixture.
+
+    Raises:
+        UserError: neither is asked for, or the text does not give so many pieces.
+    """
+    from ift_jax.data import registry
+
+    tokenizer = config.tokenizer
+    if tokenizer.path:
+        return tokenizer.path
+    if not tokenizer.train_vocab_size:
+        raise UserError(
+            "tokenizer.path is empty and tokenizer.train_vocab_size is 0; expected the path of "
+            "a tokenizer, or the size of one to train"
+        )
+    name, split, field = shards.mixture_and_split(config, "train")
+    tasks = registry.tasks_of(registry.resolve(name, field), split, field)
+    control = get_template(config.format.template).controls
+    key = {
+        "our_code": fingerprints.code_digest(fingerprints.our_code()),
+        "task_modules": modules_digest,
+        "vocab_size": tokenizer.train_vocab_size,
+        "control": list(control),
+        "sources": [
+            [task.name, fingerprints.source_fingerprint(task.source, split)] for task in tasks
+        ],
+        "split": split,
+        "seed": config.seed,
+    }
+    digest = fingerprints.digest(key)[:12]
+    store_dir = Path(config.data.store_dir)
+    folder = store_dir / "tokenizers" / digest
+    with locked(store_dir, f"tokenizer-{digest}", log):
+        path = folder / "tokenizer.model"
+        if not path.exists():
+            log(f"training a tokenizer of {tokenizer.train_vocab_size} pieces on {name!r}")
+            folder.mkdir(parents=True, exist_ok=True)
+            texts = _texts(tasks, split, config.seed)
+            model = train_sentencepiece(
+                texts, vocab_size=tokenizer.train_vocab_size, control=control
+            )
+            write_atomically(path, model)
+    return str(path)
+
+
+def _texts(tasks: Sequence["seqio.Task"], split: str, seed: int) -> Iterator[str]:
+    """A sample of the texts of tasks: evenly spread examples, the same share of each task."""
+    budget = _TOKENIZER_CHARACTERS // len(tasks) + 1
+    for task in tasks:
+        if not shards.is_text_task(task):
+            raise UserError(
+                f"task {task.name!r} is tokenised already: no tokenizer can be trained on it; "
+                "set tokenizer.path to its vocabulary"
+            )
+        step = -(-(task.num_input_examples(split) or 1) // (budget // 200 + 1))
+        spent = 0
+        for i, fields in enumerate(shards.records(task, split, 0, step, seed)):
+            record = parse_record(fields, f"{task.name}:{split}:{i * step}")
+            texts = [message.content for message in record.messages]
+            yield from texts
+            spent += sum(map(len, texts))
+            if spent > budget:
+                break
+
+
+def tokenizer_files(path: str) -> list[str]:
+    """The absolute paths of the files that `load_tokenizer(path)` may read."""
+    folder = Path(path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path)))
+    beside = itertools.chain(
+        folder.glob("tokenizer*.json"), folder.glob("special_tokens_map.json"),
+        folder.glob("*.model") if os.path.isdir(path) else [Path(path)],
+    )  # fmt: skip
+    return sorted({str(file.absolute()) for file in beside})

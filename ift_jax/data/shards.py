@@ -1,0 +1,258 @@
+"""The unit of preparing: one shard of a split of a task, in one rendering, becomes one part.
+
+SeqIO and TensorFlow are imported only inside the functions.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ift_jax.config import Config
+from ift_jax.data.randomness import stable_hash
+from ift_jax.data.store import PartBuilder, part_path
+from ift_jax.errors import UserError
+from ift_jax.text.formats import Formatter, Refused, encode_tokenised
+from ift_jax.text.records import parse_record
+from ift_jax.text.tokenizers import SentencePieceTokenizer, Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    import seqio
+    import tensorflow as tf
+
+EXAMPLES_PER_SHARD = 20_000
+_MAX_SHARDS = 256
+_BATCH = 256  # Examples that leave tf.data at a time.
+_TEXT_FIELDS = ("inputs", "targets", "messages", "tools", "references")
+_ID_FIELDS = ("inputs", "targets", "targets_loss_weights")
+
+
+def mixture_and_split(config: Config, which: str) -> tuple[str, str, str]:
+    """The mixture and split of "train", "eval" or "heldout", and the config's field of it.
+
+    Raises:
+        UserError: the config names none.
+    """
+    data = config.data
+    name, split, field = {
+        "train": (data.mixture, data.split, "data.mixture"),
+        "eval": (data.eval_mixture or data.mixture, data.eval_split, "data.eval_mixture"),
+        "heldout": (data.heldout_mixture, data.heldout_split, "data.heldout_mixture"),
+    }[which]
+    if not name:
+        raise UserError(f"{field} is empty; expected the name of a SeqIO task or mixture")
+    return name, split, field
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One part to be made: shard `shard` of `shards`, rendering `variant`.
+
+    `examples` is a guess, for deciding whether processes pay.
+    """
+
+    task: str
+    split: str
+    shard: int
+    shards: int
+    variant: int
+    examples: int
+    folder: str
+
+    @property
+    def part(self) -> int:
+        return self.variant * self.shards + self.shard
+
+
+def units_of(task: "seqio.Task", split: str, variants: int, folder: Path) -> list[Unit]:
+    """The parts of a store, in their order: fixed by the task alone, never by processes."""
+    count = task.num_input_examples(split) or EXAMPLES_PER_SHARD
+    n = min(max(-(-count // EXAMPLES_PER_SHARD), 1), _MAX_SHARDS)
+    return [
+        Unit(task.name, split, shard, n, variant, count // n, str(folder))
+        for variant in range(variants)
+        for shard in range(n)
+    ]
+
+
+def make_formatter(config: Config, tokenizer: Tokenizer) -> Formatter:
+    """The run's formatter."""
+    return Formatter(
+        config.format,
+        tokenizer,
+        config.model.architecture,
+        row_length=config.data.row_length,
+        encoder_length=config.data.encoder_length,
+        decoder_length=config.data.decoder_length,
+        over_length=config.data.over_length,
+    )
+
+
+def is_text_task(task: "seqio.Task") -> bool:
+    """Whether the task hands on strings (then the run's tokenizer encodes them)."""
+    import tensorflow as tf
+
+    return all(feature.dtype == tf.string for feature in task.output_features.values())
+
+
+def check_vocabulary(task: "seqio.Task", tokenizer: Tokenizer) -> None:
+    """Refuses a task that tokenised itself with another vocabulary than the run's.
+
+    Raises:
+        UserError: names the task, the feature and both vocabularies.
+    """
+    import seqio
+    import tensorflow as tf
+
+    for name in ("inputs", "targets"):
+        feature = task.output_features.get(name)
+        if feature is None:
+            continue
+        vocabulary = feature.vocabulary
+        if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+            file = vocabulary.sentencepiece_model_file
+            with tf.io.gfile.GFile(file, "rb") as model:
+                theirs = SentencePieceTokenizer(model.read(), extra_ids=vocabulary.extra_ids)
+            if theirs.fingerprint == tokenizer.fingerprint:
+                continue
+            which = f"{file} with {vocabulary.extra_ids} extra ids"
+        else:
+            which = type(vocabulary).__name__
+        raise UserError(
+            f"task {task.name!r}: its feature {name!r} is tokenised already, with {which}; "
+            "expected the run's own tokenizer (set tokenizer.path and tokenizer.extra_ids to "
+            "that vocabulary, or let the task hand on strings)"
+        )
+
+
+def records(
+    task: "seqio.Task", split: str, shard: int, shards: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """The preprocessed examples of a shard, in order: strings, or int32 / float32 arrays.
+
+    Raises:
+        UserError: the source refuses a record, or the task cannot be run on its own.
+    """
+    import seqio
+    import tensorflow as tf
+
+    fields = _TEXT_FIELDS if is_text_task(task) else _ID_FIELDS
+    try:
+        dataset = _seedable(task).get_dataset(
+            sequence_length=None,  # Nothing is trimmed behind our back: see `over_length`.
+            split=split,
+            shuffle=False,
+            num_epochs=1,
+            seed=seed,
+            shard_info=seqio.ShardInfo(shard, shards) if shards > 1 else None,
+            try_in_mem_cache=False,
+        )
+        kept = [name for name in fields if name in dataset.element_spec]
+        # Ragged batches: one step of tf.data for many examples, whatever their lengths.
+        batches = dataset.map(lambda example: {k: example[k] for k in kept}).ragged_batch(_BATCH)
+        for batch in batches.prefetch(2).as_numpy_iterator():
+            columns = [_column(batch[name]) for name in kept]
+            for values in zip(*columns, strict=True):
+                yield dict(zip(kept, values, strict=True))
+    except tf.errors.OpError as error:
+        failure = getattr(task.source, "failure", None)
+        if failure is None:
+            error.add_note(f"while preparing task {task.name!r}, split {split!r}")
+            raise
+        raise failure from None
+
+
+def _column(value: Any) -> list[Any]:
+    if hasattr(value, "row_splits"):
+        return np.split(value.values, value.row_splits[1:-1])
+    if value.dtype == object:
+        return [text.decode() if isinstance(text, bytes) else text for text in value.tolist()]
+    return list(value)
+
+
+def _seedable(task: "seqio.Task") -> "seqio.Task":
+    """The task, with a source that takes a seed: SeqIO wants all or none of a task seeded."""
+    import seqio
+
+    source = task.source
+    if not isinstance(source, seqio.FunctionDataSource):
+        return task
+    function = source._dataset_fn
+    if "seed" in inspect.signature(function).parameters:
+        return task
+
+    def seeded(split: str, shuffle_files: bool, seed: int | None = None) -> "tf.data.Dataset":
+        return function(split=split, shuffle_files=shuffle_files)
+
+    return task.replace(source=seqio.FunctionDataSource(seeded, splits=source.splits))
+
+
+def write_part(unit: Unit, task: "seqio.Task", formatter: Formatter, seed: int) -> dict[str, Any]:
+    """Makes one part and its report; returns the report.
+
+    Every random choice of the task's preprocessors follows from (seed, task, shard, variant).
+
+    Raises:
+        UserError: a record is not what it should be; names the file and line, or task and index.
+    """
+    part = PartBuilder()
+    text = is_text_task(task)
+    drawn = stable_hash("render", seed, unit.task, unit.variant, unit.shard, bits=31)
+    for fields in records(task, unit.split, unit.shard, unit.shards, drawn):
+        index = unit.shard + part.add_record() * unit.shards
+        where = f"{unit.task}:{unit.split}:{index}"
+        try:
+            if text:
+                examples = formatter.encode(parse_record(fields, where))
+            else:
+                examples = [encode_tokenised(fields, formatter, where)]
+        except Refused as refused:
+            part.refuse(refused.reason)
+            continue
+        for example in examples:
+            part.add(example, index)
+    return part.write(part_path(Path(unit.folder), unit.part))
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Keeps the lines that TensorFlow writes while it is imported off the terminal.
+
+    They come from C++ and obey no log level; a failed import is an exception all the same.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@functools.lru_cache(maxsize=1)
+def _worker_state(config: Config, tokenizer_path: str) -> Formatter:
+    """What a worker process sets up once."""
+    with quiet_import():
+        from ift_jax.data import registry
+
+    registry.import_modules(config.data.modules, config.data.root)
+    return make_formatter(config, load_tokenizer(tokenizer_path, config.tokenizer.extra_ids))
+
+
+def run_unit(config: Config, tokenizer_path: str, unit: Unit) -> tuple[Unit, dict[str, Any]]:
+    """`write_part` in a worker process, which finds the task by its name."""
+    formatter = _worker_state(config, tokenizer_path)
+    import seqio
+
+    task = seqio.TaskRegistry.get(unit.task)
+    return unit, write_part(unit, task, formatter, config.seed)

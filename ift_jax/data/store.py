@@ -1,0 +1,340 @@
+"""The token store: Arrow IPC part files, read by memory map, and a manifest.
+
+A store is one folder for one split of one task, named `<task>-<split>-<key>` by a hash of all
+that determines it. Each part is one shard of the source, in one rendering (variant), and holds
+one record batch, so that a column of a part is one contiguous array. Part `v * shards + k` is
+shard k of variant v. `manifest.json` is written last, and the folder gets its name only then:
+a folder under this name is a whole store.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ift_jax.errors import UserError
+from ift_jax.text.formats import Encoded
+
+Log = Callable[[str], None]
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file that, whatever happens, is afterwards whole or not there."""
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def json_bytes(value: Any) -> bytes:
+    """A JSON value as it is written: the same value gives the same bytes."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in a file, or None if there is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def locked(store_dir: Path, name: str, log: Log) -> Iterator[None]:
+    """Holds the lock of a store; waits while another process has it. A dead one holds none."""
+    folder = store_dir / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{name}.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log(f"waiting for another process that builds {name}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def part_path(folder: Path, part: int) -> Path:
+    """The file of a part; its report is beside it, with the suffix `.json`."""
+    return folder / f"part-{part:05d}.arrow"
+
+
+class PartBuilder:
+    """Collects the examples of one part, and what happened to those that are not in it."""
+
+    def __init__(self) -> None:
+        self._examples: list[Encoded] = []
+        self._index: list[int] = []
+        self._records = 0
+        self._refused: Counter[str] = Counter()
+
+    def add_record(self) -> int:
+        """Counts a record of the source; returns its position among those of this part."""
+        self._records += 1
+        return self._records - 1
+
+    def refuse(self, reason: str) -> None:
+        self._refused[reason] += 1
+
+    def add(self, example: Encoded, index: int) -> None:
+        """Adds an example; one without a trained token is refused and counted."""
+        if example.weights.any():
+            self._examples.append(example)
+            self._index.append(index)
+        else:
+            self.refuse("nothing_trained")
+
+    def write(self, path: Path) -> dict[str, Any]:
+        """Writes the part, then its report beside it; returns the report."""
+        examples = self._examples
+        weights = [np.asarray(e.weights, np.float32) for e in examples]
+        trained = np.array([np.count_nonzero(w) for w in weights], np.int32)
+        columns = {
+            "tokens": _lists([e.tokens for e in examples], np.int32),
+            "weights": _lists(weights, np.float32),
+            "encoder_tokens": _lists([e.encoder_tokens for e in examples], np.int32),
+            "trained_tokens": pa.array(trained, pa.int32()),
+            "prompt_length": pa.array([e.prompt_length for e in examples], pa.int32()),
+            "prefix_length": pa.array([e.prefix_length for e in examples], pa.int32()),
+            "index": pa.array(self._index, pa.int64()),
+            "references": pa.array([e.references for e in examples], pa.list_(pa.string())),
+        }
+        batch = pa.record_batch(columns)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        write_atomically(path, sink.getvalue())
+        lengths = np.array([len(w) for w in weights], np.int64)
+        report = {
+            "records": self._records,
+            "examples": len(examples),
+            "tokens": int(lengths.sum()),
+            "encoder_tokens": int(sum(len(e.encoder_tokens) for e in examples)),
+            "trained_tokens": int(trained.sum()),
+            "refused": dict(sorted(self._refused.items())),
+            "truncated_examples": sum(e.truncated > 0 for e in examples),
+            "truncated_tokens": sum(e.truncated for e in examples),
+            "control_strings": sum(e.control_strings for e in examples),
+            "lengths": _histogram(lengths),
+        }
+        write_atomically(path.with_suffix(".json"), json_bytes(report))
+        return report
+
+
+def _lists(values: Sequence[np.ndarray], dtype: type) -> pa.Array:
+    """Rows of different lengths as one Arrow column with 64-bit offsets."""
+    offsets = np.zeros(len(values) + 1, np.int64)
+    np.cumsum([len(v) for v in values], out=offsets[1:])
+    flat = np.concatenate([np.asarray(v, dtype) for v in values]) if values else np.zeros(0, dtype)
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat))
+
+
+def _histogram(lengths: np.ndarray) -> dict[str, int]:
+    """How many lengths are at most 1, 2, 4, 8, ... and above the power before it."""
+    powers = np.ceil(np.log2(np.maximum(lengths, 1))).astype(int)
+    return {str(2**p): int(c) for p, c in enumerate(np.bincount(powers)) if c}
+
+
+def add_reports(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Sums part reports: numbers are added, tables of counts key by key."""
+    total: dict[str, Any] = {}
+    for report in reports:
+        for name, value in report.items():
+            if isinstance(value, dict):
+                total[name] = dict(Counter(total.get(name, {})) + Counter(value))
+            else:
+                total[name] = total.get(name, 0) + value
+    if "lengths" in total:
+        total["lengths"] = dict(sorted(total["lengths"].items(), key=lambda item: int(item[0])))
+    return total
+
+
+def finish_store(partial: Path, final: Path, manifest: dict[str, Any]) -> None:
+    """Writes the manifest of a folder whose parts are all there, and gives it its name."""
+    n_parts = manifest["shards"] * manifest["variants"]
+    reports = [
+        json.loads(part_path(partial, part).with_suffix(".json").read_bytes())
+        for part in range(n_parts)
+    ]
+    manifest = {"format_version": FORMAT_VERSION, **add_reports(reports), **manifest}
+    write_atomically(partial / MANIFEST, json_bytes(manifest))
+    os.rename(partial, final)
+    sync_folder(final.parent)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """The columns of one part as views of the mapped file."""
+
+    tokens: np.ndarray
+    weights: np.ndarray
+    encoder_tokens: np.ndarray
+    references: pa.Array
+
+
+class Rendering:
+    """One variant of a store: N examples in the order of the parts.
+
+    Attributes:
+        lengths: int32[N], tokens of each example (encoder-decoder: of the decoder).
+        encoder_lengths: int32[N], zero for decoder-only stores.
+        trained_tokens: int32[N], tokens with a non-zero loss weight.
+        prompt_lengths, prefix_lengths: int32[N]; a prefix ends at the first trained token.
+        indices: int64[N], position of the record in the source.
+    """
+
+    def __init__(self, paths: Sequence[Path]):
+        self._parts: list[_Part] = []
+        starts: list[np.ndarray] = []
+        lengths: list[np.ndarray] = []
+        encoder_starts: list[np.ndarray] = []
+        encoder_lengths: list[np.ndarray] = []
+        numbers: dict[str, list[np.ndarray]] = {
+            name: [] for name in ("trained_tokens", "prompt_length", "prefix_length", "index")
+        }
+        for path in paths:
+            # The mapping outlives the file, so that thousands of parts need no descriptors.
+            with pa.memory_map(str(path)) as file:
+                batch = pa.ipc.open_file(file).get_batch(0)
+            tokens, weights, encoder = (
+                batch.column(name) for name in ("tokens", "weights", "encoder_tokens")
+            )
+            for column, first, length in (
+                (tokens, starts, lengths),
+                (encoder, encoder_starts, encoder_lengths),
+            ):
+                offsets = column.offsets.to_numpy()
+                first.append(offsets[:-1])
+                length.append(np.diff(offsets).astype(np.int32))
+            for name, values in numbers.items():
+                values.append(batch.column(name).to_numpy())
+            self._parts.append(
+                _Part(
+                    tokens.values.to_numpy(),
+                    weights.values.to_numpy(),
+                    encoder.values.to_numpy(),
+                    batch.column("references"),
+                )
+            )
+        sizes = [len(x) for x in lengths]
+        self._first = np.cumsum([0, *sizes])
+        self._part_of = np.repeat(np.arange(len(sizes)), sizes).astype(np.uint32)
+        self.starts = np.concatenate(starts)  # int64[N], in the part's flat array.
+        self.encoder_starts = np.concatenate(encoder_starts)
+        self.lengths = np.concatenate(lengths)
+        self.encoder_lengths = np.concatenate(encoder_lengths)
+        self.trained_tokens = np.concatenate(numbers["trained_tokens"])
+        self.prompt_lengths = np.concatenate(numbers["prompt_length"])
+        self.prefix_lengths = np.concatenate(numbers["prefix_length"])
+        self.indices = np.concatenate(numbers["index"])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def tokens_and_weights(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """int32[lengths[i]] ids and float32[lengths[i]] loss weights: views of the mapped file."""
+        part = self._parts[self._part_of[i]]
+        start = self.starts[i]
+        stop = start + self.lengths[i]
+        return part.tokens[start:stop], part.weights[start:stop]
+
+    def tokens(self, i: int) -> np.ndarray:
+        return self.tokens_and_weights(i)[0]
+
+    def weights(self, i: int) -> np.ndarray:
+        return self.tokens_and_weights(i)[1]
+
+    def encoder_tokens(self, i: int) -> np.ndarray:
+        """int32[encoder_lengths[i]], a view."""
+        start = self.encoder_starts[i]
+        part = self._parts[self._part_of[i]]
+        return part.encoder_tokens[start : start + self.encoder_lengths[i]]
+
+    def prompt_length(self, i: int) -> int:
+        return int(self.prompt_lengths[i])
+
+    def index(self, i: int) -> int:
+        return int(self.indices[i])
+
+    def references(self, i: int) -> tuple[str, ...]:
+        part = int(self._part_of[i])
+        return tuple(self._parts[part].references[i - int(self._first[part])].as_py())
+
+
+class TokenStore:
+    """A whole store on disk. Its examples are those of variant 0; see `variant`."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]):
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> "TokenStore":
+        """Opens a store.
+
+        Raises:
+            UserError: no whole store of this version is there.
+        """
+        path = Path(path)
+        try:
+            manifest = json.loads((path / MANIFEST).read_bytes())
+        except (OSError, ValueError):
+            raise UserError(
+                f"{path} is not a whole token store ({MANIFEST} is missing or broken): "
+                "run `ift prepare` again"
+            ) from None
+        if manifest.get("format_version") != FORMAT_VERSION:
+            raise UserError(
+                f"{path / MANIFEST}: format_version is {manifest.get('format_version')}, "
+                f"expected {FORMAT_VERSION}: run `ift prepare` again"
+            )
+        return cls(path, manifest)
+
+    @property
+    def n_variants(self) -> int:
+        return self.manifest["variants"]
+
+    @functools.cached_property
+    def _variants(self) -> dict[int, Rendering]:
+        return {}
+
+    def variant(self, v: int) -> Rendering:
+        """The examples as rendered for variant v; other variants may hold more or fewer."""
+        if not 0 <= v < self.n_variants:
+            raise IndexError(f"variant {v} of {self.n_variants}")
+        if v not in self._variants:
+            shards = self.manifest["shards"]
+            parts = range(v * shards, (v + 1) * shards)
+            self._variants[v] = Rendering([part_path(self.path, part) for part in parts])
+        return self._variants[v]
+
+    def __len__(self) -> int:
+        return len(self.variant(0))
+
+    def __getattr__(self, name: str) -> Any:
+        # lengths, tokens(i), references(i), ...: those of variant 0.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.variant(0), name)

@@ -1,0 +1,100 @@
+"""A mixture as training sees it: tasks, rates, and their opened stores."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from ift_jax.data.store import Rendering, TokenStore
+from ift_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MixtureView:
+    """T tasks with their stores.
+
+    Attributes:
+        tasks: names; `task_ids` of a batch index this list.
+        rates: float64[T], SeqIO's mixing rates; only their proportions matter.
+        stores: the token store of each task.
+        metric_fns: of each task, its metrics as "module:function".
+    """
+
+    tasks: list[str]
+    rates: np.ndarray
+    stores: list[TokenStore]
+    metric_fns: list[list[str]]
+
+    @functools.cached_property
+    def renderings(self) -> list[list[Rendering]]:
+        """[task][variant]."""
+        return [[s.variant(v) for v in range(s.n_variants)] for s in self.stores]
+
+    @functools.cached_property
+    def sizes(self) -> list[list[int]]:
+        """Examples of each task in each variant."""
+        return [[len(r) for r in variants] for variants in self.renderings]
+
+    @functools.cached_property
+    def _first(self) -> np.ndarray:
+        """int64[T, V]: where each task's variants start in `lengths` and its like."""
+        first = np.zeros((len(self.sizes), max(map(len, self.sizes))), np.int64)
+        at = 0
+        for task, sizes in enumerate(self.sizes):
+            for variant, n in enumerate(sizes):
+                first[task, variant] = at
+                at += n
+        return first
+
+    def flat_ids(
+        self, task_ids: np.ndarray, variants: np.ndarray, example_ids: np.ndarray
+    ) -> np.ndarray:
+        """int64[n]: the place of examples in `lengths`, `encoder_lengths` and `trained_tokens`."""
+        return self._first[task_ids, variants] + example_ids
+
+    def _column(self, get: Callable[[Rendering], np.ndarray]) -> np.ndarray:
+        return np.concatenate([get(r) for variants in self.renderings for r in variants])
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """int32, tokens of every example of every task and variant."""
+        return self._column(lambda r: r.lengths)
+
+    @functools.cached_property
+    def encoder_lengths(self) -> np.ndarray:
+        """int32, likewise, encoder tokens."""
+        return self._column(lambda r: r.encoder_lengths)
+
+    @functools.cached_property
+    def trained_tokens(self) -> np.ndarray:
+        """int32, likewise, tokens with a non-zero loss weight."""
+        return self._column(lambda r: r.trained_tokens)
+
+    def proportional(self) -> "MixtureView":
+        """The same tasks at rates equal to their sizes: an epoch holds each example once."""
+        rates = np.array([sizes[0] for sizes in self.sizes], np.float64)
+        return dataclasses.replace(self, rates=rates)
+
+
+def check_store(store: TokenStore, task: str, max_refused_share: float) -> None:
+    """Refuses a store that lost too much of its task.
+
+    Raises:
+        UserError: no example, or more than this share refused or truncated; with the counts.
+    """
+    counts = store.manifest
+    refused = sum(counts["refused"].values())
+    truncated = counts["truncated_examples"]
+    total = counts["examples"] + refused
+    reasons = {**counts["refused"], **({"truncated": truncated} if truncated else {})}
+    detail = ", ".join(f"{reason} {n}" for reason, n in reasons.items()) or "its source is empty"
+    where = f"task {task!r}, split {counts['split']!r}"
+    if not all(len(store.variant(v)) for v in range(store.n_variants)):
+        raise UserError(f"{where}: no example is left to use ({detail})")
+    if refused + truncated > max_refused_share * total:
+        raise UserError(
+            f"{where}: {refused + truncated} of {total} examples were refused or truncated "
+            f"({detail}), more than data.max_refused_share={max_refused_share} allows: raise "
+            "the lengths, or the share"
+        )

@@ -1,0 +1,109 @@
+"""The key-value cache, and the two functions of a model that fill it.
+
+A cache has the same slots for all rows: the prompts, padded on the right, take the first P,
+and the n-th new token of every row goes to slot P + n. What a slot holds for a row (which
+position, or nothing) is kept beside it, so that the mask of training serves decoding as it is.
+
+Both functions take `model.unrolled` and the parameters of `model.unstack`. Shape suffixes: B
+rows, P places for prompts, S slots, D model width.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ift_jax.config import DecoderConfig
+from ift_jax.models.attention import KeysValues, Tokens
+from ift_jax.models.definition import Model, Params
+
+
+class Cache(NamedTuple):
+    """What decoding remembers; a pytree of fixed shapes, so a loop can carry it."""
+
+    layers: list[KeysValues]  # Self-attention, BxGxSxK each.
+    slots: Tokens  # BxS: segment 1 where a slot holds a token, else 0.
+    next_slot: jax.Array  # int32 scalar.
+    lengths_B: jax.Array  # int32: the position that a row's next token takes.
+    cross: list[KeysValues] | None = None  # Of the encoder's output.
+    cross_slots: Tokens | None = None
+
+
+def _prompt_tokens(lengths_B: jax.Array, n_places: int) -> Tokens:
+    """Segment 1 at the first `length` places of each row."""
+    place_BxP = jnp.broadcast_to(jnp.arange(n_places), (lengths_B.shape[0], n_places))
+    return Tokens((place_BxP < lengths_B[:, None]).astype(jnp.int32), place_BxP)
+
+
+def prefill(
+    model: Model,
+    params: Params,
+    prompts_BxP: jax.Array,
+    lengths_B: jax.Array,
+    *,
+    n_new: int,
+    start_id: int,
+    bidirectional_prompt: bool = False,
+) -> tuple[jax.Array, Cache]:
+    """Reads the prompts (a decoder's own text, or the encoder's input).
+
+    Args:
+        model: an unrolled model.
+        params: its parameters.
+        prompts_BxP: int32, padded on the right.
+        lengths_B: int32; at least 1 for a decoder, 0 is an empty input for an encoder.
+        n_new: slots for tokens to come.
+        start_id: the first decoder input of an encoder-decoder.
+        bidirectional_prompt: prompt tokens see each other both ways (a decoder that was
+            trained with `bidirectional_prefix`).
+
+    Returns:
+        BxD, the states from which the first new token is predicted, and the cache.
+    """
+    module, prompt = model.module(params), _prompt_tokens(lengths_B, prompts_BxP.shape[1])
+    rows = prompts_BxP.shape[0]
+    if isinstance(model.config, DecoderConfig):
+        if bidirectional_prompt:
+            prompt = prompt._replace(prefix_BxL=prompt.segment_ids_BxL > 0)
+        x_BxPxD, caches = module.cached(prompts_BxP, prompt, prompt)
+        last_BxD = jnp.take_along_axis(x_BxPxD, (lengths_B - 1)[:, None, None], axis=1)[:, 0]
+        more = ((0, 0), (0, n_new))
+        caches = [
+            KeysValues(*(jnp.pad(part, ((0, 0), (0, 0), (0, n_new), (0, 0))) for part in layer))
+            for layer in caches
+        ]
+        slots = Tokens(*(jnp.pad(part, more) for part in prompt[:2]))
+        return last_BxD, Cache(caches, slots, jnp.int32(prompts_BxP.shape[1]), lengths_B)
+    c = model.config
+    cross = module.cross_caches(module.encode(prompts_BxP, prompt))
+    empty = jnp.zeros((rows, c.n_heads, n_new + 1, c.head_dim), jnp.dtype(c.dtype))
+    nothing_BxS = jnp.zeros((rows, n_new + 1), jnp.int32)
+    cache = Cache(
+        layers=[KeysValues(empty, empty)] * c.n_decoder_layers,
+        slots=Tokens(nothing_BxS, nothing_BxS),
+        next_slot=jnp.int32(0),
+        lengths_B=jnp.zeros_like(lengths_B),
+        cross=cross,
+        cross_slots=prompt,
+    )
+    return extend(model, params, jnp.full((rows,), start_id, jnp.int32), cache)
+
+
+def extend(
+    model: Model, params: Params, tokens_B: jax.Array, cache: Cache
+) -> tuple[jax.Array, Cache]:
+    """Appends one token to every row: the states that predict the next one (BxD), the cache."""
+    module, slot = model.module(params), cache.next_slot
+    queries = Tokens(jnp.ones_like(tokens_B)[:, None], cache.lengths_B[:, None])
+    slots = Tokens(
+        *(
+            jax.lax.dynamic_update_slice_in_dim(old, new, slot, axis=1)
+            for old, new in zip(cache.slots[:2], queries[:2], strict=True)
+        )
+    )
+    cross = () if cache.cross is None else (cache.cross, cache.cross_slots)
+    x_Bx1xD, caches = module.cached(tokens_B[:, None], queries, slots, cache.layers, slot, *cross)
+    new = cache._replace(
+        layers=caches, slots=slots, next_slot=slot + 1, lengths_B=cache.lengths_B + 1
+    )
+    return x_Bx1xD[:, 0], new

@@ -1,0 +1,162 @@
+"""The decoder-only transformer: Llama's shape and what its relatives change."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ift_jax import partitioning
+from ift_jax.config import DecoderConfig
+from ift_jax.models import layers
+from ift_jax.models.attention import Attention, KeysValues, Rope, Tokens, visible
+
+# With hidden states of unit size, logits then start at a deviation of 0.02 * sqrt(D) (0.3 at
+# 192, 1.3 at 4,096), so that the first loss is near log(V), tied or not.
+EMBEDDING_STD = 0.02
+
+
+class Block(nnx.Module):
+    """Attention and MLP, each with a residual and the norms that `norm_placement` names."""
+
+    def __init__(self, config: DecoderConfig, *, keys: layers.Keys):
+        c = self.config = config
+        self.attention = Attention(
+            c.d_model,
+            c.n_heads,
+            c.n_kv_heads,
+            c.head_dim,
+            scale=c.query_scale or c.head_dim**-0.5,
+            softcap=c.attention_softcap,
+            qkv_bias=c.qkv_bias,
+            output_bias=c.output_bias,
+            qk_norm=c.qk_norm,
+            norm_eps=c.norm_eps,
+            norm_offset=c.norm_offset,
+            keys=keys,
+        )
+        self.mlp = layers.MLP(c.d_model, c.d_ff, c.activation, bias=c.mlp_bias, keys=keys)
+
+        def norm(placement: str) -> layers.RMSNorm | None:
+            if c.norm_placement not in (placement, "both"):
+                return None
+            return layers.RMSNorm(c.d_model, c.norm_eps, c.norm_offset)
+
+        self.attention_pre_norm, self.attention_post_norm = norm("pre"), norm("post")
+        self.mlp_pre_norm, self.mlp_post_norm = norm("pre"), norm("post")
+
+    def __call__(
+        self,
+        x_BxLxD: jax.Array,
+        visible_BxLxS: jax.Array,
+        rope: Rope,
+        *,
+        keys_B: jax.Array | None = None,
+        cache: KeysValues | None = None,
+        slot: jax.Array | None = None,
+    ) -> tuple[jax.Array, KeysValues]:
+        """Returns the layer's output and its keys and values (those of the cache included)."""
+        shape = x_BxLxD.shape[1:]
+        attention_mask, mlp_mask = layers.dropout_masks(keys_B, self.config.dropout, shape, shape)
+
+        def finish(y: jax.Array, norm: layers.RMSNorm | None, mask: jax.Array | None) -> jax.Array:
+            y = layers.drop(y if norm is None else norm(y), mask)
+            return partitioning.constrain(y, "batch", "length", "embed_act")
+
+        h = x_BxLxD if self.attention_pre_norm is None else self.attention_pre_norm(x_BxLxD)
+        keys_values = self.attention.keys_values(h, rope)
+        if cache is not None:
+            keys_values = cache.write(keys_values, slot)
+        y = self.attention(h, keys_values, visible_BxLxS, rope=rope)
+        x_BxLxD = x_BxLxD + finish(y, self.attention_post_norm, attention_mask)
+        h = x_BxLxD if self.mlp_pre_norm is None else self.mlp_pre_norm(x_BxLxD)
+        x_BxLxD = x_BxLxD + finish(self.mlp(h), self.mlp_post_norm, mlp_mask)
+        return x_BxLxD, keys_values
+
+
+class Decoder(nnx.Module):
+    """Embedding, blocks, final norm, and a head unless it is tied."""
+
+    def __init__(self, config: DecoderConfig, *, keys: layers.Keys, stacked: bool = True):
+        c = self.config = config
+        table_VxD = layers.truncated_normal(keys, (c.vocab_size, c.d_model), EMBEDDING_STD)
+        self.embedding = nnx.Param(table_VxD, axes=("vocab", "embed"))
+        self.layers = layers.stack_layers(lambda k: Block(c, keys=k), c.n_layers, keys, stacked)
+        self.final_norm = layers.RMSNorm(c.d_model, c.norm_eps, c.norm_offset)
+        head_DxV = (
+            None
+            if c.tied_embedding
+            else layers.truncated_normal(keys, (c.d_model, c.vocab_size), EMBEDDING_STD)
+        )
+        self.head = None if head_DxV is None else nnx.Param(head_DxV, axes=("embed", "vocab"))
+
+    def windows(self) -> np.ndarray | None:
+        """int32: how many tokens each layer sees; None where all layers see everything."""
+        c = self.config
+        if not c.sliding_window:
+            return None
+        every = c.global_every or c.n_layers + 1
+        is_global = np.arange(1, c.n_layers + 1) % every == 0
+        return np.where(is_global, np.iinfo(np.int32).max, c.sliding_window).astype(np.int32)
+
+    def _embed(self, tokens_BxL: jax.Array) -> jax.Array:
+        x_BxLxD = layers.embed(self.embedding[...], tokens_BxL, jnp.dtype(self.config.dtype))
+        if self.config.scale_embedding:
+            x_BxLxD = x_BxLxD * jnp.asarray(self.config.d_model**0.5, x_BxLxD.dtype)
+        return x_BxLxD
+
+    def _rope(self, tokens: Tokens) -> Rope:
+        return Rope.at(tokens.positions_BxL, self.config.head_dim, self.config.rope_theta)
+
+    def hidden(self, batch: dict[str, jax.Array], dropout_key: jax.Array | None) -> jax.Array:
+        """Final, normalised states of a batch's tokens: BxLxD."""
+        tokens = Tokens(batch["segment_ids"], batch["positions"], batch.get("prefix_mask"))
+        rope = self._rope(tokens)
+        keys_B = layers.row_keys(dropout_key, batch, self.config.dropout)
+        windows = self.windows()
+        everywhere_BxLxL = visible(tokens, tokens, causal=True) if windows is None else None
+
+        def call(block: Block, x_BxLxD: jax.Array, each: dict[str, Any]) -> jax.Array:
+            sees_BxLxL = everywhere_BxLxL
+            if sees_BxLxL is None:
+                sees_BxLxL = visible(tokens, tokens, causal=True, window=each["window"])
+            of_layer_B = layers.fold(keys_B, each["layer"])
+            return block(x_BxLxD, sees_BxLxL, rope, keys_B=of_layer_B)[0]
+
+        each = {"layer": np.arange(self.config.n_layers)}
+        if windows is not None:
+            each["window"] = windows
+        x_BxLxD = self._embed(batch["tokens"])
+        x_BxLxD = layers.run_layers(self.layers, x_BxLxD, call, each, self.config.remat)
+        return self.final_norm(x_BxLxD)
+
+    def cached(
+        self,
+        tokens_BxL: jax.Array,
+        queries: Tokens,
+        keys: Tokens,
+        caches: list[KeysValues] | None = None,
+        slot: jax.Array | None = None,
+    ) -> tuple[jax.Array, list[KeysValues]]:
+        """States of new tokens and the keys and values to keep (unrolled layers only).
+
+        Args:
+            tokens_BxL: the new tokens.
+            queries: where they stand.
+            keys: what the cache's slots hold once the new tokens are in (without a cache: the
+                new tokens themselves).
+            caches: one a layer; None starts from nothing.
+            slot: int32 scalar, where the new tokens go.
+        """
+        windows = self.windows()
+        if windows is None:
+            windows = [None] * self.config.n_layers
+        rope = self._rope(queries)
+        sees = {w: visible(queries, keys, causal=True, window=w) for w in set(windows)}
+        x_BxLxD, kept = self._embed(tokens_BxL), []
+        for i, block in enumerate(self.layers):
+            cache = None if caches is None else caches[i]
+            x_BxLxD, keys_values = block(x_BxLxD, sees[windows[i]], rope, cache=cache, slot=slot)
+            kept.append(keys_values)
+        return self.final_norm(x_BxLxD), kept

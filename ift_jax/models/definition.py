@@ -1,0 +1,213 @@
+"""A model as the rest of the code sees it: pure functions over a nested dict of arrays.
+
+Flax NNX modules define the layers; here they are split into a graph definition, which a
+`Model` holds, and plain parameters, which it never holds.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ift_jax.config import DecoderConfig, EncoderDecoderConfig
+from ift_jax.errors import UserError
+from ift_jax.models.decoder import Decoder
+from ift_jax.models.encoder_decoder import EncoderDecoder
+from ift_jax.models.layers import MAX_WEIGHTS
+
+Params = dict[str, Any]
+VOCAB_MULTIPLE = 128  # So that the vocabulary divides over tensor shards and vector lanes.
+
+
+class Model:
+    """The graph definition of one architecture; hashed by identity, so a static jit argument.
+
+    Attributes:
+        config: the model's config.
+        logical_axes: like the parameters, a tuple of logical axis names for each array
+            (`ift_jax.partitioning`); stacked layers have "layers" in front.
+        shapes: like the parameters, a `jax.ShapeDtypeStruct` for each array.
+        n_params: how many parameters there are.
+    """
+
+    def __init__(self, config: DecoderConfig | EncoderDecoderConfig, *, stacked: bool = True):
+        if config.vocab_size <= 0:
+            raise ValueError("a model needs its vocab_size: resolve 0 from the tokenizer first")
+        if isinstance(config, DecoderConfig) and config.n_heads % config.n_kv_heads:
+            raise ValueError(f"{config.n_kv_heads=} must divide {config.n_heads=}")
+        self.config = config
+        self._stacked = stacked
+        self._graphdef, state = nnx.split(nnx.eval_shape(lambda: self._make(jax.random.key(0))))
+        self.shapes: Params = nnx.to_pure_dict(state)
+        self.n_params = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.shapes))
+        self.logical_axes: Params = {}
+        for path, variable in nnx.to_flat_state(state):
+            axes = variable.get_metadata()["axes"]
+            node = self.logical_axes
+            for name in path[:-1]:
+                node = node.setdefault(name, {})
+            node[path[-1]] = ("layers", *axes) if stacked and "layers" in path else axes
+
+    def _make(self, key: jax.Array) -> Decoder | EncoderDecoder:
+        make = Decoder if isinstance(self.config, DecoderConfig) else EncoderDecoder
+        keys = iter(jax.random.split(key, MAX_WEIGHTS))
+        return make(self.config, keys=keys, stacked=self._stacked)
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh float32 parameters; pure, so `jax.jit` it with the shardings that are wanted."""
+        return nnx.to_pure_dict(nnx.state(self._make(key)))
+
+    def module(self, params: Params) -> Decoder | EncoderDecoder:
+        """The module that holds these parameters; for use inside a traced function."""
+        return nnx.merge(self._graphdef, nnx.State(params))
+
+    def hidden(
+        self, params: Params, batch: dict[str, jax.Array], dropout_key: jax.Array | None = None
+    ) -> jax.Array:
+        """Final, normalised states at the positions where the loss is taken.
+
+        Args:
+            params: as `init` gives them.
+            batch: a batch of `ift_jax.data.batches`; for a decoder `tokens`, `segment_ids`,
+                `positions` and, if given, `prefix_mask`; for an encoder-decoder
+                `encoder_tokens`, `encoder_segment_ids`, `encoder_positions` and
+                `decoder_tokens` (already shifted), `decoder_segment_ids`,
+                `decoder_positions`; with dropout, `row_ids`.
+            dropout_key: None: no dropout.
+
+        Returns:
+            BxLxD in the config's dtype; `head` turns it into logits.
+        """
+        return self.module(params).hidden(batch, dropout_key)
+
+    def head(self, params: Params) -> tuple[jax.Array, float]:
+        """The output projection DxV, float32, and the soft cap of the logits (0: none)."""
+        softcap = getattr(self.config, "final_softcap", 0.0)
+        if self.config.tied_embedding:
+            return params["embedding"].T, softcap
+        return params["head"], softcap
+
+    def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
+        """Float32 logits of final states; the product is in the states' dtype."""
+        w_DxV, softcap = self.head(params)
+        z = jnp.matmul(hidden, w_DxV.astype(hidden.dtype), preferred_element_type=jnp.float32)
+        return softcap * jnp.tanh(z / softcap) if softcap else z
+
+    @functools.cached_property
+    def unrolled(self) -> "Model":
+        """The model for decoding: a list of layers in place of the stack, its head untied."""
+        return Model(dataclasses.replace(self.config, tied_embedding=False), stacked=False)
+
+    def unstack(self, params: Params) -> Params:
+        """The parameters of `unrolled`: a copy in which each layer has arrays of its own.
+
+        The matrices are in the compute dtype and a tied head is a transposed copy. Decoding
+        reads every weight for every token; so laid out, it was measured twice as fast on CPU.
+        """
+        return _unstack(self, params)
+
+    def flops_per_token(
+        self, lengths: Sequence[int], encoder_lengths: Sequence[int] | None = None
+    ) -> float:
+        """Model FLOPs of training (forward and backward) per token of such examples.
+
+        Counted: 6 for each parameter of a matrix product and token that it is applied to, the
+        head at every position of the decoder included (whether trained or not), and 12 *
+        heads * head_dim for each pair of a query and a key that it sees, in each layer. Not
+        counted: what remat computes again, padding, embeddings, norms, softmax, the optimizer.
+
+        Args:
+            lengths: tokens of the examples (of an encoder-decoder: of their decoder parts).
+            encoder_lengths: of an encoder-decoder, tokens of their encoder parts.
+
+        Returns:
+            FLOPs divided by all these tokens (encoder and decoder).
+        """
+        c, n = self.config, np.asarray(lengths, np.float64)
+        pair = 12.0 * c.n_heads * c.head_dim
+        head = 6.0 * c.d_model * c.vocab_size
+        if isinstance(c, DecoderConfig):
+            windows = self.module(self.shapes).windows()
+            windows = np.full(c.n_layers, np.inf) if windows is None else windows
+            near = np.minimum(windows[:, None], n)
+            pairs = (near * (near + 1) / 2 + (n - near) * near).sum()
+            per_token = 6.0 * self._matrix_params("layers") + head
+            return float((per_token * n.sum() + pair * pairs) / max(n.sum(), 1.0))
+        if encoder_lengths is None:
+            raise ValueError("an encoder-decoder needs encoder_lengths")
+        m = np.asarray(encoder_lengths, np.float64)
+        cross_kv = 6.0 * 2 * c.d_model * c.n_heads * c.head_dim * c.n_decoder_layers
+        on_encoder = 6.0 * self._matrix_params("encoder") + cross_kv
+        on_decoder = 6.0 * self._matrix_params("decoder") - cross_kv + head
+        pairs = c.n_encoder_layers * (m * m).sum()
+        pairs += c.n_decoder_layers * (n * (n + 1) / 2 + n * m).sum()
+        total = on_encoder * m.sum() + on_decoder * n.sum() + pair * pairs
+        return float(total / max(n.sum() + m.sum(), 1.0))
+
+    def _matrix_params(self, part: str) -> int:
+        """Parameters of the projections below params[part]."""
+
+        def size(axes: tuple[str | None, ...], leaf: jax.ShapeDtypeStruct) -> int:
+            return int(np.prod(leaf.shape)) if _is_matrix(axes) else 0
+
+        is_axes = lambda node: isinstance(node, tuple)  # noqa: E731
+        sizes = jax.tree.map(size, self.logical_axes[part], self.shapes[part], is_leaf=is_axes)
+        return sum(jax.tree.leaves(sizes))
+
+
+def _is_matrix(axes: tuple[str | None, ...]) -> bool:
+    return len([name for name in axes if name != "layers"]) == 2 and "relative_buckets" not in axes
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _unstack(model: Model, params: Params) -> Params:
+    def take_apart(node: Params) -> Params:
+        if not isinstance(node, dict):
+            return node
+        apart = {name: take_apart(child) for name, child in node.items()}
+        if "layers" in apart:
+            stacked = apart["layers"]
+            n = jax.tree.leaves(stacked)[0].shape[0]
+            apart["layers"] = {
+                i: jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(n)
+            }
+        return apart
+
+    unstacked = take_apart(params)
+    if model.config.tied_embedding:
+        # Read the scaled T5 head from the hidden states into the copy.
+        scale = 1.0 if isinstance(model.config, DecoderConfig) else model.config.d_model**-0.5
+        unstacked["head"] = params["embedding"].T * scale
+    dtype = jnp.dtype(model.config.dtype)
+    return jax.tree.map(
+        lambda leaf, axes: leaf.astype(dtype) if _is_matrix(axes) else leaf,
+        unstacked,
+        model.unrolled.logical_axes,
+    )
+
+
+def resolve_vocab(
+    config: DecoderConfig | EncoderDecoderConfig, tokenizer_size: int
+) -> DecoderConfig | EncoderDecoderConfig:
+    """The config with `vocab_size` 0 replaced by the tokenizer's, rounded up to 128s.
+
+    Raises:
+        UserError: a given vocabulary is smaller than the tokenizer's.
+    """
+    vocab_size = config.vocab_size or -(-tokenizer_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    if vocab_size < tokenizer_size:
+        raise UserError(
+            f"config.model.vocab_size: expected at least the tokenizer's {tokenizer_size}; "
+            f"got {vocab_size}"
+        )
+    return dataclasses.replace(config, vocab_size=vocab_size)
+
+
+def build_model(config: DecoderConfig | EncoderDecoderConfig) -> Model:
+    """The model of a config whose vocab_size is resolved."""
+    return Model(config)

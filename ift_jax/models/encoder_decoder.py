@@ -1,0 +1,265 @@
+"""T5's encoder-decoder, versions 1.0 and 1.1 (Raffel et al. 2020, arXiv:1910.10683).
+
+What is particular to T5: a relative position bias that all layers of a stack share and that
+cross-attention has not, no scaling of the scores (the query's initialisation holds it), no
+biases, dropout that is one mask for all positions of a row. Version 1.0 has a ReLU MLP and a
+tied head whose input is scaled by d_model ** -0.5, version 1.1 a gated GELU and its own head.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ift_jax import partitioning
+from ift_jax.config import EncoderDecoderConfig
+from ift_jax.models import layers
+from ift_jax.models.attention import Attention, KeysValues, Tokens, visible
+
+ENCODER, DECODER = 0, 1  # Which stack, for dropout's keys.
+
+
+def relative_buckets(
+    distance: np.ndarray, *, bidirectional: bool, buckets: int, max_distance: int
+) -> np.ndarray:
+    """T5's bucket of each distance (key position - query position), int32.
+
+    Half of the buckets are single distances, the rest grow logarithmically up to
+    `max_distance`; both directions share them in the encoder, in the decoder only the past has
+    any.
+    """
+    offset = 0
+    if bidirectional:
+        buckets //= 2
+        offset = (distance > 0) * buckets
+        distance = np.abs(distance)
+    else:
+        distance = np.maximum(-distance, 0)
+    exact = buckets // 2
+    # The small term keeps distances at the edge of a bucket from falling into the one below.
+    octaves = np.log(np.maximum(distance, 1) / exact + 1e-7) / np.log(max_distance / exact)
+    far = np.minimum(exact + (octaves * (buckets - exact)).astype(np.int32), buckets - 1)
+    return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
+
+
+class Block(nnx.Module):
+    """Self-attention, cross-attention in the decoder, and the MLP, each after a norm."""
+
+    def __init__(self, config: EncoderDecoderConfig, *, cross: bool, keys: layers.Keys):
+        c = self.config = config
+
+        def make_attention() -> Attention:
+            std = (c.d_model * c.head_dim) ** -0.5
+            heads = (c.n_heads, c.n_heads, c.head_dim)
+            return Attention(c.d_model, *heads, scale=1.0, query_std=std, keys=keys)
+
+        gated = c.activation == "gated_gelu"
+        activation = "gelu_tanh" if gated else "relu"
+        self.attention_norm = layers.RMSNorm(c.d_model, c.norm_eps)
+        self.attention = make_attention()
+        self.cross_norm = layers.RMSNorm(c.d_model, c.norm_eps) if cross else None
+        self.cross = make_attention() if cross else None
+        self.mlp_norm = layers.RMSNorm(c.d_model, c.norm_eps)
+        self.mlp = layers.MLP(c.d_model, c.d_ff, activation, gated=gated, keys=keys)
+
+    def __call__(
+        self,
+        x_BxLxD: jax.Array,
+        visible_BxLxS: jax.Array,
+        bias_HxLxS: jax.Array,
+        *,
+        encoded: jax.Array | KeysValues | None = None,
+        cross_visible: jax.Array | None = None,
+        keys_B: jax.Array | None = None,
+        cache: KeysValues | None = None,
+        slot: jax.Array | None = None,
+    ) -> tuple[jax.Array, KeysValues]:
+        """Applies the layer; `encoded` is the encoder's output or cross-attention's keys."""
+        c, n_keys = self.config, visible_BxLxS.shape[-1]
+        n_cross = 0 if cross_visible is None else cross_visible.shape[-1]
+        self_weights, self_out, cross_weights, cross_out, mlp_hidden, mlp_out = (
+            layers.dropout_masks(
+                keys_B,
+                c.dropout,
+                (c.n_heads, n_keys),
+                (1, c.d_model),
+                (c.n_heads, n_cross),
+                (1, c.d_model),
+                (1, c.d_ff),
+                (1, c.d_model),
+            )
+        )
+
+        def add(x: jax.Array, y: jax.Array, mask: jax.Array | None) -> jax.Array:
+            return partitioning.constrain(x + layers.drop(y, mask), "batch", "length", "embed_act")
+
+        h = self.attention_norm(x_BxLxD)
+        keys_values = self.attention.keys_values(h)
+        if cache is not None:
+            keys_values = cache.write(keys_values, slot)
+        y = self.attention(
+            h, keys_values, visible_BxLxS, bias_HxLxS=bias_HxLxS, dropout_BxHxS=self_weights
+        )
+        x_BxLxD = add(x_BxLxD, y, self_out)
+        if self.cross is not None:
+            if not isinstance(encoded, KeysValues):
+                encoded = self.cross.keys_values(encoded)
+            h = self.cross_norm(x_BxLxD)
+            y = self.cross(h, encoded, cross_visible, dropout_BxHxS=cross_weights)
+            x_BxLxD = add(x_BxLxD, y, cross_out)
+        y = self.mlp(self.mlp_norm(x_BxLxD), mlp_hidden)
+        return add(x_BxLxD, y, mlp_out), keys_values
+
+
+class Stack(nnx.Module):
+    """The encoder or the decoder: layers, their relative bias, and the final norm."""
+
+    def __init__(
+        self, config: EncoderDecoderConfig, *, decoder: bool, keys: layers.Keys, stacked: bool
+    ):
+        c = self.config = config
+        self.decoder = decoder
+        n = c.n_decoder_layers if decoder else c.n_encoder_layers
+        self.n_layers = n
+        table = layers.truncated_normal(keys, (c.relative_buckets, c.n_heads), c.d_model**-0.5)
+        self.relative_bias = nnx.Param(table, axes=("relative_buckets", None))
+        make = lambda k: Block(c, cross=decoder, keys=k)  # noqa: E731
+        self.layers = layers.stack_layers(make, n, keys, stacked)
+        self.final_norm = layers.RMSNorm(c.d_model, c.norm_eps)
+
+    def bias_of_distances(self, first: int, last: int) -> jax.Array:
+        """Hx(last - first + 1): the bias at key - query = first .. last, float32."""
+        of_distance = relative_buckets(
+            np.arange(first, last + 1),
+            bidirectional=not self.decoder,
+            buckets=self.config.relative_buckets,
+            max_distance=self.config.relative_max_distance,
+        )
+        return self.relative_bias[...].astype(jnp.float32)[of_distance].T
+
+    def bias(self, length: int) -> jax.Array:
+        """HxLxL for a row's positions.
+
+        By place in the row, not by position in the segment: inside a segment, whose tokens
+        stand side by side, the distance is the same, and one bias serves all rows. It is cut
+        from a vector of distances by reshaping, whose gradient is a sum and not a scatter.
+        """
+        L = length
+        by_distance_HxW = jnp.pad(self.bias_of_distances(1 - L, L - 1), ((0, 0), (0, 1)))
+        W = 2 * L
+        # Row i of a W - 1 wide reading of the repeated vector starts i places further back.
+        flat = jnp.tile(by_distance_HxW, (1, L))[:, : L * (W - 1)]
+        return flat.reshape(-1, L, W - 1)[:, :, L - 1 : 2 * L - 1]
+
+    def __call__(
+        self,
+        x_BxLxD: jax.Array,
+        tokens: Tokens,
+        *,
+        encoded_BxSxD: jax.Array | None = None,
+        encoder_tokens: Tokens | None = None,
+        keys_B: jax.Array | None = None,
+    ) -> jax.Array:
+        """Final states of a batch's rows: BxLxD."""
+        bias_HxLxL = self.bias(x_BxLxD.shape[1])
+        sees_BxLxL = visible(tokens, tokens, causal=self.decoder)
+        cross = visible(tokens, encoder_tokens, causal=False) if self.decoder else None
+
+        def call(block: Block, x_BxLxD: jax.Array, layer: jax.Array) -> jax.Array:
+            return block(
+                x_BxLxD,
+                sees_BxLxL,
+                bias_HxLxL,
+                encoded=encoded_BxSxD,
+                cross_visible=cross,
+                keys_B=layers.fold(keys_B, layer),
+            )[0]
+
+        c = self.config
+        around_B = layers.fold(keys_B, self.n_layers)  # A number that no layer has.
+        shape = (1, c.d_model)
+        first_mask, last_mask = layers.dropout_masks(around_B, c.dropout, shape, shape)
+        x_BxLxD = layers.drop(x_BxLxD, first_mask)
+        numbers = np.arange(self.n_layers)
+        x_BxLxD = layers.run_layers(self.layers, x_BxLxD, call, numbers, c.remat)
+        return layers.drop(self.final_norm(x_BxLxD), last_mask)
+
+
+class EncoderDecoder(nnx.Module):
+    """A shared embedding, the two stacks, and a head unless it is tied."""
+
+    def __init__(self, config: EncoderDecoderConfig, *, keys: layers.Keys, stacked: bool = True):
+        c = self.config = config
+        table_VxD = layers.truncated_normal(keys, (c.vocab_size, c.d_model), 1.0)
+        self.embedding = nnx.Param(table_VxD, axes=("vocab", "embed"))
+        self.encoder = Stack(c, decoder=False, keys=keys, stacked=stacked)
+        self.decoder = Stack(c, decoder=True, keys=keys, stacked=stacked)
+        head_DxV = (
+            None
+            if c.tied_embedding
+            else layers.truncated_normal(keys, (c.d_model, c.vocab_size), c.d_model**-0.5)
+        )
+        self.head = None if head_DxV is None else nnx.Param(head_DxV, axes=("embed", "vocab"))
+
+    def _embed(self, tokens_BxL: jax.Array) -> jax.Array:
+        return layers.embed(self.embedding[...], tokens_BxL, jnp.dtype(self.config.dtype))
+
+    def encode(
+        self, tokens_BxS: jax.Array, tokens: Tokens, keys_B: jax.Array | None = None
+    ) -> jax.Array:
+        """The encoder's final states: BxSxD."""
+        return self.encoder(self._embed(tokens_BxS), tokens, keys_B=layers.fold(keys_B, ENCODER))
+
+    def hidden(self, batch: dict[str, jax.Array], dropout_key: jax.Array | None) -> jax.Array:
+        """Final states of the decoder's tokens, ready for the head: BxLxD."""
+        c = self.config
+        keys_B = layers.row_keys(dropout_key, batch, c.dropout)
+        sources = Tokens(batch["encoder_segment_ids"], batch["encoder_positions"])
+        targets = Tokens(batch["decoder_segment_ids"], batch["decoder_positions"])
+        x_BxLxD = self.decoder(
+            self._embed(batch["decoder_tokens"]),
+            targets,
+            encoded_BxSxD=self.encode(batch["encoder_tokens"], sources, keys_B),
+            encoder_tokens=sources,
+            keys_B=layers.fold(keys_B, DECODER),
+        )
+        return x_BxLxD * c.d_model**-0.5 if c.tied_embedding else x_BxLxD
+
+    def cross_caches(self, encoded_BxSxD: jax.Array) -> list[KeysValues]:
+        """Each decoder layer's keys and values of the encoder's output (unrolled layers only)."""
+        return [block.cross.keys_values(encoded_BxSxD) for block in self.decoder.layers]
+
+    def cached(
+        self,
+        tokens_Bx1: jax.Array,
+        queries: Tokens,
+        keys: Tokens,
+        caches: list[KeysValues],
+        slot: jax.Array,
+        cross: list[KeysValues],
+        cross_keys: Tokens,
+    ) -> tuple[jax.Array, list[KeysValues]]:
+        """The state of one new decoder token a row, and its caches (unrolled layers only).
+
+        The slots of the caches are positions: token t of every row stands in slot t.
+        """
+        n_slots = keys.positions_BxL.shape[1]
+        by_distance_HxW = self.decoder.bias_of_distances(1 - n_slots, n_slots - 1)
+        bias_Hx1xS = jax.lax.dynamic_slice_in_dim(
+            by_distance_HxW, n_slots - 1 - slot, n_slots, axis=1
+        )[:, None, :]
+        sees_Bx1xS = visible(queries, keys, causal=True)
+        cross_Bx1xS = visible(queries, cross_keys, causal=False)
+        x_Bx1xD, kept = self._embed(tokens_Bx1), []
+        for i, block in enumerate(self.decoder.layers):
+            x_Bx1xD, keys_values = block(
+                x_Bx1xD,
+                sees_Bx1xS,
+                bias_Hx1xS,
+                encoded=cross[i],
+                cross_visible=cross_Bx1xS,
+                cache=caches[i],
+                slot=slot,
+            )
+            kept.append(keys_values)
+        return self.decoder.final_norm(x_Bx1xD), kept

@@ -1,0 +1,1 @@
+"""SeqIO data sources. Importing their modules imports TensorFlow; this package does not."""

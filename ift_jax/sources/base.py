@@ -1,0 +1,158 @@
+"""A SeqIO data source whose records are made by Python code."""
+
+import abc
+import glob
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+from ift_jax.errors import UserError
+
+_BATCH = 512  # Records handed to tf.data at a time: one call a record costs ten times more.
+
+
+class PythonDataSource(seqio.DataSource):
+    """Base of our sources. A record is a dict of strings, the same keys for all.
+
+    A subclass gives cheap, ordered `items` (a line, a row, an index) and turns one into a
+    record with `render`, which must be a pure function of its arguments. So a shard skips
+    the others' items without parsing them, and another `seed` gives another rendering
+    (phrasing, reference) of the same examples: SeqIO's seed of `get_dataset` arrives here.
+    """
+
+    def __init__(self, splits: Iterable[str]) -> None:
+        super().__init__(splits=splits, caching_permitted=True)
+        self._counts: dict[str, int] = {}
+        self.failure: UserError | None = None
+
+    @property
+    @abc.abstractmethod
+    def fields(self) -> tuple[str, ...]:
+        """The keys of every record."""
+
+    @abc.abstractmethod
+    def items(self, split: str) -> Iterable[Any]:
+        """Yields what `render` needs of each example of the split, in a stable order."""
+
+    @abc.abstractmethod
+    def render(self, item: Any, split: str, index: int, seed: int) -> dict[str, str]:
+        """Returns the record of the split's `index`-th item.
+
+        Raises:
+          UserError: the item is not what the source expects; it names file, line and field.
+        """
+
+    @abc.abstractmethod
+    def files(self, split: str) -> list[str]:
+        """Returns the absolute paths of all files that determine the split's records."""
+
+    def options(self, split: str) -> Any:
+        """Returns what besides the files determines the records, as a JSON value."""
+        return None
+
+    def fingerprint(self, split: str) -> str:
+        """Returns a hex hash of everything that determines the split's records."""
+        self.check_split(split)
+        parts = [type(self).__name__, self.options(split), list(self.fields)]
+        parts += [file_hash(path) for path in self.files(split)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def records(
+        self, split: str, *, seed: int = 0, shard_index: int = 0, num_shards: int = 1
+    ) -> Iterator[dict[str, str]]:
+        """Yields the records of a shard: those whose index is shard_index modulo num_shards."""
+        self.check_split(split)
+        numbered = enumerate(self.items(split))
+        for index, item in itertools.islice(numbered, shard_index, None, num_shards):
+            yield self.render(item, split, index, seed)
+
+    def num_input_examples(self, split: str) -> int:
+        """Returns the number of records of the split."""
+        self.check_split(split)
+        if split not in self._counts:
+            self._counts[split] = sum(1 for _ in self.items(split))
+        return self._counts[split]
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return True
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return [split]
+
+    def check_split(self, split: str) -> None:
+        """Raises a UserError if the source has no such split."""
+        if split not in self.splits:
+            raise UserError(f"no split {split!r}; this source has: {', '.join(self.splits)}")
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        *,
+        sequence_length: Any = None,
+        use_cached: bool = False,
+        num_epochs: int | None = 1,
+    ) -> tf.data.Dataset:
+        """Returns the records as scalar string tensors, in order whatever `shuffle` says.
+
+        (SeqIO's Task shuffles through its own buffer.) tf.data raises an error of its own kind
+        for a record's UserError; the attribute `failure` then holds the UserError.
+        """
+        self.check_split(split)
+        fields = self.fields
+        shard = shard_info or seqio.ShardInfo(0, 1)
+
+        def batches() -> Iterator[dict[str, list[str]]]:
+            records = self.records(
+                split, seed=int(seed or 0), shard_index=shard.index, num_shards=shard.num_shards
+            )
+            try:
+                while batch := list(itertools.islice(records, _BATCH)):
+                    yield {field: [record[field] for record in batch] for field in fields}
+            except UserError as error:
+                self.failure = error
+                raise
+
+        signature = {field: tf.TensorSpec([None], tf.string) for field in fields}
+        return tf.data.Dataset.from_generator(batches, output_signature=signature).unbatch()
+
+
+def file_hash(path: str) -> str:
+    """Returns the SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def existing_file(path: str | os.PathLike[str]) -> str:
+    """Returns the absolute path; raises a UserError unless it is a readable file."""
+    path = os.path.abspath(os.path.expanduser(path))
+    if not os.path.isfile(path):
+        what = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise UserError(f"{path}: {what}; expected a file")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path}: cannot be read (permissions)")
+    return path
+
+
+def expand_paths(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Returns the absolute paths of files and glob patterns, each pattern's matches sorted."""
+    result: list[str] = []
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        path = os.path.expanduser(path)
+        if glob.has_magic(path) and not os.path.exists(path):
+            matches = sorted(glob.glob(path))
+            if not matches:
+                raise UserError(f"{path}: no file matches this pattern")
+            result += map(existing_file, matches)
+        else:
+            result.append(existing_file(path))
+    return result

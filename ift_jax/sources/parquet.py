@@ -1,0 +1,82 @@
+"""Parquet files: one row an example, columns of strings (or lists of structs for chat)."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ift_jax.errors import UserError
+from ift_jax.sources.base import PythonDataSource, expand_paths
+
+_BATCH_ROWS = 1024
+
+
+class ParquetDataSource(PythonDataSource):
+    """Reads the named columns of Parquet files.
+
+    Args:
+      files: split -> path, glob pattern, or several of them.
+      columns: our field -> the column; a column of strings is taken as it is, any other kind
+        (e.g. `messages`, a list of structs) as JSON.
+    """
+
+    def __init__(
+        self, files: Mapping[str, str | Sequence[str]], columns: Mapping[str, str]
+    ) -> None:
+        self._files = {split: expand_paths(paths) for split, paths in files.items()}
+        self._columns = dict(columns)
+        for path in (path for paths in self._files.values() for path in paths):
+            names = _open(path).schema_arrow.names
+            for column in self._columns.values():
+                if column not in names:
+                    raise UserError(
+                        f"{path}: column {column!r} is missing; the file has: {', '.join(names)}"
+                    )
+        super().__init__(self._files)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(self._columns)
+
+    def files(self, split: str) -> list[str]:
+        self.check_split(split)
+        return list(self._files[split])
+
+    def options(self, split: str) -> Any:
+        return self._columns
+
+    def num_input_examples(self, split: str) -> int:
+        return sum(_open(path).metadata.num_rows for path in self.files(split))
+
+    def items(self, split: str) -> Iterator[tuple[str, int, pa.RecordBatch, int]]:
+        wanted = list(dict.fromkeys(self._columns.values()))
+        for path in self.files(split):
+            row = 0
+            for batch in _open(path).iter_batches(_BATCH_ROWS, columns=wanted):
+                for i in range(batch.num_rows):
+                    yield path, row + i, batch, i
+                row += batch.num_rows
+
+    def render(
+        self, item: tuple[str, int, pa.RecordBatch, int], split: str, index: int, seed: int
+    ) -> dict[str, str]:
+        path, row, batch, i = item
+        record = {}
+        for field, column in self._columns.items():
+            value = batch.column(column)[i].as_py()
+            if value is None:
+                raise UserError(f"{path}: row {row}: column {column!r} is null; expected a value")
+            if not isinstance(value, str):
+                value = json.dumps(value, ensure_ascii=False, default=str)
+            record[field] = value
+        return record
+
+
+def _open(path: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: not a readable Parquet file ({reason})") from None

@@ -1,0 +1,1 @@
+"""Text to token ids and loss weights: tokenizers, records, chat templates, formats."""

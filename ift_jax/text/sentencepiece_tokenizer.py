@@ -1,0 +1,185 @@
+"""SentencePiece models: reading, and training one with byte fallback."""
+
+import hashlib
+import io
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import sentencepiece
+
+from ift_jax.errors import UserError
+from ift_jax.text.tokenizer_base import Tokenizer, control_pattern
+
+_SPACE_MARK = "\u2581"  # How SentencePiece writes a space; itself rare in text.
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """A SentencePiece `.model`, with T5's sentinels after its pieces if asked for.
+
+    Sentinels are `<extra_id_0>`, `<extra_id_1>`, ... downwards from the last id, as in
+    T5 (Raffel et al. 2020). Where a model has no padding piece its unknown piece pads.
+
+    With a model that keeps whitespace and falls back to bytes (one that
+    `train_sentencepiece` made), `decode(encode(text)) == text` for every text, U+2581
+    included: SentencePiece would read that character as a space, so it is given as bytes.
+    """
+
+    def __init__(self, model: bytes, extra_ids: int = 0, name: str = "SentencePiece model"):
+        """Reads a model.
+
+        Args:
+            model: the bytes of the `.model` file.
+            extra_ids: the number of T5's sentinels to add.
+            name: what error messages call it.
+
+        Raises:
+            UserError: not a model, or one without an EOS or a usable padding id.
+        """
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(model)
+        except RuntimeError as error:
+            raise UserError(f"{name}: not a SentencePiece model") from error
+        processor = self._processor
+        self._pieces = processor.vocab_size()
+        self.vocab_size = self._pieces + extra_ids
+        self.eos_id = processor.eos_id()
+        self.bos_id = processor.bos_id() if processor.bos_id() >= 0 else None
+        if self.eos_id < 0:
+            raise UserError(f"{name}: has no EOS piece; expected a model with one, such as T5's")
+        self.pad_id = processor.pad_id() if processor.pad_id() >= 0 else processor.unk_id()
+        if self.pad_id == self.eos_id:
+            raise UserError(f"{name}: pads with EOS; expected a padding id of its own")
+        self.special_tokens = {
+            processor.id_to_piece(i): i for i in range(self._pieces) if processor.is_control(i)
+        }
+        for k in range(extra_ids):
+            self.special_tokens[f"<extra_id_{k}>"] = self.vocab_size - 1 - k
+        self._special_strings = {i: piece for piece, i in self.special_tokens.items()}
+        self._special_strings.setdefault(self.pad_id, processor.id_to_piece(self.pad_id))
+        self._controls = control_pattern(self.special_tokens)
+        self._mark_ids = self._byte_ids(_SPACE_MARK)
+        probe = "  a\n b "
+        if processor.decode(processor.encode(probe)) != probe:
+            self._mark_ids = []
+        self.files = {"tokenizer.model": model}
+        options = f"extra_ids={extra_ids}".encode()
+        self.fingerprint = hashlib.sha256(model + b"\0" + options).hexdigest()
+
+    def _byte_ids(self, text: str) -> list[int]:
+        ids = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in text.encode()]
+        return ids if all(self._processor.is_byte(i) for i in ids) else []
+
+    def encode(self, text: str) -> list[int]:
+        """See `Tokenizer.encode`."""
+        if self._mark_ids and _SPACE_MARK in text:
+            first, *rest = text.split(_SPACE_MARK)
+            ids = self._processor.encode(first)
+            for part in rest:
+                ids += self._mark_ids + self._processor.encode(part)
+            return ids
+        return self._processor.encode(text)
+
+    def encode_with_controls(self, text: str) -> list[int]:
+        """See `Tokenizer.encode_with_controls`."""
+        ids: list[int] = []
+        at = 0
+        for match in self._controls.finditer(text) if self._controls else ():
+            ids += self.encode(text[at : match.start()])
+            ids.append(self.special_tokens[match.group()])
+            at = match.end()
+        return ids + self.encode(text[at:]) if at < len(text) else ids
+
+    def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
+        """See `Tokenizer.decode`."""
+        special = self._special_strings
+        if not keep_special:
+            return self._processor.decode(
+                [i for i in map(int, ids) if 0 <= i < self._pieces and i not in special]
+            )
+        known = [i for i in map(int, ids) if 0 <= i < self.vocab_size]
+        parts = []
+        for is_special, run in itertools.groupby(known, key=special.__contains__):
+            if is_special:
+                parts += [special[i] for i in run]
+            else:
+                parts.append(self._processor.decode(list(run)))
+        return "".join(parts)
+
+
+def train_sentencepiece(
+    texts: Iterable[str], *, vocab_size: int, control: Sequence[str] = ()
+) -> bytes:
+    """Trains a BPE model with byte fallback (Kudo and Richardson 2018) whose round trip is exact.
+
+    Text is left as it is: no normalisation, no space in front, all whitespace kept. Lines
+    are learnt from one by one, so no piece crosses a newline (a newline is its byte);
+    digits are pieces of their own. One thread: the same texts give the same bytes.
+
+    Args:
+        texts: what to learn from, in a fixed order.
+        vocab_size: pieces in all. Ids: pad 0, eos 1, bos 2, unk 3, then `control`, then the
+            256 bytes, then what was learnt.
+        control: control strings, each one id that text never gives.
+
+    Returns:
+        The bytes of a `.model` file.
+
+    Raises:
+        UserError: the vocabulary is too small for bytes and characters, or larger than the
+            text can fill (the message gives the bound).
+    """
+    control = [c for c in dict.fromkeys(control) if c not in ("<pad>", "</s>", "<s>", "<unk>")]
+    failures: list[Exception] = []
+
+    def lines() -> Iterator[str]:
+        try:
+            for text in texts:
+                for line in text.replace(_SPACE_MARK, " ").replace("\0", "").split("\n"):
+                    if line:
+                        yield line
+        except Exception as error:
+            failures.append(error)  # SentencePiece would turn it into a RuntimeError.
+            raise
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=lines(),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            control_symbols=control,
+            pad_id=0,
+            eos_id=1,
+            bos_id=2,
+            unk_id=3,
+            byte_fallback=True,
+            character_coverage=0.9995,
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            allow_whitespace_only_pieces=True,
+            split_digits=True,
+            max_sentence_length=1 << 20,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        if failures:
+            raise failures[0] from None
+        raise UserError(
+            f"tokenizer.train_vocab_size = {vocab_size}: {_expected(str(error), len(control))}"
+        ) from error
+    return model.getvalue()
+
+
+def _expected(message: str, n_control: int) -> str:
+    """What SentencePiece's trainer would have accepted, from its error."""
+    if bound := re.search(r"too high.*value <= (\d+)", message):
+        return f"expected at most {bound[1]}: the text gives no more pieces"
+    if bound := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return f"expected at least {bound[1]}: bytes, characters and control strings"
+    reason = " ".join(message.split())
+    return f"expected text, and at least {4 + n_control + 256} pieces ({reason})"

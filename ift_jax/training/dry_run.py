@@ -1,0 +1,55 @@
+"""What a run would be: its config, sizes and memory, with nothing trained."""
+
+import jax
+
+from ift_jax import config_file, partitioning
+from ift_jax.config import Config
+from ift_jax.training.console import Console
+from ift_jax.training.loop import describe
+from ift_jax.training.setup import prepare_run
+
+MIB = 2**20
+
+
+def dry_run(config: Config, console: Console) -> None:
+    """Prints the resolved config and what a run of it would cost.
+
+    Memory is the compiler's own figure for the train step on this machine's devices: arguments
+    (state and batch), temporaries and outputs that alias nothing, a device.
+    """
+    run = prepare_run(config, console.line)
+    console.line(config_file.to_json(run.config).rstrip())
+    for line in describe(run):
+        console.line(line)
+    plan, batch_rows = run.plan, config.train.batch_rows
+    epochs = plan.n_examples / max(plan.order.n_examples, 1)
+    tokens = plan.n_tokens + plan.n_encoder_tokens
+    console.line(
+        f"an epoch: {plan.order.n_examples:,} examples, {tokens / epochs:,.0f} tokens, "
+        f"{plan.n_trained_tokens / epochs:,.0f} trained, {plan.steps_per_epoch:,.1f} steps; "
+        f"this run: {plan.n_steps:,} steps, {epochs:,.2f} epochs"
+    )
+    with jax.set_mesh(run.mesh):
+        shapes, shardings = run.state_shapes()
+        state = jax.tree.map(
+            lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s),
+            shapes, shardings,
+        )  # fmt: skip
+        one = run.plan.batch(0, slice(0, 1))
+        batch = {
+            name: jax.ShapeDtypeStruct(
+                (batch_rows, *array.shape[1:]), array.dtype,
+                sharding=partitioning.batch_sharding(run.mesh, (batch_rows, *array.shape[1:])),
+            )
+            for name, array in one.items()
+        }  # fmt: skip
+        memory = run.jit_train_step(shardings).lower(state, batch).compile().memory_analysis()
+    held = memory.argument_size_in_bytes
+    extra = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    temporary = memory.temp_size_in_bytes
+    console.line(
+        f"memory a device (compiler's estimate): {(held + temporary + extra) / MIB:,.0f} MiB = "
+        f"state and batch {held / MIB:,.0f} + temporaries {temporary / MIB:,.0f} + "
+        f"outputs {max(extra, 0) / MIB:,.0f}"
+    )
+    console.line("dry run: nothing was trained")

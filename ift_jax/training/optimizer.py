@@ -1,0 +1,87 @@
+"""Optimizers and learning-rate schedules, from optax's parts.
+
+A transformation here gives the *direction*; the step multiplies it by minus the learning
+rate of `state["step"]`, so the schedule follows the data even when a step is skipped.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ift_jax.config import OptimizerConfig
+
+Schedule = Callable[[jax.Array], jax.Array]
+
+
+def make_schedule(config: OptimizerConfig, n_steps: int) -> Schedule:
+    """The learning rate as a float32 function of the step (0 for the first update).
+
+    Warm-up is linear and its first step is not zero: update s of w has the share (s + 1) / w.
+
+    Args:
+        config: peak, shape, warm-up and final share.
+        n_steps: updates of the whole run; linear and cosine end there.
+    """
+    warmup = config.warmup_steps or round(config.warmup_ratio * n_steps)
+    peak, last = config.learning_rate, config.final_ratio
+
+    def schedule(step: jax.Array) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        progress = jnp.clip((step - warmup) / max(n_steps - warmup, 1), 0.0, 1.0)
+        if config.schedule == "linear":
+            share = 1.0 - (1.0 - last) * progress
+        elif config.schedule == "cosine":
+            share = last + (1.0 - last) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+        elif config.schedule == "rsqrt":
+            offset = float(config.rsqrt_offset)
+            share = jnp.sqrt(offset / jnp.maximum(step, offset))
+        else:
+            share = jnp.float32(1.0)
+        return peak * share * jnp.minimum(1.0, (step + 1.0) / max(warmup, 1))
+
+    return schedule
+
+
+def make_optimizer(config: OptimizerConfig, logical_axes: Any) -> optax.GradientTransformation:
+    """The optimizer's direction, before the learning rate.
+
+    Adafactor has T5's settings (Shazeer and Stern 2018; T5X): factored second moments, decay
+    1 - t^-0.8, update clipped to RMS 1, scaled by the parameter's RMS (at least 1e-3). Layers
+    are stored stacked; each is factored, clipped and scaled by itself, as if it were not.
+
+    Args:
+        config: name and constants.
+        logical_axes: the model's tree of axis names; "layers" first marks a stack.
+    """
+    is_axes = lambda node: isinstance(node, tuple)  # noqa: E731
+    if config.name == "adamw":
+        direction = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
+    else:
+        one = optax.chain(
+            optax.scale_by_factored_rms(decay_rate=0.8, epsilon=1e-30),
+            optax.clip_by_block_rms(1.0),
+            optax.scale_by_param_block_rms(1e-3),
+        )
+        labels = jax.tree.map(
+            lambda axes: "stacked" if axes[0] == "layers" else "single", logical_axes,
+            is_leaf=is_axes,
+        )  # fmt: skip
+        direction = optax.partition({"stacked": _per_layer(one), "single": one}, labels)
+    if not config.weight_decay:
+        return direction
+    decayed = jax.tree.map(
+        lambda axes: config.decay_norms_and_biases or len([a for a in axes if a != "layers"]) > 1,
+        logical_axes,
+        is_leaf=is_axes,
+    )
+    return optax.chain(direction, optax.add_decayed_weights(config.weight_decay, decayed))
+
+
+def _per_layer(one: optax.GradientTransformation) -> optax.GradientTransformation:
+    return optax.GradientTransformation(
+        jax.vmap(one.init),
+        lambda updates, state, params: jax.vmap(one.update)(updates, state, params),
+    )

@@ -1,0 +1,115 @@
+"""From a config to everything that a run is made of, before any step."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from ift_jax import partitioning
+from ift_jax.config import Config
+from ift_jax.data.batches import BatchPlan
+from ift_jax.data.request import open_or_prepare
+from ift_jax.data.view import MixtureView
+from ift_jax.errors import UserError
+from ift_jax.models.definition import Model, build_model, resolve_vocab
+from ift_jax.text.tokenizers import Tokenizer
+from ift_jax.training import step as step_lib
+from ift_jax.training.optimizer import Schedule, make_optimizer, make_schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What `prepare_run` resolves. `config.model.vocab_size` is filled in."""
+
+    config: Config
+    tokenizer: Tokenizer
+    train: MixtureView
+    eval: MixtureView
+    heldout: MixtureView | None
+    plan: BatchPlan
+    mesh: Mesh
+    model: Model
+    tx: optax.GradientTransformation
+    schedule: Schedule
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks of the training mixture."""
+        return len(self.train.tasks)
+
+    @property
+    def batch_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of a global batch."""
+        one = self.plan.batch(0, slice(0, 1))
+        rows = self.config.train.batch_rows
+        return {name: (rows, *array.shape[1:]) for name, array in one.items()}
+
+    def device_batch(self, shapes: dict[str, tuple[int, ...]], step: int) -> dict[str, jax.Array]:
+        """The batch of a step, each process building the rows that its devices hold."""
+        return partitioning.put_batch(
+            self.mesh, shapes, lambda rows: self.plan.batch(step, rows)
+        )
+
+    def init_fn(self) -> Callable[[], step_lib.State]:
+        """The function that makes a fresh state; trace or jit it."""
+        return functools.partial(
+            step_lib.init_state, self.model, self.tx, self.config.seed, self.n_tasks
+        )
+
+    def state_shapes(self) -> tuple[step_lib.State, step_lib.State]:
+        """Shapes of the state, and its shardings."""
+        shapes = jax.eval_shape(self.init_fn())
+        return shapes, step_lib.state_shardings(self.model, self.mesh, shapes)
+
+    def jit_train_step(self, shardings: step_lib.State) -> Any:
+        """The compiled-on-first-use train step, its state donated."""
+        train_step = step_lib.make_train_step(
+            self.model, self.tx, self.schedule, self.config, self.n_tasks
+        )
+        return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
+
+
+def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
+    """Opens or prepares the stores, plans the order, and defines model and optimizer.
+
+    Nothing is put on a device yet.
+
+    Raises:
+        UserError: anything in the config or data that is wrong.
+    """
+    tokenizer, train = open_or_prepare(config, "train", log=log)
+    _, evaluation = open_or_prepare(config, "eval", log=log)
+    heldout = None
+    if config.data.heldout_mixture:
+        _, heldout = open_or_prepare(config, "heldout", log=log)
+        leaked = sorted(set(train.tasks) & set(heldout.tasks))
+        if leaked:
+            raise UserError(f"config.data.heldout_mixture: trains on held-out {', '.join(leaked)}")
+    model_config = resolve_vocab(config.model, tokenizer.vocab_size)
+    config = dataclasses.replace(config, model=model_config)
+    mesh = partitioning.make_mesh(config.mesh)
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    rows = config.train.batch_rows // config.train.microbatches
+    if rows % shards:
+        raise UserError(
+            f"config.train.batch_rows: {rows} rows a microbatch do not divide over the "
+            f"{shards} devices of the mesh axes data x fsdp"
+        )
+    plan = BatchPlan.of_config(config, train)
+    model = build_model(config.model)
+    return Run(
+        config=config,
+        tokenizer=tokenizer,
+        train=train,
+        eval=evaluation,
+        heldout=heldout,
+        plan=plan,
+        mesh=mesh,
+        model=model,
+        tx=make_optimizer(config.optimizer, model.logical_axes),
+        schedule=make_schedule(config.optimizer, plan.n_steps),
+    )

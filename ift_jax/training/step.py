@@ -1,0 +1,250 @@
+"""The train step: one pure function of (state, batch), jitted and sharded.
+
+State, a plain dict of arrays:
+    params: the model's parameters, float32.
+    opt_state: the optimizer's.
+    step: int32, batches seen. It advances on a skipped step too: it is the place in the data.
+    skipped, bad_streak: int32, non-finite steps in all, and in a row up to now.
+    interval: sums since the last logged step. They live in the state, and so in the
+        checkpoint: a run that was killed between two log lines writes the same line again.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ift_jax import partitioning
+from ift_jax.config import Config, LossConfig
+from ift_jax.models.definition import Model
+from ift_jax.training import loss as loss_lib
+from ift_jax.training.optimizer import Schedule
+
+State = dict[str, Any]
+Batch = dict[str, jax.Array]
+
+
+def decoder_side(batch: Batch) -> dict[str, jax.Array]:
+    """The arrays where the loss is taken, under one set of names for both architectures."""
+    prefix = "decoder_" if "decoder_targets" in batch else ""
+    names = ("targets", "loss_weights", "segment_ids", "task_ids")
+    return {name: batch[prefix + name] for name in names}
+
+
+def batch_sums(
+    model: Model,
+    params: Any,
+    batch: Batch,
+    weights_BxL: jax.Array,
+    loss: LossConfig,
+    n_tasks: int,
+    dropout_key: jax.Array | None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The weighted loss sum of a (micro)batch and the sums that metrics are made of.
+
+    Args:
+        model: the definition.
+        params: its parameters.
+        batch: B rows, see `ift_jax.data.batches`.
+        weights_BxL: weights after normalisation over the *global* batch's rule.
+        loss: z-loss, smoothing, chunk.
+        n_tasks: tasks of the mixture (T).
+        dropout_key: None: no dropout.
+
+    Returns:
+        The float32 sum (differentiable) and sums: `nll` and `correct` over trained tokens by
+        raw weight, `weight`, `trained` and `tokens` (counts), `task_nll` and `task_weight` (T).
+    """
+    side = decoder_side(batch)
+    x_BxLxD = model.hidden(params, batch, dropout_key)
+    w_DxV, softcap = model.head(params)
+    options = loss_lib.HeadLoss(softcap, loss.z_loss, loss.label_smoothing, loss.chunk)
+    total, parts = loss_lib.head_loss(x_BxLxD, w_DxV, side["targets"], weights_BxL, options)
+    raw_BxL = side["loss_weights"]
+    nll_BxL = parts.nll * raw_BxL
+    task_ids = jnp.where(side["task_ids"] < 0, n_tasks, side["task_ids"])
+    by_task = jax.nn.one_hot(task_ids.reshape(-1), n_tasks, dtype=jnp.float32)
+    sums = {
+        "loss": jax.lax.stop_gradient(total),
+        "nll": jnp.sum(nll_BxL),
+        "z_loss": jnp.sum(parts.z * raw_BxL),
+        "correct": jnp.sum(parts.correct * raw_BxL),
+        "weight": jnp.sum(raw_BxL),
+        "trained": jnp.sum(raw_BxL != 0).astype(jnp.float32),
+        "tokens": jnp.sum(side["segment_ids"] > 0).astype(jnp.float32),
+        "task_nll": nll_BxL.reshape(-1) @ by_task,
+        "task_weight": raw_BxL.reshape(-1) @ by_task,
+    }
+    if "encoder_segment_ids" in batch:
+        sums["tokens"] += jnp.sum(batch["encoder_segment_ids"] > 0)
+    return total, sums
+
+
+def loss_and_grads(
+    model: Model,
+    params: Any,
+    batch: Batch,
+    loss: LossConfig,
+    *,
+    n_tasks: int,
+    microbatches: int = 1,
+    dropout_key: jax.Array | None = None,
+) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
+    """Loss and gradient of a global batch, the same however the batch is cut.
+
+    The denominator comes from the whole batch before anything is cut; microbatches are summed
+    by a scan and divided once. Averaging the means of microbatches would weight their tokens
+    unequally (the defect that Tülu 3 reports of its training code).
+
+    Returns:
+        The float32 loss, the gradient like `params`, and the sums of `batch_sums`.
+    """
+    side = decoder_side(batch)
+    weights_BxL, denominator = loss_lib.normalized_weights(
+        side["loss_weights"], side["segment_ids"], loss.normalization, loss.constant
+    )
+
+    def sums_of(params: Any, batch: Batch, weights: jax.Array) -> Any:
+        return batch_sums(model, params, batch, weights, loss, n_tasks, dropout_key)
+
+    grad_fn = jax.value_and_grad(sums_of, has_aux=True)
+    if microbatches == 1:
+        (total, sums), grads = grad_fn(params, batch, weights_BxL)
+    else:
+        # Row b goes to microbatch b mod M: every device keeps its own rows.
+        def cut(a: jax.Array) -> jax.Array:
+            a = a.reshape(a.shape[0] // microbatches, microbatches, *a.shape[1:]).swapaxes(0, 1)
+            return partitioning.constrain(a, None, "batch", *(None,) * (a.ndim - 2))
+
+        def add(carry: Any, slices: Any) -> tuple[Any, None]:
+            (total, sums), grads = grad_fn(params, *slices)
+            return jax.tree.map(jnp.add, carry, (total, sums, grads)), None
+
+        cuts = jax.tree.map(cut, (batch, weights_BxL))
+        first = jax.tree.map(lambda a: a[0], cuts)
+        shapes = jax.eval_shape(grad_fn, params, *first)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        start = (zeros[0][0], zeros[0][1], zeros[1])
+        (total, sums, grads), _ = jax.lax.scan(add, start, cuts)
+    grads = jax.tree.map(lambda g: g / denominator, grads)
+    return total / denominator, grads, sums
+
+
+def init_state(model: Model, tx: optax.GradientTransformation, seed: int, n_tasks: int) -> State:
+    """A fresh state; jit it with `state_shardings` so that no device holds it whole."""
+    params = model.init(jax.random.key(seed))
+    zero = jnp.zeros((), jnp.int32)
+    names = ("loss", "nll", "z_loss", "correct", "weight", "trained", "tokens", "steps")
+    interval = {name: jnp.zeros((), jnp.float32) for name in names}
+    for name in ("task_nll", "task_weight"):
+        interval[name] = jnp.zeros((n_tasks,), jnp.float32)
+    return {
+        "params": params,
+        "opt_state": tx.init(params),
+        "step": zero,
+        "skipped": zero,
+        "bad_streak": zero,
+        "interval": interval,
+    }
+
+
+def state_shardings(model: Model, mesh: Mesh, state: State) -> State:
+    """Shardings like `state` (arrays or shapes): the optimizer's moments as their parameters."""
+    params = partitioning.tree_shardings(mesh, model.logical_axes, state["params"])
+    replicated = NamedSharding(mesh, PartitionSpec())
+    by_path = {
+        tuple(key.key for key in path): (leaf.shape, sharding)
+        for (path, leaf), sharding in zip(
+            jax.tree_util.tree_leaves_with_path(state["params"]), jax.tree.leaves(params),
+            strict=True,
+        )
+    }  # fmt: skip
+
+    def moment(path: Any, leaf: Any) -> NamedSharding:
+        names = tuple(key.key for key in path if isinstance(key, jax.tree_util.DictKey))
+        for start in range(len(names)):
+            shape, sharding = by_path.get(names[start:], (None, None))
+            if sharding is not None and shape == leaf.shape:
+                return sharding
+        return replicated  # Counters, and Adafactor's factors: a vector a matrix.
+
+    shardings = jax.tree.map(lambda _: replicated, state)
+    shardings["params"] = params
+    shardings["opt_state"] = jax.tree_util.tree_map_with_path(moment, state["opt_state"])
+    return shardings
+
+
+def make_train_step(
+    model: Model,
+    tx: optax.GradientTransformation,
+    schedule: Schedule,
+    config: Config,
+    n_tasks: int,
+) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
+    """The pure train step; jit it with the state donated.
+
+    A step whose loss or gradient is not finite changes nothing but the counters.
+
+    Returns:
+        A function from (state, batch) to (state, metrics); the metrics are the interval's sums
+        up to this step and `grad_norm`, `learning_rate`, `step`, `skipped`, `bad_streak`.
+    """
+    train, clip = config.train, config.optimizer.clip_norm
+    dropout = config.model.dropout > 0
+
+    def train_step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+        step, params = state["step"], state["params"]
+        key = jax.random.fold_in(jax.random.key(config.seed + 1), step) if dropout else None
+        loss, grads, sums = loss_and_grads(
+            model, params, batch, config.loss,
+            n_tasks=n_tasks, microbatches=train.microbatches, dropout_key=key,
+        )  # fmt: skip
+        grad_norm = optax.global_norm(grads)
+        if clip:
+            scale = jnp.minimum(1.0, clip / jnp.maximum(grad_norm, 1e-30))
+            grads = jax.tree.map(lambda g: g * scale, grads)
+        directions, opt_state = tx.update(grads, state["opt_state"], params)
+        rate = schedule(step)
+        updated = jax.tree.map(lambda p, u: p - rate * u, params, directions)
+
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
+        sums = {name: jnp.where(finite, value, 0.0) for name, value in sums.items()}
+        sums |= {"loss": jnp.where(finite, loss, 0.0), "steps": finite.astype(jnp.float32)}
+        fresh = step % train.log_every == 0
+        interval = jax.tree.map(lambda s, a: jnp.where(fresh, 0.0, s) + a, state["interval"], sums)
+        bad = 1 - finite.astype(jnp.int32)
+        new_state = {
+            "params": jax.tree.map(keep, updated, params),
+            "opt_state": jax.tree.map(keep, opt_state, state["opt_state"]),
+            "step": step + 1,
+            "skipped": state["skipped"] + bad,
+            "bad_streak": (state["bad_streak"] + bad) * bad,
+            "interval": interval,
+        }
+        metrics = interval | {
+            "grad_norm": grad_norm,
+            "learning_rate": rate,
+            "step": new_state["step"],
+            "skipped": new_state["skipped"],
+            "bad_streak": new_state["bad_streak"],
+        }
+        return new_state, metrics
+
+    return train_step
+
+
+def make_eval_step(
+    model: Model, loss: LossConfig, n_tasks: int
+) -> Callable[[Any, Batch], dict[str, jax.Array]]:
+    """Held-out sums of a batch by plain NLL: add them over batches, then divide once."""
+    plain = LossConfig(normalization="sum", chunk=loss.chunk)
+
+    def eval_step(params: Any, batch: Batch) -> dict[str, jax.Array]:
+        weights = decoder_side(batch)["loss_weights"]
+        return batch_sums(model, params, batch, weights, plain, n_tasks, None)[1]
+
+    return eval_step

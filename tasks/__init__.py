@@ -1,0 +1,1 @@
+"""The registry of tasks: one module per system; add yours here."""

@@ -1,0 +1,116 @@
+"""The closed vocabulary of the quickstart tasks: word lists and tables."""
+
+NAMES = tuple("Anna Ben Clara David Emma Frank Grace Henry Ida Jack Kate Leo".split())
+CITIES = tuple("Paris London Rome Berlin Madrid Oslo Cairo Tokyo Lima Delhi".split())
+COLORS = tuple("red blue green yellow black white brown pink".split())
+JOBS = tuple("nurse teacher farmer baker doctor pilot singer lawyer".split())
+THINGS = tuple("hat book lamp chair coat cup bag ball clock kite".split())
+ANIMALS = tuple("cat dog horse cow pig sheep goat duck fox bear".split())
+
+# Different first letters: the alphabet decides at the first one.
+SORTABLE = tuple("ant bee cup dot egg fan gum hen ink jar key leg map net oak pen".split())
+
+CATEGORIES = {
+    "animal": ANIMALS[:7],
+    "color": COLORS[:7],
+    "fruit": tuple("apple pear plum peach cherry grape lemon".split()),
+    "metal": tuple("iron gold silver copper tin lead zinc".split()),
+    "weather": tuple("rain snow wind fog storm hail frost".split()),
+}
+
+_OPPOSITES = """hot cold, big small, tall short, fast slow, old young, rich poor, wet dry,
+happy sad, hard soft, full empty, early late, strong weak"""
+OPPOSITES = tuple(
+    pair
+    for line in _OPPOSITES.replace("\n", " ").split(",")
+    for first, second in [line.split()]
+    for pair in ((first, second), (second, first))
+)
+
+_PLURALS = """cat cats, mouse mice, goose geese, man men, child children, foot feet, tooth teeth,
+box boxes, bus buses, city cities, baby babies, leaf leaves, wolf wolves, knife knives,
+sheep sheep, fish fish, key keys, hat hats, book books, cup cups"""
+PLURALS = tuple(tuple(pair.split()) for pair in _PLURALS.replace("\n", " ").split(","))
+
+# An invented language: the same order of words as in English.
+ZORIN_COLORS = dict(zip(COLORS, "miv zor tal nup kesh wib drum pali".split(), strict=True))
+ZORIN_ANIMALS = dict(
+    zip(ANIMALS, "felo bark ruma moot oink bava tesk kwa vix grum".split(), strict=True)
+)
+ZORIN_VERBS = {
+    "sees": "olu",
+    "likes": "ema",
+    "follows": "ita",
+    "helps": "upo",
+    "hears": "aru",
+    "knows": "enna",
+}
+
+SENTIMENT_THINGS = tuple(
+    "film book meal hotel song game phone play garden coat lamp train party lesson car trip".split()
+)
+SENTIMENT = {
+    "positive": tuple("great lovely wonderful superb perfect amazing charming pleasant".split()),
+    "negative": tuple("awful terrible horrible boring ugly nasty dreadful useless".split()),
+    "neutral": tuple("average ordinary okay typical usual normal plain common".split()),
+}
+
+# topic -> (who, does, what): any of each makes a sentence.
+TOPICS = {
+    "sport": ("team player coach runner", "won lost practised watched", "match race game final"),
+    "cooking": ("cook chef baker waiter", "fried boiled tasted served", "soup bread fish rice"),
+    "music": ("singer band pianist choir", "sang played wrote heard", "song tune waltz anthem"),
+    "school": ("teacher pupil student class", "studied read failed passed",
+               "lesson exam essay test"),
+    "farming": ("farmer shepherd gardener miller", "planted watered picked sold",
+                "wheat corn hay barley"),
+    "travel": ("tourist pilot sailor driver", "booked missed boarded steered",
+               "flight ferry plane bus"),
+}  # fmt: skip
+
+FEELINGS = {
+    "happy": ("won a prize", "got a present", "passed the exam", "met an old friend",
+              "found a new job", "had a birthday party"),
+    "sad": ("lost a pet", "said goodbye to a friend", "missed home", "failed the exam",
+            "broke a favourite cup", "cried all night"),
+    "angry": ("was cheated", "was shouted at", "got an unfair bill", "was pushed in the queue",
+              "had a bike stolen", "was lied to"),
+    "afraid": ("heard a strange noise", "saw a big snake", "got lost in the dark", "met a bear",
+               "dreamed of ghosts", "stood near a cliff"),
+    "tired": ("worked all night", "walked twenty miles", "slept two hours", "ran a long race",
+              "carried heavy boxes", "dug the whole garden"),
+    "bored": ("waited for hours", "had nothing to do", "heard the same talk again",
+              "stared at the wall", "sat in a dull meeting", "watched paint dry"),
+}  # fmt: skip
+
+# intent -> requests, and the words for {x}.
+INTENTS = {
+    "alarm": (("wake me at {x}", "set a bell for {x}", "get me up by {x}"),
+              "six seven eight nine noon midnight dawn sunrise"),
+    "weather": (("will it rain in {x}", "is it cold in {x}", "do I need an umbrella in {x}"),
+                "Paris London Rome Berlin Madrid Oslo Cairo Tokyo"),
+    "music": (("play some {x}", "put on {x}", "I want to hear {x}"),
+              "jazz rock opera blues folk techno disco soul"),
+    "call": (("ring {x}", "I want to talk to {x}", "phone {x}"),
+             "Anna Ben Clara David Emma Frank Grace Henry"),
+    "food": (("order {x}", "get me {x} for dinner", "I am hungry for {x}"),
+             "pizza sushi pasta soup salad curry noodles tacos"),
+    "light": (("switch on the lamp in the {x}", "make the {x} brighter",
+               "it is too dark in the {x}"),
+              "kitchen hall garage bedroom cellar bathroom attic office"),
+}  # fmt: skip
+POLITE = ("please {x}", "could you {x}", "hey, {x}", "{x} now", "{x}, thanks", "quickly, {x}",
+          "{x} if you can", "well, {x}", "so {x}", "hello, {x}", "{x} for me",
+          "oh, {x}")  # fmt: skip
+
+MONTHS = tuple(
+    "January February March April May June July August September October November December".split()
+)
+SEASONS = ("winter",) * 2 + ("spring",) * 3 + ("summer",) * 3 + ("autumn",) * 3 + ("winter",)
+DAYS = tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
+NUMBER_WORDS = tuple("zero one two three four five six seven eight nine ten eleven twelve".split())
+# unit, smaller unit, how many of them.
+UNITS = (
+    ("hours", "minutes", 60), ("days", "hours", 24), ("weeks", "days", 7),
+    ("years", "months", 12), ("meters", "centimeters", 100), ("kilograms", "grams", 1000),
+)  # fmt: skip

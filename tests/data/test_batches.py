@@ -1,0 +1,245 @@
+"""Batches: the arrays against a slow reference, and the order contract."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ift_jax.config import DataConfig
+from ift_jax.data.batches import BatchPlan, eval_batches
+from ift_jax.data.view import MixtureView
+from tests.data.made_stores import example, make_store, make_view
+
+
+def config(folder, **kwargs):
+    defaults = {"row_length": 64, "encoder_length": 48, "decoder_length": 40, "window": 50}
+    return DataConfig(store_dir=str(folder), **(defaults | kwargs))
+
+
+def reference_rows(plan, step, rows=slice(None)):
+    """For each row its examples as (task, example) objects, from the plan's own answer."""
+    counts, tasks, variants, ids = plan.examples(step, rows)
+    at, result = 0, []
+    for count in counts.tolist():
+        result.append(
+            [
+                (int(t), plan.view.stores[t].variant(int(v)), int(i))
+                for t, v, i in zip(
+                    tasks[at : at + count],
+                    variants[at : at + count],
+                    ids[at : at + count],
+                    strict=True,
+                )
+            ]
+        )
+        at += count
+    return result
+
+
+def slow_decoder(rows, length):
+    names = ("tokens", "targets", "segment_ids", "positions")
+    batch = {name: np.zeros((len(rows), length), np.int32) for name in names}
+    batch["task_ids"] = np.full((len(rows), length), -1, np.int32)
+    batch["loss_weights"] = np.zeros((len(rows), length), np.float32)
+    batch["prefix_mask"] = np.zeros((len(rows), length), bool)
+    for r, examples in enumerate(rows):
+        at = 0
+        for segment, (task, store, i) in enumerate(examples, 1):
+            tokens, weights = store.tokens(i).tolist(), store.weights(i).tolist()
+            for p, token in enumerate(tokens):
+                batch["tokens"][r, at] = token
+                if p + 1 < len(tokens):
+                    batch["targets"][r, at] = tokens[p + 1]
+                    batch["loss_weights"][r, at] = weights[p + 1]
+                batch["segment_ids"][r, at] = segment
+                batch["positions"][r, at] = p
+                batch["task_ids"][r, at] = task
+                batch["prefix_mask"][r, at] = not any(weights[: p + 1])
+                at += 1
+    return batch
+
+
+def slow_encoder_decoder(rows, encoder_length, decoder_length):
+    batch = {}
+    for side, length in (("encoder", encoder_length), ("decoder", decoder_length)):
+        for name in ("tokens", "segment_ids", "positions"):
+            batch[f"{side}_{name}"] = np.zeros((len(rows), length), np.int32)
+    batch["decoder_targets"] = np.zeros((len(rows), decoder_length), np.int32)
+    batch["decoder_loss_weights"] = np.zeros((len(rows), decoder_length), np.float32)
+    batch["decoder_task_ids"] = np.full((len(rows), decoder_length), -1, np.int32)
+    for r, examples in enumerate(rows):
+        at = {"encoder": 0, "decoder": 0}
+        for segment, (task, store, i) in enumerate(examples, 1):
+            targets = store.tokens(i).tolist()
+            for side, tokens in (
+                ("encoder", store.encoder_tokens(i).tolist()),
+                ("decoder", [0, *targets[:-1]]),
+            ):
+                for p, token in enumerate(tokens):
+                    batch[f"{side}_tokens"][r, at[side]] = token
+                    batch[f"{side}_segment_ids"][r, at[side]] = segment
+                    batch[f"{side}_positions"][r, at[side]] = p
+                    if side == "decoder":
+                        batch["decoder_targets"][r, at[side]] = targets[p]
+                        batch["decoder_loss_weights"][r, at[side]] = store.weights(i)[p]
+                        batch["decoder_task_ids"][r, at[side]] = task
+                    at[side] += 1
+    return batch
+
+
+def assert_equal(batch, reference):
+    assert set(batch) == set(reference)
+    for name, value in reference.items():
+        np.testing.assert_array_equal(batch[name], value, err_msg=name)
+        assert batch[name].dtype == value.dtype, name
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_decoder_batches_equal_the_slow_reference(tmp_path, packed):
+    view = make_view(tmp_path, [30, 12], max_length=64, shards=3)
+    extreme = [example(1, prefix=0), example(64), example(2, prefix=1)]
+    view.stores.append(make_store(tmp_path, "extreme", [extreme]))
+    view = MixtureView([*view.tasks, "extreme"], np.ones(3), view.stores, [[]] * 3)
+    plan = BatchPlan(
+        view, config(tmp_path, pack=packed), "decoder", 7, 0, epochs=2, bidirectional_prefix=True
+    )
+    kinds = Counter()
+    for step in range(plan.n_steps):
+        rows = reference_rows(plan, step)
+        reference = slow_decoder(rows, 64) | {"row_ids": np.arange(7, dtype=np.int32)}
+        assert_equal(plan.batch(step), reference)
+        kinds.update(len(store.tokens(i)) for row in rows for _, store, i in row)
+        kinds["empty"] += sum(not row for row in rows)
+    assert kinds[1] and kinds[64] and (kinds["empty"] or packed)  # The extremes did occur.
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_encoder_decoder_batches_equal_the_slow_reference(tmp_path, packed):
+    view = make_view(tmp_path, [30, 12], max_length=20, encoder=30, shards=2)
+    extreme = [example(1, 0, prefix=0), example(40, 0), example(1, 48, prefix=0), example(40, 48)]
+    view.stores.append(make_store(tmp_path, "extreme", [extreme]))
+    view = MixtureView([*view.tasks, "extreme"], np.ones(3), view.stores, [[]] * 3)
+    plan = BatchPlan(view, config(tmp_path, pack=packed), "encoder_decoder", 5, 3, epochs=2)
+    together = 0
+    for step in range(plan.n_steps):
+        rows = reference_rows(plan, step)
+        reference = slow_encoder_decoder(rows, 48, 40) | {"row_ids": np.arange(5, dtype=np.int32)}
+        assert_equal(plan.batch(step), reference)
+        without = [any(not len(s.encoder_tokens(i)) for _, s, i in row) for row in rows]
+        together += sum(w and len(row) > 1 for w, row in zip(without, rows, strict=True))
+    assert together or not packed  # Empty inputs did share rows with others.
+
+
+@pytest.mark.parametrize("architecture", ["decoder", "encoder_decoder"])
+def test_batch_depends_on_the_step_alone(tmp_path, architecture):
+    view = make_view(tmp_path, [40, 25, 60], [1.0, 1.0, 3.0], encoder=30, variants=2)
+    data = config(tmp_path)
+    arguments = (view, data, architecture, 8, 5)
+    plan = BatchPlan(*arguments, steps=40)
+    in_order = [plan.batch(step) for step in range(40)]
+    (tmp_path / "plans").rename(tmp_path / "away")  # Planned again, as on another machine.
+    for step in (39, 0, 17, 18, 3):
+        fresh = BatchPlan(*arguments, steps=40)
+        assert_equal(fresh.batch(step), in_order[step])
+        for processes in (1, 2, 4):
+            each = 8 // processes
+            parts = [fresh.batch(step, slice(p * each, (p + 1) * each)) for p in range(processes)]
+            whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            assert_equal(whole, in_order[step])
+    # Another seed is another order; a longer run begins the same.
+    other = BatchPlan(view, data, architecture, 8, 6, steps=40)
+    assert not np.array_equal(other.examples(0)[3], plan.examples(0)[3])
+    assert_equal(BatchPlan(*arguments, steps=80).batch(39), in_order[39])
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("architecture", ["decoder", "encoder_decoder"])
+def test_each_example_exactly_as_often_as_epochs(tmp_path, architecture, epochs):
+    sizes = [33, 4, 120]
+    view = make_view(tmp_path, sizes, encoder=20)
+    plan = BatchPlan(view, config(tmp_path), architecture, 8, 1, epochs=epochs)
+    counts = Counter()
+    for step in range(plan.n_steps):
+        _, tasks, _, ids = plan.examples(step)
+        counts.update(zip(tasks.tolist(), ids.tolist(), strict=True))
+    assert len(counts) == sum(sizes) and set(counts.values()) == {epochs}
+    assert plan.n_examples == sum(sizes) * epochs
+    assert plan.n_tokens == epochs * sum(int(s.lengths.sum()) for s in view.stores)
+    assert plan.n_trained_tokens == epochs * sum(int(s.trained_tokens.sum()) for s in view.stores)
+    assert plan.steps_per_epoch == pytest.approx(plan.n_rows / 8 / epochs)
+    shares = plan.summary()["tasks"]
+    assert [shares[name]["epochs"] for name in view.tasks] == [epochs] * 3
+
+
+def test_epoch_reads_the_variants_in_turn(tmp_path):
+    view = make_view(tmp_path, [20], variants=2)
+    plan = BatchPlan(view, config(tmp_path, window=20), "decoder", 1, 0, epochs=3)
+    seen = []
+    for step in range(plan.n_steps):
+        _, _, variants, ids = plan.examples(step)
+        seen += zip(variants.tolist(), ids.tolist(), strict=True)
+    assert Counter(seen) == Counter({(0, i): 2 for i in range(20)} | {(1, i): 1 for i in range(20)})
+
+
+def test_eval_is_finite_and_complete_whatever_the_rates(tmp_path):
+    view = make_view(tmp_path, [5, 70, 31], [10.0, 0.0, 1.0], variants=2)
+    seen = Counter()
+    batches = list(eval_batches(view, config(tmp_path), "decoder", 8))
+    for batch in batches:
+        assert batch["tokens"].shape == (8, 64)
+        for row in range(8):
+            segments = batch["segment_ids"][row]
+            for segment in range(1, segments.max() + 1):
+                here = segments == segment
+                seen[int(batch["task_ids"][row][here][0]), tuple(batch["tokens"][row][here])] += 1
+    expected = Counter(
+        (t, tuple(store.tokens(i)))
+        for t, store in enumerate(view.stores)
+        for i in range(len(store))
+    )
+    assert seen == expected
+    last = batches[-1]
+    empty = last["segment_ids"].max(axis=1) == 0
+    for name, value in last.items():
+        if name not in ("row_ids", "task_ids"):
+            assert not value[empty].any()
+    assert (last["task_ids"][empty] == -1).all()
+    assert len(list(eval_batches(view, config(tmp_path), "decoder", 4, max_rows=10))) == 3
+
+
+def test_plan_is_cached_and_never_stale(tmp_path):
+    view = make_view(tmp_path, [200])
+    first = BatchPlan(view, config(tmp_path), "decoder", 4, 0, steps=20)
+    files = list((tmp_path / "plans").iterdir())
+    assert len(files) == 1
+    BatchPlan(view, config(tmp_path, processes=9), "decoder", 4, 0, steps=20)
+    assert list((tmp_path / "plans").iterdir()) == files
+    for other in ({"row_length": 80}, {"pack": False}, {"window": 70}):
+        BatchPlan(view, config(tmp_path, **other), "decoder", 4, 0, steps=20)
+    assert len(list((tmp_path / "plans").iterdir())) == 4
+    files[0].write_bytes(b"cut off")
+    again = BatchPlan(view, config(tmp_path), "decoder", 4, 0, steps=20)
+    assert again.n_rows == first.n_rows
+
+
+def test_a_late_step_plans_no_more_than_an_early_one(tmp_path):
+    view = make_view(tmp_path, [300])
+    BatchPlan(view, config(tmp_path), "decoder", 4, 0, steps=2000)
+    for step in (3, 1990):
+        plan = BatchPlan(view, config(tmp_path), "decoder", 4, 0, steps=2000)
+        plan.batch(step)
+        assert plan._planner.window.cache_info().misses <= 2
+
+
+def test_misuse(tmp_path):
+    view = make_view(tmp_path, [30])
+    with pytest.raises(ValueError, match="one must be positive"):
+        BatchPlan(view, config(tmp_path), "decoder", 4, 0)
+    plan = BatchPlan(view, config(tmp_path), "decoder", 4, 0, epochs=1)
+    with pytest.raises(IndexError):
+        plan.batch(plan.n_steps)
+    with pytest.raises(ValueError, match="does not fit a row of 16"):
+        BatchPlan(view, config(tmp_path, row_length=16), "decoder", 4, 0, epochs=1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        view.tasks = []

@@ -1,0 +1,91 @@
+"""The token store on disk."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ift_jax.data.store import PartBuilder, TokenStore, part_path
+from ift_jax.data.view import check_store
+from ift_jax.errors import UserError
+from tests.data.made_stores import example, make_store
+
+
+def test_round_trip_over_parts_and_variants(tmp_path):
+    made = [[example(n, n % 4) for n in range(1, 12)], [example(n + 1) for n in range(5)]]
+    store = make_store(tmp_path, "s", made, shards=3)
+    assert len(store) == 11 and store.n_variants == 2 and len(store.variant(1)) == 5
+    for v, examples in enumerate(made):
+        rendering = store.variant(v)
+        assert sorted(rendering.indices.tolist()) == list(range(len(examples)))
+        for i in range(len(rendering)):
+            source = examples[rendering.index(i)]
+            np.testing.assert_array_equal(rendering.tokens(i), source.tokens)
+            np.testing.assert_array_equal(rendering.weights(i), source.weights)
+            np.testing.assert_array_equal(rendering.encoder_tokens(i), source.encoder_tokens)
+            assert rendering.tokens(i).dtype == np.int32
+            assert rendering.weights(i).dtype == np.float32
+            assert rendering.references(i) == source.references
+            assert rendering.prompt_length(i) == source.prompt_length
+            assert rendering.lengths[i] == len(source.tokens)
+            assert rendering.encoder_lengths[i] == len(source.encoder_tokens)
+            assert rendering.trained_tokens[i] == np.count_nonzero(source.weights)
+            assert rendering.prefix_lengths[i] == source.prefix_length
+            assert not rendering.tokens(i).flags.writeable  # A view of the file.
+    with pytest.raises(IndexError):
+        store.tokens(11)
+
+
+def test_manifest_counts(tmp_path):
+    part = PartBuilder()
+    for reason in ("too_long", "too_long", "other"):
+        part.add_record()
+        part.refuse(reason)
+    for k, n in enumerate((3, 4, 9)):
+        part.add_record()
+        part.add(example(n, prefix=1), k)
+    untrained = example(4)
+    untrained.weights[:] = 0
+    part.add_record()
+    part.add(untrained, 6)
+    report = part.write(part_path(tmp_path, 0))
+    assert report == json.loads((tmp_path / "part-00000.json").read_bytes())
+    assert report["refused"] == {"nothing_trained": 1, "other": 1, "too_long": 2}
+    assert (report["records"], report["examples"], report["tokens"]) == (7, 3, 16)
+    assert report["trained_tokens"] == 2 + 3 + 8
+    assert report["lengths"] == {"4": 2, "16": 1}
+
+
+def test_half_written_store_is_not_read(tmp_path):
+    store = make_store(tmp_path, "s", [[example(5)]])
+    assert not (tmp_path / "s.partial").exists()
+    (store.path / "manifest.json").rename(tmp_path / "away")
+    with pytest.raises(UserError, match="not a whole token store"):
+        TokenStore.open(store.path)
+    (store.path / "manifest.json").write_text('{"format_ver')
+    with pytest.raises(UserError, match="not a whole token store"):
+        TokenStore.open(store.path)
+    (store.path / "manifest.json").write_text('{"format_version": 0}')
+    with pytest.raises(UserError, match="format_version is 0"):
+        TokenStore.open(store.path)
+
+
+def test_many_stores_need_no_file_descriptors(tmp_path):
+    import os
+
+    stores = [make_store(tmp_path, f"s{i}", [[example(5)]]) for i in range(20)]
+    before = len(os.listdir("/proc/self/fd"))
+    kept = [store.tokens(0) for store in stores]
+    assert len(os.listdir("/proc/self/fd")) == before and len(kept) == 20
+
+
+def test_a_store_that_lost_too_much_is_an_error(tmp_path):
+    store = make_store(tmp_path, "s", [[example(5)] * 18])
+    store.manifest["refused"] = {"too_long": 1}
+    store.manifest["truncated_examples"] = 1
+    check_store(store, "t", 0.11)
+    with pytest.raises(UserError, match=r"task 't'.*2 of 19 .*too_long 1, truncated 1.*max_refus"):
+        check_store(store, "t", 0.1)
+    empty = make_store(tmp_path, "empty", [[]])
+    with pytest.raises(UserError, match="task 't'.*no example is left"):
+        check_store(empty, "t", 1.0)

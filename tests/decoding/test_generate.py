@@ -1,0 +1,173 @@
+"""Generation with the cache against the full forward pass at every step."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from ift_jax.config import DecoderConfig, EncoderDecoderConfig
+from ift_jax.decoding import generate
+from ift_jax.decoding.cache import extend, prefill
+from ift_jax.decoding.generate import bucket
+from ift_jax.models import build_model
+
+DECODER = DecoderConfig(
+    vocab_size=80,
+    d_model=24,
+    n_layers=2,
+    n_heads=4,
+    n_kv_heads=2,
+    head_dim=6,
+    d_ff=40,
+    sliding_window=4,
+    global_every=2,
+    attention_softcap=2.0,
+    final_softcap=4.0,
+)
+T5 = EncoderDecoderConfig(
+    vocab_size=80,
+    d_model=24,
+    n_encoder_layers=2,
+    n_decoder_layers=2,
+    n_heads=3,
+    head_dim=6,
+    d_ff=40,
+    tied_embedding=True,
+    relative_buckets=8,
+    relative_max_distance=12,
+)
+CONFIGS = {"decoder": DECODER, "t5": T5}
+PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15], [16] * 20, [17, 18]]
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def made(request):
+    model = build_model(CONFIGS[request.param])
+    rng = np.random.default_rng(0)
+
+    def weight(shape, axes):
+        # Large enough that the likeliest token changes from step to step.
+        norm = axes[-1] == "norm"
+        return rng.normal(float(norm), 0.1 if norm else 0.4, shape.shape).astype(np.float32)
+
+    return model, jax.tree.map(weight, model.shapes, model.logical_axes)
+
+
+def run(made, prompts=PROMPTS, **options):
+    model, params = made
+    options = dict(max_new_tokens=12, stop_ids=(), pad_id=0) | options
+    return generate(model, params, prompts, **options)
+
+
+def as_row(tokens, width=40):
+    place = np.arange(width, dtype=np.int32)[None]
+    padded = np.zeros((1, width), np.int32)
+    padded[0, : len(tokens)] = tokens
+    parts = (padded, (place < len(tokens)).astype(np.int32), place)
+    return dict(zip(("tokens", "segment_ids", "positions"), parts, strict=True))
+
+
+@functools.cache
+def logits_function(model):
+    return jax.jit(lambda params, batch: model.logits(params, model.hidden(params, batch)))
+
+
+def forward_greedy(made, prompt, n, prefix=False):
+    """Token by token, each from one pass over everything before it: new tokens, logits."""
+    model, params = made
+    new, logits = [], []
+    for _ in range(n):
+        if isinstance(model.config, DecoderConfig):
+            text = prompt + new
+            batch = as_row(text)
+            if prefix:
+                batch["prefix_mask"] = batch["positions"] < len(prompt)
+        else:
+            text = [0, *new]
+            batch = {f"encoder_{name}": value for name, value in as_row(prompt).items()}
+            batch |= {f"decoder_{name}": value for name, value in as_row(text).items()}
+        logits.append(np.asarray(logits_function(model)(params, batch))[0, len(text) - 1])
+        new.append(int(logits[-1].argmax()))
+    return new, np.stack(logits)
+
+
+def test_cached_logits_equal_the_full_forward_pass(made):
+    model, params = made
+    apart, fast = model.unstack(params), model.unrolled
+    prompts = np.zeros((2, 16), np.int32)
+    prompts[0, :7], prompts[1, :1] = PROMPTS[0], PROMPTS[1]
+    want = [forward_greedy(made, prompt, 10) for prompt in PROMPTS[:2]]
+    lengths = np.asarray([7, 1], np.int32)
+    states, cache = prefill(fast, apart, prompts, lengths, n_new=9, start_id=0)
+    step = jax.jit(lambda tokens, cache: extend(fast, apart, tokens, cache))
+    for n in range(10):
+        logits = np.asarray(fast.logits(apart, states))
+        for row in range(2):
+            np.testing.assert_allclose(logits[row], want[row][1][n], atol=2e-5)
+        if n < 9:
+            states, cache = step(np.asarray([tokens[n] for tokens, _ in want], np.int32), cache)
+
+
+def test_greedy_tokens_equal_the_full_forward_pass_in_any_batch(made):
+    together = run(made)
+    for prompt, got in zip(PROMPTS, together, strict=True):
+        assert got == forward_greedy(made, prompt, 12)[0]
+    assert len({tuple(tokens) for tokens in together}) == len(PROMPTS)
+    assert run(made, PROMPTS[::-1], batch_size=2) == together[::-1]
+
+
+def test_a_row_ends_at_its_stop_token(made):
+    free = run(made)
+    stop_ids = (free[0][4], free[2][7])
+    want = []
+    for tokens in free:
+        ends = [n for n, token in enumerate(tokens) if token in stop_ids]
+        want.append(tokens[: ends[0] + 1] if ends else tokens)
+    got = run(made, stop_ids=stop_ids)
+    assert got == want
+    assert min(map(len, got)) < 12
+    assert run(made, max_new_tokens=1) == [tokens[:1] for tokens in free]
+
+
+def test_sampling_depends_on_seed_prompt_and_token_only(made):
+    options = dict(temperature=1.5, top_k=40, top_p=0.95, seed=3)
+    together = run(made, **options)
+    assert run(made, **options) == together
+    assert run(made, **options, batch_size=2) == together
+    assert run(made, PROMPTS[:2], **options) == together[:2]
+    assert run(made, **options | dict(seed=4)) != together
+    twice = run(made, [PROMPTS[0], PROMPTS[0]], **options)
+    assert twice[0] != twice[1]
+    assert len(set(twice[0])) > 3
+
+
+def test_a_bidirectional_prompt_is_that_of_the_prefix_mask(made):
+    if made[0].config.architecture != "decoder":
+        pytest.skip("an encoder reads its input both ways anyway")
+    got = run(made, [PROMPTS[0]], bidirectional_prompt=True)[0]
+    assert got == forward_greedy(made, PROMPTS[0], 12, prefix=True)[0]
+    assert got != run(made, [PROMPTS[0]])[0]
+
+
+def test_empty_prompts(made):
+    if made[0].config.architecture == "decoder":
+        with pytest.raises(ValueError, match="prompt"):
+            run(made, [[1], []])
+    else:
+        assert run(made, [[], [5]])[0] == forward_greedy(made, [], 12)[0]
+    assert run(made, []) == []
+
+
+def test_bfloat16_generates():
+    model = build_model(dataclasses.replace(DECODER, n_layers=1, dtype="bfloat16"))
+    params = jax.jit(model.init)(jax.random.key(0))
+    got = generate(model, params, [[5, 6], [7]], max_new_tokens=6, stop_ids=(), pad_id=0)
+    assert [len(tokens) for tokens in got] == [6, 6]
+
+
+def test_buckets_are_few_and_not_wasteful():
+    sizes = [bucket(n) for n in range(1, 5000)]
+    assert all(n <= size <= max(16, n * 1.5) for n, size in enumerate(sizes, start=1))
+    assert len(set(sizes)) < 20

@@ -1,0 +1,38 @@
+"""Greedy text against the `generate` of `transformers`, float32."""
+
+import numpy as np
+import pytest
+
+from ift_jax.decoding import generate
+from ift_jax.models import build_model
+
+pytest.importorskip("torch", reason="the reference models are torch modules")
+pytest.importorskip("transformers", reason="the reference models live there")
+
+import torch  # noqa: E402
+
+from tests.models import hugging_face as hf  # noqa: E402
+
+N_NEW = 24
+
+
+@pytest.mark.parametrize("family", ["llama_tied", "gemma2", "1.0", "1.1"])
+def test_greedy_text(family):
+    is_t5 = family[0] == "1"
+    reference, config = hf.t5_pair(family) if is_t5 else hf.decoder_pair(family)
+    model = build_model(config)
+    params = (hf.t5_params if is_t5 else hf.decoder_params)(reference, config)
+    rng = np.random.default_rng(4)
+    prompts = [rng.integers(3, hf.VOCAB, n).tolist() for n in (9, 4)]
+    got = generate(model, params, prompts, max_new_tokens=N_NEW, stop_ids=(1,), pad_id=0)
+    for prompt, ours in zip(prompts, got, strict=True):
+        with torch.no_grad():
+            theirs = reference.generate(
+                torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+                max_new_tokens=N_NEW,
+                do_sample=False,
+                use_cache=not is_t5,  # 5.23 sizes the cache by the encoder's layers.
+            )[0].tolist()
+        assert ours == theirs[1 if is_t5 else len(prompt) :]
+        assert len(ours) >= 20 and len(set(ours)) > 3

@@ -1,0 +1,289 @@
+"""What both architectures promise: packing, scanning, remat, dropout, dtypes, sizes."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ift_jax.config import DecoderConfig, EncoderDecoderConfig
+from ift_jax.models import build_model
+from ift_jax.models.layers import dropout_masks, fold, row_keys
+
+DECODER = DecoderConfig(
+    vocab_size=64, d_model=24, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=6, d_ff=40
+)
+LOCAL = dataclasses.replace(
+    DECODER, sliding_window=3, global_every=2, qk_norm="head", norm_placement="both"
+)
+T5 = EncoderDecoderConfig(
+    vocab_size=64,
+    d_model=24,
+    n_encoder_layers=2,
+    n_decoder_layers=3,
+    n_heads=3,
+    head_dim=6,
+    d_ff=40,
+    relative_buckets=8,
+    relative_max_distance=12,
+)
+T5_OLD = dataclasses.replace(T5, activation="relu", tied_embedding=True)
+each_model = pytest.mark.parametrize("config", [LOCAL, T5], ids=["decoder", "t5"])
+every_model = pytest.mark.parametrize(
+    "config", [DECODER, LOCAL, T5, T5_OLD], ids=["plain", "local", "t5", "t5_old"]
+)
+# These programs run once: compiling them without optimisation takes a third of the time.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@functools.cache
+def make(config):
+    """A model, random parameters (norms and biases off their start), its jitted states."""
+    model = build_model(config)
+    rng = np.random.default_rng(0)
+
+    def weight(shape, axes):
+        norm = axes[-1] == "norm"
+        std = 0.1 if norm or "vocab" in axes else shape.shape[-2] ** -0.5
+        return rng.normal(float(norm), std, shape.shape).astype(np.float32)
+
+    return model, jax.tree.map(weight, model.shapes, model.logical_axes), jit(model.hidden)
+
+
+def place(examples, length, prefix=""):
+    """Rows of examples (lists of token lists) as a part of a batch."""
+    rows = len(examples)
+    tokens, segment_ids, positions = np.zeros((3, rows, length), np.int32)
+    for row, parts in enumerate(examples):
+        at = 0
+        for segment, part in enumerate(parts, start=1):
+            where = slice(at, at + len(part))
+            tokens[row, where] = part
+            segment_ids[row, where] = segment
+            positions[row, where] = np.arange(len(part))
+            at += len(part)
+        assert at <= length
+    parts = {"tokens": tokens, "segment_ids": segment_ids, "positions": positions}
+    return {prefix + name: value for name, value in parts.items()}
+
+
+def batch_of(config, rows, lengths=(16, 12)):
+    """Rows of (encoder part, decoder part) pairs; a decoder takes the second parts."""
+    row_ids = {"row_ids": np.arange(len(rows), dtype=np.int32)}
+    targets = [[target for _, target in row] for row in rows]
+    if isinstance(config, DecoderConfig):
+        return place(targets, lengths[1]) | row_ids
+    sources = [[source for source, _ in row] for row in rows]
+    return place(sources, lengths[0], "encoder_") | place(targets, lengths[1], "decoder_") | row_ids
+
+
+def example(rng, n_source, n_target):
+    return rng.integers(1, 64, n_source).tolist(), rng.integers(1, 64, n_target).tolist()
+
+
+def dense_batch(config, rows=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return batch_of(config, [[example(rng, 16, 12)] for _ in range(rows)])
+
+
+@every_model
+def test_packed_states_equal_those_of_examples_alone(config):
+    rng = np.random.default_rng(0)
+    # An empty encoder part, single tokens, and rows that are full and not full.
+    sizes = [[(5, 4), (0, 3), (11, 5)], [(1, 1), (7, 6)], [(16, 12)]]
+    rows = [[example(rng, *size) for size in row] for row in sizes]
+    _, params, hidden = make(config)
+    packed = np.asarray(hidden(params, batch_of(config, rows)))
+    assert np.isfinite(packed).all()
+    alone = hidden(params, batch_of(config, [[part] for row in rows for part in row]))
+    alone = iter(np.asarray(alone))
+    for row, of_row in zip(rows, packed, strict=True):
+        at = 0
+        for _, target in row:
+            n = len(target)
+            np.testing.assert_allclose(of_row[at : at + n], next(alone)[:n], atol=2e-5)
+            at += n
+
+
+@each_model
+def test_gradients_are_finite_with_padding_and_empty_encoder_parts(config):
+    rng = np.random.default_rng(1)
+    batch = batch_of(config, [[example(rng, 0, 4)], [example(rng, 3, 2)], []])
+    model, params, _ = make(config)
+
+    def loss(params):
+        return jnp.square(model.logits(params, model.hidden(params, batch))).sum()
+
+    grads = jit(jax.grad(loss))(params)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+
+def test_an_empty_encoder_part_contributes_exactly_nothing():
+    rng = np.random.default_rng(2)
+    _, params, hidden = make(T5)
+    target = example(rng, 0, 6)[1]
+    got = hidden(params, batch_of(T5, [[([], target)]]))
+    # The same decoder with cross-attention's output projection at zero.
+    cross = params["decoder"]["layers"]["cross"]
+    silent = jax.tree.map(lambda x: x, params)
+    silent["decoder"]["layers"]["cross"] = cross | {"out": {"weight": cross["out"]["weight"] * 0}}
+    want = hidden(silent, batch_of(T5, [[([3, 4], target)]]))
+    np.testing.assert_allclose(got[0, :6], want[0, :6], atol=1e-6)
+
+
+def test_prefix_mask_lets_the_prompt_see_itself_both_ways():
+    _, params, hidden = make(DECODER)
+    batch = batch_of(DECODER, [[([], [5, 6, 7, 8, 9])]])
+    changed = batch | {"tokens": np.where(batch["tokens"] == 7, 11, batch["tokens"])}
+    prefix = {"prefix_mask": batch["positions"] * (batch["segment_ids"] > 0) < 3}
+
+    def moved(extra):
+        a, b = (hidden(params, each | extra)[0] for each in (batch, changed))
+        return np.abs(np.asarray(a - b)).max(axis=-1) > 1e-6
+
+    # Token 2 changes: causally only positions 2.. see it, with the prefix 0 and 1 do as well.
+    assert moved({})[:5].tolist() == [False, False, True, True, True]
+    assert moved(prefix)[:5].tolist() == [True] * 5
+
+
+@every_model
+def test_scan_equals_a_loop_over_layers(config):
+    (model, params, hidden), batch = make(config), dense_batch(config)
+    scanned = model.logits(params, hidden(params, batch))
+    apart = model.unstack(params)
+    looped = model.unrolled.logits(apart, jit(model.unrolled.hidden)(apart, batch))
+    np.testing.assert_allclose(scanned, looped, atol=2e-5)
+    assert jax.tree.map(jnp.shape, apart) == jax.tree.map(jnp.shape, model.unrolled.shapes)
+
+
+@each_model
+def test_the_program_does_not_grow_with_depth(config):
+    def size(n):
+        depth = (
+            dict(n_layers=n)
+            if isinstance(config, DecoderConfig)
+            else dict(n_encoder_layers=n, n_decoder_layers=n)
+        )
+        model = build_model(dataclasses.replace(config, remat="full", **depth))
+        batch = dense_batch(config)
+        step = jax.grad(lambda params: model.hidden(params, batch).sum())
+        return len(jax.jit(step).lower(model.shapes).as_text().splitlines())
+
+    assert size(9) == size(3)
+
+
+@each_model
+def test_remat_policies_give_the_same_gradients(config):
+    batch = dense_batch(config)
+    grads = {}
+    for remat in ("none", "full", "dots"):
+        model, params, _ = make(dataclasses.replace(config, remat=remat))
+
+        def loss(params, model=model):
+            hidden = model.hidden(params, batch)
+            return jnp.square(model.logits(params, hidden)).sum()
+
+        grads[remat] = jit(jax.grad(loss))(params)
+    for remat in ("full", "dots"):
+        for a, b in zip(*map(jax.tree.leaves, (grads["none"], grads[remat])), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(jnp.abs(a).max()))
+
+
+@each_model
+def test_bfloat16_is_close_and_keeps_float32_parameters(config):
+    (_, params, hidden), batch = make(config), dense_batch(config)
+    half, _, half_hidden = make(dataclasses.replace(config, dtype="bfloat16"))
+    assert {leaf.dtype for leaf in jax.tree.leaves(half.shapes)} == {jnp.dtype("float32")}
+    got, want = half_hidden(params, batch), hidden(params, batch)
+    assert got.dtype == jnp.bfloat16
+    error = np.asarray(got, np.float32) - np.asarray(want)
+    assert np.sqrt(np.mean(error**2) / np.mean(np.asarray(want) ** 2)) < 0.05
+
+
+@each_model
+def test_dropout_depends_on_the_key_and_the_row_number_only(config):
+    _, params, hidden = make(dataclasses.replace(config, dropout=0.3))
+    batch, key = dense_batch(config, rows=4), jax.random.key(7)
+    whole = hidden(params, batch, key)
+    for rows in (slice(0, 2), slice(2, 4)):
+        part = hidden(params, {name: x[rows] for name, x in batch.items()}, key)
+        np.testing.assert_allclose(part, whole[rows], atol=2e-5)
+    assert np.abs(hidden(params, batch, jax.random.key(8)) - whole).max() > 0.1
+    same_text = {name: x[[0, 0, 0, 0]] for name, x in batch.items()}
+    rows = hidden(params, same_text | {"row_ids": np.arange(4, dtype=np.int32)}, key)
+    assert np.abs(rows[0] - rows[1]).max() > 0.1  # Rows have masks of their own.
+    np.testing.assert_array_equal(hidden(params, batch), make(config)[2](params, batch, key))
+
+
+def test_dropout_preserves_the_expectation():
+    keys = row_keys(jax.random.key(0), {"row_ids": np.arange(64)}, 0.25)
+    mask, other_site = map(np.asarray, dropout_masks(fold(keys, 3), 0.25, (50, 20), (1000,)))
+    assert set(np.unique(mask).tolist()) == {0.0, np.float32(1 / 0.75)}
+    # 64,000 draws: five standard deviations of the mean are 0.012.
+    assert abs(mask.mean() - 1) < 0.012
+    (other_layer,) = map(np.asarray, dropout_masks(fold(keys, 4), 0.25, (50, 20)))
+    for other in (other_layer, other_site.reshape(mask.shape)):  # Independent of each other.
+        assert abs((mask == other).mean() - (0.75**2 + 0.25**2)) < 0.012
+
+
+def test_t5_dropout_is_one_mask_for_all_positions():
+    # The last dropout follows the final norm: what is zero there shows its mask.
+    config = dataclasses.replace(T5, dropout=0.4)
+    _, params, hidden = make(config)
+    dropped = np.asarray(hidden(params, dense_batch(config), jax.random.key(0))) == 0
+    assert 0.3 < dropped.mean() < 0.5
+    np.testing.assert_array_equal(dropped, np.broadcast_to(dropped[:, :1], dropped.shape))
+    assert (dropped[0] != dropped[1]).any()
+
+
+@each_model
+def test_the_first_loss_is_near_that_of_guessing(config):
+    config = dataclasses.replace(config, vocab_size=512, d_model=64)
+    model = build_model(config)
+    batch = dense_batch(config)
+    params = jit(model.init)(jax.random.key(0))
+    logits = model.logits(params, jit(model.hidden)(params, batch))
+    targets = np.random.default_rng(5).integers(0, 512, logits.shape[:2])
+    log_p = np.asarray(jax.nn.log_softmax(logits))
+    loss = -np.take_along_axis(log_p, targets[..., None], -1).mean()
+    assert abs(loss - np.log(512)) < 1.0
+
+
+@each_model
+def test_axes_name_every_dimension_of_every_parameter(config):
+    model = build_model(config)
+
+    def check(shape, axes):
+        assert len(shape.shape) == len(axes)
+        return len(axes)
+
+    jax.tree.map(check, model.shapes, model.logical_axes)
+    initial = jax.eval_shape(model.init, jax.random.key(0))
+    assert initial == model.shapes
+    assert model.n_params == sum(x.size for x in jax.tree.leaves(initial))
+
+
+def test_flops_count_the_matrix_products():
+    c = dataclasses.replace(DECODER, n_layers=2)
+    projections = 24 * 24 * 2 + 24 * 12 * 2 + 3 * 24 * 40
+    pairs = 3 * 4 / 2 + 5 * 6 / 2
+    want = (6 * (2 * projections + 24 * 64) * 8 + 12 * 2 * 24 * pairs) / 8
+    assert build_model(c).flops_per_token([3, 5]) == pytest.approx(want)
+    local = dataclasses.replace(c, sliding_window=2)
+    fewer = (1 + 2 + 2) + (1 + 2 + 2 + 2 + 2)
+    assert build_model(local).flops_per_token([3, 5]) == pytest.approx(
+        want - 12 * 2 * 24 * (pairs - fewer) / 8
+    )
+    attention, mlp = 24 * 18 * 4, 3 * 24 * 40
+    on_encoder = 2 * (attention + mlp) + 3 * 24 * 18 * 2  # Cross-attention's keys and values.
+    on_decoder = 3 * (attention + mlp + 24 * 18 * 2) + 24 * 64
+    seen = 2 * 7 * 7 + 3 * (4 * 5 / 2 + 4 * 7)
+    want = (6 * (on_encoder * 7 + on_decoder * 4) + 12 * 18 * seen) / 11
+    assert build_model(T5).flops_per_token([4], [7]) == pytest.approx(want)
+
+
+def test_a_vocabulary_must_be_given():
+    with pytest.raises(ValueError, match="vocab_size"):
+        build_model(DecoderConfig())

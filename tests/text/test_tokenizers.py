@@ -1,0 +1,209 @@
+"""Tokenizers: ids, round trips, special tokens, and clear refusals."""
+
+import json
+
+import pytest
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers
+
+from ift_jax.errors import UserError
+from ift_jax.text.tokenizers import (
+    HuggingFaceTokenizer,
+    SentencePieceTokenizer,
+    load_tokenizer,
+    train_sentencepiece,
+)
+from tests.shared_data import SHARED, requires_shared
+from tests.text import small_tokenizers as small
+
+T5 = SHARED / "data" / "tokenizers" / "t5_sentencepiece.model"
+KINDS = ("sentencepiece", "huggingface")
+HARD = ["", " ", "  two", "\n\n x \n", "\t\r\n",
+        "😀👩\u200d👩\u200d👧", "e\u0301ﬁ", "\u2581 x\u2581", "a\0b", "\ufffd⁇",
+        "<unk> </s> <|im_end|> <0x0A>", "שלום 你好"]  # fmt: skip
+
+
+@requires_shared
+def test_t5_gives_the_published_ids():
+    tokenizer = load_tokenizer(str(T5), extra_ids=100)
+    ids = tokenizer.encode("translate English to German: The house is wonderful.")
+    assert ids == [13959, 1566, 12, 2968, 10, 37, 629, 19, 1627, 5]
+    assert (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id) == (0, 1, None)
+    assert tokenizer.vocab_size == 32100
+    assert tokenizer.special_tokens["<extra_id_0>"] == 32099
+    assert tokenizer.special_tokens["<extra_id_99>"] == 32000
+    assert tokenizer.decode([*ids, 1, 0, 0, 32105]) == (
+        "translate English to German: The house is wonderful."
+    )
+    assert tokenizer.decode([32099, 37, 1], keep_special=True) == "<extra_id_0>The</s>"
+    assert tokenizer.encode_with_controls("The <extra_id_1> house") == [37, 32098, 629]
+    assert not set(tokenizer.encode("The <extra_id_1> </s> <pad>")) & {32098, 1, 0}
+
+
+@requires_shared
+def test_a_model_without_padding_pads_with_its_unknown_piece():
+    tokenizer = load_tokenizer(str(T5.with_name("m.model")))
+    assert (tokenizer.eos_id, tokenizer.bos_id, tokenizer.pad_id) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", HARD)
+def test_hard_texts_come_back_exactly(kind, text):
+    tokenizer = small.small_tokenizer(kind)
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert not set(ids) & set(tokenizer.special_tokens.values())
+
+
+@given(text=st.text(max_size=40))
+def test_any_text_comes_back_exactly(text):
+    for kind in KINDS:
+        tokenizer = small.small_tokenizer(kind)
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_control_strings_become_ids_only_when_asked(kind):
+    tokenizer = small.small_tokenizer(kind)
+    end = tokenizer.special_tokens["<|im_end|>"]
+    ids = tokenizer.encode_with_controls(" yes<|im_end|>\n<|im_end|>")
+    assert ids == [*tokenizer.encode(" yes"), end, *tokenizer.encode("\n"), end]
+    assert end not in tokenizer.encode(" yes<|im_end|>\n")
+    assert tokenizer.decode(ids) == " yes\n"
+    assert tokenizer.decode(ids, keep_special=True) == " yes<|im_end|>\n<|im_end|>"
+    padded = [tokenizer.pad_id, *ids, tokenizer.vocab_size + 3, -1, tokenizer.pad_id]
+    assert tokenizer.decode(padded) == " yes\n"
+    assert tokenizer.decode(padded, keep_special=True).startswith("<pad> yes")
+
+
+def test_training_is_reproducible_and_lays_out_the_ids():
+    again = train_sentencepiece(
+        iter(small.TEXTS), vocab_size=480, control=(*small.CHATML, *small.TULU)
+    )
+    assert again == small.sentencepiece_bytes()
+    tokenizer = SentencePieceTokenizer(again)
+    assert (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id) == (0, 1, 2)
+    assert tokenizer.special_tokens["<|im_start|>"] == 4
+    assert tokenizer.vocab_size == 480
+    assert len(tokenizer.encode("Anna counts apples")) < 10  # It learnt something.
+    assert len(tokenizer.encode("2024")) == 4  # Digits alone.
+    other = train_sentencepiece(small.TEXTS[1:40], vocab_size=380)
+    assert SentencePieceTokenizer(other).fingerprint != tokenizer.fingerprint
+    assert SentencePieceTokenizer(again, 3).fingerprint != tokenizer.fingerprint
+    assert SentencePieceTokenizer(again).fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(100, "expected at least"), (100_000, "expected at most")]
+)
+def test_a_vocabulary_of_the_wrong_size_says_the_bound(size, words):
+    with pytest.raises(UserError, match=f"train_vocab_size = {size}: {words} [0-9]+"):
+        train_sentencepiece(small.TEXTS, vocab_size=size)
+
+
+def test_a_failure_while_texts_are_read_is_the_one_that_is_seen():
+    def texts():
+        yield from small.TEXTS
+        raise UserError("data.jsonl:3: not JSON")
+
+    with pytest.raises(UserError, match="^data.jsonl:3: not JSON$"):
+        train_sentencepiece(texts(), vocab_size=480)
+    with pytest.raises(UserError, match="train_vocab_size = 480: expected text"):
+        train_sentencepiece(["", "\n"], vocab_size=480)
+
+
+def test_padding_is_never_eos():
+    def pad(**names):
+        tokenizer = HuggingFaceTokenizer(small.huggingface_definition(), names)
+        assert tokenizer.pad_id != tokenizer.eos_id
+        return tokenizer.pad_id
+
+    assert pad(**small.NAMES) == 4
+    # Padding with EOS: another special token with "pad" in its name is taken.
+    assert pad(eos_token="<|im_end|>", pad_token="<|im_end|>") == 4
+    assert pad(eos_token="<|im_end|>") == 4
+    # Then the unknown token; else there is nothing left to pad with.
+    fields = json.loads(small.huggingface_definition())
+    fields["added_tokens"] = [t for t in fields["added_tokens"] if t["content"] != "<pad>"]
+    fewer = json.dumps(fields)
+    names = {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
+    with pytest.raises(UserError, match="tok.json: pad_token is '<|im_end|>'.*expected a pad_tok"):
+        HuggingFaceTokenizer(fewer, names, name="tok.json")
+    assert HuggingFaceTokenizer(fewer, names | {"unk_token": "<|endoftext|>"}).pad_id == 0
+
+
+def test_named_tokens_are_special_even_if_not_marked():
+    fields = json.loads(small.huggingface_definition())
+    for token in fields["added_tokens"]:
+        token["special"] = False
+    tokenizer = HuggingFaceTokenizer(json.dumps(fields), {"eos_token": "<|im_end|>"} | small.NAMES)
+    assert 0 not in tokenizer.encode("a<|endoftext|>")
+    assert tokenizer.decode([0]) == ""
+
+
+def test_left_over_truncation_and_template_tokens_are_ignored():
+    inner = tokenizers.Tokenizer.from_str(small.huggingface_definition())
+    inner.enable_truncation(3)
+    inner.enable_padding(length=5)
+    inner.post_processor = tokenizers.processors.TemplateProcessing("<s> $A", None, [("<s>", 1)])
+    tokenizer = HuggingFaceTokenizer(inner.to_str(), small.NAMES)
+    text = "The user counts apples and files"
+    assert tokenizer.encode(text) == small.huggingface_tokenizer().encode(text)
+    assert tokenizer.encode("") == []
+
+
+def test_folders_and_files_load(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "tokenizer.json").write_text(small.huggingface_definition())
+    token = {"content": "<|im_end|>", "special": True}
+    (tmp_path / "a" / "special_tokens_map.json").write_text(json.dumps({"eos_token": "<s>"}))
+    config = {"eos_token": token, "bos_token": None, "pad_token": "<pad>"}
+    (tmp_path / "a" / "tokenizer_config.json").write_text(json.dumps(config))
+    for path in (tmp_path / "a", tmp_path / "a" / "tokenizer.json"):
+        tokenizer = load_tokenizer(str(path))
+        assert (tokenizer.eos_id, tokenizer.bos_id, tokenizer.pad_id) == (3, None, 4)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "spiece.model").write_bytes(small.sentencepiece_bytes())
+    tokenizer = load_tokenizer(str(tmp_path / "b"), extra_ids=2)
+    assert tokenizer.special_tokens["<extra_id_0>"] == tokenizer.vocab_size - 1 == 481
+
+
+def test_what_cannot_be_loaded_is_named(tmp_path):
+    def error(path, **options):
+        with pytest.raises(UserError) as raised:
+            load_tokenizer(str(path), **options)
+        message = str(raised.value)
+        assert "\n" not in message
+        return message
+
+    assert "no file or folder" in error(tmp_path / "none.model")
+    assert "found neither" in error(tmp_path)
+    (tmp_path / "x.model").write_bytes(b"not a model")
+    assert "x.model: not a SentencePiece model" in error(tmp_path / "x.model")
+    (tmp_path / "y.model").write_bytes(b"")
+    assert "y.model: not a SentencePiece model" in error(tmp_path / "y.model")
+    assert "found 2 .model files" in error(tmp_path)
+    (tmp_path / "vocab.txt").write_text("a")
+    assert "expected a SentencePiece .model or a tokenizer.json" in error(tmp_path / "vocab.txt")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert "tokenizer.json: not a tokenizer.json" in error(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(small.huggingface_definition())
+    assert "no eos_token; expected a tokenizer_config.json" in error(tmp_path)
+    assert "extra_ids = 5: expected 0" in error(tmp_path, extra_ids=5)
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<end>"}')
+    assert "eos_token is '<end>', which is not in the vocabulary" in error(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("[1]")
+    assert "tokenizer_config.json: expected a JSON object" in error(tmp_path)
+
+
+def unigram_with_spelt_controls() -> HuggingFaceTokenizer:
+    """As in T5's tokenizer.json: the control strings are pieces of the vocabulary."""
+    letters = [chr(i) for i in range(0x20, 0x7F)] + ["\u2581"]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((c, -5.0) for c in letters)]
+    inner = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=2))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    inner.decoder = decoders.Metaspace()
+    inner.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    return HuggingFaceTokenizer(inner.to_str(), {"eos_token": "</s>", "pad_token": "<pad>"})

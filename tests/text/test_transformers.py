@@ -1,0 +1,48 @@
+"""The ids of `transformers`' own chat template, for ChatML."""
+
+import pytest
+
+from ift_jax.text.formats import Refused
+from tests.text.conversations import conversations
+from tests.text.small_tokenizers import huggingface_definition
+from tests.text.test_masks import make_formatter
+
+JINJA = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' "
+    "+ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def test_the_ids_are_those_of_apply_chat_template():
+    transformers = pytest.importorskip("transformers")
+    import tokenizers
+
+    theirs = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer.from_str(huggingface_definition()),
+        eos_token="<|endoftext|>",
+        chat_template=JINJA,
+    )
+
+    def ids(messages, **options):
+        encoded = theirs.apply_chat_template(messages, tokenize=True, return_dict=True, **options)
+        return encoded["input_ids"]
+
+    # They read control strings in a user's text as control tokens: a named option here. White
+    # space in front of a content they may join with the header's newline; here it is apart.
+    formatter = make_formatter("huggingface", template="chatml", control_strings="control")
+    compared = 0
+    for record in conversations(6, 400, tools=True):
+        if any(m.content != m.content.lstrip() for m in record.messages):
+            continue
+        messages = [{"role": m.role, "content": m.content} for m in record.messages]
+        try:
+            (example,) = formatter.encode(record)
+        except Refused:
+            continue
+        assert example.tokens.tolist() == ids(messages)
+        for turn, message in enumerate(messages):
+            if message["role"] == "assistant":
+                expected = ids(messages[:turn], add_generation_prompt=True)
+                assert formatter.prompt(record.messages[:turn]).tolist() == expected
+        compared += 1
+    assert compared > 100

@@ -1,0 +1,101 @@
+"""Contract 5: a run that is killed at any instant ends as if it had not been."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+
+from ift_jax.checkpoint.run_state import Checkpoints
+from tests.training import runs
+
+pytestmark = pytest.mark.slow
+
+
+def final_params(workdir):
+    checkpoints = Checkpoints(workdir, read_only=True)
+    state = checkpoints._manager.restore(checkpoints.latest_step())
+    return checkpoints.latest_step(), state
+
+
+def samples(workdir):
+    return [json.loads(line) for line in (workdir / "samples.jsonl").read_text().splitlines()]
+
+
+def assert_identical(workdir, expected):
+    step, state = final_params(workdir)
+    expected_step, expected_state = final_params(expected)
+    assert step == expected_step == 60
+    import jax
+
+    leaves, others = jax.tree.leaves(state), jax.tree.leaves(expected_state)
+    assert len(leaves) == len(others) > 20
+    for a, b in zip(leaves, others, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    assert runs.records(workdir) == runs.records(expected)
+    assert samples(workdir) == samples(expected)
+
+
+@pytest.mark.parametrize("architecture", sorted(runs.SMALL))
+def test_killed_and_restarted(tmp_path, architecture):
+    data = runs.write_data(tmp_path / "data.jsonl")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    runs.finish(runs.start(runs.command(data, tmp_path, whole, architecture)))
+    steps = [record["step"] for record in runs.records(whole) if "loss" in record]
+    assert steps == list(range(4, 61, 4))
+
+    def last_step():
+        return max([0, *(record["step"] for record in runs.records(broken))])
+
+    def saving():
+        folder = broken / "checkpoints"
+        names = [path.name for path in folder.iterdir()] if folder.exists() else []
+        return any("tmp" in name for name in names)
+
+    kills, reached = 0, []
+    points = [saving, lambda: last_step() >= 24, saving, lambda: last_step() >= 44]
+    for point in points if architecture == "decoder" else points[1:3]:
+        process = runs.start(runs.command(data, tmp_path, broken, architecture))
+        runs.wait_until(point, process)
+        if process.poll() is None:
+            runs.kill(process)
+            kills += 1
+            reached.append(last_step())
+        else:
+            process.communicate()
+    assert kills >= 2, "the runs ended before they could be killed: make them longer"
+    assert min(reached) < 60
+    output = runs.finish(runs.start(runs.command(data, tmp_path, broken, architecture)))
+    assert "resumed at step" in output
+    assert_identical(broken, whole)
+
+
+def test_sigterm_saves_and_exits_0(tmp_path):
+    data = runs.write_data(tmp_path / "data.jsonl")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    rare = ["train.save_every=0", "train.keep_best=0"]
+    runs.finish(runs.start(runs.command(data, tmp_path, whole, overrides=rare)))
+    process = runs.start(runs.command(data, tmp_path, broken, overrides=rare))
+    runs.wait_until(lambda: any(r["step"] >= 8 for r in runs.records(broken)), process)
+    process.send_signal(signal.SIGTERM)
+    output = runs.finish(process)
+    assert "stopped by a signal at step" in output
+    stopped_at = Checkpoints(broken, read_only=True).latest_step()
+    assert 8 <= stopped_at < 60
+    assert f"resumed at step {stopped_at}" in runs.finish(
+        runs.start(runs.command(data, tmp_path, broken, overrides=rare))
+    )
+    assert_identical(broken, whole)
+
+
+def test_another_run_in_the_same_workdir_is_refused(tmp_path):
+    data = runs.write_data(tmp_path / "data.jsonl")
+    few = ["train.steps=5", "train.preview_prompts=0"]
+    runs.finish(runs.start(runs.command(data, tmp_path, tmp_path / "run", overrides=few)))
+    other = runs.start(
+        runs.command(data, tmp_path, tmp_path / "run", overrides=[*few, "model.d_ff=64"])
+    )
+    output, _ = other.communicate(timeout=120)
+    assert other.returncode == 2
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("error: config.model.d_ff: the run in") and "48" in last and "64" in last
