@@ -1,12 +1,13 @@
 """Measures the way of the data: preparing, planning, packing, batches. Prints one JSON object.
 
-    python benchmarks/data.py [--examples 20000] [--store-examples 4000]
+    python -m benchmarks.data [--examples 20000] [--store-examples 4000]
 
 It makes its own data with a fixed seed. Everything runs in one thread of one process, so the
 figures are per core; on a busy machine only their proportions mean something.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import tempfile
@@ -144,8 +145,6 @@ def preparing(folder: Path, n: int) -> dict[str, Any]:
         ),
     )
     path_of_tokenizer = prepare(config, log=lambda _: None).tokenizer_path
-    import dataclasses
-
     again = dataclasses.replace(
         config,
         tokenizer=TokenizerConfig(path_of_tokenizer),

@@ -9,6 +9,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VENV:-$root/.venv}
+[[ $venv == /* ]] || venv=$PWD/$venv
 stamp=$venv/ift-setup.txt # Line 1: a hash of what determines the set-up; line 2: extras installed.
 log=$venv/ift-setup.log
 
@@ -99,7 +100,9 @@ progress() {
 printf 'Installing the tested packages (%s) into %s: about 3 GB, some minutes\n' \
     "${constraints##*/}" "$venv"
 # The environment variables hold the constraints for packages that are built from source, too.
-export PIP_CONSTRAINT=$constraints PIP_BUILD_CONSTRAINT=$constraints
+# pip splits them at spaces, so the path is relative.
+cd "$root"
+export PIP_CONSTRAINT=${constraints#"$root/"} PIP_BUILD_CONSTRAINT=${constraints#"$root/"}
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 targets=(--editable "$root${extras:+[${extras// /,}]}")
 # It has no wheel for 3.13; see there.

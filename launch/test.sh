@@ -8,6 +8,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VENV:-$root/.venv}
+[[ $venv == /* ]] || venv=$PWD/$venv
 "$root/launch/setup.sh" test "$@"
 
 cd "$root"

@@ -13,15 +13,19 @@ def _facts(d: Draws) -> dict[str, str]:
     return {key: d.choice(facts[key]) for key in d.sample(tuple(facts), 3)}
 
 
+def _compact(facts: dict[str, str]) -> str:
+    return json.dumps(facts, separators=(",", ":"))
+
+
 def _json_value(d: Draws) -> Fields:
     facts = _facts(d)
     key = d.choice(tuple(facts))
-    return {"json": json.dumps(facts), "key": key, "answer": facts[key]}
+    return {"json": _compact(facts), "key": key, "answer": facts[key]}
 
 
 def _json_to_sentence(d: Draws) -> Fields:
     facts = _facts(d)
-    return {"json": json.dumps(facts), "answer": "{name} is a {job} in {city}.".format_map(facts)}
+    return {"json": _compact(facts), "answer": "{name} is a {job} in {city}.".format_map(facts)}
 
 
 def _short_date(d: Draws) -> Fields:
@@ -100,7 +104,7 @@ DATA_INSTRUCTIONS = (
     Instruction("season", "dates", (
         "Which season was it?\n{text}", "{text}\nName the season.",
         "Find the time of year.\n{text}", "{text}\nIn which part of the year?",
-    ), _season, train=1500),
+    ), _season, train=2200),
     Instruction("weekday", "dates", (
         "Which day is the second one?\n{text}", "{text}\nOn which day is that?",
         "Work out the later day.\n{text}", "{text}\nName the second day.",

@@ -73,13 +73,13 @@ def _entailment(d: Draws) -> Fields:
 
 def _visit(d: Draws) -> tuple[str, str, str]:
     """Returns a sentence, its colored thing and its city."""
-    name, job = d.choice(words.NAMES), d.choice(words.JOBS)
-    color, thing, city = d.choice(words.COLORS), d.choice(words.THINGS), d.choice(words.CITIES)
+    name, color = d.choice(words.NAMES), d.choice(words.COLORS)
+    thing, city = d.choice(words.THINGS), d.choice(words.CITIES)
     form = d.choice((
-        "{0} the {1} bought a {2} {3} in {4}.", "In {4}, {0} the {1} lost a {2} {3}.",
-        "A {2} {3} was sent to {4} by {0} the {1}.", "{0}, a {1} from {4}, has a {2} {3}.",
+        "{0} bought a {1} {2} in {3}.", "In {3}, {0} lost a {1} {2}.",
+        "A {1} {2} was sent to {3} by {0}.", "{0} from {3} has a {1} {2}.",
     ))  # fmt: skip
-    return form.format(name, job, color, thing, city), f"{color} {thing}", city
+    return form.format(name, color, thing, city), f"{color} {thing}", city
 
 
 def _city(d: Draws) -> Fields:
@@ -96,7 +96,7 @@ def _reading(ask: str) -> Callable[[Draws], Fields]:
     def draw(d: Draws) -> Fields:
         name, color = d.choice(words.NAMES), d.choice(words.COLORS)
         animal, city = d.choice(words.ANIMALS), d.choice(words.CITIES)
-        verb = d.choice(("saw", "met", "fed", "painted"))
+        verb = d.choice(("found", "bought", "sold", "lost"))
         answer = {"who": name, "where": city, "color": color}[ask]
         return {"text": f"{name} {verb} a {color} {animal} in {city}.", "answer": answer}
 
@@ -125,23 +125,23 @@ TEXT_INSTRUCTIONS = (
     Instruction("opposites", "words", (
         "Give the opposite of each word.\n{list}", "{list}\nName the opposites.",
         "What are the opposites?\n{list}", "Turn into the opposite:\n{list}",
-    ), _each(words.OPPOSITES), train=2400),
+    ), _each(words.OPPOSITES), train=2600),
     Instruction("plurals", "words", (
         "Write the plurals.\n{list}", "{list}\nMore than one of each?",
         "What is the plural of each word?\n{list}", "Make these nouns plural:\n{list}",
-    ), _each(words.PLURALS), train=2400),
+    ), _each(words.PLURALS), train=1950, validation=120),
     Instruction("categories", "words", (
         "What kind of thing is each?\n{list}", "{list}\nName the categories.",
         "Say which group each word belongs to.\n{list}", "Category of each word:\n{list}",
     ), _each(_KINDS), train=2400),
     Instruction("sort_words", "lists", (
-        "Sort these words by alphabet.\n{list}", "{list}\nNow from A to Z.",
-        "Put in alphabetical order:\n{list}", "How would a dictionary order these?\n{list}",
-    ), _sorted),
+        "Sort by alphabet: {list}", "Now from A to Z: {list}",
+        "Put {list} in alphabetical order.", "How would a dictionary order {list}?",
+    ), _sorted, train=1950, validation=120),
     Instruction("reverse_words", "lists", (
-        "Write these words backwards.\n{list}", "{list}\nNow from last to first.",
-        "Reverse the order:\n{list}", "Turn this list around.\n{list}",
-    ), _reversed),
+        "Write backwards: {list}", "Now from last to first: {list}",
+        "Put {list} in reverse order.", "How does {list} read backwards?",
+    ), _reversed, train=1950, validation=120),
     Instruction("sentiment", "classification", (
         "Is this positive, negative or neutral?\n{text}", "{text}\nGood, bad or neither?",
         "Judge the opinion.\n{text}", "Sentiment of this review:\n{text}",
@@ -159,7 +159,7 @@ TEXT_INSTRUCTIONS = (
         "Type of this request:\n{text}", "Route this to the right app.\n{text}",
     ), _intent, train=1500, validation=100),
     Instruction("entailment", "inference", (
-        "{premise}\nIs it true? {claim}", "{premise}\n{claim}\nYes, no or maybe?",
+        "{premise}\nIs it true? {claim}", "{premise}\n{claim}\nAnswer yes, no or maybe.",
         "{premise}\nDoes it follow? {claim}", "{premise}\nCan we say this? {claim}",
     ), _entailment),
     Instruction("extract_city", "extraction", (
@@ -180,14 +180,14 @@ TEXT_INSTRUCTIONS = (
     ), _from_zorin, train=4000),
     Instruction("read_who", "reading", (
         "{text}\nWho was it?", "Who did this?\n{text}",
-        "Read this. Who is it about?\n{text}", "{text}\nTell me the name.",
+        "Which person is named?\n{text}", "{text}\nFind the name.",
     ), _reading("who")),
     Instruction("read_where", "reading", (
-        "{text}\nWhere was it?", "Where did this happen?\n{text}",
-        "Read this. Where was it?\n{text}", "{text}\nTell me the place.",
+        "{text}\nWhere was it?", "In which place was this?\n{text}",
+        "Which city was it in?\n{text}", "{text}\nName the place.",
     ), _reading("where")),
     Instruction("read_color", "reading", (
-        "{text}\nWhat color was the animal?", "Which color is it?\n{text}",
-        "Read this. What color was it?\n{text}", "{text}\nTell me the color.",
+        "{text}\nWhich color was it?", "What color does the animal have?\n{text}",
+        "Find the color.\n{text}", "{text}\nName the color.",
     ), _reading("color")),
 )  # fmt: skip

@@ -161,12 +161,18 @@ def records(
             columns = [_column(batch[name]) for name in kept]
             for values in zip(*columns, strict=True):
                 yield dict(zip(kept, values, strict=True))
+        return
     except tf.errors.OpError as error:
         failure = getattr(task.source, "failure", None)
         if failure is None:
             error.add_note(f"while preparing task {task.name!r}, split {split!r}")
             raise
-        raise failure from None
+        task.source.failure = None
+        message = str(failure)
+        del failure
+    # Raised here, a new one: the old one's traceback holds tf.data's iterator, and the process
+    # would hang when that is taken down with the interpreter.
+    raise UserError(message)
 
 
 def _column(value: Any) -> list[Any]:
@@ -226,7 +232,9 @@ def quiet_import() -> Iterator[None]:
     """Keeps the lines that TensorFlow writes while it is imported off the terminal.
 
     They come from C++ and obey no log level; a failed import is an exception all the same.
+    Later ones do: without it TensorFlow prints a traceback for every bad record.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

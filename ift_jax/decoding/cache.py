@@ -13,8 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ift_jax.config import DecoderConfig
 from ift_jax.models.attention import KeysValues, Tokens
+from ift_jax.models.decoder import Decoder
 from ift_jax.models.definition import Model, Params
 
 
@@ -25,8 +25,7 @@ class Cache(NamedTuple):
     slots: Tokens  # BxS: segment 1 where a slot holds a token, else 0.
     next_slot: jax.Array  # int32 scalar.
     lengths_B: jax.Array  # int32: the position that a row's next token takes.
-    cross: list[KeysValues] | None = None  # Of the encoder's output.
-    cross_slots: Tokens | None = None
+    cross: tuple[list[KeysValues], Tokens] | None = None  # Of the encoder's output.
 
 
 def _prompt_tokens(lengths_B: jax.Array, n_places: int) -> Tokens:
@@ -62,7 +61,7 @@ def prefill(
     """
     module, prompt = model.module(params), _prompt_tokens(lengths_B, prompts_BxP.shape[1])
     rows = prompts_BxP.shape[0]
-    if isinstance(model.config, DecoderConfig):
+    if isinstance(module, Decoder):
         if bidirectional_prompt:
             prompt = prompt._replace(prefix_BxL=prompt.segment_ids_BxL > 0)
         x_BxPxD, caches = module.cached(prompts_BxP, prompt, prompt)
@@ -74,7 +73,7 @@ def prefill(
         ]
         slots = Tokens(*(jnp.pad(part, more) for part in prompt[:2]))
         return last_BxD, Cache(caches, slots, jnp.int32(prompts_BxP.shape[1]), lengths_B)
-    c = model.config
+    c = module.config
     cross = module.cross_caches(module.encode(prompts_BxP, prompt))
     empty = jnp.zeros((rows, c.n_heads, n_new + 1, c.head_dim), jnp.dtype(c.dtype))
     nothing_BxS = jnp.zeros((rows, n_new + 1), jnp.int32)
@@ -83,8 +82,7 @@ def prefill(
         slots=Tokens(nothing_BxS, nothing_BxS),
         next_slot=jnp.int32(0),
         lengths_B=jnp.zeros_like(lengths_B),
-        cross=cross,
-        cross_slots=prompt,
+        cross=(cross, prompt),
     )
     return extend(model, params, jnp.full((rows,), start_id, jnp.int32), cache)
 
@@ -101,9 +99,13 @@ def extend(
             for old, new in zip(cache.slots[:2], queries[:2], strict=True)
         )
     )
-    cross = () if cache.cross is None else (cache.cross, cache.cross_slots)
-    x_Bx1xD, caches = module.cached(tokens_B[:, None], queries, slots, cache.layers, slot, *cross)
+    new_Bx1, caches = tokens_B[:, None], (cache.layers, slot)
+    if isinstance(module, Decoder):
+        x_Bx1xD, kept = module.cached(new_Bx1, queries, slots, caches)
+    else:
+        assert cache.cross is not None
+        x_Bx1xD, kept = module.cached(new_Bx1, queries, slots, caches, cache.cross)
     new = cache._replace(
-        layers=caches, slots=slots, next_slot=slot + 1, lengths_B=cache.lengths_B + 1
+        layers=kept, slots=slots, next_slot=slot + 1, lengths_B=cache.lengths_B + 1
     )
     return x_Bx1xD[:, 0], new

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ift_jax import partitioning
 from ift_jax.config import DecoderConfig
 from ift_jax.decoding.cache import Cache, extend, prefill
 from ift_jax.decoding.sampling import Sampling, choose
@@ -163,4 +164,5 @@ def _decode(
         cache,
     )
     _, tokens_BxN, _, counts_B, _ = jax.lax.while_loop(unfinished, step, carry)
-    return tokens_BxN, counts_B
+    # Whole on every device, so that every process can read them.
+    return partitioning.constrain(tokens_BxN, None, None), partitioning.constrain(counts_B, None)

@@ -53,10 +53,12 @@ class Block(nnx.Module):
         rope: Rope,
         *,
         keys_B: jax.Array | None = None,
-        cache: KeysValues | None = None,
-        slot: jax.Array | None = None,
+        cache: tuple[KeysValues, jax.Array] | None = None,
     ) -> tuple[jax.Array, KeysValues]:
-        """Returns the layer's output and its keys and values (those of the cache included)."""
+        """Returns the layer's output and its keys and values.
+
+        With a cache and the slot that the new tokens take in it, those are the cache's.
+        """
         shape = x_BxLxD.shape[1:]
         attention_mask, mlp_mask = layers.dropout_masks(keys_B, self.config.dropout, shape, shape)
 
@@ -67,7 +69,7 @@ class Block(nnx.Module):
         h = x_BxLxD if self.attention_pre_norm is None else self.attention_pre_norm(x_BxLxD)
         keys_values = self.attention.keys_values(h, rope)
         if cache is not None:
-            keys_values = cache.write(keys_values, slot)
+            keys_values = cache[0].write(keys_values, cache[1])
         y = self.attention(h, keys_values, visible_BxLxS, rope=rope)
         x_BxLxD = x_BxLxD + finish(y, self.attention_post_norm, attention_mask)
         h = x_BxLxD if self.mlp_pre_norm is None else self.mlp_pre_norm(x_BxLxD)
@@ -91,13 +93,11 @@ class Decoder(nnx.Module):
         )
         self.head = None if head_DxV is None else nnx.Param(head_DxV, axes=("embed", "vocab"))
 
-    def windows(self) -> np.ndarray | None:
-        """int32: how many tokens each layer sees; None where all layers see everything."""
+    def windows(self) -> np.ndarray:
+        """How many tokens each layer sees, int32; its maximum where a layer sees everything."""
         c = self.config
-        if not c.sliding_window:
-            return None
         every = c.global_every or c.n_layers + 1
-        is_global = np.arange(1, c.n_layers + 1) % every == 0
+        is_global = (np.arange(1, c.n_layers + 1) % every == 0) | (c.sliding_window == 0)
         return np.where(is_global, np.iinfo(np.int32).max, c.sliding_window).astype(np.int32)
 
     def _embed(self, tokens_BxL: jax.Array) -> jax.Array:
@@ -114,19 +114,17 @@ class Decoder(nnx.Module):
         tokens = Tokens(batch["segment_ids"], batch["positions"], batch.get("prefix_mask"))
         rope = self._rope(tokens)
         keys_B = layers.row_keys(dropout_key, batch, self.config.dropout)
-        windows = self.windows()
-        everywhere_BxLxL = visible(tokens, tokens, causal=True) if windows is None else None
+        # One mask for all layers, unless some see less.
+        shared_BxLxL = None if self.config.sliding_window else visible(tokens, tokens, causal=True)
 
         def call(block: Block, x_BxLxD: jax.Array, each: dict[str, Any]) -> jax.Array:
-            sees_BxLxL = everywhere_BxLxL
+            sees_BxLxL = shared_BxLxL
             if sees_BxLxL is None:
                 sees_BxLxL = visible(tokens, tokens, causal=True, window=each["window"])
             of_layer_B = layers.fold(keys_B, each["layer"])
             return block(x_BxLxD, sees_BxLxL, rope, keys_B=of_layer_B)[0]
 
-        each = {"layer": np.arange(self.config.n_layers)}
-        if windows is not None:
-            each["window"] = windows
+        each = {"layer": np.arange(self.config.n_layers), "window": self.windows()}
         x_BxLxD = self._embed(batch["tokens"])
         x_BxLxD = layers.run_layers(self.layers, x_BxLxD, call, each, self.config.remat)
         return self.final_norm(x_BxLxD)
@@ -136,8 +134,7 @@ class Decoder(nnx.Module):
         tokens_BxL: jax.Array,
         queries: Tokens,
         keys: Tokens,
-        caches: list[KeysValues] | None = None,
-        slot: jax.Array | None = None,
+        caches: tuple[list[KeysValues], jax.Array] | None = None,
     ) -> tuple[jax.Array, list[KeysValues]]:
         """States of new tokens and the keys and values to keep (unrolled layers only).
 
@@ -146,17 +143,15 @@ class Decoder(nnx.Module):
             queries: where they stand.
             keys: what the cache's slots hold once the new tokens are in (without a cache: the
                 new tokens themselves).
-            caches: one a layer; None starts from nothing.
-            slot: int32 scalar, where the new tokens go.
+            caches: one a layer, and the slot (int32 scalar) that the new tokens take in all;
+                None starts from nothing.
         """
-        windows = self.windows()
-        if windows is None:
-            windows = [None] * self.config.n_layers
+        windows = self.windows().tolist()
         rope = self._rope(queries)
         sees = {w: visible(queries, keys, causal=True, window=w) for w in set(windows)}
         x_BxLxD, kept = self._embed(tokens_BxL), []
         for i, block in enumerate(self.layers):
-            cache = None if caches is None else caches[i]
-            x_BxLxD, keys_values = block(x_BxLxD, sees[windows[i]], rope, cache=cache, slot=slot)
+            cache = None if caches is None else (caches[0][i], caches[1])
+            x_BxLxD, keys_values = block(x_BxLxD, sees[windows[i]], rope, cache=cache)
             kept.append(keys_values)
         return self.final_norm(x_BxLxD), kept

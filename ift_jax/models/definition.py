@@ -20,7 +20,7 @@ from ift_jax.models.decoder import Decoder
 from ift_jax.models.encoder_decoder import EncoderDecoder
 from ift_jax.models.layers import MAX_WEIGHTS
 
-Params = dict[str, Any]
+Params = dict[Any, Any]
 VOCAB_MULTIPLE = 128  # So that the vocabulary divides over tensor shards and vector lanes.
 
 
@@ -48,15 +48,16 @@ class Model:
         self.logical_axes: Params = {}
         for path, variable in nnx.to_flat_state(state):
             axes = variable.get_metadata()["axes"]
-            node = self.logical_axes
+            node: dict[Any, Any] = self.logical_axes
             for name in path[:-1]:
                 node = node.setdefault(name, {})
             node[path[-1]] = ("layers", *axes) if stacked and "layers" in path else axes
 
     def _make(self, key: jax.Array) -> Decoder | EncoderDecoder:
-        make = Decoder if isinstance(self.config, DecoderConfig) else EncoderDecoder
         keys = iter(jax.random.split(key, MAX_WEIGHTS))
-        return make(self.config, keys=keys, stacked=self._stacked)
+        if isinstance(self.config, DecoderConfig):
+            return Decoder(self.config, keys=keys, stacked=self._stacked)
+        return EncoderDecoder(self.config, keys=keys, stacked=self._stacked)
 
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters; pure, so `jax.jit` it with the shardings that are wanted."""
@@ -132,9 +133,9 @@ class Model:
         pair = 12.0 * c.n_heads * c.head_dim
         head = 6.0 * c.d_model * c.vocab_size
         if isinstance(c, DecoderConfig):
-            windows = self.module(self.shapes).windows()
-            windows = np.full(c.n_layers, np.inf) if windows is None else windows
-            near = np.minimum(windows[:, None], n)
+            module = self.module(self.shapes)
+            assert isinstance(module, Decoder)
+            near = np.minimum(module.windows()[:, None], n)
             pairs = (near * (near + 1) / 2 + (n - near) * near).sum()
             per_token = 6.0 * self._matrix_params("layers") + head
             return float((per_token * n.sum() + pair * pairs) / max(n.sum(), 1.0))

@@ -28,10 +28,10 @@ def relative_buckets(
     `max_distance`; both directions share them in the encoder, in the decoder only the past has
     any.
     """
-    offset = 0
+    offset = np.zeros_like(distance)
     if bidirectional:
         buckets //= 2
-        offset = (distance > 0) * buckets
+        offset = np.where(distance > 0, buckets, 0)
         distance = np.abs(distance)
     else:
         distance = np.maximum(-distance, 0)
@@ -68,15 +68,23 @@ class Block(nnx.Module):
         visible_BxLxS: jax.Array,
         bias_HxLxS: jax.Array,
         *,
-        encoded: jax.Array | KeysValues | None = None,
-        cross_visible: jax.Array | None = None,
+        encoded: tuple[jax.Array | KeysValues, jax.Array] | None = None,
         keys_B: jax.Array | None = None,
-        cache: KeysValues | None = None,
-        slot: jax.Array | None = None,
+        cache: tuple[KeysValues, jax.Array] | None = None,
     ) -> tuple[jax.Array, KeysValues]:
-        """Applies the layer; `encoded` is the encoder's output or cross-attention's keys."""
+        """Returns the layer's output and the keys and values of its self-attention.
+
+        Args:
+            x_BxLxD: the input.
+            visible_BxLxS: for self-attention.
+            bias_HxLxS: for self-attention.
+            encoded: in the decoder the encoder's output, or the keys and values that
+                cross-attention has of it, and what of it each position sees.
+            keys_B: dropout keys.
+            cache: the layer's cache and the slot that the new tokens take in it.
+        """
         c, n_keys = self.config, visible_BxLxS.shape[-1]
-        n_cross = 0 if cross_visible is None else cross_visible.shape[-1]
+        n_cross = 0 if encoded is None else encoded[1].shape[-1]
         self_weights, self_out, cross_weights, cross_out, mlp_hidden, mlp_out = (
             layers.dropout_masks(
                 keys_B,
@@ -96,16 +104,16 @@ class Block(nnx.Module):
         h = self.attention_norm(x_BxLxD)
         keys_values = self.attention.keys_values(h)
         if cache is not None:
-            keys_values = cache.write(keys_values, slot)
+            keys_values = cache[0].write(keys_values, cache[1])
         y = self.attention(
             h, keys_values, visible_BxLxS, bias_HxLxS=bias_HxLxS, dropout_BxHxS=self_weights
         )
         x_BxLxD = add(x_BxLxD, y, self_out)
         if self.cross is not None:
-            if not isinstance(encoded, KeysValues):
-                encoded = self.cross.keys_values(encoded)
-            h = self.cross_norm(x_BxLxD)
-            y = self.cross(h, encoded, cross_visible, dropout_BxHxS=cross_weights)
+            assert self.cross_norm is not None and encoded is not None
+            source, sees = encoded
+            kept = source if isinstance(source, KeysValues) else self.cross.keys_values(source)
+            y = self.cross(self.cross_norm(x_BxLxD), kept, sees, dropout_BxHxS=cross_weights)
             x_BxLxD = add(x_BxLxD, y, cross_out)
         y = self.mlp(self.mlp_norm(x_BxLxD), mlp_hidden)
         return add(x_BxLxD, y, mlp_out), keys_values
@@ -156,22 +164,24 @@ class Stack(nnx.Module):
         x_BxLxD: jax.Array,
         tokens: Tokens,
         *,
-        encoded_BxSxD: jax.Array | None = None,
-        encoder_tokens: Tokens | None = None,
+        encoded: tuple[jax.Array, Tokens] | None = None,
         keys_B: jax.Array | None = None,
     ) -> jax.Array:
-        """Final states of a batch's rows: BxLxD."""
+        """Final states of a batch's rows: BxLxD; a decoder is given the encoder's (BxSxD)."""
         bias_HxLxL = self.bias(x_BxLxD.shape[1])
         sees_BxLxL = visible(tokens, tokens, causal=self.decoder)
-        cross = visible(tokens, encoder_tokens, causal=False) if self.decoder else None
+        if encoded is not None:
+            encoded_BxSxD, sources = encoded
+            cross = (encoded_BxSxD, visible(tokens, sources, causal=False))
+        else:
+            cross = None
 
         def call(block: Block, x_BxLxD: jax.Array, layer: jax.Array) -> jax.Array:
             return block(
                 x_BxLxD,
                 sees_BxLxL,
                 bias_HxLxL,
-                encoded=encoded_BxSxD,
-                cross_visible=cross,
+                encoded=cross,
                 keys_B=layers.fold(keys_B, layer),
             )[0]
 
@@ -219,8 +229,7 @@ class EncoderDecoder(nnx.Module):
         x_BxLxD = self.decoder(
             self._embed(batch["decoder_tokens"]),
             targets,
-            encoded_BxSxD=self.encode(batch["encoder_tokens"], sources, keys_B),
-            encoder_tokens=sources,
+            encoded=(self.encode(batch["encoder_tokens"], sources, keys_B), sources),
             keys_B=layers.fold(keys_B, DECODER),
         )
         return x_BxLxD * c.d_model**-0.5 if c.tied_embedding else x_BxLxD
@@ -234,32 +243,30 @@ class EncoderDecoder(nnx.Module):
         tokens_Bx1: jax.Array,
         queries: Tokens,
         keys: Tokens,
-        caches: list[KeysValues],
-        slot: jax.Array,
-        cross: list[KeysValues],
-        cross_keys: Tokens,
+        caches: tuple[list[KeysValues], jax.Array],
+        cross: tuple[list[KeysValues], Tokens],
     ) -> tuple[jax.Array, list[KeysValues]]:
-        """The state of one new decoder token a row, and its caches (unrolled layers only).
+        """The state of one new decoder token a row, and the caches (unrolled layers only).
 
-        The slots of the caches are positions: token t of every row stands in slot t.
+        As `Decoder.cached`, with the caches of cross-attention and what their slots hold. The
+        slots of self-attention are positions: token t of every row stands in slot t.
         """
+        slot = caches[1]
         n_slots = keys.positions_BxL.shape[1]
         by_distance_HxW = self.decoder.bias_of_distances(1 - n_slots, n_slots - 1)
         bias_Hx1xS = jax.lax.dynamic_slice_in_dim(
             by_distance_HxW, n_slots - 1 - slot, n_slots, axis=1
         )[:, None, :]
         sees_Bx1xS = visible(queries, keys, causal=True)
-        cross_Bx1xS = visible(queries, cross_keys, causal=False)
+        cross_Bx1xS = visible(queries, cross[1], causal=False)
         x_Bx1xD, kept = self._embed(tokens_Bx1), []
         for i, block in enumerate(self.decoder.layers):
             x_Bx1xD, keys_values = block(
                 x_Bx1xD,
                 sees_Bx1xS,
                 bias_Hx1xS,
-                encoded=cross[i],
-                cross_visible=cross_Bx1xS,
-                cache=caches[i],
-                slot=slot,
+                encoded=(cross[0][i], cross_Bx1xS),
+                cache=(caches[0][i], slot),
             )
             kept.append(keys_values)
         return self.decoder.final_norm(x_Bx1xD), kept

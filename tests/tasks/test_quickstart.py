@@ -109,7 +109,8 @@ def _last_line(record, pattern):
 def test_lists():
     for name, change in (("sort_words", sorted), ("reverse_words", lambda w: w[::-1])):
         for record in _records(name):
-            listed = _last_line(record, "[a-z]{3} [a-z]{3} [a-z]{3}").group().split()
+            known = set(words.SORTABLE)
+            listed = [w for w in re.findall("[a-z]+", record["inputs"]) if w in known]
             assert record["targets"].split() == list(change(listed))
 
 
