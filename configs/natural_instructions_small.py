@@ -1,6 +1,6 @@
-"""Super-NaturalInstructions (arXiv:2204.07705) on a small encoder-decoder, from scratch on a CPU.
+r"""Super-NaturalInstructions (arXiv:2204.07705) on a small encoder-decoder, from scratch on a CPU.
 
-    ift train --config configs/natural_instructions_small.py --workdir runs/ni \\
+    ift train --config configs/natural_instructions_small.py --workdir runs/ni \
         --config.data.root=<folder with splits/default and tasks>
 
 Formats, splits, caps (100 instances a task) and lengths (1,024 / 128) are Tk-Instruct's; the model

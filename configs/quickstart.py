@@ -28,8 +28,9 @@ def get_config() -> ConfigDict:
     config = default_config("decoder")
     set_data(config)
     config.data.row_length = 128
-    config.optimizer.learning_rate = 3e-3
-    config.optimizer.warmup_steps = 100
+    config.optimizer.learning_rate = 4e-3
+    config.optimizer.warmup_steps = 60
+    config.optimizer.b2 = 0.98
     config.train.batch_rows = 16
     config.train.steps = 700
     return config

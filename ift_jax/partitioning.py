@@ -77,8 +77,9 @@ def spec(axes: Sequence[str | None], shape: Sequence[int], mesh_shape: dict[str,
             axis for axis in (LOGICAL_AXIS_RULES[name] if name else ()) if mesh_shape[axis] > 1
         )
         divides = size % math.prod(mesh_shape[axis] for axis in mesh_axes) == 0
-        entries.append((mesh_axes if len(mesh_axes) > 1 else mesh_axes[0])
-                       if mesh_axes and divides else None)
+        entries.append(
+            (mesh_axes if len(mesh_axes) > 1 else mesh_axes[0]) if mesh_axes and divides else None
+        )
     return P(*entries)
 
 
@@ -128,7 +129,7 @@ def put_batch(mesh: Mesh, shapes: dict[str, tuple[int, ...]], rows: Any) -> dict
     """
     any_shape = next(iter(shapes.values()))
     indices = batch_sharding(mesh, any_shape[:1]).addressable_devices_indices_map(any_shape[:1])
-    slices = {(index[0].start or 0, index[0].stop or any_shape[0]) for index in indices.values()}
+    slices = [index[0].indices(any_shape[0]) for index in indices.values() if index]
     first, last = min(s[0] for s in slices), max(s[1] for s in slices)
     local = rows(slice(first, last))
 

@@ -18,6 +18,7 @@ run() {
     "$venv/bin/python" -m "${@:2}" || failed+="${failed:+, }$1"
 }
 run 'lint' ruff check .
+run 'format' ruff format --check .
 run 'type check' mypy
 # A file's tests stay together: they share what its fixtures made and JAX compiled.
 run 'core tests' pytest -m 'not slow' -n "${WORKERS:-2}" --dist loadfile

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     arguments.add_config(parser)
     parser.add_argument("--which", choices=("train", "eval", "heldout"), default="train")
-    parser.add_argument("--task", action="append", metavar="NAME", help="show only this; repeatable")
+    parser.add_argument("--task", action="append", metavar="NAME", help="only this; repeatable")
     parser.add_argument("--examples", type=int, default=1, metavar="N", help="a task; default: 1")
 
 
@@ -37,14 +37,14 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"--task {task}: not in the mixture{did_you_mean(task, view.tasks)}")
     # A pipe or file gets whole lines: nothing may be cut to a guessed width.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
-    shown = view.subset(args.task) if args.task else view
-    console.print(inspection.counts_table(shown))
+    shown = args.task or view.tasks
+    console.print(inspection.counts_table(view, shown))
     if args.which == "train":
         plan = BatchPlan.of_config(config, view)
         console.print(inspection.rates_table(plan, view))
         for line in inspection.plan_lines(plan):
             console.print(line)
-    for title, text in inspection.examples(view, shown.tasks, args.examples, tokenizer):
+    for title, text in inspection.examples(view, shown, args.examples, tokenizer):
         console.rule(title, align="left")
         console.print(text, soft_wrap=True)
     console.rule()

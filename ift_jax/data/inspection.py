@@ -16,15 +16,16 @@ PERCENTILES = (50, 95, 100)
 TRAINED, CONTEXT = "bold green", "dim"
 
 
-def counts_table(view: MixtureView) -> Table:
-    """Of each task: examples, tokens, lengths, and what was refused or cut, by reason."""
+def counts_table(view: MixtureView, tasks: Sequence[str]) -> Table:
+    """Of these tasks: examples, tokens, lengths, and what was refused or cut, by reason."""
     table = Table(title="stores", title_justify="left")
     table.add_column("task")
     for name in ("examples", "tokens", "trained", *(f"len p{p}" for p in PERCENTILES),
                  "encoder p100", "truncated", "control strings"):  # fmt: skip
         table.add_column(name, justify="right")
     table.add_column("refused")
-    for task, store in zip(view.tasks, view.stores, strict=True):
+    for task in tasks:
+        store = view.stores[view.tasks.index(task)]
         manifest = store.manifest
         refused = ", ".join(f"{why} {n}" for why, n in manifest["refused"].items())
         tokens = manifest["tokens"] + manifest["encoder_tokens"]

@@ -6,12 +6,12 @@ Flax NNX modules define the layers; here they are split into a graph definition,
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from flax import nnx
 
 from ift_jax.config import DecoderConfig, EncoderDecoderConfig
@@ -113,41 +113,45 @@ class Model:
         return _unstack(self, params)
 
     def flops_per_token(
-        self, lengths: Sequence[int], encoder_lengths: Sequence[int] | None = None
+        self,
+        lengths: npt.ArrayLike,
+        trained_tokens: npt.ArrayLike,
+        encoder_lengths: npt.ArrayLike = 0,
     ) -> float:
         """Model FLOPs of training (forward and backward) per token of such examples.
 
         Counted: 6 for each parameter of a matrix product and token that it is applied to, the
-        head at every position of the decoder included (whether trained or not), and 12 *
-        heads * head_dim for each pair of a query and a key that it sees, in each layer. Not
-        counted: what remat computes again, padding, embeddings, norms, softmax, the optimizer.
+        head at the trained tokens only, and 12 * heads * head_dim for each pair of a query and
+        a key that it sees, in each layer. Not counted: what remat computes again, padding,
+        untrained positions of the head, embeddings, norms, softmax, the optimizer.
 
         Args:
             lengths: tokens of the examples (of an encoder-decoder: of their decoder parts).
+            trained_tokens: of each, the tokens that carry loss.
             encoder_lengths: of an encoder-decoder, tokens of their encoder parts.
 
         Returns:
             FLOPs divided by all these tokens (encoder and decoder).
         """
         c, n = self.config, np.asarray(lengths, np.float64)
+        m = np.asarray(encoder_lengths, np.float64)
         pair = 12.0 * c.n_heads * c.head_dim
-        head = 6.0 * c.d_model * c.vocab_size
+        head = 6.0 * c.d_model * c.vocab_size * np.sum(trained_tokens, dtype=np.float64)
         if isinstance(c, DecoderConfig):
             module = self.module(self.shapes)
             assert isinstance(module, Decoder)
-            near = np.minimum(module.windows()[:, None], n)
+            windows = module.windows()
+            windows = np.full(c.n_layers, np.inf) if windows is None else windows
+            near = np.minimum(windows[:, None], n)
             pairs = (near * (near + 1) / 2 + (n - near) * near).sum()
-            per_token = 6.0 * self._matrix_params("layers") + head
-            return float((per_token * n.sum() + pair * pairs) / max(n.sum(), 1.0))
-        if encoder_lengths is None:
-            raise ValueError("an encoder-decoder needs encoder_lengths")
-        m = np.asarray(encoder_lengths, np.float64)
+            total = 6.0 * self._matrix_params("layers") * n.sum() + head + pair * pairs
+            return float(total / max(n.sum(), 1.0))
         cross_kv = 6.0 * 2 * c.d_model * c.n_heads * c.head_dim * c.n_decoder_layers
         on_encoder = 6.0 * self._matrix_params("encoder") + cross_kv
-        on_decoder = 6.0 * self._matrix_params("decoder") - cross_kv + head
+        on_decoder = 6.0 * self._matrix_params("decoder") - cross_kv
         pairs = c.n_encoder_layers * (m * m).sum()
         pairs += c.n_decoder_layers * (n * (n + 1) / 2 + n * m).sum()
-        total = on_encoder * m.sum() + on_decoder * n.sum() + pair * pairs
+        total = on_encoder * m.sum() + on_decoder * n.sum() + head + pair * pairs
         return float(total / max(n.sum() + m.sum(), 1.0))
 
     def _matrix_params(self, part: str) -> int:

@@ -103,6 +103,8 @@ class MLP(nnx.Module):
 
 def embed(table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """The rows of the table for the tokens, in `dtype`; ids are trusted to be below V."""
+    # Gathered over the width first: the lookup then comes out cut by rows, as it is wanted.
+    table_VxD = partitioning.constrain(table_VxD, "vocab", None)
     x_BxLxD = jnp.take(table_VxD, tokens_BxL, axis=0, mode="clip").astype(dtype)
     return partitioning.constrain(x_BxLxD, "batch", "length", "embed_act")
 

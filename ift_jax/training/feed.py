@@ -28,7 +28,7 @@ class Feed:
     def _work(self, make: Callable[[int], Any], steps: range) -> None:
         for step in steps:
             try:
-                item = (make(step), None)
+                item: tuple[Any, BaseException | None] = (make(step), None)
             except BaseException as error:  # noqa: BLE001 - handed to the caller, who raises it.
                 item = (None, error)
             while not self._stop.is_set():

@@ -211,10 +211,11 @@ class Clock:
         names = [name for name in ("tokens", "encoder_tokens", "decoder_tokens") if name in shapes]
         self.slots = sum(int(np.prod(shapes[name])) for name in names)
         self._flops_a_token = run.model.flops_per_token(
-            run.train.lengths, run.train.encoder_lengths
+            run.train.lengths, run.train.trained_tokens, run.train.encoder_lengths
         )
         self._began = self._mark = time.perf_counter()
-        self._paused, self._step, self._waited = 0.0, None, 0.0
+        self._paused = self._waited = 0.0
+        self._step: int | None = None
 
     def read(self, step: int, record: dict[str, Any]) -> dict[str, Any]:
         """Speeds since the last reading; the first interval holds the compilation: no MFU."""

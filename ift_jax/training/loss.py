@@ -8,7 +8,7 @@ faster than the full product as well as smaller.
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -95,17 +95,21 @@ def _local_groups(batch: int) -> int:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _grouped_loss(x, w, targets, weights, options):
+def _grouped_loss(
+    x: jax.Array, w: jax.Array, targets: jax.Array, weights: jax.Array, options: HeadLoss
+) -> tuple[jax.Array, TokenLoss]:
     total, parts, _, _ = _chunked(x, w, targets, weights, options, with_gradient=False)
     return total, parts
 
 
-def _forward(x, w, targets, weights, options):
+def _forward(
+    x: jax.Array, w: jax.Array, targets: jax.Array, weights: jax.Array, options: HeadLoss
+) -> tuple[Any, Any]:
     total, parts, dx, dw = _chunked(x, w, targets, weights, options, with_gradient=True)
     return (total, parts), (dx, dw, targets, weights)
 
 
-def _backward(options, residuals, cotangents):
+def _backward(options: HeadLoss, residuals: Any, cotangents: Any) -> tuple[Any, ...]:
     del options
     dx, dw, targets, weights = residuals
     scale = cotangents[0]  # The parts are for reporting: no gradient flows through them.
@@ -120,7 +124,16 @@ def _backward(options, residuals, cotangents):
 _grouped_loss.defvjp(_forward, _backward)
 
 
-def _chunked(x_GxTxD, w_DxV, targets_GxT, weights_GxT, options, *, with_gradient):
+def _chunked(
+    x_GxTxD: jax.Array,
+    w_DxV: jax.Array,
+    targets_GxT: jax.Array,
+    weights_GxT: jax.Array,
+    options: HeadLoss,
+    *,
+    with_gradient: bool,
+) -> tuple[jax.Array, TokenLoss, jax.Array | None, jax.Array | None]:
+    """The loss sum, its parts, and its gradient by x and w where it is asked for."""
     groups, length, d_model = x_GxTxD.shape
     vocab = w_DxV.shape[1]
     chunk = options.chunk or max(64, min(1024, LOGITS_BUDGET // vocab, -(-length // 8)))
@@ -142,7 +155,7 @@ def _chunked(x_GxTxD, w_DxV, targets_GxT, weights_GxT, options, *, with_gradient
         back_GxT, place_GxT
     )
 
-    def gather(a):
+    def gather(a: jax.Array) -> jax.Array:
         index = order_GxT[..., None] if a.ndim == 3 else order_GxT
         a = jnp.take_along_axis(a, index, axis=1)
         return jnp.pad(a, ((0, 0), (0, padding)) + ((0, 0),) * (a.ndim - 2))
@@ -150,7 +163,7 @@ def _chunked(x_GxTxD, w_DxV, targets_GxT, weights_GxT, options, *, with_gradient
     x, targets, weights = gather(x_GxTxD), gather(targets_GxT), gather(weights_GxT)
     n_chunks = -(-jnp.max(n_trained_Gx1) // chunk)
 
-    def body(i, carry):
+    def body(i: jax.Array, carry: Any) -> Any:
         parts, dx, dw = carry
         start = i * chunk
         x_GxCxD = jax.lax.dynamic_slice_in_dim(x, start, chunk, axis=1)
@@ -173,7 +186,7 @@ def _chunked(x_GxTxD, w_DxV, targets_GxT, weights_GxT, options, *, with_gradient
         return parts, dx, dw
 
     zeros = jnp.zeros((groups, length + padding), jnp.float32)
-    carry = ((zeros,) * 4, None, None)
+    carry: Any = ((zeros,) * 4, None, None)
     if with_gradient:
         dw = jnp.zeros((groups, d_model, vocab), jnp.float32)
         carry = ((zeros,) * 4, jnp.zeros_like(x), partitioning.constrain(dw, "batch", None, None))
@@ -186,7 +199,13 @@ def _chunked(x_GxTxD, w_DxV, targets_GxT, weights_GxT, options, *, with_gradient
     return jnp.sum(loss * weights_GxT), TokenLoss(*parts), dx, dw
 
 
-def _chunk_loss(x_GxCxD, w_DxV, targets_GxC, weights_GxC, options):
+def _chunk_loss(
+    x_GxCxD: jax.Array,
+    w_DxV: jax.Array,
+    targets_GxC: jax.Array,
+    weights_GxC: jax.Array,
+    options: HeadLoss,
+) -> tuple[jax.Array, tuple[jax.Array, ...], jax.Array]:
     """Loss and its parts (G x C), and weight * d loss / d raw logits (G x C x V)."""
     vocab = w_DxV.shape[1]
     raw = jnp.einsum("gcd,dv->gcv", x_GxCxD, w_DxV, preferred_element_type=jnp.float32)

@@ -45,7 +45,7 @@ class Previews:
         """
         tokenizer = self._answerer.tokenizer
         outputs = self._answerer.generate(params, self._prompts)
-        records = [
+        records: list[dict[str, Any]] = [
             {
                 "step": step,
                 "task": self._view.tasks[task],

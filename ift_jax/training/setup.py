@@ -50,9 +50,7 @@ class Run:
 
     def device_batch(self, shapes: dict[str, tuple[int, ...]], step: int) -> dict[str, jax.Array]:
         """The batch of a step, each process building the rows that its devices hold."""
-        return partitioning.put_batch(
-            self.mesh, shapes, lambda rows: self.plan.batch(step, rows)
-        )
+        return partitioning.put_batch(self.mesh, shapes, lambda rows: self.plan.batch(step, rows))
 
     def init_fn(self) -> Callable[[], step_lib.State]:
         """The function that makes a fresh state; trace or jit it."""

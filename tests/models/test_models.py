@@ -270,10 +270,10 @@ def test_flops_count_the_matrix_products():
     projections = 24 * 24 * 2 + 24 * 12 * 2 + 3 * 24 * 40
     pairs = 3 * 4 / 2 + 5 * 6 / 2
     want = (6 * (2 * projections + 24 * 64) * 8 + 12 * 2 * 24 * pairs) / 8
-    assert build_model(c).flops_per_token([3, 5]) == pytest.approx(want)
+    assert build_model(c).flops_per_token([3, 5], [3, 5]) == pytest.approx(want)
     local = dataclasses.replace(c, sliding_window=2)
     fewer = (1 + 2 + 2) + (1 + 2 + 2 + 2 + 2)
-    assert build_model(local).flops_per_token([3, 5]) == pytest.approx(
+    assert build_model(local).flops_per_token([3, 5], [3, 5]) == pytest.approx(
         want - 12 * 2 * 24 * (pairs - fewer) / 8
     )
     attention, mlp = 24 * 18 * 4, 3 * 24 * 40
@@ -281,7 +281,7 @@ def test_flops_count_the_matrix_products():
     on_decoder = 3 * (attention + mlp + 24 * 18 * 2) + 24 * 64
     seen = 2 * 7 * 7 + 3 * (4 * 5 / 2 + 4 * 7)
     want = (6 * (on_encoder * 7 + on_decoder * 4) + 12 * 18 * seen) / 11
-    assert build_model(T5).flops_per_token([4], [7]) == pytest.approx(want)
+    assert build_model(T5).flops_per_token([4], [4], [7]) == pytest.approx(want)
 
 
 def test_a_vocabulary_must_be_given():

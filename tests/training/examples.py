@@ -48,9 +48,8 @@ def make_examples(lengths, encoder_lengths, seed=0):
     for n, m in zip(lengths, encoder_lengths, strict=True):
         weights = rng.choice([0.0, 0.5, 1.0], n).astype(np.float32)
         weights[-1] = 1.0
-        examples.append(
-            Example(rng.integers(1, VOCAB, n), weights, rng.integers(1, VOCAB, m), len(examples) % 3)
-        )
+        tokens, encoder_tokens = rng.integers(1, VOCAB, n), rng.integers(1, VOCAB, m)
+        examples.append(Example(tokens, weights, encoder_tokens, len(examples) % 3))
     return examples
 
 

@@ -41,7 +41,8 @@ def command(data, folder, workdir, architecture="decoder", overrides=(), process
         f"data.store_dir='{folder / 'stores'}'", f"train.compile_cache='{folder / 'compiled'}'",
         *overrides,
     ]  # fmt: skip
-    config = "tests/training/jsonl_t5.py" if architecture == "encoder_decoder" else "configs/jsonl.py"
+    t5 = architecture == "encoder_decoder"
+    config = "tests/training/jsonl_t5.py" if t5 else "configs/jsonl.py"
     arguments = [sys.executable, "-m", "ift_jax.commands.main", "train",
                  "--config", f"{config}:{data}", "--workdir", str(workdir),
                  *(f"--config.{setting}" for setting in settings)]  # fmt: skip

@@ -29,9 +29,8 @@ def first_fit(examples, length):
     rows = []
     for example in examples:
         for row in rows:
-            both = [sum(map(len, side)) for side in zip(
-                (example.tokens, example.encoder_tokens),
-                *((e.tokens, e.encoder_tokens) for e in row), strict=True)]  # fmt: skip
+            wanted = [example, *row]
+            both = sum(len(e.tokens) for e in wanted), sum(len(e.encoder_tokens) for e in wanted)
             if max(both) <= length:
                 row.append(example)
                 break
@@ -48,7 +47,12 @@ def loss_config(normalization):
 def program(model, normalization, microbatches, dropout):
     return jax.jit(
         lambda params, batch: loss_and_grads(
-            model, params, batch, loss_config(normalization), n_tasks=3, microbatches=microbatches,
+            model,
+            params,
+            batch,
+            loss_config(normalization),
+            n_tasks=3,
+            microbatches=microbatches,
             dropout_key=jax.random.key(3) if dropout else None,
         )  # fmt: skip
     )
@@ -97,14 +101,12 @@ def alone(case):
         "constant": [1 / 37.0] * len(examples),
         "sum": [1.0] * len(examples),
     }
-    return {
-        name: (
-            sum(f * s for f, s in zip(factor, sums, strict=True)),
-            jax.tree.map(lambda *g, factor=factor: sum(f * x for f, x in zip(factor, g, strict=True)),
-                         *grads),
-        )
-        for name, factor in factors.items()
-    }  # fmt: skip
+
+    def weighted(factor):
+        total = sum(f * s for f, s in zip(factor, sums, strict=True))
+        return total, jax.tree.map(lambda *g: sum(map(np.multiply, factor, g)), *grads)
+
+    return {name: weighted(factor) for name, factor in factors.items()}
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
@@ -145,7 +147,7 @@ MESHES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("mesh_config", MESHES, ids=lambda m: f"d{m.data}f{m.fsdp}t{m.tensor}s{m.sequence}")
+@pytest.mark.parametrize("mesh_config", MESHES, ids=str)
 def test_devices_and_meshes(case, alone, mesh_config):
     architecture, model, params, examples = case
     size = mesh_config.data * mesh_config.fsdp * mesh_config.tensor * mesh_config.sequence

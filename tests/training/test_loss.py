@@ -15,15 +15,15 @@ def reference(x, w, targets, weights, options):
     if options.softcap:
         logits = options.softcap * np.tanh(logits / options.softcap)
     vocab, total = w.shape[1], 0.0
-    for b, l in np.ndindex(targets.shape):
-        row = logits[b, l]
+    for b, t in np.ndindex(targets.shape):
+        row = logits[b, t]
         log_z = row.max() + np.log(np.exp(row - row.max()).sum())
         target = np.full(vocab, options.label_smoothing / (vocab - 1))
-        target[targets[b, l]] = 1 - options.label_smoothing
+        target[targets[b, t]] = 1 - options.label_smoothing
         nonzero = target[target > 0]
         entropy = -(nonzero * np.log(nonzero)).sum()
         loss = -(target * (row - log_z)).sum() - entropy + options.z_loss * log_z**2
-        total += weights[b, l] * loss
+        total += weights[b, t] * loss
     return total
 
 
