@@ -32,7 +32,8 @@ class Previews:
         with open(self._path, encoding="utf-8") as file:
             lines = [line for line in file if line.endswith("\n")]
         with open(self._path + ".new", "w", encoding="utf-8") as file:
-            file.writelines(line for line in lines if json.loads(line)["step"] <= step)
+            # A run that begins again at step 0 shows its prompts there again.
+            file.writelines(line for line in lines if step and json.loads(line)["step"] <= step)
         os.replace(self._path + ".new", self._path)
 
     def write(self, params: Any, step: int, *, write: bool) -> tuple[list[str], float]:

@@ -15,7 +15,7 @@ SMALL = {
     "encoder_decoder": ["model.d_model=32", "model.n_encoder_layers=1", "model.n_decoder_layers=1",
                         "model.n_heads=2", "model.head_dim=16", "model.d_ff=48",
                         "data.encoder_length=48", "data.decoder_length=24",
-                        "format.template='plain'"],
+                        "format.template=plain"],
 }  # fmt: skip
 WORDS = "red green blue small large old new cat dog bird house river stone apple table".split()
 
@@ -38,7 +38,7 @@ def command(data, folder, workdir, architecture="decoder", overrides=(), process
         "train.log_every=4", "train.save_every=5", "train.eval_every=20", "train.keep_best=1",
         "train.preview_every=25", "train.preview_prompts=2", "train.peak_tflops=1.0",
         "evaluation.examples=0", "evaluation.max_new_tokens=4", "data.window=32",
-        f"data.store_dir='{folder / 'stores'}'", f"train.compile_cache='{folder / 'compiled'}'",
+        f"data.store_dir={folder / 'stores'}", f"train.compile_cache={folder / 'compiled'}",
         *overrides,
     ]  # fmt: skip
     t5 = architecture == "encoder_decoder"

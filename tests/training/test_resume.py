@@ -3,6 +3,7 @@
 import json
 import signal
 
+import jax
 import numpy as np
 import pytest
 
@@ -26,8 +27,6 @@ def assert_identical(workdir, expected):
     step, state = final_params(workdir)
     expected_step, expected_state = final_params(expected)
     assert step == expected_step == 60
-    import jax
-
     leaves, others = jax.tree.leaves(state), jax.tree.leaves(expected_state)
     assert len(leaves) == len(others) > 20
     for a, b in zip(leaves, others, strict=True):
