@@ -7,9 +7,23 @@ import os
 
 import hypothesis
 
-_DEVICES = "--xla_force_host_platform_device_count"
-if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
+_FLAGS = {
+    "--xla_force_host_platform_device_count": 8,
+    # Eight devices on a busy machine of two cores may meet late in a collective; XLA's own
+    # patience of 40 seconds ends the process.
+    "--xla_cpu_collective_call_terminate_timeout_seconds": 600,
+    "--xla_cpu_collective_timeout_seconds": 600,
+    # Tests compile hundreds of tiny programs that run once.
+    "--xla_backend_optimization_level": 0,
+    "--xla_llvm_disable_expensive_passes": "true",
+}
+_given = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = " ".join(
+    [_given, *(f"{flag}={value}" for flag, value in _FLAGS.items() if flag not in _given)]
+).strip()
+# Threads of XLA's pool: more than devices, so that those that wait in a collective cannot hold
+# all of them while one that is late needs another for its part of a matrix product.
+os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

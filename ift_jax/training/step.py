@@ -202,7 +202,7 @@ def make_train_step(
             model, params, batch, config.loss,
             n_tasks=n_tasks, microbatches=train.microbatches, dropout_key=key,
         )  # fmt: skip
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         if clip:
             scale = jnp.minimum(1.0, clip / jnp.maximum(grad_norm, 1e-30))
             grads = jax.tree.map(lambda g: g * scale, grads)

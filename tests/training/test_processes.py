@@ -16,21 +16,14 @@ def free_port():
         return sock.getsockname()[1]
 
 
-@pytest.mark.parametrize("architecture", sorted(runs.SMALL))
-def test_two_processes_make_the_run_of_one(tmp_path, architecture):
+def test_two_processes_make_the_run_of_one(tmp_path):
     data = runs.write_data(tmp_path / "data.jsonl")
     few = ["train.steps=16", "train.eval_every=8", "train.preview_every=8"]
     one, two = tmp_path / "one", tmp_path / "two"
-    runs.finish(
-        runs.start(runs.command(data, tmp_path, one, architecture, overrides=few), devices=2)
-    )
+    runs.finish(runs.start(runs.command(data, tmp_path, one, overrides=few), devices=2))
     both = (free_port(), 2)
     processes = [
-        runs.start(
-            runs.command(
-                data, tmp_path, two, architecture, overrides=few, processes=both, index=i
-            )
-        )
+        runs.start(runs.command(data, tmp_path, two, overrides=few, processes=both, index=i))
         for i in range(2)
     ]
     for process in processes:

@@ -85,16 +85,3 @@ def test_sigterm_saves_and_exits_0(tmp_path):
         runs.start(runs.command(data, tmp_path, broken, overrides=rare))
     )
     assert_identical(broken, whole)
-
-
-def test_another_run_in_the_same_workdir_is_refused(tmp_path):
-    data = runs.write_data(tmp_path / "data.jsonl")
-    few = ["train.steps=5", "train.preview_prompts=0"]
-    runs.finish(runs.start(runs.command(data, tmp_path, tmp_path / "run", overrides=few)))
-    other = runs.start(
-        runs.command(data, tmp_path, tmp_path / "run", overrides=[*few, "model.d_ff=64"])
-    )
-    output, _ = other.communicate(timeout=120)
-    assert other.returncode == 2
-    last = output.strip().splitlines()[-1]
-    assert last.startswith("error: config.model.d_ff: the run in") and "48" in last and "64" in last

@@ -1,0 +1,94 @@
+"""Configs: files, overrides, checks, and the errors that a user reads."""
+
+import dataclasses
+import glob
+import json
+
+import pytest
+
+from ift_jax import config_file
+from ift_jax.config import Config, DataConfig, DecoderConfig, EncoderDecoderConfig, TrainConfig
+from ift_jax.errors import UserError
+
+FILES = sorted(set(glob.glob("configs/*.py")) - {"configs/__init__.py"})
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_every_config_loads_and_survives_json(path, tmp_path):
+    config = config_file.load(path)
+    (tmp_path / "config.json").write_text(config_file.to_json(config))
+    assert config_file.from_json(str(tmp_path / "config.json")) == config
+
+
+def test_overrides_are_typed():
+    config = config_file.load(
+        "configs/quickstart.py",
+        ["--config.optimizer.learning_rate=1", "--config.data.modules=('a','b')",
+         "--config.train.steps=7", "--config.data.pack=False"],
+    )  # fmt: skip
+    assert config.optimizer.learning_rate == 1.0
+    assert config.data.modules == ("a", "b")
+    assert config.train.steps == 7 and config.data.pack is False
+
+
+def test_a_file_may_take_an_argument():
+    assert config_file.load("configs/jsonl.py:some/file.jsonl").data.root == "some/file.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.optimizer.learning_rat=1", "did you mean 'learning_rate'"),
+        ("--config.optimzer.learning_rate=1", "did you mean 'optimizer'"),
+        ("--config.train=5", "is a section"),
+        ("--config.train.steps.x=5", "is a value, not a section"),
+        ("--config.train.steps=many", "--config.train.steps=many"),
+        ("--config.optimizer.name=adam", "config.optimizer.name: expected one of adamw, adafactor"),
+        ("--config.model.n_kv_heads=4", "config.model.n_kv_heads: expected a divisor"),
+        ("--config.train.microbatches=3", "config.train.microbatches: expected a divisor"),
+        ("--config.train.epochs=2", "either steps or epochs"),
+        ("--config.train.batch_rows=0", "config.train.batch_rows: expected a positive number"),
+        ("--config.model.dropout=1.5", "config.model.dropout: expected 0 to 1"),
+        ("--config.tokenizer.path=x.model", "not both"),
+        ("--config.data.mixture=", "config.data.mixture"),
+    ],
+)
+def test_mistakes_are_named(override, message):
+    with pytest.raises(UserError) as error:
+        config_file.load("configs/quickstart.py", [override])
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_missing_file():
+    with pytest.raises(UserError, match="no such file: configs/none.py"):
+        config_file.load("configs/none.py")
+
+
+def test_unknown_fields_of_a_json_are_named(tmp_path):
+    values = json.loads(config_file.to_json(config_file.load("configs/quickstart.py")))
+    values["train"]["stepz"] = 1
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="config.train.stepz: no such field; did you mean 'steps'"):
+        config_file.from_json(str(tmp_path / "config.json"))
+
+
+def test_every_field_is_read_somewhere():
+    """An option that nothing reads is a lie."""
+    source = ""
+    for path in glob.glob("ift_jax/**/*.py", recursive=True):
+        text = open(path, encoding="utf-8").read()
+        if path == "ift_jax/config.py":
+            text = text[text.index("def check(") :]
+        source += text
+    sections = [
+        f.default for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.default)
+    ]
+    for section in [
+        *sections,
+        EncoderDecoderConfig(),
+        DataConfig(),
+        TrainConfig(),
+        DecoderConfig(),
+    ]:
+        for field in dataclasses.fields(section):
+            assert f".{field.name}" in source or f'"{field.name}"' in source, field.name

@@ -1,0 +1,50 @@
+"""The loop's own decisions, without a run."""
+
+import dataclasses
+
+import pytest
+
+from ift_jax import config_file
+from ift_jax.errors import UserError
+from ift_jax.training.feed import Feed
+from ift_jax.training.loop import check_same_run
+
+
+def test_another_run_in_the_same_workdir_is_refused(tmp_path):
+    config = config_file.load("configs/quickstart.py")
+    check_same_run(str(tmp_path), config)  # Nothing there yet.
+    (tmp_path / "config.json").write_text(config_file.to_json(config))
+    check_same_run(str(tmp_path), config)
+    longer = dataclasses.replace(config.train, steps=9, save_every=3)
+    check_same_run(str(tmp_path), dataclasses.replace(config, train=longer))
+    changes = {
+        "model": dataclasses.replace(config.model, d_ff=64),
+        "data": dataclasses.replace(config.data, row_length=64),
+        "train": dataclasses.replace(config.train, batch_rows=64),
+        "seed": 5,
+    }
+    for section, value in changes.items():
+        with pytest.raises(UserError, match=rf"config.{section}.*use another --workdir"):
+            check_same_run(str(tmp_path), dataclasses.replace(config, **{section: value}))
+
+
+def test_the_feed_keeps_order_and_hands_on_errors():
+    assert list(Feed(lambda step: step * step, range(3, 8))) == [9, 16, 25, 36, 49]
+
+    def fail(step):
+        if step == 2:
+            raise UserError("line 2")
+        return step
+
+    feed, got = Feed(fail, range(5)), []
+    with pytest.raises(UserError, match="line 2"):
+        for batch in feed:
+            got.append(batch)
+    assert got == [0, 1]
+    feed.close()
+
+
+def test_a_feed_that_is_left_early_can_be_closed():
+    feed = Feed(lambda step: step, range(100))
+    assert next(iter(feed)) == 0
+    feed.close()

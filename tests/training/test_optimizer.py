@@ -1,0 +1,101 @@
+"""Optimizers and schedules against closed forms and unstacked references."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ift_jax.config import OptimizerConfig
+from ift_jax.training.optimizer import make_optimizer, make_schedule
+
+AXES = {"layers": {"w": ("layers", "embed", "mlp"), "scale": ("layers", "norm")},
+        "head": ("embed", "vocab")}  # fmt: skip
+
+
+def tree(seed, scale=1.0):
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: (scale * rng.normal(size=shape)).astype(np.float32)  # noqa: E731
+    return {"layers": {"w": draw(3, 130, 140), "scale": draw(3, 130)}, "head": draw(130, 150)}
+
+
+def adafactor_by_hand(params, grads):
+    """T5's Adafactor for one matrix or vector over several steps, in float64 (Shazeer and Stern
+    2018, algorithms 4 and 5, without momentum); yields the direction of each step."""
+    p = params.astype(np.float64)
+    row = column = full = 0.0
+    for t, grad in enumerate(grads, start=1):
+        decay = 1 - t**-0.8
+        squared = grad.astype(np.float64) ** 2 + 1e-30
+        if p.ndim == 2:
+            row = decay * row + (1 - decay) * squared.mean(axis=1)
+            column = decay * column + (1 - decay) * squared.mean(axis=0)
+            variance = np.outer(row, column) / row.mean()
+        else:
+            full = decay * full + (1 - decay) * squared
+            variance = full
+        update = grad / np.sqrt(variance)
+        update /= max(1.0, np.sqrt((update**2).mean()))
+        yield update * max(1e-3, np.sqrt((p**2).mean()))
+
+
+def test_adafactor_treats_each_stacked_layer_as_t5_does():
+    tx = make_optimizer(OptimizerConfig(name="adafactor"), AXES)
+    params = tree(0, 0.5)
+    state = tx.init(params)
+    grads = [tree(seed, 10.0 ** (seed - 3)) for seed in (1, 2, 3, 4)]
+    directions = []
+    for grad in grads:
+        direction, state = jax.jit(tx.update)(grad, state, params)
+        directions.append(direction)
+    for layer in range(3):
+        for name in ("w", "scale"):
+            expected = adafactor_by_hand(
+                params["layers"][name][layer], [g["layers"][name][layer] for g in grads]
+            )
+            for got, want in zip(directions, expected, strict=True):
+                np.testing.assert_allclose(got["layers"][name][layer], want, rtol=2e-4, atol=1e-7)
+    for got, want in zip(
+        directions, adafactor_by_hand(params["head"], [g["head"] for g in grads]), strict=True
+    ):
+        np.testing.assert_allclose(got["head"], want, rtol=2e-4, atol=1e-7)
+
+
+def test_adamw_and_what_it_decays():
+    config = OptimizerConfig(b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.1)
+    tx = make_optimizer(config, AXES)
+    params, grad = tree(0), tree(1)
+    direction, _ = tx.update(grad, tx.init(params), params)
+    # The first step of Adam is the sign of the gradient.
+    np.testing.assert_allclose(direction["layers"]["scale"], np.sign(grad["layers"]["scale"]),
+                               rtol=1e-4)  # fmt: skip
+    want = np.sign(grad["head"]) + 0.1 * params["head"]
+    np.testing.assert_allclose(direction["head"], want, rtol=1e-3, atol=1e-4)
+    everything = OptimizerConfig(weight_decay=0.1, decay_norms_and_biases=True)
+    tx = make_optimizer(everything, AXES)
+    direction, _ = tx.update(grad, tx.init(params), params)
+    want = np.sign(grad["layers"]["scale"]) + 0.1 * params["layers"]["scale"]
+    np.testing.assert_allclose(direction["layers"]["scale"], want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "want"),
+    [
+        ("constant", 0, 0.1), ("constant", 9, 1.0), ("constant", 99, 1.0),
+        ("linear", 10, 1.0), ("linear", 60, 0.2 + 0.8 * 50 / 100), ("linear", 110, 0.2),
+        ("cosine", 60, 0.2 + 0.8 * 0.5), ("cosine", 110, 0.2), ("cosine", 500, 0.2),
+        ("rsqrt", 15, 1.0), ("rsqrt", 80, 0.5),
+    ],
+)  # fmt: skip
+def test_schedules(name, step, want):
+    config = OptimizerConfig(
+        learning_rate=3.0, schedule=name, warmup_steps=10, final_ratio=0.2, rsqrt_offset=20
+    )
+    schedule = make_schedule(config, 110)
+    np.testing.assert_allclose(schedule(jnp.int32(step)), 3.0 * want, rtol=1e-5)
+
+
+def test_warmup_by_ratio():
+    schedule = make_schedule(OptimizerConfig(schedule="constant", warmup_ratio=0.1), 50)
+    np.testing.assert_allclose(
+        [schedule(jnp.int32(s)) for s in range(6)], [2e-4, 4e-4, 6e-4, 8e-4, 1e-3, 1e-3], rtol=1e-5
+    )

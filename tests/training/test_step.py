@@ -1,0 +1,89 @@
+"""The train step around the loss: skipped steps, interval sums, clipping, learning."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from ift_jax.config import Config, OptimizerConfig, TrainConfig
+from ift_jax.models.definition import build_model
+from ift_jax.training.metrics import summarize
+from ift_jax.training.optimizer import make_optimizer, make_schedule
+from ift_jax.training.step import init_state, make_train_step
+from tests.training.examples import BATCHES, CONFIGS, make_examples
+
+
+@pytest.fixture(scope="module")
+def run():
+    config = Config(
+        model=CONFIGS["decoder"],
+        optimizer=OptimizerConfig(learning_rate=1e-2, schedule="constant", clip_norm=0.5),
+        train=TrainConfig(steps=100, log_every=3),
+    )
+    model = build_model(config.model)
+    tx = make_optimizer(config.optimizer, model.logical_axes)
+    schedule = make_schedule(config.optimizer, 100)
+    step = jax.jit(make_train_step(model, tx, schedule, config, n_tasks=3))
+    state = jax.jit(lambda: init_state(model, tx, 0, 3))()
+    rows = [[example] for example in make_examples([9, 7, 5, 8], [1, 1, 1, 1])]
+    return config, step, state, BATCHES["decoder"](rows, 10)
+
+
+def test_it_learns_and_clips(run):
+    _, step, state, batch = run
+    losses = []
+    for _ in range(30):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["nll"] / metrics["weight"]))
+    assert losses[-1] < 0.5 * losses[0]
+    assert metrics["grad_norm"] > 0
+
+
+def test_a_step_that_is_not_finite_changes_only_the_counters(run):
+    _, step, state, batch = run
+    state, _ = step(state, batch)
+    bad = {**batch, "loss_weights": np.where(batch["loss_weights"] > 0, np.inf, 0.0)}
+    bad["loss_weights"] = bad["loss_weights"].astype(np.float32)
+    after, metrics = step(state, bad)
+    kept, before = ((s["params"], s["opt_state"]) for s in (after, state))
+    for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(before), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert int(after["step"]) == int(state["step"]) + 1
+    assert int(metrics["skipped"]) == 1 and int(metrics["bad_streak"]) == 1
+    after, metrics = step(after, bad)
+    assert int(metrics["skipped"]) == 2 and int(metrics["bad_streak"]) == 2
+    after, metrics = step(after, batch)
+    assert int(metrics["skipped"]) == 2 and int(metrics["bad_streak"]) == 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after["interval"]))
+
+
+def test_interval_sums_start_again_after_each_logged_step(run):
+    _, step, state, batch = run
+    singles = []
+    for number in range(1, 7):
+        state, metrics = step(state, batch)
+        record = summarize(jax.device_get(metrics), ["a", "b", "c"], slots_a_step=40)
+        singles.append(record)
+        assert float(metrics["steps"]) == (number - 1) % 3 + 1
+        assert record["step"] == number
+    per_step = int((batch["loss_weights"] != 0).sum())
+    assert [r["trained_tokens"] for r in singles] == [per_step * n for n in (1, 2, 3, 1, 2, 3)]
+    np.testing.assert_allclose(singles[0]["fill"], (9 + 7 + 5 + 8) / 40, rtol=1e-6)
+    assert set(singles[2]["task_nll"]) == {"a", "b", "c"}
+
+
+def test_the_seed_decides_the_dropout(run):
+    config, _, _, batch = run
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=0.5))
+    model = build_model(config.model)
+    tx = make_optimizer(config.optimizer, model.logical_axes)
+    schedule = make_schedule(config.optimizer, 100)
+    state = jax.jit(lambda: init_state(model, tx, 0, 3))()
+
+    def loss(seed):
+        changed = dataclasses.replace(config, seed=seed)
+        step = jax.jit(make_train_step(model, tx, schedule, changed, n_tasks=3))
+        return float(step(state, batch)[1]["loss"])
+
+    assert loss(1) == loss(1) != loss(2)
