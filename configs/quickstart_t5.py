@@ -15,6 +15,6 @@ def get_config() -> ConfigDict:
     config.data.decoder_length = 48
     config.optimizer.learning_rate = 2e-3
     config.optimizer.warmup_steps = 100
-    config.train.batch_rows = 32
-    config.train.steps = 1500
+    config.train.batch_rows = 8
+    config.train.steps = 1600
     return config

@@ -11,6 +11,7 @@ import dataclasses
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     import seqio
 
 _PARALLEL_FROM = 50_000  # Examples from which starting processes (TensorFlow: seconds) pays.
+_LOG_SECONDS = 5.0  # Between two lines of progress.
 _STORES_AT_ONCE = 256  # Each holds a lock file open while it is built.
 _TOKENIZER_CHARACTERS = 20_000_000  # That a tokenizer is trained on, over all tasks.
 
@@ -182,11 +184,12 @@ def _build(
         if len(todo) < len(units):
             log(f"{len(units) - len(todo)} of {len(units)} parts are there already")
         tasks = {want.task.name: want.task for want in wanted}
-        total = 0
+        total, last_line = 0, time.monotonic()
         for done, report in enumerate(_run(config, todo, tasks, formatter, tokenizer_path), 1):
             total += report["examples"]
-            if done % (len(todo) // 50 + 1) == 0 or done == len(todo):
-                log(f"part {done} of {len(todo)}: {total:,} examples")
+            if time.monotonic() > last_line + _LOG_SECONDS or done == len(todo):
+                log(f"  part {done} of {len(todo)}: {total:,} examples")
+                last_line = time.monotonic()
         for want in wanted:
             if want.folder in n_shards:
                 _finish(config, want, n_shards[want.folder])
