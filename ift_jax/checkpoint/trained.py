@@ -37,6 +37,30 @@ def save_description(workdir: str, config: Config, tokenizer: Tokenizer) -> None
         os.replace(path + ".new", path)
 
 
+def check_same_run(workdir: str, config: Config) -> None:
+    """Refuses to go on in a workdir whose run had other data, model or batches.
+
+    Raises:
+        UserError: names the first field that differs.
+    """
+    path = os.path.join(workdir, CONFIG)
+    if not os.path.exists(path):
+        return
+    before, now = (dataclasses.asdict(c) for c in (config_file.from_json(path), config))
+    for section in ("seed", "tokenizer", "format", "data", "model"):
+        if section == "seed":
+            pairs = [("seed", before["seed"], now["seed"])]
+        else:
+            pairs = [(f"{section}.{n}", before[section].get(n), v) for n, v in now[section].items()]
+        pairs += [("train.batch_rows", before["train"]["batch_rows"], now["train"]["batch_rows"])]
+        for field, old, new in pairs:
+            if old != new and field not in ("data.processes", "data.store_dir"):
+                raise UserError(
+                    f"config.{field}: the run in {workdir} has {old!r}, now it is {new!r}; "
+                    "use another --workdir for another run"
+                )
+
+
 def load_trained(workdir: str, step: int | None = None) -> Trained:
     """Reads config, tokenizer and parameters of a run, onto all devices here.
 

@@ -1,7 +1,6 @@
 """The run itself: resume, step, log, evaluate, preview, save; from top to bottom."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import signal
@@ -14,18 +13,16 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ift_jax import config_file, partitioning
 from ift_jax.checkpoint.run_state import Checkpoints, abstract
-from ift_jax.checkpoint.trained import CONFIG, save_description
+from ift_jax.checkpoint.trained import check_same_run, save_description
 from ift_jax.config import Config
-from ift_jax.data.batches import eval_batches
-from ift_jax.data.view import MixtureView
 from ift_jax.errors import UserError
 from ift_jax.evaluation import generation
-from ift_jax.training import step as step_lib
+from ift_jax.training.clock import Clock
 from ift_jax.training.console import Console
 from ift_jax.training.feed import Feed
-from ift_jax.training.metrics import MetricWriter, measure_peak, summarize
+from ift_jax.training.held_out import HeldOutLoss
+from ift_jax.training.metrics import MetricWriter, summarize
 from ift_jax.training.previews import Previews
 from ift_jax.training.setup import Run, prepare_run
 
@@ -134,7 +131,8 @@ def train(config: Config, workdir: str, console: Console) -> None:
                     pending = (step, metrics)
                 saves = _due(step, config.train.save_every) or last or stopped
                 evaluates = _due(step, config.train.eval_every) or (last and not stopped)
-                evaluates = evaluates or (saves and bool(config.train.keep_best))
+                # A stop has a grace period: it saves, and leaves the ranking to later saves.
+                evaluates = evaluates or (saves and config.train.keep_best > 0 and not stopped)
                 if saves or evaluates or _due(step, config.train.preview_every) or last:
                     report()
                     clock.pause()
@@ -169,87 +167,6 @@ def train(config: Config, workdir: str, console: Console) -> None:
         console.line(line)
 
 
-class HeldOutLoss:
-    """Plain NLL over a finite, complete pass (or its first rows): sums, divided once."""
-
-    def __init__(self, run: Run, view: MixtureView):
-        """Compiles nothing yet."""
-        self._run, self._view = run, view
-        self._step = jax.jit(step_lib.make_eval_step(run.model, run.config.loss, len(view.tasks)))
-
-    def __call__(self, params: Any) -> dict[str, Any]:
-        """Loss a trained token, over all tasks and for each."""
-        config, mesh = self._run.config, self._run.mesh
-        batches = eval_batches(
-            self._view, config.data, config.model.architecture, config.train.batch_rows,
-            max_rows=config.train.eval_rows,
-            bidirectional_prefix=config.format.bidirectional_prefix,
-        )  # fmt: skip
-        total: Any = None
-        for batch in batches:
-            shapes = {name: array.shape for name, array in batch.items()}
-            on_device = partitioning.put_batch(mesh, shapes, lambda s, b=batch: _rows(b, s))
-            sums = jax.tree.map(np.float64, jax.device_get(self._step(params, on_device)))
-            total = sums if total is None else jax.tree.map(np.add, total, sums)
-        tasks = {
-            name: float(total["task_nll"][i] / total["task_weight"][i])
-            for i, name in enumerate(self._view.tasks)
-            if total["task_weight"][i] > 0
-        }
-        return {"loss": float(total["nll"] / total["weight"]), "task_loss": tasks}
-
-
-class Clock:
-    """Speed between two log lines, without the time that evaluation and previews take."""
-
-    def __init__(self, run: Run, feed: Feed):
-        """Measures the device's peak if the config does not give it."""
-        train = run.config.train
-        self._run, self._feed = run, feed
-        self._peak = train.peak_tflops * 1e12 or measure_peak(run.config.model.dtype)
-        shapes = run.batch_shapes
-        names = [name for name in ("tokens", "encoder_tokens", "decoder_tokens") if name in shapes]
-        self.slots = sum(int(np.prod(shapes[name])) for name in names)
-        self._flops_a_token = run.model.flops_per_token(
-            run.train.lengths, run.train.trained_tokens, run.train.encoder_lengths
-        )
-        self._began = self._mark = time.perf_counter()
-        self._paused = self._waited = 0.0
-        self._step: int | None = None
-
-    def read(self, step: int, record: dict[str, Any]) -> dict[str, Any]:
-        """Speeds since the last reading; the first interval holds the compilation: no MFU."""
-        now = time.perf_counter()
-        seconds = max(now - self._mark - self._paused, 1e-9)
-        first = self._step is None
-        waited = self._feed.waited - self._waited
-        self._mark, self._paused, self._step, self._waited = now, 0.0, step, self._feed.waited
-        if first:
-            self._began, self._waited_before = now, self._feed.waited
-        mfu = self._flops_a_token * record["tokens"] / seconds / self._peak / self._run.mesh.size
-        return {
-            "seconds": seconds,
-            "trained_tokens_per_second": record["trained_tokens"] / seconds,
-            "tokens_per_second": record["tokens"] / seconds,
-            "mfu": None if first else mfu,
-            "data_wait_share": waited / seconds,
-        }
-
-    def pause(self) -> None:
-        """Stops counting."""
-        self._pause_began = time.perf_counter()
-
-    def resume(self) -> None:
-        """Counts again."""
-        self._paused += time.perf_counter() - self._pause_began
-
-    def wait_share(self) -> float | None:
-        """Share of the time after the first log line in which the loop waited for a batch."""
-        if self._step is None or self._mark <= self._began:
-            return None
-        return (self._waited - self._waited_before) / (self._mark - self._began)
-
-
 def describe(run: Run) -> list[str]:
     """A few lines on what is about to run."""
     plan, config = run.plan, run.config
@@ -278,30 +195,6 @@ def where_things_are(workdir: str) -> list[str]:
     return ["files:"] + [f"  {os.path.join(workdir, n):<44} {what}" for n, what in present]
 
 
-def check_same_run(workdir: str, config: Config) -> None:
-    """Refuses to go on in a workdir whose run had other data, model or batches.
-
-    Raises:
-        UserError: names the first field that differs.
-    """
-    path = os.path.join(workdir, CONFIG)
-    if not os.path.exists(path):
-        return
-    before, now = (dataclasses.asdict(c) for c in (config_file.from_json(path), config))
-    for section in ("seed", "tokenizer", "format", "data", "model"):
-        if section == "seed":
-            pairs = [("seed", before["seed"], now["seed"])]
-        else:
-            pairs = [(f"{section}.{n}", before[section].get(n), v) for n, v in now[section].items()]
-        pairs += [("train.batch_rows", before["train"]["batch_rows"], now["train"]["batch_rows"])]
-        for field, old, new in pairs:
-            if old != new and field not in ("data.processes", "data.store_dir"):
-                raise UserError(
-                    f"config.{field}: the run in {workdir} has {old!r}, now it is {new!r}; "
-                    "use another --workdir for another run"
-                )
-
-
 def _final_evaluation(
     run: Run, answerer: generation.Answerer, params: Any, workdir: str, console: Console,
     write: bool,
@@ -322,10 +215,6 @@ def _final_evaluation(
         with open(os.path.join(workdir, "answers.jsonl"), "w", encoding="utf-8") as file:
             for answer in answers:
                 file.write(json.dumps(answer, ensure_ascii=False) + "\n")
-
-
-def _rows(batch: dict[str, np.ndarray], rows: slice) -> dict[str, np.ndarray]:
-    return {name: array[rows] for name, array in batch.items()}
 
 
 def _due(step: int, every: int) -> bool:

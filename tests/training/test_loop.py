@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from ift_jax import config_file
+from ift_jax.checkpoint.trained import check_same_run
 from ift_jax.errors import UserError
 from ift_jax.training.feed import Feed
-from ift_jax.training.loop import check_same_run
 
 
 def test_another_run_in_the_same_workdir_is_refused(tmp_path):
