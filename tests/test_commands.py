@@ -77,7 +77,13 @@ def test_the_whole_way_of_a_small_run(tmp_path):
     for text in ("jsonl_data", "requested", "of trained tokens", "fill", "<|im_start|>assistant"):
         assert text in shown
 
-    output = runs.finish(runs.start(arguments))
+    # The stores exist: the whole of training and evaluation goes without TensorFlow.
+    check = (
+        "import sys; from ift_jax.commands.main import main; status = main(sys.argv[1:]);"
+        "print('TF', any(name in sys.modules for name in ('tensorflow', 'seqio'))); sys.exit(status)"
+    )
+    output = runs.finish(runs.start([sys.executable, "-c", check, *arguments[3:]]))
+    assert "TF False" in output
     assert "exact match" in output and "commonest answer" in output
     scores = json.loads((work / "evaluation.json").read_text())
     assert scores["unseen examples of the trained tasks"]["overall"]["examples"] == 3

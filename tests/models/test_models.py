@@ -209,7 +209,8 @@ def test_dropout_depends_on_the_key_and_the_row_number_only(config):
     whole = hidden(params, batch, key)
     for rows in (slice(0, 2), slice(2, 4)):
         part = hidden(params, {name: x[rows] for name, x in batch.items()}, key)
-        np.testing.assert_allclose(part, whole[rows], atol=2e-5)
+        # Products of other shapes round differently (up to 5e-5 seen); another mask moves 0.1.
+        np.testing.assert_allclose(part, whole[rows], atol=2e-4)
     assert np.abs(hidden(params, batch, jax.random.key(8)) - whole).max() > 0.1
     same_text = {name: x[[0, 0, 0, 0]] for name, x in batch.items()}
     rows = hidden(params, same_text | {"row_ids": np.arange(4, dtype=np.int32)}, key)
