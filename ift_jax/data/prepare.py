@@ -89,7 +89,7 @@ def prepare(config: Config, which: str = "train", *, log: Log = print) -> Prepar
     modules_digest = fingerprints.code_digest(modules)
     tokenizer_path = run_tokenizer.tokenizer_path(config, modules_digest, log)
     tokenizer = load_tokenizer(tokenizer_path, config.tokenizer.extra_ids)
-    formatter = shards.make_formatter(config, tokenizer)
+    formatter = Formatter.from_config(config, tokenizer)
 
     wanted: dict[str, _Wanted] = {}
     for task in tasks:

@@ -82,19 +82,6 @@ def units_of(task: "seqio.Task", split: str, variants: int, folder: Path) -> lis
     ]
 
 
-def make_formatter(config: Config, tokenizer: Tokenizer) -> Formatter:
-    """The run's formatter."""
-    return Formatter(
-        config.format,
-        tokenizer,
-        config.model.architecture,
-        row_length=config.data.row_length,
-        encoder_length=config.data.encoder_length,
-        decoder_length=config.data.decoder_length,
-        over_length=config.data.over_length,
-    )
-
-
 def is_text_task(task: "seqio.Task") -> bool:
     """Whether the task hands on strings (then the run's tokenizer encodes them)."""
     import tensorflow as tf
@@ -254,7 +241,7 @@ def _worker_state(config: Config, tokenizer_path: str) -> Formatter:
         from ift_jax.data import registry
 
     registry.import_modules(config.data.modules, config.data.root)
-    return make_formatter(config, load_tokenizer(tokenizer_path, config.tokenizer.extra_ids))
+    return Formatter.from_config(config, load_tokenizer(tokenizer_path, config.tokenizer.extra_ids))
 
 
 def run_unit(config: Config, tokenizer_path: str, unit: Unit) -> tuple[Unit, dict[str, Any]]:
