@@ -80,7 +80,8 @@ def test_the_whole_way_of_a_small_run(tmp_path):
     # The stores exist: the whole of training and evaluation goes without TensorFlow.
     check = (
         "import sys; from ift_jax.commands.main import main; status = main(sys.argv[1:]);"
-        "print('TF', any(name in sys.modules for name in ('tensorflow', 'seqio'))); sys.exit(status)"
+        "print('TF', any(name in sys.modules for name in ('tensorflow', 'seqio')));"
+        "sys.exit(status)"
     )
     output = runs.finish(runs.start([sys.executable, "-c", check, *arguments[3:]]))
     assert "TF False" in output
