@@ -22,7 +22,7 @@ run 'format' ruff format --check .
 run 'type check' mypy
 # A file's tests stay together: they share what its fixtures made and JAX compiled.
 run 'core tests' pytest -m 'not slow' -n "${WORKERS:-2}" --dist loadfile
-run 'slow tests' pytest -m slow # One at a time: some of them measure, or kill, whole runs.
+run 'slow tests' pytest -m slow -n "${WORKERS:-2}" --dist loadfile
 
 if [[ -n $failed ]]; then
     printf '\nerror: failed: %s\n' "$failed" >&2
