@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
         if task not in view.tasks:
             raise UserError(f"--task {task}: not in the mixture{did_you_mean(task, view.tasks)}")
     # A pipe or file gets whole lines: nothing may be cut to a guessed width.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
     shown = args.task or view.tasks
     console.print(inspection.counts_table(view, shown))
     if args.which == "train":

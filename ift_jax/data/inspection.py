@@ -19,7 +19,7 @@ TRAINED, CONTEXT = "bold green", "dim"
 def counts_table(view: MixtureView, tasks: Sequence[str]) -> Table:
     """Of these tasks: examples, tokens, lengths, and what was refused or cut, by reason."""
     table = Table(title="stores", title_justify="left")
-    table.add_column("task")
+    table.add_column("task", overflow="fold")  # A name is never cut.
     for name in ("examples", "tokens", "trained", *(f"len p{p}" for p in PERCENTILES),
                  "encoder p100", "truncated", "control strings"):  # fmt: skip
         table.add_column(name, justify="right")
@@ -41,7 +41,7 @@ def counts_table(view: MixtureView, tasks: Sequence[str]) -> Table:
 def rates_table(plan: BatchPlan, view: MixtureView) -> Table:
     """Of each task: the requested rate, and the realised shares of the planned run."""
     table = Table(title="mixture", title_justify="left")
-    table.add_column("task")
+    table.add_column("task", overflow="fold")  # A name is never cut.
     for name in ("rate", "requested", "of examples", "of tokens", "of trained tokens", "epochs"):
         table.add_column(name, justify="right")
     summary = plan.summary()["tasks"]
