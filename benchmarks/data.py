@@ -129,7 +129,7 @@ def preparing(folder: Path, n: int) -> dict[str, Any]:
             third = len(text) // 3
             record = {"inputs": " ".join(text[:third]), "targets": " ".join(text[third:])}
             file.write(json.dumps(record) + "\n")
-    from ift_jax.data.prepare import prepare
+    from tasks.preparation.prepare import prepare
     from tasks.sources.register import register_jsonl_task
 
     register_jsonl_task("benchmark_made", {"train": str(path)})

@@ -8,10 +8,7 @@ import os
 import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import seqio
+from typing import Any
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -67,39 +64,12 @@ def siblings_digest(paths: Iterable[str]) -> str:
     return digest(sorted(map(sorted, found)))
 
 
-def source_fingerprint(source: "seqio.DataSource", split: str) -> Any:
-    """What a source reads, as a JSON value: ours hash contents; SeqIO's give what they can."""
-    if hasattr(source, "fingerprint"):
-        return source.fingerprint(split)
-    import seqio
-    import tensorflow as tf
-
-    files: list[Any] = []
-    if isinstance(source, seqio.TfdsDataSource):
-        files = [str(source.tfds_dataset.name), str(source.splits)]
-    elif isinstance(source, seqio.FileDataSource):
-        stats = [(path, tf.io.gfile.stat(path)) for path in source.list_shards(split)]
-        files = [[path, stat.length, stat.mtime_nsec] for path, stat in stats]
-    return [type(source).__qualname__, split, files]
-
-
-def source_files(source: "seqio.DataSource", split: str) -> list[str]:
-    """The local files that a source reads for a split, as far as it tells."""
-    import seqio
-
-    if hasattr(source, "files"):
-        return list(source.files(split))
-    if isinstance(source, seqio.FileDataSource):
-        return [os.path.abspath(f) for f in source.list_shards(split) if os.path.isfile(f)]
-    return []
-
-
 def our_code() -> str:
     """A hash of the files of this package, and of our sources, that determine a store."""
-    patterns = ("text/*.py", "data/prepare.py", "data/shards.py", "data/store.py")
-    files = [path for pattern in patterns for path in _PACKAGE.glob(pattern)]
-    spec = importlib.util.find_spec("tasks.sources")
-    files += Path(spec.origin).parent.glob("*.py") if spec and spec.origin else ()
+    files = [path for pattern in ("text/*.py", "data/store.py") for path in _PACKAGE.glob(pattern)]
+    for package in ("tasks.sources", "tasks.preparation"):
+        spec = importlib.util.find_spec(package)
+        files += Path(spec.origin).parent.glob("*.py") if spec and spec.origin else ()
     return code_digest(sorted(files))
 
 

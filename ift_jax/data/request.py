@@ -15,8 +15,6 @@ import numpy as np
 
 from ift_jax.config import Config
 from ift_jax.data import fingerprints, run_tokenizer
-from ift_jax.data.prepare import prepare
-from ift_jax.data.shards import mixture_and_split
 from ift_jax.data.store import Log, json_bytes, read_json, write_atomically
 from ift_jax.data.view import MixtureView, open_checked
 from ift_jax.errors import UserError
@@ -25,6 +23,19 @@ from ift_jax.text.tokenizers import Tokenizer
 _VERSION = 2
 # Fields of DataConfig that change neither a store nor which stores are opened.
 _NOT_ASKED = {"store_dir", "max_refused_share", "pack", "window", "processes"}
+
+
+def mixture_and_split(config: Config, which: str) -> tuple[str, str, str]:
+    """The mixture and split of "train", "eval" or "heldout", and the config's field of it."""
+    data = config.data
+    name, split, field = {
+        "train": (data.mixture, data.split, "data.mixture"),
+        "eval": (data.eval_mixture or data.mixture, data.eval_split, "data.eval_mixture"),
+        "heldout": (data.heldout_mixture, data.heldout_split, "data.heldout_mixture"),
+    }[which]
+    if not name:
+        raise UserError(f"{field} is empty; expected the name of a SeqIO task or mixture")
+    return name, split, field
 
 
 def open_or_prepare(
@@ -45,6 +56,9 @@ def open_or_prepare(
             stores = open_checked(paths, tasks, config.data.max_refused_share)
             view = MixtureView(tasks, np.array(rates, np.float64), stores, metric_fns)
             return run_tokenizer.load(config, note["tokenizer"]), view
+    # The one arrow from here to the tasks; whoever has the stores never follows it.
+    from tasks.preparation.prepare import prepare
+
     prepared = prepare(config, which, log=log)
     view = prepared.view
     folders = [store.path.name for store in view.stores]

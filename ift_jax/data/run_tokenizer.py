@@ -1,78 +1,14 @@
-"""The tokenizer of a run: a given file, or one trained on the text of the train mixture."""
+"""The tokenizer of a run, in files."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ift_jax.config import Config
-from ift_jax.data import fingerprints, shards
-from ift_jax.data.store import Log, locked, write_atomically
-from ift_jax.errors import UserError
-from ift_jax.text.records import parse_record
-from ift_jax.text.templates import controls
-from ift_jax.text.tokenizers import Tokenizer, load_tokenizer, train_sentencepiece
-
-if TYPE_CHECKING:
-    import seqio
-
-_TOKENIZER_CHARACTERS = 20_000_000  # That a tokenizer is trained on, over all tasks.
-
-
-def tokenizer_path(config: Config, modules_digest: str, log: Log) -> str:
-    """The given tokenizer's path, or that of one trained on the text of the train mixture.
-
-    A UserError, if neither is asked for, or the text does not give so many pieces.
-    """
-    from ift_jax.data import registry
-
-    tokenizer = config.tokenizer
-    if tokenizer.path:
-        return tokenizer.path
-    if not tokenizer.train_vocab_size:
-        raise UserError(
-            "tokenizer.path is empty and tokenizer.train_vocab_size is 0; expected the path of "
-            "a tokenizer, or the size of one to train"
-        )
-    name, split, field = shards.mixture_and_split(config, "train")
-    tasks = registry.tasks_of(registry.resolve(name, field), split, field)
-    control = (*controls(config.format.template), *tokenizer.added_tokens)
-    size = tokenizer.train_vocab_size
-    sources = [[t.name, fingerprints.source_fingerprint(t.source, split)] for t in tasks]
-    key = [fingerprints.our_code(), modules_digest, size, control, sources, split, config.seed]
-    digest = fingerprints.digest(key)[:12]
-    store_dir = Path(config.data.store_dir)
-    path = store_dir / "tokenizers" / digest / "tokenizer.model"
-    with locked(store_dir, f"tokenizer-{digest}", log):
-        if not path.exists():
-            log(f"training a tokenizer of {size} pieces on {name!r}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            texts = _texts(tasks, split, config.seed)
-            write_atomically(path, train_sentencepiece(texts, vocab_size=size, control=control))
-    return str(path)
+from ift_jax.text.tokenizers import Tokenizer, load_tokenizer
 
 
 def load(config: Config, path: str) -> Tokenizer:
     """The tokenizer in a file, as the run uses it."""
     return load_tokenizer(path, config.tokenizer.extra_ids, config.tokenizer.added_tokens)
-
-
-def _texts(tasks: Sequence["seqio.Task"], split: str, seed: int) -> Iterator[str]:
-    """A sample of the texts of tasks: evenly spread examples, the same share of each task."""
-    budget = _TOKENIZER_CHARACTERS // len(tasks) + 1
-    for task in tasks:
-        if not shards.is_text_task(task):
-            raise UserError(
-                f"task {task.name!r} is tokenised already: no tokenizer can be trained on it; "
-                "set tokenizer.path to its vocabulary"
-            )
-        step = -(-(task.num_input_examples(split) or 1) // (budget // 200 + 1))
-        left = budget
-        for i, fields in enumerate(shards.records(task, split, 0, step, seed)):
-            for message in parse_record(fields, f"{task.name}:{split}:{i * step}").messages:
-                yield message.content
-                left -= len(message.content)
-            if left < 0:
-                break
 
 
 def tokenizer_files(path: str) -> list[str]:

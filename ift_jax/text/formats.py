@@ -23,10 +23,9 @@ from ift_jax.text.jinja import CLOSE, OPEN
 from ift_jax.text.records import Message, Record, check_roles
 from ift_jax.text.rendering import Marked, Renderer
 from ift_jax.text.templates import resolve_template
-from ift_jax.text.tokenised import encode_tokenised
 from ift_jax.text.tokenizer_base import Tokenizer
 
-__all__ = ["Encoded", "Formatter", "Refused", "encode_tokenised"]
+__all__ = ["Encoded", "Formatter", "Refused"]
 
 _VERSION = 3  # Of the ids that this file gives for the same options; part of the fingerprint.
 

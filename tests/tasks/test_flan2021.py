@@ -8,12 +8,12 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from ift_jax.data import registry
 from ift_jax.errors import UserError
 from tasks import flan2021
 from tasks import flan_prompts as prompts
 from tasks.flan_datasets import CLUSTERS, DATASETS
 from tasks.flan_source import FlanSource, Form, as_json
+from tasks.preparation import registry
 from tests.tasks.flan_rows import ROWS
 
 

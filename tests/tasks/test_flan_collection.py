@@ -8,10 +8,10 @@ import re
 import pytest
 import seqio
 
-from ift_jax.data import registry
 from ift_jax.errors import UserError
 from tasks import flan2021, flan_collection, flan_prompts
 from tasks.flan_collection_rows import qrecc, wiki_dialog
+from tasks.preparation import registry
 from tasks.sources.draws import Draws
 from tests.shared_data import SHARED, requires_shared
 

@@ -7,7 +7,6 @@ import json
 import pytest
 import seqio
 
-from ift_jax.data import registry
 from ift_jax.errors import UserError
 from tasks import (
     natural_instructions,
@@ -19,6 +18,7 @@ from tasks.natural_instructions_source import (
     NaturalInstructionsDataSource,
     NaturalInstructionsOptions,
 )
+from tasks.preparation import registry
 from tests.shared_data import SHARED, requires_shared
 
 TASK = {

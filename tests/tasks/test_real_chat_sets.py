@@ -13,7 +13,7 @@ M_MODEL = SHARED / "data" / "tokenizers" / "m.model"  # 2,000 pieces.
 
 
 def _prepare(tmp_path, module, mixture, split, root=SHARED / "data", **data):
-    from ift_jax.data import registry
+    from tasks.preparation import registry
 
     registry._registered.clear()
     settings = {"row_length": 2048, "max_refused_share": 0.1} | data

@@ -7,10 +7,10 @@ import pytest
 import seqio
 
 from ift_jax import config_file
-from ift_jax.data import registry
-from ift_jax.data.prepare import prepare
 from ift_jax.errors import UserError
 from tasks import t0
+from tasks.preparation import registry
+from tasks.preparation.prepare import prepare
 from tasks.promptsource import Template
 from tasks.t0_datasets import DATASETS
 from tasks.t0_rows import PromptedSource

@@ -9,10 +9,10 @@ import seqio
 
 from ift_jax import config_file
 from ift_jax.config import Config, DataConfig, TokenizerConfig
-from ift_jax.data import registry
-from ift_jax.data.prepare import prepare
 from ift_jax.errors import UserError
 from tasks import t5
+from tasks.preparation import registry
+from tasks.preparation.prepare import prepare
 
 
 @pytest.fixture(autouse=True)

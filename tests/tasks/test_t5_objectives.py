@@ -9,15 +9,15 @@ import seqio
 import seqio.test_utils
 
 from ift_jax.config import Config, DataConfig, EncoderDecoderConfig, TokenizerConfig
-from ift_jax.data.prepare import prepare
 from ift_jax.errors import UserError
 from tasks import t5_objectives as objectives
+from tasks.preparation.prepare import prepare
 from tasks.sources.draws import Draws
 
 
 @pytest.fixture(autouse=True)
 def own_registry():
-    from ift_jax.data import registry
+    from tasks.preparation import registry
 
     kept = dict(seqio.TaskRegistry._REGISTRY), dict(seqio.MixtureRegistry._REGISTRY)
     registry._registered.clear()

@@ -17,9 +17,10 @@ from ift_jax.config import Config
 from ift_jax.data.randomness import stable_hash
 from ift_jax.data.store import PartBuilder, part_path
 from ift_jax.errors import UserError
-from ift_jax.text.formats import Formatter, Refused, encode_tokenised
+from ift_jax.text.formats import Formatter, Refused
 from ift_jax.text.records import parse_record
 from ift_jax.text.tokenizers import SentencePieceTokenizer, Tokenizer
+from tasks.preparation.tokenised import encode_tokenised
 
 if TYPE_CHECKING:
     import seqio
@@ -30,19 +31,6 @@ _MAX_SHARDS = 256
 _BATCH = 256  # Examples that leave tf.data at a time.
 _TEXT_FIELDS = ("inputs", "targets", "messages", "tools", "references")
 _ID_FIELDS = ("inputs", "targets", "targets_loss_weights")
-
-
-def mixture_and_split(config: Config, which: str) -> tuple[str, str, str]:
-    """The mixture and split of "train", "eval" or "heldout", and the config's field of it."""
-    data = config.data
-    name, split, field = {
-        "train": (data.mixture, data.split, "data.mixture"),
-        "eval": (data.eval_mixture or data.mixture, data.eval_split, "data.eval_mixture"),
-        "heldout": (data.heldout_mixture, data.heldout_split, "data.heldout_mixture"),
-    }[which]
-    if not name:
-        raise UserError(f"{field} is empty; expected the name of a SeqIO task or mixture")
-    return name, split, field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +196,8 @@ def quiet_import() -> Iterator[None]:
 def _worker_state(config: Config, tokenizer_path: str) -> Formatter:
     """What a worker process sets up once."""
     with quiet_import():
-        from ift_jax.data import registry, run_tokenizer
+        from ift_jax.data import run_tokenizer
+        from tasks.preparation import registry
 
     registry.import_modules(config.data.modules, config.data.root)
     return Formatter.from_config(config, run_tokenizer.load(config, tokenizer_path))

@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ift_jax.config import Config
-from ift_jax.data import fingerprints, run_tokenizer, shards
-from ift_jax.data.shards import Unit
+from ift_jax.data import fingerprints, run_tokenizer
+from ift_jax.data.request import mixture_and_split
 from ift_jax.data.store import FORMAT_VERSION, MANIFEST, Log, finish_store, locked
 from ift_jax.data.view import MixtureView, open_checked
 from ift_jax.errors import UserError
 from ift_jax.text.formats import Formatter
 from ift_jax.text.tokenizers import Tokenizer
+from tasks.preparation import shards
+from tasks.preparation.shards import Unit
 
 if TYPE_CHECKING:
     import seqio
@@ -73,17 +75,18 @@ def prepare(config: Config, which: str = "train", *, log: Log = print) -> Prepar
             was refused.
     """
     with shards.quiet_import():
-        from ift_jax.data import registry
+        from tasks.preparation import registry, trained_tokenizer
+        from tasks.preparation.source_files import source_files, source_fingerprint
 
     data = config.data
-    name, split, field = shards.mixture_and_split(config, which)
+    name, split, field = mixture_and_split(config, which)
     registry.import_modules(data.modules, data.root)
     provider = registry.resolve(name, field)
     tasks = registry.tasks_of(provider, split, field)
     Path(data.store_dir).mkdir(parents=True, exist_ok=True)
     modules = fingerprints.module_files(data.modules)
     modules_digest = fingerprints.code_digest(modules)
-    tokenizer_path = run_tokenizer.tokenizer_path(config, modules_digest, log)
+    tokenizer_path = trained_tokenizer.tokenizer_path(config, modules_digest, log)
     tokenizer = run_tokenizer.load(config, tokenizer_path)
     formatter = Formatter.from_config(config, tokenizer)
 
@@ -97,7 +100,7 @@ def prepare(config: Config, which: str = "train", *, log: Log = print) -> Prepar
             "task": task.name,
             "split": split,
             "task_modules": modules_digest,
-            "source": fingerprints.source_fingerprint(task.source, split),
+            "source": source_fingerprint(task.source, split),
             "formatter": formatter.fingerprint,
             "seed": config.seed,
             "variants": data.variants,
@@ -116,7 +119,7 @@ def prepare(config: Config, which: str = "train", *, log: Log = print) -> Prepar
     counts = dict(zip(names, map(len, stores), strict=True))
     rates = np.array(registry.rates(provider, tasks, split, counts), np.float64)
     view = MixtureView(names, rates, stores, [_metric_names(task, log) for task in tasks])
-    data_files = sorted({f for t in tasks for f in fingerprints.source_files(t.source, split)})
+    data_files = sorted({f for t in tasks for f in source_files(t.source, split)})
     files = [*map(str, modules), *data_files, *run_tokenizer.tokenizer_files(tokenizer_path)]
     return Prepared(tokenizer, tokenizer_path, view, files, data_files)
 

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from ift_jax.config import Config, DataConfig, FormatConfig, OptimizerConfig, TokenizerConfig
-from ift_jax.data import fingerprints, shards
-from ift_jax.data.prepare import prepare
+from ift_jax.data import fingerprints
 from ift_jax.data.request import open_or_prepare
 from ift_jax.data.store import locked
 from ift_jax.errors import UserError
+from tasks.preparation import shards
+from tasks.preparation.prepare import prepare
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULE = """
@@ -40,7 +41,7 @@ def own_registry():
     """Each test registers its tasks anew."""
     import seqio
 
-    from ift_jax.data import registry
+    from tasks.preparation import registry
 
     kept = dict(seqio.TaskRegistry._REGISTRY), dict(seqio.MixtureRegistry._REGISTRY)
     registry._registered.clear()
@@ -99,8 +100,8 @@ def changed(config, **kwargs):
 def child(config, code, per_shard=40):
     """Starts another Python process with `config`."""
     script = (
-        "from ift_jax.config import *\nfrom ift_jax.data import shards\n"
-        "from ift_jax.data.prepare import prepare\n"
+        "from ift_jax.config import *\nfrom tasks.preparation import shards\n"
+        "from tasks.preparation.prepare import prepare\n"
         "from ift_jax.data.request import open_or_prepare\n"
         "import functools, os, sys\n"
         "log = functools.partial(print, flush=True)\n"
@@ -221,12 +222,12 @@ def test_fast_path_imports_no_tensorflow_and_notices_changes(config, tmp_path):
     open_or_prepare(config, log=lines.append)
     assert lines == []
     (tmp_path / "data" / "new.jsonl").write_text("")
-    import ift_jax.data.request as request
+    from tasks.preparation import prepare as module
 
     calls = []
-    real = request.prepare
+    real = module.prepare
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(request, "prepare", lambda *a, **k: calls.append(a) or real(*a, **k))
+        patch.setattr(module, "prepare", lambda *a, **k: calls.append(a) or real(*a, **k))
         open_or_prepare(config, log=quiet)  # The folder has another file: asked anew,
         assert len(calls) == 1
         open_or_prepare(config, log=quiet)  # and noted.
@@ -295,8 +296,8 @@ def test_processes_make_the_same_bytes_and_the_same_errors(config, tmp_path):
     script = tmp_path / "run.py"  # Spawned processes import the main file.
     code = f"""
         from ift_jax.config import *
-        from ift_jax.data import shards
-        from ift_jax.data.prepare import prepare
+        from tasks.preparation import shards
+        from tasks.preparation.prepare import prepare
         from ift_jax.errors import UserError
 
         shards.EXAMPLES_PER_SHARD = 40
@@ -502,7 +503,7 @@ def test_rates_of_nested_mixtures_are_those_of_seqio(config):
     import seqio
     import tensorflow as tf
 
-    from ift_jax.data import registry
+    from tasks.preparation import registry
     from tasks.sources.features import TEXT_FEATURES
 
     def add(name, n):

@@ -1,0 +1,1 @@
+"""From SeqIO tasks to token stores: all that needs SeqIO and TensorFlow, and runs once."""
