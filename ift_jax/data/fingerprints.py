@@ -1,11 +1,9 @@
 """What a store was made from: files, modules and their imports, as hashes (TensorFlow-free)."""
 
-import ast
 import hashlib
 import importlib.util
 import json
 import os
-import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,34 +76,6 @@ def code_digest(paths: Iterable[Path]) -> str:
     return digest([(path.name, file_digest(path)) for path in paths])
 
 
-def module_files(modules: Iterable[str]) -> list[Path]:
-    """The source files of modules and of all they import, however deep, sorted by path.
-
-    Followed through the `import` statements, whatever else a process has loaded. Left out: the
-    standard library, installed packages (unless a named module belongs to one), and this package
-    (`our_code` covers it).
-    """
-    waiting = list(modules)
-    own_packages = {name.partition(".")[0] for name in waiting}
-    outside = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    found: set[Path] = set()
-    seen: set[str] = {""}
-    while waiting:
-        name = waiting.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        file, parent = module_origin(name) or "", name.rpartition(".")[0]
-        path = Path(file).resolve()
-        if not file.endswith(".py") or path.is_relative_to(_PACKAGE):
-            continue
-        if name.partition(".")[0] not in own_packages and any(map(path.is_relative_to, outside)):
-            continue
-        found.add(path)
-        waiting += [parent, *_imports(path, name if path.name == "__init__.py" else parent)]
-    return sorted(found)
-
-
 def module_origin(name: str) -> str | None:
     """Where a module would be imported from; None where there is none."""
     try:
@@ -113,18 +83,3 @@ def module_origin(name: str) -> str | None:
     except (ImportError, AttributeError, ValueError):
         return None
     return spec.origin if spec else None
-
-
-def _imports(path: Path, package: str) -> list[str]:
-    """The names that a file may import; `from a import b` gives `a` and `a.b`."""
-    names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")
-                base = ".".join(parents[: len(parents) - node.level + 1] + [base] * bool(base))
-            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return names

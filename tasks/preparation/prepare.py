@@ -28,6 +28,7 @@ from ift_jax.errors import UserError
 from ift_jax.text.formats import Formatter
 from ift_jax.text.tokenizers import Tokenizer
 from tasks.preparation import shards
+from tasks.preparation.module_files import module_files
 from tasks.preparation.shards import Unit
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def prepare(config: Config, which: str = "train", *, log: Log = print) -> Prepar
     provider = registry.resolve(name, field)
     tasks = registry.tasks_of(provider, split, field)
     Path(data.store_dir).mkdir(parents=True, exist_ok=True)
-    modules = fingerprints.module_files(data.modules)
+    modules = module_files(data.modules)
     modules_digest = fingerprints.code_digest(modules)
     tokenizer_path = trained_tokenizer.tokenizer_path(config, modules_digest, log)
     tokenizer = run_tokenizer.load(config, tokenizer_path)

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from ift_jax.config import Config, DataConfig, FormatConfig, OptimizerConfig, TokenizerConfig
-from ift_jax.data import fingerprints
 from ift_jax.data.request import open_or_prepare
 from ift_jax.data.store import locked
 from ift_jax.errors import UserError
 from tasks.preparation import shards
+from tasks.preparation.module_files import module_files
 from tasks.preparation.prepare import prepare
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -193,7 +193,7 @@ def test_imports_are_followed_to_the_files_that_matter(config, tmp_path):
     (package / "inner.py").write_text("def late():\n    from made_helper import VALUE\n")
     (package / "unused.py").write_text("")
     importlib.invalidate_caches()
-    names = [p.name for p in fingerprints.module_files(["made_package"])]
+    names = [p.name for p in module_files(["made_package"])]
     assert sorted(names) == ["__init__.py", "inner.py", "made_helper.py"]
 
 
