@@ -5,6 +5,7 @@
 #
 #   PYTHON=python3.12               the interpreter to use (default: the first suitable one)
 #   VENV=/some/folder               the environment (default: .venv in the checkout)
+#   WHEEL=ift_jax-....whl           a wheel to install instead of the checkout
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -62,10 +63,12 @@ if [[ -z $current ]]; then
 fi
 constraints=$(constraints_for "$current")
 
-wanted=$("$venv/bin/python" - "$root/pyproject.toml" "$constraints" "$root" <<'PYTHON'
+wheel=${WHEEL:-}
+[[ -z $wheel || $wheel == /* ]] || wheel=$PWD/$wheel
+wanted=$("$venv/bin/python" - "$root" "$root/pyproject.toml" "$constraints" ${wheel:+"$wheel"} <<'PYTHON'
 import hashlib, pathlib, sys
 
-files, root = sys.argv[1:3], sys.argv[3]
+root, *files = sys.argv[1:]
 parts = [pathlib.Path(file).read_bytes() for file in files] + [root.encode()]
 print(hashlib.sha256(b"\0".join(parts)).hexdigest())
 PYTHON
@@ -104,7 +107,11 @@ printf 'Installing the tested packages (%s) into %s: about 3 GB, some minutes\n'
 cd "$root"
 export PIP_CONSTRAINT=${constraints#"$root/"} PIP_BUILD_CONSTRAINT=${constraints#"$root/"}
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-targets=(--editable "$root${extras:+[${extras// /,}]}")
+if [[ -n $wheel ]]; then
+    targets=("$wheel${extras:+[${extras// /,}]}")
+else
+    targets=(--editable "$root${extras:+[${extras// /,}]}")
+fi
 # It has no wheel for 3.13; see there.
 [[ $current != 3.13 ]] || targets+=("$root/launch/editdistance")
 if ! "$venv/bin/python" -m pip install --progress-bar off "${targets[@]}" 2>&1 |

@@ -17,6 +17,7 @@ sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VENV:-$root/.venv}
 [[ $venv == /* ]] || venv=$PWD/$venv
+export VENV=$venv # From here on the folder is another.
 "$root/launch/setup.sh" gguf
 cd "$root"
 
@@ -43,19 +44,14 @@ PYTHON
     trap - EXIT
 fi
 
-# As in launch/quickstart.sh.
-if [[ -z ${GLIBC_TUNABLES:-} ]]; then
-    export GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
-fi
-
 case ${1:-chat} in
     convert) ;;
     train)
-        "$venv/bin/ift" train --config configs/smollm2_135m.py --workdir runs/smollm2_135m "${@:2}"
-        exec "$venv/bin/ift" chat --workdir runs/smollm2_135m
+        launch/local.sh train --config configs/smollm2_135m.py --workdir runs/smollm2_135m "${@:2}"
+        exec launch/local.sh chat --workdir runs/smollm2_135m
         ;;
     *)
         [[ ${1:-} != chat ]] || shift
-        exec "$venv/bin/ift" chat --workdir "$model" "$@"
+        exec launch/local.sh chat --workdir "$model" "$@"
         ;;
 esac

@@ -1,0 +1,131 @@
+"""launch/slurm.py: what sbatch is given, and the batch script run beside a made-up srun."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.launch.fakes import AWKWARD, ROOT, executable, launch
+
+SRUN = """#!/usr/bin/env bash
+printf '%s\\n' "$*" >"$RECORD/srun"
+while [[ $1 == --* ]]; do shift; done
+exec "$@"
+"""
+ARGUMENTS = ["sft", "--nodes=2", "--gpus-per-node=8"]
+
+
+@pytest.fixture
+def bin_folder(tmp_path):
+    folder = tmp_path / "bin"
+    executable(folder / "sbatch", '#!/bin/sh\necho "$@" >"$RECORD/sbatch"\ncat >"$RECORD/batch"\n'
+               '[ -z "$FAIL" ] || { echo "sbatch: error: invalid partition" >&2; exit 1; }\n'
+               "echo '17;cluster'\n")  # fmt: skip
+    executable(folder / "srun", SRUN)
+    executable(folder / "scontrol", '#!/bin/sh\necho "$@" >"$RECORD/scontrol"\n')
+    return folder
+
+
+def submit(bin_folder, *arguments, **environment):
+    record = {"RECORD": str(bin_folder.parent), **environment}
+    return launch("slurm.py", *ARGUMENTS, *arguments, path=bin_folder, **record)
+
+
+def start_batch(bin_folder):
+    environment = {
+        "RECORD": str(bin_folder.parent), "PATH": f"{bin_folder}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "17",
+    }  # fmt: skip
+    return subprocess.Popen(
+        ["bash", bin_folder.parent / "batch"], env=environment, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_one_process_a_gpu_that_requeues(bin_folder):
+    result = submit(
+        bin_folder, "--partition=gpu", "--account=nlp", "--time=1-00:00:00", "--mem=0",
+        "--cpus-per-task=12", "--grace=300", "--", "ift", "train",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("job 17 is in the queue; its log will be sft-17.log;")
+    assert (bin_folder.parent / "sbatch").read_text() == "--parsable\n"
+    options = [
+        line.removeprefix("#SBATCH --")
+        for line in (bin_folder.parent / "batch").read_text().splitlines()
+        if line.startswith("#SBATCH")
+    ]
+    assert options == [
+        "job-name=sft", "nodes=2", "ntasks-per-node=8", "gpus-per-node=8", "time=1-00:00:00",
+        "partition=gpu", "account=nlp", "cpus-per-task=12", "mem=0", "output=%x-%j.log",
+        "open-mode=append", "signal=B:TERM@300", "requeue",
+    ]  # fmt: skip
+
+
+def test_arguments_and_environment_arrive_as_typed(bin_folder):
+    program = (
+        "import json, os, sys; print(json.dumps([os.environ['A'], os.getcwd(), *sys.argv[1:]]))"
+    )
+    words = [sys.executable, "-c", program, *AWKWARD]
+    assert submit(bin_folder, "--env=A=b $c {d} 'e'", "--", *words).returncode == 0
+    batch = start_batch(bin_folder)
+    output, _ = batch.communicate(timeout=30)
+    assert batch.returncode == 0
+    assert json.loads(output) == ["b $c {d} 'e'", str(ROOT), *AWKWARD]
+    srun = (bin_folder.parent / "srun").read_text()
+    assert srun.startswith(f"--kill-on-bad-exit=1 --wait=60 {sys.executable} -c")
+    assert not (bin_folder.parent / "scontrol").exists()
+
+
+def test_sigterm_saves_and_requeues(bin_folder):
+    """The run exits with 0 once it has saved, which alone would look like its end."""
+    program = "trap 'sleep 0.3; echo saved; exit 0' TERM; echo up; while :; do sleep 0.05; done"
+    assert submit(bin_folder, "--", "bash", "-c", program).returncode == 0
+    batch = start_batch(bin_folder)
+    assert batch.stdout.readline() == "up\n"
+    batch.send_signal(signal.SIGTERM)
+    output, _ = batch.communicate(timeout=30)
+    assert (batch.returncode, output) == (0, "saved\n")
+    assert (bin_folder.parent / "scontrol").read_text() == "requeue 17\n"
+
+
+def test_a_failure_is_neither_hidden_nor_requeued(bin_folder):
+    assert submit(bin_folder, "--", "bash", "-c", "exit 3").returncode == 0
+    batch = start_batch(bin_folder)
+    batch.communicate(timeout=30)
+    assert batch.returncode == 3
+    assert not (bin_folder.parent / "scontrol").exists()
+
+
+def test_dry_run_prints_what_would_be_submitted(bin_folder):
+    dry = submit(bin_folder, "--dry-run", "--", "ift", *AWKWARD)
+    assert dry.returncode == 0 and not (bin_folder.parent / "sbatch").exists()
+    submit(bin_folder, "--", "ift", *AWKWARD)
+    batch = (bin_folder.parent / "batch").read_text()
+    assert dry.stdout == f"sbatch --parsable <<'SCRIPT'\n{batch}SCRIPT\n"
+
+
+def test_what_sbatch_refuses_is_one_line(bin_folder):
+    result = submit(bin_folder, "--", "ift", FAIL="yes")
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: could not submit sft: sbatch exited with 1: sbatch: error: invalid partition\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--partition=a b"], "is not a word as Slurm takes it"),
+        (["--time=soon"], "is not a time"),
+        (["--output=x\n#SBATCH --nodes=99"], "is not a file's path"),
+        (["--nodes=0"], "at least 1"),
+        (["--env=A=b\nc"], "a line break"),
+    ],
+)
+def test_refused_before_anything_runs(bin_folder, arguments, said):
+    result = submit(bin_folder, *arguments, "--", "ift")
+    assert result.returncode in (1, 2) and said in result.stderr
+    assert not (bin_folder.parent / "sbatch").exists()

@@ -1,0 +1,125 @@
+"""launch/xpk.py: the calls of xpk, by a stand-in that records them."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from tests.launch.fakes import AWKWARD, ROOT, executable, launch
+
+FAKE = """
+import json, os, sys
+with open(os.environ["CALLS"], "a") as calls:
+    print(json.dumps(sys.argv[1:]), file=calls)
+codes = json.loads(os.environ.get("CODES", "{}"))
+sys.exit(codes.get(" ".join(sys.argv[1:3]), 0))
+"""
+PLACE = ["--cluster=pod", "--project=my-project-1", "--zone=us-central1-c"]
+ARGUMENTS = ["sft", *PLACE, "--tpu-type=tpu7x-128"]
+IMAGE = "us-docker.pkg.dev/my-project-1/images/ift_jax:1"
+
+
+@pytest.fixture
+def xpk(tmp_path):
+    """Runs the launcher; gives the result and the calls."""
+    program = tmp_path / "fake_xpk.py"
+    program.write_text(FAKE)
+    executable(tmp_path / "bin" / "xpk", f'#!/bin/sh\nexec {sys.executable} -I -S {program} "$@"\n')
+
+    def run(*arguments, **codes):
+        calls = tmp_path / "calls.jsonl"
+        environment = {"CALLS": str(calls), "CODES": json.dumps(codes.get("codes", {}))}
+        result = launch("xpk.py", *ARGUMENTS, *arguments, path=tmp_path / "bin", **environment)
+        lines = calls.read_text().splitlines() if calls.exists() else []
+        return result, [json.loads(line) for line in lines]
+
+    return run
+
+
+def test_submits_an_image_and_waits(xpk):
+    result, calls = xpk(
+        "--num-slices=2", f"--docker-image={IMAGE}", "--env=A=b c", "--priority=high",
+        "--max-restarts=7", "--", "ift", "train", "--config", "configs/tulu3_8b.py",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert calls == [
+        [
+            "workload", "create", "--workload=sft", *PLACE, "--tpu-type=tpu7x-128",
+            "--num-slices=2", f"--docker-image={IMAGE}", "--priority=high", "--max-restarts=7",
+            "--termination-grace-period-seconds=120", "--env=A=b c",
+            "--command=exec ift train --config configs/tulu3_8b.py",
+        ],
+        ["workload", "list", *PLACE, "--wait-for-job-completion=sft"],
+    ]  # fmt: skip
+
+
+def test_a_shell_gives_the_command_its_arguments_back(xpk):
+    program = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    words = [sys.executable, "-c", program, *AWKWARD]
+    _, calls = xpk(f"--docker-image={IMAGE}", "--", *words)
+    line = calls[0][-1].removeprefix("--command=")
+    # As XPK's pod runs it: in a subshell of bash.
+    ran = subprocess.run(["bash", "-c", f"({line}) & wait $!"], capture_output=True, text=True)
+    assert json.loads(ran.stdout) == AWKWARD
+
+
+def test_without_an_image_the_checkout_is_set_up_in_the_pod(xpk, tmp_path):
+    _, calls = xpk("--", "ift", "chat", "two words")
+    assert "--base-docker-image=python:3.12" in calls[0] and f"--script-dir={ROOT}" in calls[0]
+    executable(tmp_path / "pod" / "launch" / "setup.sh", "#!/bin/sh\necho set up $1\n")
+    executable(tmp_path / "pod" / ".venv" / "bin" / "ift", '#!/bin/sh\necho "ift($1|$2)"\n')
+    ran = subprocess.run(
+        ["bash", "-c", calls[0][-1].removeprefix("--command=")],
+        cwd=tmp_path / "pod", capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.stdout == "set up tpu\nift(chat|two words)\n"
+
+
+def test_creates_and_deletes_only_where_asked(xpk):
+    result, calls = xpk("--create-cluster", "--spot", "--delete", "--delete-cluster", "--", "ift")
+    assert result.returncode == 0, result.stderr
+    assert [" ".join(call[:2]) for call in calls] == [
+        "cluster create", "workload create", "workload list", "workload delete", "cluster delete",
+    ]  # fmt: skip
+    assert calls[0][2:] == [*PLACE, "--tpu-type=tpu7x-128", "--num-slices=1", "--spot"]
+    assert calls[3][2:] == ["--workload=sft", *PLACE, "--force"]
+    assert calls[4][2:] == [*PLACE, "--force"]
+
+
+def test_a_workload_that_fails_is_deleted_where_asked_and_an_error(xpk):
+    result, calls = xpk("--delete", "--", "ift", codes={"workload list": 125})
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: the workload sft ended without success")
+    assert calls[-1][:2] == ["workload", "delete"]
+    result, calls = xpk("--", "ift", codes={"workload create": 2})
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: could not submit sft: xpk exited with 2")
+    assert calls[-1][:2] == ["workload", "create"]
+
+
+def test_dry_run_calls_nothing_and_prints_the_same(xpk):
+    result, calls = xpk("--delete", "--dry-run", "--", "ift", *AWKWARD)
+    assert result.returncode == 0 and calls == []
+    printed = [shlex.split(line, comments=False)[1:] for line in result.stdout.splitlines()
+               if not line.startswith("#")]  # fmt: skip
+    assert printed == xpk("--delete", "--", "ift", *AWKWARD)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--tpu-type=v5p; id", "--", "ift"], "is not a TPU type"),
+        (["--create-cluster", "--", "ift"], "needs --spot, --on-demand or --reservation"),
+        (["--no-wait", "--delete", "--", "ift"], "has no end at which to delete"),
+        (["--", "ift", "$(id)"], "cannot pass on"),
+        (["--", "ift", "a\nb"], "cannot pass on"),
+        (["--env=A=$(id)", "--", "ift"], "cannot pass on"),
+        ([], "no command"),
+    ],
+)
+def test_refused_before_anything_runs(xpk, arguments, said):
+    result, calls = xpk(*arguments)
+    assert result.returncode in (1, 2) and said in result.stderr
+    assert calls == []
