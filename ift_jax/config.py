@@ -64,7 +64,7 @@ class DecoderConfig:
 
     architecture: str = "decoder"
     # A Hugging Face folder or a run's workdir: its weights, its tokenizer and the fields below
-    # that are part of the model (all but dropout, dtype and remat). "": fresh weights.
+    # that are part of the model (all but dropout, dtype, remat, attention). "": fresh weights.
     init_from: str = ""
     vocab_size: int = 0  # 0: the tokenizer's, rounded up to a multiple of 128.
     max_length: int = 0  # Positions that the model was made for; 0: no bound.
@@ -99,6 +99,9 @@ class DecoderConfig:
     dropout: float = 0.0  # On the output of each sublayer.
     dtype: str = "float32"  # Of the activations: "float32" or "bfloat16". Parameters are float32.
     remat: str = "none"  # "none", "full" or "dots": what the backward pass computes again.
+    # "auto" (by the devices' platform and the length), "xla" or "splash" (Pallas, for TPU; it is
+    # interpreted elsewhere, so slow). Decoding is always "xla". See docs/attention.md.
+    attention: str = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +125,7 @@ class EncoderDecoderConfig:
     dropout: float = 0.0
     dtype: str = "float32"
     remat: str = "none"
+    attention: str = "auto"  # As a decoder's; "splash" is of cross-attention only.
 
 
 ModelConfig = DecoderConfig | EncoderDecoderConfig
@@ -223,6 +227,7 @@ CHOICES = {
     "model.qk_norm": ("none", "head", "full"),
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("none", "full", "dots"),
+    "model.attention": ("auto", "xla", "splash"),
     "model.rope_scaling": ("none", "linear", "llama3"),
     "optimizer.name": ("adamw", "adafactor"),
     "optimizer.schedule": ("constant", "linear", "cosine", "rsqrt"),

@@ -7,7 +7,7 @@ gathered for use), `tensor` (heads and hidden units cut), `sequence` (positions 
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -81,12 +81,50 @@ def spec(axes: Sequence[str | None], shape: Sequence[int], mesh_shape: dict[str,
     return P(*entries)
 
 
+def divides(name: str, size: int) -> bool:
+    """Whether the mesh cuts an axis of this logical name and size evenly (or not at all)."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh.empty or size % math.prod(mesh.shape[a] for a in LOGICAL_AXIS_RULES[name]) == 0
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Constrains `x` to the partition of these logical axes; identity where there is no mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
     return jax.lax.with_sharding_constraint(x, spec(axes, x.shape, dict(mesh.shape)))
+
+
+def platform() -> str:
+    """Of the mesh's devices (not always this machine's) or else JAX's: "cpu", "gpu" or "tpu"."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
+def on_shards(
+    function: Callable[..., jax.Array], axes: Sequence[tuple[str | None, ...]],
+    out_axes: tuple[str | None, ...], *args: jax.Array,
+) -> jax.Array:  # fmt: skip
+    """Calls `function` on each device's parts of `args`, which carry these logical axes.
+
+    For kernels that the compiler cannot cut by itself. `function` must keep the axes of the
+    output cut as the first argument is; where there is no mesh, it is called on the whole.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return function(*args)
+    shape = dict(mesh.shape)
+    specs = tuple(spec(names, arg.shape, shape) for names, arg in zip(axes, args, strict=True))
+    cut_of = dict(zip(axes[0], specs[0], strict=True))
+    out = P(*(cut_of.get(name) for name in out_axes))
+    return jax.shard_map(function, in_specs=specs, out_specs=out, check_vma=False)(*args)
+
+
+def whole_length(x: jax.Array, axis: int, length: int) -> jax.Array:
+    """Inside `on_shards`: gathers the positions of all devices; the gradient is summed and cut."""
+    if x.shape[axis] == length:
+        return x
+    return jax.lax.all_gather(x, "sequence", axis=axis, tiled=True)
 
 
 def flat_matmul(x: jax.Array, w_DxF: jax.Array, dtype: jnp.dtype) -> jax.Array:

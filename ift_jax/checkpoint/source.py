@@ -145,7 +145,7 @@ def _tokenizer_of(files: Mapping[str, bytes]) -> Tokenizer:
 def resolve_init(config: Config) -> Config:
     """Fills in what `model.init_from` decides; the config itself where that is empty.
 
-    The fields of the model (all but dropout, dtype and remat) come from there, the tokenizer and
+    The fields of the model (all but `families.FREE`) come from there, the tokenizer and
     what ends an answer too unless the config names one. The vocabulary grows where the tokenizer is
     larger. No device work; idempotent.
 

@@ -4,14 +4,17 @@ Shape suffixes: B rows, L query positions, S key positions, H query heads, G key
 (H is a multiple of G), K width of a head, D model width.
 """
 
-from typing import NamedTuple
+import dataclasses
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from ift_jax import partitioning
-from ift_jax.models.layers import Keys, Linear, RMSNorm
+from ift_jax.models import splash
+from ift_jax.models.layers import Keys, Linear, RMSNorm, drop
 from ift_jax.models.rope import Rope
 
 HIDDEN_SCORE = -1e30  # Of a hidden key: exp() of it is exactly 0 beside any visible one.
@@ -60,19 +63,130 @@ def visible(
     return sees_BxLxS
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        "mask_BxLxS",
+        "bias_HxLxS",
+        "segments_BxL",
+        "segments_BxS",
+        "first_BxL",
+        "last_BxL",
+    ],
+    meta_fields=["implementation", "windowed"],
+)
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """What each query sees, in the form that the implementation of the attention wants."""
+
+    implementation: str  # "xla" or "splash".
+    windowed: bool = False
+    mask_BxLxS: jax.Array | None = None  # xla.
+    bias_HxLxS: jax.Array | None = None  # xla; float32, is added to the scores.
+    segments_BxL: jax.Array | None = None  # splash: of the queries.
+    segments_BxS: jax.Array | None = None  # splash: of the keys.
+    first_BxL: jax.Array | None = None  # splash: places in the row; first > last: nothing.
+    last_BxL: jax.Array | None = None
+
+    @classmethod
+    def of(
+        cls, queries: Tokens, keys: Tokens, *, causal: bool, window: int | None = None,
+        bias_HxLxS: jax.Array | None = None, implementation: str = "xla",
+    ) -> "Sight":  # fmt: skip
+        """What `visible` says. `implementation` is a config's `model.attention`."""
+        n_keys, windowed = keys.positions_BxL.shape[1], window is not None
+        chosen = choose(implementation, n_keys, windowed=windowed, biased=bias_HxLxS is not None)
+        sees_BxLxS = visible(queries, keys, causal=causal, window=window)
+        if chosen == "xla":
+            return cls(chosen, windowed, sees_BxLxS, bias_HxLxS)
+        # By reductions into which the comparison of pairs is fused: no BxLxS is ever stored.
+        place_S = jnp.arange(n_keys, dtype=jnp.int32)
+        return cls(
+            chosen, windowed, segments_BxL=queries.segment_ids_BxL,
+            segments_BxS=keys.segment_ids_BxL,
+            first_BxL=jnp.where(sees_BxLxS, place_S, n_keys).min(axis=-1),
+            last_BxL=jnp.where(sees_BxLxS, place_S, -1).max(axis=-1),
+        )  # fmt: skip
+
+    @property
+    def n_keys(self) -> int:
+        """S."""
+        keys = self.mask_BxLxS if self.segments_BxS is None else self.segments_BxS
+        assert keys is not None
+        return keys.shape[-1]
+
+    def where(self, condition: jax.Array | bool, other: "Sight") -> "Sight":
+        """This one where a scalar (known to a scan over layers) is true, else the other."""
+        if self is other:
+            return self
+        either = lambda a, b: a if a is b else jnp.where(condition, a, b)  # noqa: E731
+        return jax.tree.map(either, self, other)
+
+
+def choose(wanted: str, n_keys: int, *, windowed: bool, biased: bool) -> str:
+    """The implementation for such an attention; docs/attention.md has the table."""
+    splash_can = not biased and not (windowed and n_keys > splash.MAX_WINDOWED)
+    wants_splash = wanted == "splash" or (wanted == "auto" and partitioning.platform() == "tpu")
+    return "splash" if wants_splash and splash_can else "xla"
+
+
 def attention(
-    q_BxLxHxK: jax.Array, keys_values: KeysValues, visible_BxLxS: jax.Array, *,
-    scale: float, softcap: float = 0.0, bias_HxLxS: jax.Array | None = None,
-    dropout_BxHxS: jax.Array | None = None,
+    q_BxLxHxK: jax.Array, keys_values: KeysValues, sight: Sight, *, scale: float,
+    softcap: float = 0.0,
 ) -> jax.Array:  # fmt: skip
     """Softmax attention: BxLx(H*K), the heads side by side, in q's dtype.
 
-    Scores (times `scale`) and softmax are float32. Head h reads key-value head h // (H / G): the
-    queries of the heads that share one become rows of one batched product, which is faster than
-    repeating the keys. A query that sees no key (padding, or a decoder segment whose encoder part
-    is empty) gets exactly zero, and its gradients are zero. A softcap > 0 makes the scores
-    softcap * tanh(scores / softcap) (Gemma 2); the bias is added to them, float32 (T5's relative
-    one); dropout multiplies the attention weights, one mask for all queries (T5).
+    Scores (times `scale`) and softmax are float32. Head h reads key-value head h // (H / G). A
+    query that sees no key (padding, or a decoder segment whose encoder part is empty) gets
+    exactly zero, and its gradients are zero. A softcap > 0 makes the scores
+    softcap * tanh(scores / softcap) (Gemma 2); then the bias is added.
+
+    Where the length is cut over devices, each computes its queries against all keys, which it
+    gathers (as Llama 3 does, arXiv:2407.21783, section 3.3.2).
+    """
+    if sight.implementation == "xla":
+        assert sight.mask_BxLxS is not None
+        gathered = ("batch", "kv_heads_act", None, None)
+        keys_values = KeysValues(*(partitioning.constrain(part, *gathered) for part in keys_values))
+        return dense(
+            q_BxLxHxK, keys_values, sight.mask_BxLxS, scale=scale, softcap=softcap,
+            bias_HxLxS=sight.bias_HxLxS,
+        )  # fmt: skip
+    H, (G, S) = q_BxLxHxK.shape[2], keys_values.keys_BxGxSxK.shape[1:3]
+    interpret = partitioning.platform() != "tpu"
+
+    def local(q: jax.Array, keys: jax.Array, values: jax.Array, *ints: jax.Array) -> jax.Array:
+        segments_BxL, segments_BxS, first_BxL, last_BxL = ints
+        keys, values = (partitioning.whole_length(part, 2, S) for part in (keys, values))
+        segments_BxS = partitioning.whole_length(segments_BxS, 1, S)
+        return splash.splash(
+            q, keys, values, segments_BxL, segments_BxS, first_BxL, last_BxL, scale=scale,
+            softcap=softcap, windowed=sight.windowed, interpret=interpret,
+        )  # fmt: skip
+
+    # Fewer key-value heads than devices along `tensor`: each device needs one of its own.
+    repeats = 1 if partitioning.divides("kv_heads_act", G) else H // G
+    keys_values = KeysValues(*(jnp.repeat(part, repeats, axis=1) for part in keys_values))
+    of_q, of_keys = (
+        ("batch", "length", "heads_act", None),
+        ("batch", "kv_heads_act", "length", None),
+    )
+    ints: Any = (sight.segments_BxL, sight.segments_BxS, sight.first_BxL, sight.last_BxL)
+    y_BxLxHxK = partitioning.on_shards(
+        local, (of_q, of_keys, of_keys, *[("batch", "length")] * 4), of_q,
+        q_BxLxHxK, *keys_values, *ints,
+    )  # fmt: skip
+    return y_BxLxHxK.reshape(*q_BxLxHxK.shape[:2], -1)
+
+
+def dense(
+    q_BxLxHxK: jax.Array, keys_values: KeysValues, visible_BxLxS: jax.Array, *,
+    scale: float, softcap: float = 0.0, bias_HxLxS: jax.Array | None = None,
+) -> jax.Array:  # fmt: skip
+    """`attention` with all scores at once, in plain products: the reference.
+
+    The queries of the heads that share a key-value head become rows of one batched product,
+    which is faster than repeating the keys.
     """
     keys_BxGxSxK, values_BxGxSxK = keys_values
     B, L, H, K = q_BxLxHxK.shape
@@ -89,8 +203,6 @@ def attention(
         scores += bias_HxLxS.reshape(G, r, L, S).swapaxes(1, 2)
     scores = jnp.where(visible_BxLxS[:, None, :, None, :], scores, HIDDEN_SCORE)
     weights = jax.nn.softmax(scores, axis=-1)
-    if dropout_BxHxS is not None:
-        weights *= dropout_BxHxS.reshape(B, G, 1, r, S)
     weights_BxGxRxS = weights.astype(values_BxGxSxK.dtype).reshape(B, G, L * r, S)
     y_BxGxRxK = jnp.einsum("bgrs,bgsk->bgrk", weights_BxGxRxS, values_BxGxSxK)
     y_BxLxE = y_BxGxRxK.reshape(B, G, L, r, K).swapaxes(1, 2).reshape(B, L, H * K)
@@ -126,23 +238,24 @@ class Attention(nnx.Module):
         return x_BxLxHxK if rope is None else rope.rotate(x_BxLxHxK)
 
     def keys_values(self, x_BxSxD: jax.Array, rope: Rope | None = None) -> KeysValues:
-        """The keys and values of these positions, gathered over the length."""
+        """The keys and values of these positions."""
         keys_BxSxGxK = self._heads(self.key(x_BxSxD), self.key_norm, rope)
         values_BxSxGxK = self._heads(self.value(x_BxSxD), None, None)
-        axes = ("batch", "kv_heads_act", None, None)
-        parts = (part.swapaxes(1, 2) for part in (keys_BxSxGxK, values_BxSxGxK))
-        return KeysValues(*(partitioning.constrain(part, *axes) for part in parts))
+        return KeysValues(keys_BxSxGxK.swapaxes(1, 2), values_BxSxGxK.swapaxes(1, 2))
 
     def __call__(
-        self, x_BxLxD: jax.Array, keys_values: KeysValues, visible_BxLxS: jax.Array, *,
-        rope: Rope | None = None, bias_HxLxS: jax.Array | None = None,
-        dropout_BxHxS: jax.Array | None = None,
+        self, x_BxLxD: jax.Array, keys_values: KeysValues, sight: Sight, *,
+        rope: Rope | None = None, dropout_BxHxS: jax.Array | None = None,
     ) -> jax.Array:  # fmt: skip
-        """What the queries of `x` read from `keys_values`, projected back: BxLxD."""
+        """What the queries of `x` read from `keys_values`, projected back: BxLxD.
+
+        Dropout multiplies the attention weights, one mask for all queries (T5), and so as well
+        the values that they weight; there are then as many key-value heads as query heads.
+        """
         q_BxLxHxK = self._heads(self.query(x_BxLxD), self.query_norm, rope)
         q_BxLxHxK = partitioning.constrain(q_BxLxHxK, "batch", "length", "heads_act", None)
-        y_BxLxE = attention(
-            q_BxLxHxK, keys_values, visible_BxLxS, scale=self.scale, softcap=self.softcap,
-            bias_HxLxS=bias_HxLxS, dropout_BxHxS=dropout_BxHxS,
-        )  # fmt: skip
+        if dropout_BxHxS is not None:
+            values = drop(keys_values.values_BxGxSxK, dropout_BxHxS[..., None])
+            keys_values = keys_values._replace(values_BxGxSxK=values)
+        y_BxLxE = attention(q_BxLxHxK, keys_values, sight, scale=self.scale, softcap=self.softcap)
         return self.out(partitioning.constrain(y_BxLxE, "batch", "length", "heads_act"))

@@ -10,7 +10,7 @@ from flax import nnx
 from ift_jax import partitioning
 from ift_jax.config import DecoderConfig
 from ift_jax.models import layers
-from ift_jax.models.attention import Attention, KeysValues, Tokens, visible
+from ift_jax.models.attention import Attention, KeysValues, Sight, Tokens
 from ift_jax.models.rope import Rope, Ropes
 
 # With hidden states of unit size, logits then start at a deviation of 0.02 * sqrt(D) (0.3 at
@@ -41,7 +41,7 @@ class Block(nnx.Module):
         self.mlp_pre_norm, self.mlp_post_norm = norm("pre"), norm("post")
 
     def __call__(
-        self, x_BxLxD: jax.Array, visible_BxLxS: jax.Array, rope: Rope, *,
+        self, x_BxLxD: jax.Array, sight: Sight, rope: Rope, *,
         keys_B: jax.Array | None = None, cache: tuple[KeysValues, jax.Array] | None = None,
     ) -> tuple[jax.Array, KeysValues]:  # fmt: skip
         """Returns the layer's output and its keys and values.
@@ -59,7 +59,7 @@ class Block(nnx.Module):
         keys_values = self.attention.keys_values(h, rope)
         if cache is not None:
             keys_values = cache[0].write(keys_values, cache[1])
-        y = self.attention(h, keys_values, visible_BxLxS, rope=rope)
+        y = self.attention(h, keys_values, sight, rope=rope)
         x_BxLxD = x_BxLxD + finish(y, self.attention_post_norm, attention_mask)
         h = x_BxLxD if self.mlp_pre_norm is None else self.mlp_pre_norm(x_BxLxD)
         x_BxLxD = x_BxLxD + finish(self.mlp(h), self.mlp_post_norm, mlp_mask)
@@ -85,6 +85,15 @@ class Decoder(nnx.Module):
         is_global = (np.arange(1, c.n_layers + 1) % every == 0) | (c.sliding_window == 0)
         return np.where(is_global, EVERYTHING, c.sliding_window).astype(np.int32)
 
+    def _sights(self, queries: Tokens, keys: Tokens, implementation: str) -> dict[int, Sight]:
+        """What a layer of each window sees."""
+        only = not self.config.sliding_window
+        return {
+            window: Sight.of(queries, keys, causal=True, window=None if only else window,
+                             implementation=implementation)
+            for window in set(self.windows().tolist())
+        }  # fmt: skip
+
     def _embed(self, tokens_BxL: jax.Array) -> jax.Array:
         x_BxLxD = layers.embed(self.embedding[...], tokens_BxL, jnp.dtype(self.config.dtype))
         if self.config.scale_embedding:
@@ -96,15 +105,13 @@ class Decoder(nnx.Module):
         tokens = Tokens(batch["segment_ids"], batch["positions"], batch.get("prefix_mask"))
         ropes = Ropes.at(tokens.positions_BxL, self.config)
         keys_B = layers.row_keys(dropout_key, batch, self.config.dropout)
-        # One mask for all layers, unless some see less.
-        shared_BxLxL = None if self.config.sliding_window else visible(tokens, tokens, causal=True)
+        sights = self._sights(tokens, tokens, self.config.attention)
+        near, far = sights[min(sights)], sights[max(sights)]  # Mostly one and the same.
 
         def call(block: Block, x_BxLxD: jax.Array, each: dict[str, Any]) -> jax.Array:
-            sees_BxLxL = shared_BxLxL
-            if sees_BxLxL is None:
-                sees_BxLxL = visible(tokens, tokens, causal=True, window=each["window"])
-            rope = ropes.of(each["window"] < EVERYTHING)
-            return block(x_BxLxD, sees_BxLxL, rope, keys_B=layers.fold(keys_B, each["layer"]))[0]
+            local, keys_of_layer_B = each["window"] < EVERYTHING, layers.fold(keys_B, each["layer"])
+            sight = near.where(local, far)
+            return block(x_BxLxD, sight, ropes.of(local), keys_B=keys_of_layer_B)[0]
 
         each = {"layer": np.arange(self.config.n_layers), "window": self.windows()}
         x_BxLxD = self._embed(batch["tokens"])
@@ -123,11 +130,11 @@ class Decoder(nnx.Module):
         """
         windows = self.windows().tolist()
         ropes = Ropes.at(queries.positions_BxL, self.config)
-        sees = {w: visible(queries, keys, causal=True, window=w) for w in set(windows)}
+        sights = self._sights(queries, keys, "xla")
         x_BxLxD, kept = self._embed(tokens_BxL), []
         for i, block in enumerate(self.layers):
             cache = None if caches is None else (caches[0][i], caches[1])
             rope = ropes.of_local if windows[i] < EVERYTHING else ropes.of_global
-            x_BxLxD, keys_values = block(x_BxLxD, sees[windows[i]], rope, cache=cache)
+            x_BxLxD, keys_values = block(x_BxLxD, sights[windows[i]], rope, cache=cache)
             kept.append(keys_values)
         return self.final_norm(x_BxLxD), kept

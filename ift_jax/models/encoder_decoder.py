@@ -6,6 +6,8 @@ biases, dropout that is one mask for all positions of a row. Version 1.0 has a R
 tied head whose input is scaled by d_model ** -0.5, version 1.1 a gated GELU and its own head.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,7 @@ from flax import nnx
 from ift_jax import partitioning
 from ift_jax.config import EncoderDecoderConfig
 from ift_jax.models import layers
-from ift_jax.models.attention import Attention, KeysValues, Tokens, visible
+from ift_jax.models.attention import Attention, KeysValues, Sight, Tokens
 
 ENCODER, DECODER = 0, 1  # Which stack, for dropout's keys.
 
@@ -61,8 +63,8 @@ class Block(nnx.Module):
         )
 
     def __call__(
-        self, x_BxLxD: jax.Array, visible_BxLxS: jax.Array, bias_HxLxS: jax.Array, *,
-        encoded: tuple[jax.Array | KeysValues, jax.Array] | None = None,
+        self, x_BxLxD: jax.Array, sight: Sight, *,
+        encoded: tuple[jax.Array | KeysValues, Sight] | None = None,
         keys_B: jax.Array | None = None, cache: tuple[KeysValues, jax.Array] | None = None,
     ) -> tuple[jax.Array, KeysValues]:  # fmt: skip
         """Returns the layer's output and the keys and values of its self-attention.
@@ -71,8 +73,8 @@ class Block(nnx.Module):
         cross-attention has of it, and what of it each position sees; `cache` is the layer's and
         the slot that the new tokens take in it.
         """
-        c, n_keys, out = self.config, visible_BxLxS.shape[-1], (1, self.config.d_model)
-        n_cross = 0 if encoded is None else encoded[1].shape[-1]
+        c, out = self.config, (1, self.config.d_model)
+        n_keys, n_cross = sight.n_keys, 0 if encoded is None else encoded[1].n_keys
         shapes = ((c.n_heads, n_keys), out, (c.n_heads, n_cross), out, (1, c.d_ff), out)
         self_weights, self_out, cross_weights, cross_out, mlp_hidden, mlp_out = (
             layers.dropout_masks(keys_B, c.dropout, *shapes)
@@ -85,9 +87,7 @@ class Block(nnx.Module):
         keys_values = self.attention.keys_values(h)
         if cache is not None:
             keys_values = cache[0].write(keys_values, cache[1])
-        y = self.attention(
-            h, keys_values, visible_BxLxS, bias_HxLxS=bias_HxLxS, dropout_BxHxS=self_weights
-        )
+        y = self.attention(h, keys_values, sight, dropout_BxHxS=self_weights)
         x_BxLxD = add(x_BxLxD, y, self_out)
         if self.cross is not None:
             assert self.cross_norm is not None and encoded is not None
@@ -141,13 +141,13 @@ class Stack(nnx.Module):
         encoded: tuple[jax.Array, Tokens] | None = None, keys_B: jax.Array | None = None,
     ) -> jax.Array:  # fmt: skip
         """Final states of a batch's rows: BxLxD; a decoder is given the encoder's (BxSxD)."""
-        bias_HxLxL = self.bias(x_BxLxD.shape[1])
-        sees_BxLxL = visible(tokens, tokens, causal=self.decoder)
-        cross = encoded and (encoded[0], visible(tokens, encoded[1], causal=False))
+        look = functools.partial(Sight.of, tokens, implementation=self.config.attention)
+        sight = look(tokens, causal=self.decoder, bias_HxLxS=self.bias(x_BxLxD.shape[1]))
+        cross = encoded and (encoded[0], look(encoded[1], causal=False))
 
         def call(block: Block, x_BxLxD: jax.Array, layer: jax.Array) -> jax.Array:
             of_layer_B = layers.fold(keys_B, layer)
-            return block(x_BxLxD, sees_BxLxL, bias_HxLxL, encoded=cross, keys_B=of_layer_B)[0]
+            return block(x_BxLxD, sight, encoded=cross, keys_B=of_layer_B)[0]
 
         c, shape = self.config, (1, self.config.d_model)
         around_B = layers.fold(keys_B, self.n_layers)  # A number that no layer has.
@@ -206,13 +206,12 @@ class EncoderDecoder(nnx.Module):
         slot, S = caches[1], keys.positions_BxL.shape[1]
         by_distance_HxW = self.decoder.bias_of_distances(1 - S, S - 1)
         bias_HxS = jax.lax.dynamic_slice_in_dim(by_distance_HxW, S - 1 - slot, S, axis=1)
-        sees_Bx1xS = visible(queries, keys, causal=True)
-        cross_Bx1xS = visible(queries, cross[1], causal=False)
+        sight = Sight.of(queries, keys, causal=True, bias_HxLxS=bias_HxS[:, None, :])
+        across = Sight.of(queries, cross[1], causal=False)
         x_Bx1xD, kept = self._embed(tokens_Bx1), []
         for block, of_self, of_cross in zip(self.decoder.layers, caches[0], cross[0], strict=True):
             x_Bx1xD, keys_values = block(
-                x_Bx1xD, sees_Bx1xS, bias_HxS[:, None, :], encoded=(of_cross, cross_Bx1xS),
-                cache=(of_self, slot),
-            )  # fmt: skip
+                x_Bx1xD, sight, encoded=(of_cross, across), cache=(of_self, slot)
+            )
             kept.append(keys_values)
         return self.decoder.final_norm(x_Bx1xD), kept

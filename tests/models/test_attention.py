@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ift_jax.models.attention import KeysValues, Tokens, attention, visible
+from ift_jax.models.attention import KeysValues, Tokens, dense, visible
 
 
 def random_row(rng, length):
@@ -77,7 +77,7 @@ def test_attention_is_the_formula(kv_heads, softcap, with_bias):
     sees = rng.random((B, L, S)) < 0.6
     sees[0, 1] = False  # A query without any key.
     bias = rng.normal(size=(H, L, S)).astype(np.float32) if with_bias else None
-    got = attention(q, KeysValues(k, v), sees, scale=0.4, softcap=softcap, bias_HxLxS=bias)
+    got = dense(q, KeysValues(k, v), sees, scale=0.4, softcap=softcap, bias_HxLxS=bias)
     want = slow_attention(q, k, v, sees, 0.4, softcap, bias)
     np.testing.assert_allclose(got, want, atol=2e-6)
     assert (np.asarray(got)[0, 1] == 0).all()
@@ -91,14 +91,14 @@ def test_a_query_without_keys_has_zero_finite_gradients():
     sees[0, 2] = False
 
     def total(q, k, v):
-        return (attention(q, KeysValues(k, v), sees, scale=1.0) ** 2).sum()
+        return (dense(q, KeysValues(k, v), sees, scale=1.0) ** 2).sum()
 
     gq, gk, gv = jax.grad(total, argnums=(0, 1, 2))(q, k, v)
     assert all(np.isfinite(g).all() for g in (gq, gk, gv))
     assert (gq[0, 2] == 0).all() and (gq[0, :2] != 0).any()
 
     def without_it(k, v):
-        return (attention(q[:, :2], KeysValues(k, v), sees[:, :2], scale=1.0) ** 2).sum()
+        return (dense(q[:, :2], KeysValues(k, v), sees[:, :2], scale=1.0) ** 2).sum()
 
     for g, want in zip((gk, gv), jax.grad(without_it, argnums=(0, 1))(k, v), strict=True):
         np.testing.assert_allclose(g, want, rtol=1e-6, atol=1e-6)
@@ -109,6 +109,6 @@ def test_scores_of_bfloat16_are_accumulated_in_float32():
     q = jnp.full((1, 1, 1, 257), 1.0, jnp.bfloat16)
     k = jnp.ones((1, 1, 2, 257), jnp.bfloat16).at[0, 0, 1, 256].set(0.0)
     v = jnp.stack([jnp.zeros((1, 1, 257)), jnp.ones((1, 1, 257))], 2).astype(jnp.bfloat16)
-    y = attention(q, KeysValues(k, v), np.ones((1, 1, 2), bool), scale=1.0)
+    y = dense(q, KeysValues(k, v), np.ones((1, 1, 2), bool), scale=1.0)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(y, np.float32), 1 / (1 + math.e), rtol=0.01)

@@ -1,0 +1,155 @@
+"""Each implementation of attention against a slow numpy one: forward, and gradients of the dense.
+
+Float32; rows of many blocks of an odd length, packed, with padding. On CPU the Pallas kernel of
+splash is interpreted: the same program, block by block.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ift_jax import partitioning
+from ift_jax.config import MeshConfig
+from ift_jax.models.attention import KeysValues, Sight, Tokens, attention, visible
+
+ROWS, LENGTH, HEADS, HEAD_DIM = 2, 300, 4, 8
+IMPLEMENTATIONS = ("splash",)
+
+
+def packed(seed, with_prefix, rows=ROWS, length=LENGTH, padding=25):
+    """Rows of segments of random lengths, then padding; in the last row nothing but padding."""
+    rng = np.random.default_rng(seed)
+    segment_ids, positions, prefix = np.zeros((3, rows, length), np.int32)
+    for b in range(rows - 1):
+        start, segment = 0, 1
+        while start < length - padding:
+            n = min(int(rng.integers(1, length // 2)), length - padding - start)
+            segment_ids[b, start : start + n] = segment
+            positions[b, start : start + n] = np.arange(n)
+            prefix[b, start : start + int(rng.integers(0, n + 1))] = 1
+            start, segment = start + n, segment + 1
+        assert segment > 3
+    return Tokens(segment_ids, positions, prefix > 0 if with_prefix else None)
+
+
+def arrays(seed, kv_heads, queries=LENGTH, keys=LENGTH):
+    rng = np.random.default_rng(seed)
+    q, w = rng.normal(size=(2, ROWS, queries, HEADS, HEAD_DIM)).astype(np.float32)
+    k, v = rng.normal(size=(2, ROWS, kv_heads, keys, HEAD_DIM)).astype(np.float32)
+    return q, k, v, w.reshape(ROWS, queries, -1)
+
+
+def numpy_attention(q, k, v, sees, scale, softcap):
+    """Float64, query by query."""
+    y = np.zeros(q.shape)
+    group = q.shape[2] // k.shape[1]
+    for b, i, h in np.ndindex(*q.shape[:3]):
+        at = np.flatnonzero(sees[b, i])
+        if at.size:
+            scores = k[b, h // group, at].astype(np.float64) @ q[b, i, h] * scale
+            scores = softcap * np.tanh(scores / softcap) if softcap else scores
+            weights = np.exp(scores - scores.max())
+            y[b, i, h] = weights / weights.sum() @ v[b, h // group, at]
+    return y.reshape(*q.shape[:2], -1)
+
+
+def output_and_gradients(implementation, inputs, queries, keys, softcap, **look):
+    """The output, and the gradients of its product with fixed weights."""
+    q, k, v, w = inputs
+
+    @jax.jit
+    def run(q, k, v, queries, keys):
+        def call(q, k, v):
+            sight = Sight.of(queries, keys, implementation=implementation, **look)
+            assert sight.implementation == implementation
+            return attention(q, KeysValues(k, v), sight, scale=0.3, softcap=softcap)
+
+        y, pull = jax.vjp(call, q, k, v)
+        return y, pull(jnp.asarray(w))
+
+    return jax.tree.map(np.asarray, run(q, k, v, queries, keys))
+
+
+CASES = {
+    "causal": dict(kv_heads=2),
+    "one key-value head, soft cap": dict(kv_heads=1, softcap=1.5),
+    "prefix": dict(kv_heads=4, prefix=True),
+    "window": dict(kv_heads=2, window=20),
+    "prefix, window, soft cap": dict(kv_heads=2, prefix=True, window=70, softcap=2.0),
+    "both ways": dict(kv_heads=4, causal=False),
+}
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("case", CASES)
+def test_kernels_are_the_formula_and_its_gradient(implementation, case):
+    options = dict(CASES[case])
+    tokens = packed(1, options.pop("prefix", False))
+    inputs, softcap = arrays(2, options.pop("kv_heads")), options.pop("softcap", 0.0)
+    look = {"causal": True} | options
+    y, gradients = output_and_gradients(implementation, inputs, tokens, tokens, softcap, **look)
+    sees = np.asarray(visible(tokens, tokens, **look))
+    np.testing.assert_allclose(
+        y, numpy_attention(*inputs[:3], sees, 0.3, softcap), rtol=1e-5, atol=2e-6
+    )
+    _, wanted = output_and_gradients("xla", inputs, tokens, tokens, softcap, **look)
+    for got, want in zip(gradients, wanted, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    nothing = tokens.segment_ids_BxL == 0
+    assert (y[nothing] == 0).all() and (gradients[0][nothing] == 0).all()
+    assert all((g.swapaxes(1, 2)[nothing] == 0).all() for g in gradients[1:])
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_queries_of_another_length_and_segments_without_keys(implementation):
+    """Cross-attention: a decoder's segment whose encoder part is empty gets zero, no NaN."""
+    queries, keys = packed(3, False, length=150), packed(4, False)
+    empty = queries.segment_ids_BxL == 2
+    keys = keys._replace(segment_ids_BxL=np.where(keys.segment_ids_BxL == 2, 0, keys[0]))
+    inputs = arrays(5, HEADS, queries=150)
+    y, gradients = output_and_gradients(implementation, inputs, queries, keys, 0.0, causal=False)
+    sees = np.asarray(visible(queries, keys, causal=False))
+    np.testing.assert_allclose(
+        y, numpy_attention(*inputs[:3], sees, 0.3, 0.0), rtol=1e-5, atol=2e-6
+    )
+    _, wanted = output_and_gradients("xla", inputs, queries, keys, 0.0, causal=False)
+    for got, want in zip(gradients, wanted, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    assert empty.any() and (y[empty] == 0).all() and (gradients[0][empty] == 0).all()
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_segments_are_independent_of_each_other(implementation):
+    """What stands in one segment changes no bit of another, in the output or the gradient."""
+    tokens, (q, k, v, w) = packed(6, False), arrays(7, 2)
+    before, of_q = output_and_gradients(
+        implementation, (q, k, v, w), tokens, tokens, 0.0, causal=True
+    )
+    first = tokens.segment_ids_BxL == 1
+    k, v = (np.where(first[:, None, :, None], 1e3, x).astype(np.float32) for x in (k, v))
+    after, of_q_after = output_and_gradients(
+        implementation, (q, k, v, w), tokens, tokens, 0.0, causal=True
+    )
+    assert (before[first] != after[first]).any()
+    np.testing.assert_array_equal(before[~first], after[~first])
+    np.testing.assert_array_equal(of_q[0][~first], of_q_after[0][~first])
+
+
+@pytest.mark.parametrize("implementation", ("xla", *IMPLEMENTATIONS))
+def test_a_length_cut_over_devices(implementation):
+    """Data 2 x sequence 4, data x tensor x sequence: output and gradients of one device."""
+    tokens, inputs = packed(8, True, length=256), arrays(9, 2, 256, 256)
+    want = output_and_gradients("xla", inputs, tokens, tokens, 0.0, causal=True, window=50)
+    for config in (MeshConfig(data=2, sequence=4), MeshConfig(data=1, tensor=4, sequence=2)):
+        mesh = partitioning.make_mesh(config)
+        with jax.set_mesh(mesh):
+            here = Tokens(*(
+                jax.device_put(part, partitioning.batch_sharding(mesh, part.shape))
+                for part in tokens
+            ))  # fmt: skip
+            got = output_and_gradients(
+                implementation, inputs, here, here, 0.0, causal=True, window=50
+            )
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
