@@ -80,6 +80,15 @@ class RowsSource(PythonDataSource):
             functions,
         ]  # fmt: skip
 
+    @property
+    def datasets(self) -> frozenset[str]:
+        name = self._name
+        if self._only:
+            return frozenset(f"{name}: {value}" for value in self._only[1])
+        # Files of other rows than "train" are data of their own.
+        own = "train" in self._published
+        return frozenset({name if own else f"{name}/{'/'.join(self._published)}"})
+
     def options(self, split: str) -> Any:
         return [split, self.identity]
 

@@ -14,9 +14,12 @@ Mixtures, by min(examples, 3,000) with at most 30,000 examples a dataset:
 
 - `flan2021`, `flan2021_multi_shot`: all clusters;
 - `flan2021_without_CLUSTER`, `..._without_CLUSTER_multi_shot`: for testing on that cluster; also
-  without the clusters that are too close to it (`RELATED`);
+  without the clusters that are too close to it (`flan_datasets.RELATED`);
 - `flan2021_CLUSTER_all`, `flan2021_CLUSTER_all_score_eval`: what is tested on, equal rates;
 - `flan2021_found`: of `flan2021`, the datasets whose data is on this machine.
+
+A run that trains on a cluster that it holds out, or on one too close to it, is refused
+(`tasks.preparation.leaks`).
 
 Data is looked for in `<root>/<TFDS name>/<split>.jsonl` (or .jsonl.gz, .parquet; TFDS's fields),
 then in TFDS.
@@ -30,7 +33,7 @@ import seqio
 
 from ift_jax.errors import UserError
 from tasks import flan_prompts as prompts
-from tasks.flan_datasets import CLUSTERS, DATASETS, Dataset
+from tasks.flan_datasets import CLUSTERS, DATASETS, Dataset, excluded_with
 from tasks.flan_source import FlanSource, Form, Rows, register_flan_task
 from tasks.sources.register import register_mixture
 
@@ -42,15 +45,6 @@ SHOTS: Mapping[str, int | str] = {
     "five_shot": 5,
     "ten_shot": 10,
     "multi_shot": "multi",
-}
-# Clusters that must not be trained on when the first is tested. (That the mixed cluster excludes
-# its parents too is the strict reading: the paper says it of the other direction.)
-RELATED: Mapping[str, tuple[str, ...]] = {
-    "reading_comprehension": ("read_comp_and_common_sense",),
-    "common_sense": ("read_comp_and_common_sense",),
-    "read_comp_and_common_sense": ("reading_comprehension", "common_sense"),
-    "paraphrase": ("entailment",),
-    "entailment": ("paraphrase",),
 }
 
 
@@ -83,17 +77,6 @@ def rate(task: seqio.Task) -> float:
     return seqio.mixing_rate_num_examples(task, maximum=RATE_CAP)
 
 
-def excluded_with(cluster: str) -> tuple[str, ...]:
-    """The clusters that cannot be trained on when `cluster` is tested, itself first.
-
-    Raises:
-      UserError: there is no such cluster.
-    """
-    if cluster not in CLUSTERS:
-        raise UserError(f"FLAN has no cluster {cluster!r}; it has: {', '.join(CLUSTERS)}")
-    return (cluster, *RELATED.get(cluster, ()))
-
-
 def training_clusters(held_out: Iterable[str]) -> tuple[str, ...]:
     """The clusters that may be trained on when these are tested."""
     excluded = {name for cluster in held_out for name in excluded_with(cluster)}
@@ -118,15 +101,6 @@ def check_clusters(train: Iterable[str], held_out: Iterable[str]) -> None:
                 )
 
 
-def check_mixtures(train: str, held_out: str) -> None:
-    """Refuses a pair of registered mixtures or tasks if the first trains on what is tested.
-
-    Raises:
-      UserError: as `check_clusters`.
-    """
-    check_clusters(*(_clusters_of(name) for name in (train, held_out)))
-
-
 def register_training_mixture(
     name: str, clusters: Sequence[str], held_out: Sequence[str], shots: str = ""
 ) -> None:
@@ -143,14 +117,6 @@ def register_training_mixture(
     """
     check_clusters(clusters, held_out)
     _mixture(name, clusters, shots)
-
-
-def _clusters_of(name: str) -> list[str]:
-    provider = seqio.get_mixture_or_task(name)
-    tasks = provider.tasks if isinstance(provider, seqio.Mixture) else [provider]
-    sources = [task.source for task in tasks]
-    found = [s.dataset.cluster for s in sources if isinstance(s, FlanSource)]
-    return sorted(set(found) & set(CLUSTERS))
 
 
 def _name(name: str, suffix: str) -> str:

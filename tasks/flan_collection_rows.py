@@ -10,7 +10,7 @@ from typing import Any
 
 from ift_jax.errors import UserError
 from tasks.flan_source import Rows
-from tasks.natural_instructions_source import load_task
+from tasks.natural_instructions_source import dataset_of, load_task
 
 Row = Mapping[str, Any]
 Fields = dict[str, Any]
@@ -38,6 +38,10 @@ class CotRows(FileRows):
 
     how_to_get = "get it from flan/v2/cot_data of github.com/google-research/FLAN"
 
+    @property
+    def dataset(self) -> str:
+        return os.path.basename(self.name).removesuffix("_train.tsv")
+
     def _count(self, split: str, path: str) -> int:
         with open(path, encoding="utf-8") as file:
             return sum(1 for _ in file)
@@ -60,6 +64,10 @@ class CotRows(FileRows):
 
 class NaturalInstructionsRows(FileRows):
     """The instances of a task file of Super-NaturalInstructions."""
+
+    @property
+    def dataset(self) -> str:
+        return dataset_of(self.name)
 
     def _count(self, split: str, path: str) -> int:
         return len(load_task(path).instances)

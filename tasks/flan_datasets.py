@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ift_jax.errors import UserError
 from ift_jax.evaluation.metrics import exact_match, exact_match_normalized, rouge_l
 from tasks import flan_readers as read
 
@@ -261,3 +262,24 @@ CLUSTERS: Mapping[str, tuple[str, ...]] = {
     cluster: tuple(d.name for d in DATASETS.values() if d.cluster == cluster)
     for cluster in _CLUSTERS
 }
+
+# Clusters that must not be trained on when the first is tested. (That the mixed cluster excludes
+# its parents too is the strict reading: the paper says it of the other direction.)
+RELATED: Mapping[str, tuple[str, ...]] = {
+    "reading_comprehension": ("read_comp_and_common_sense",),
+    "common_sense": ("read_comp_and_common_sense",),
+    "read_comp_and_common_sense": ("reading_comprehension", "common_sense"),
+    "paraphrase": ("entailment",),
+    "entailment": ("paraphrase",),
+}
+
+
+def excluded_with(cluster: str) -> tuple[str, ...]:
+    """The clusters that cannot be trained on when `cluster` is tested, itself first.
+
+    Raises:
+      UserError: there is no such cluster.
+    """
+    if cluster not in CLUSTERS:
+        raise UserError(f"FLAN has no cluster {cluster!r}; it has: {', '.join(CLUSTERS)}")
+    return (cluster, *RELATED.get(cluster, ()))

@@ -15,7 +15,7 @@ import seqio
 
 from ift_jax.errors import UserError
 from tasks import flan_prompts as prompts
-from tasks.flan_datasets import VALIDATION, Dataset, Fields, Part
+from tasks.flan_datasets import CLUSTERS, VALIDATION, Dataset, Fields, Part, excluded_with
 from tasks.sources.base import PythonDataSource
 from tasks.sources.draws import Draws, hash64
 from tasks.sources.jsonl import parse_line
@@ -39,6 +39,11 @@ class Rows:
         self.name = name
         self._root = root
         self._folder = os.path.join(root, *name.split("/")) if root else ""
+
+    @property
+    def dataset(self) -> str:
+        """The data's name, as other systems name it too."""
+        return self.name.partition(":")[0]
 
     def path(self, split: str) -> str:
         """The local file of a split; "" if there is no folder of the dataset."""
@@ -209,6 +214,20 @@ class FlanSource(PythonDataSource):
         more = ("references",) if self.dataset.references else ()
         return ("inputs", "targets", *more, *(("choices",) if self.form.ranked else ()))
 
+    @property
+    def datasets(self) -> frozenset[str]:
+        parts, cluster = self.dataset.splits.values(), self.dataset.cluster
+        names = {self.rows(part).dataset for part in parts}
+        if "test" in self.dataset.splits and len({part.split for part in parts}) == 1:
+            names = set()  # Blocks of a corpus that others have other blocks of.
+        return frozenset(names | ({_cluster(cluster)} if cluster in CLUSTERS else set()))
+
+    @property
+    def holds_out(self) -> frozenset[str]:
+        cluster = self.dataset.cluster
+        close = excluded_with(cluster) if cluster in CLUSTERS else ()
+        return self.datasets.union(map(_cluster, close))
+
     def rows(self, part: Part) -> Rows:
         """The rows that a part is of."""
         return (self.dataset.open or Rows)(self._root, part.tfds or self.dataset.tfds)
@@ -336,6 +355,10 @@ class FlanSource(PythonDataSource):
             if exemplar[0] != query:
                 found.append(exemplar)
         return found
+
+
+def _cluster(name: str) -> str:
+    return f"FLAN's cluster {name}"
 
 
 def register_flan_task(name: str, source: FlanSource) -> None:

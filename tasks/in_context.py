@@ -86,6 +86,18 @@ class InContextSource(PythonDataSource):
             paths = []
         return [path for path in dict.fromkeys(paths) if os.path.isfile(path)]
 
+    @property
+    def datasets(self) -> frozenset[str]:
+        source = self._task.source
+        inner = source.datasets if isinstance(source, PythonDataSource) else frozenset()
+        return inner | {self._task.name}
+
+    @property
+    def holds_out(self) -> frozenset[str]:
+        source = self._task.source
+        inner = source.holds_out if isinstance(source, PythonDataSource) else frozenset()
+        return inner | {self._task.name}
+
     def options(self, split: str) -> Any:
         source, pool = self._task.source, self._pool_split(split)
         inner = [self._task.name, split, pool]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,11 @@ from tasks.sources.base import PythonDataSource, existing_file, file_hash
 from tasks.sources.draws import Draws, hash64
 
 __all__ = ["NaturalInstructionsDataSource", "NaturalInstructionsOptions", "load_task", "prompt"]
+
+
+def dataset_of(path: str) -> str:
+    """What `datasets` calls a task's file: the same for every system that reads it."""
+    return "Natural Instructions " + os.path.basename(path).removesuffix(".json")
 
 
 class NaturalInstructionsDataSource(PythonDataSource):
@@ -47,6 +53,10 @@ class NaturalInstructionsDataSource(PythonDataSource):
 
     def files(self, split: str) -> list[str]:
         return [self._path]
+
+    @property
+    def datasets(self) -> frozenset[str]:
+        return frozenset({dataset_of(self._path)})
 
     @property
     def path(self) -> str:

@@ -70,6 +70,11 @@ class NaturalInstructionsV1Source(PythonDataSource):
     def files(self, split: str) -> list[str]:
         return [self.path]
 
+    @property
+    def datasets(self) -> frozenset[str]:
+        stem = os.path.basename(self.path).removesuffix(".json")
+        return frozenset({f"Natural Instructions v1 {stem}"})
+
     def options(self, split: str) -> Any:
         return [split, dataclasses.asdict(self._options)]
 

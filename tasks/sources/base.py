@@ -47,6 +47,16 @@ class PythonDataSource(seqio.DataSource):
     def files(self, split: str) -> list[str]:
         """The absolute paths of all files that determine the split's records."""
 
+    @property
+    def datasets(self) -> frozenset[str]:
+        """Names of the data that the records are made of, shared by all sources of that data."""
+        return frozenset()
+
+    @property
+    def holds_out(self) -> frozenset[str]:
+        """The `datasets` that must not be trained on where this is held out."""
+        return self.datasets
+
     def options(self, split: str) -> Any:
         """What besides the files determines the records, as a JSON value."""
         return None

@@ -51,6 +51,10 @@ class TfdsRowsSource(PythonDataSource):
         paths = [stem + ending for ending in (".jsonl", ".jsonl.gz", ".parquet")]
         return [path for path in paths if self._root and os.path.isfile(path)][:1]
 
+    @property
+    def datasets(self) -> frozenset[str]:
+        return frozenset({self._dataset.partition(":")[0]})
+
     def options(self, split: str) -> Any:
         cap, bound = self._caps.get(split), getattr(self._render, "keywords", {})
         return [self._dataset, self._names[split], cap, sorted(map(repr, bound.items()))]

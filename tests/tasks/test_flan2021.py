@@ -266,12 +266,9 @@ def test_a_held_out_cluster_is_never_trained_on(cluster, also):
         mixture = seqio.MixtureRegistry.get(f"flan2021_without_{cluster}{suffix}")
         trained = {task.source.dataset.cluster for task in mixture.tasks}
         assert trained == set(CLUSTERS) - excluded
-        flan2021.check_mixtures(mixture.name, f"flan2021_{cluster}_all")
     for leak in excluded:
         with pytest.raises(UserError, match=f"'{cluster}' is held out, so '{leak}'.* cannot be"):
             flan2021.register_training_mixture("flan_leak", ["translation", leak], [cluster])
-        with pytest.raises(UserError, match="cannot be trained on"):
-            flan2021.check_mixtures(f"flan2021_{leak}_all", f"flan2021_{cluster}_all")
     assert "flan_leak" not in seqio.MixtureRegistry.names()
     with pytest.raises(UserError, match="no cluster 'nli'; it has: summarization"):
         flan2021.register_training_mixture("flan_leak", ["cola"], ["nli"])

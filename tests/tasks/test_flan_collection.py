@@ -9,7 +9,7 @@ import pytest
 import seqio
 
 from ift_jax.errors import UserError
-from tasks import flan2021, flan_collection, flan_prompts
+from tasks import flan_collection, flan_prompts
 from tasks.flan_collection_rows import qrecc, wiki_dialog
 from tasks.preparation import registry
 from tasks.sources.draws import Draws
@@ -281,11 +281,3 @@ def test_real_chains_of_thought():
             )
     dataset = found.get_dataset(None, split="train", shuffle=False, num_epochs=1)
     assert set(next(dataset.as_numpy_iterator())) == {"inputs", "targets"}
-
-
-def test_the_collection_trains_on_every_cluster():
-    flan_collection.register("")
-    flan2021.register("")
-    with pytest.raises(UserError, match="'sentiment' is held out, so 'sentiment' cannot be"):
-        flan2021.check_mixtures("flan_collection", "flan2021_sentiment_all")
-    flan2021.check_mixtures("flan_collection_cot", "flan2021_sentiment_all")
