@@ -26,7 +26,7 @@ class FileRows(Rows):
             raise UserError(f"{place}: does not exist; {self.how_to_get}")
         return path
 
-    how_to_get = "it is needed by a task of the Flan Collection"
+    how_to_get = "put it there"
 
     @property
     def available(self) -> bool:
@@ -65,6 +65,8 @@ class CotRows(FileRows):
 class NaturalInstructionsRows(FileRows):
     """The instances of a task file of Super-NaturalInstructions."""
 
+    how_to_get = "get it from tasks/ of github.com/allenai/natural-instructions"
+
     @property
     def dataset(self) -> str:
         return dataset_of(self.name)
@@ -102,6 +104,8 @@ class PromptRows(FileRows):
 
     `options`, a list of all answers, may stand beside them.
     """
+
+    how_to_get = 'put prompts of P3 there, {"inputs", "targets"} a line, a file a T0 task'
 
 
 def as_it_is(row: Row) -> Iterator[Fields]:

@@ -34,6 +34,7 @@ from tasks.sources.register import register_mixture, register_task, task_name
 PREFIX = "natural_instructions"
 TRAIN_MIXTURE = f"{PREFIX}_train"
 HELDOUT_MIXTURE = f"{PREFIX}_heldout"
+_EXPECTED = "expected a copy of github.com/allenai/natural-instructions, with tasks/ and splits/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,9 +139,9 @@ def registered() -> dict[str, NaturalInstructionsDataSource]:
 def _task_files(root: str) -> dict[str, str]:
     """Returns task name -> path, over all folders of the root."""
     if not root:
-        raise UserError("data.root is empty; expected a Natural Instructions folder")
+        raise UserError(f"data.root is empty; {_EXPECTED}")
     if not os.path.isdir(root):
-        raise UserError(f"{root}: not a folder; expected a Natural Instructions folder")
+        raise UserError(f"{root}: not a folder; {_EXPECTED}")
     paths: dict[str, str] = {}
     for path in sorted(glob.glob(os.path.join(glob.escape(root), "*", "task*.json"))):
         name = os.path.basename(path).removesuffix(".json")
@@ -148,7 +149,7 @@ def _task_files(root: str) -> dict[str, str]:
             raise UserError(f"task {name} is there twice: {paths[name]} and {path}")
         paths[name] = path
     if not paths:
-        raise UserError(f"{root}: no folder with task*.json files; expected e.g. {root}/tasks")
+        raise UserError(f"{root}: no folder with task*.json files; {_EXPECTED}")
     return paths
 
 

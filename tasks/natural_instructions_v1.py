@@ -179,7 +179,10 @@ def register(root: str, options: V1Options | None = None) -> None:
     escaped = glob.escape(root)
     paths = glob.glob(f"{escaped}/subtask*.json") + glob.glob(f"{escaped}/*/subtask*.json")
     if not paths:
-        raise UserError(f"{root}: no subtask*.json in it or its folders")
+        raise UserError(
+            f"{root}: no subtask*.json in it or its folders; get them from "
+            "github.com/allenai/natural-instructions-v1"
+        )
     listed = _held_out(os.path.join(root, "splits", "v1", "test_tasks.txt"))
     names: dict[bool, list[str]] = {False: [], True: []}
     for path in sorted(paths, key=os.path.basename):

@@ -44,8 +44,8 @@ def register(root: str) -> tuple[str, ...]:
     paths = paths or sorted(glob.glob(os.path.join(glob.escape(root), "*.json")) if root else [])
     if not paths:
         raise UserError(
-            f"data.root {root!r} holds no .json file; expected one or more, each an array of "
-            "objects with 'conversations'"
+            f"data.root {root!r} holds no .json file; put one or more there (or name one), each an "
+            "array of objects with 'conversations'"
         )
     names = []
     for path in paths:

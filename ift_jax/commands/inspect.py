@@ -1,6 +1,7 @@
 """`ift inspect`.
 
 For example:
+  ift inspect
   ift inspect gsm8k --config.data.root=data
   ift inspect --config configs/quickstart.py
   ift inspect --config configs/quickstart.py --lint
@@ -8,7 +9,9 @@ For example:
 """
 
 import argparse
+import dataclasses
 import os
+import re
 import sys
 
 import configs
@@ -18,7 +21,11 @@ from ift_jax.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    parser.add_argument("mixture", nargs="?", help="a mixture's or task's name, without a config")
+    parser.add_argument(
+        "mixture",
+        nargs="?",
+        help="a mixture's or task's name, without a config; with neither, the names that there are",
+    )
     arguments.add_config(parser, required=False)
     parser.add_argument("--which", choices=("train", "eval", "heldout"), default="train")
     parser.add_argument("--task", action="append", metavar="NAME", help="only this; repeatable")
@@ -28,11 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    if bool(args.mixture) == bool(args.config):
-        raise UserError("expected the name of a mixture, or --config FILE")
-    if args.mixture:
-        args.config = f"{os.path.dirname(configs.__file__)}/inspect.py:{args.mixture}"
+    if args.mixture and args.config:
+        raise UserError("expected the name of a mixture, or --config FILE, not both")
+    named = not args.config
+    if named:
+        name = f":{args.mixture}" if args.mixture else ""
+        args.config = f"{os.path.dirname(configs.__file__)}/inspect.py{name}"
     config = arguments.load_config(args)
+    if named:
+        from tasks.preparation import listing
+
+        if not args.mixture:
+            print(*listing.lines(config.data), sep="\n")
+            return
+        if not any(word.startswith("--config.data.split") for word in args.overrides):
+            config = dataclasses.replace(config, data=listing.with_split(config.data))
     from rich.console import Console
 
     from ift_jax.data import inspection
@@ -42,7 +59,15 @@ def run(args: argparse.Namespace) -> None:
     from ift_jax.text.lint import lint
     from ift_jax.text.records import did_you_mean
 
-    tokenizer, view = open_or_prepare(config, args.which)
+    try:
+        tokenizer, view = open_or_prepare(config, args.which)
+    except UserError as error:
+        bound = re.search(r"train_vocab_size.*expected at most (\d+)", str(error))
+        if not (named and bound):
+            raise
+        small = dataclasses.replace(config.tokenizer, train_vocab_size=int(bound[1]))
+        config = dataclasses.replace(config, tokenizer=small)  # Little text: a smaller tokenizer.
+        tokenizer, view = open_or_prepare(config, args.which)
     if args.lint:
         findings = lint(Formatter.from_config(config, tokenizer))
         for finding in findings:

@@ -51,6 +51,11 @@ def _register(module: Any, root: str) -> None:
     _registered[name] = (root, set(_names()) - before)
 
 
+def registered_by(module: str) -> set[str]:
+    """The names that an imported module's `register` has registered."""
+    return _registered[module][1] if module in _registered else set()
+
+
 def _names() -> list[str]:
     return [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
 

@@ -109,8 +109,3 @@ def test_bleu():
     # Over several references: the most matches, the nearest length.
     many = metrics.bleu([["a b c d", "a b c d e f g"]], ["a b c d"])["bleu"]
     assert many == pytest.approx(1)
-
-
-def test_bleus_words():
-    words = metrics._international_words("„Ja“, 1,5 % (e.g. 3€)!")
-    assert words == ["„", "Ja", "“", ",", "1,5", "%", "(", "e", ".", "g", ".", "3", "€", ")", "!"]

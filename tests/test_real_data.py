@@ -1,0 +1,78 @@
+"""The sample data of real systems trains and is evaluated, by the commands and the real loaders."""
+
+import json
+import math
+
+import pytest
+
+from ift_jax.commands import main
+from tasks.preparation import registry
+from tests.shared_data import SHARED, requires_shared
+from tests.tasks.dataset_files import own_registry  # noqa: F401
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_registry"), requires_shared]
+DATA = SHARED / "data"
+SMALL = ("d_model=32", "n_heads=2", "head_dim=16", "d_ff=32")
+DECODER = ("n_layers=1", "n_kv_heads=1", *SMALL)
+ENCODER_DECODER = ("n_encoder_layers=1", "n_decoder_layers=1", *SMALL)
+
+
+@pytest.mark.parametrize(
+    ("config", "root", "settings", "model", "which", "metrics"),
+    [
+        (
+            "natural_instructions_small", "natural_instructions",
+            ["optimizer.warmup_steps=1"],
+            ENCODER_DECODER, "heldout", {"exact_match", "rouge_l"},
+        ),
+        (
+            "inspect.py:self_instruct_seeds", "", ["format.template=plain"],
+            DECODER, "eval", {"exact_match", "rouge_l"},
+        ),
+        (
+            "inspect.py:gsm8k", "", ["data.eval_split=test", "format.template=plain"],
+            DECODER, "eval", {"final_answer", "final_answer_flexible"},
+        ),
+        (
+            "inspect.py:open_assistant", "chat", ["format.template=tulu"],
+            DECODER, "eval", {"rouge_l"},
+        ),
+        (
+            "inspect.py:sharegpt", "chat/vicuna_dummy_conversation.json",
+            ["format.template=zephyr"], DECODER, "eval", {"rouge_l"},
+        ),
+    ],
+    ids=["natural_instructions", "self_instruct", "gsm8k", "open_assistant", "sharegpt"],
+)  # fmt: skip
+def test_trains_and_is_evaluated(tmp_path, capsys, config, root, settings, model, which, metrics):
+    registry._registered.clear()
+    work, scores = tmp_path / "run", tmp_path / "scores.json"
+    file = config if ".py" in config else f"{config}.py"
+    common = [
+        "--config", f"configs/{file}", "--workdir", str(work),
+        *(f"--config.{setting}" for setting in (
+            f"data.root={DATA / root}", f"data.store_dir={tmp_path / 'stores'}",
+            "train.steps=3", "train.epochs=0.0", "train.batch_rows=8", "train.log_every=1",
+            "train.eval_rows=8", "train.peak_tflops=1.0", "train.preview_prompts=1",
+            "evaluation.examples=2", "evaluation.max_new_tokens=4", *settings,
+            *(f"model.{part}" for part in model),
+            *(
+                ["data.row_length=512", "tokenizer.train_vocab_size=0",
+                 f"tokenizer.path={DATA / 'tokenizers/m.model'}"] if model is DECODER else []
+            ),
+        )),
+    ]  # fmt: skip
+    assert main.main(["train", *common]) == 0, capsys.readouterr().err
+    assert main.main(["eval", *common, "--which", which, "--output", str(scores)]) == 0
+    assert f"{which}, step 3" in capsys.readouterr().out
+
+    lines = [json.loads(line) for line in (work / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["nll"] for line in lines if "grad_norm" in line]
+    assert len(losses) == 3 and all(map(math.isfinite, losses))
+    found = json.loads(scores.read_text())
+    # Two examples a task, scored by the task's own metrics.
+    assert found["overall"]["examples"] == 2 * len(found["tasks"]) == len(found["answers"])
+    assert len(found["tasks"]) == (8 if which == "heldout" else 1)
+    for task in found["tasks"].values():
+        assert metrics <= set(task) and all(0 <= task[name] <= 1 for name in metrics)
+    assert all(answer["prompt"] and answer["references"] for answer in found["answers"])
