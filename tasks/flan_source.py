@@ -2,13 +2,12 @@
 
 import dataclasses
 import functools
-import gzip
 import hashlib
 import heapq
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import seqio
@@ -18,11 +17,11 @@ from tasks import flan_prompts as prompts
 from tasks.flan_datasets import CLUSTERS, VALIDATION, Dataset, Fields, Part, excluded_with
 from tasks.sources.base import PythonDataSource
 from tasks.sources.draws import Draws, hash64
-from tasks.sources.jsonl import parse_line
+from tasks.sources.local_copies import count_rows, local_file, local_rows
 from tasks.sources.register import register_task
+from tasks.sources.tfds import open_tfds, plain
 
 _VERSION = 1  # Raised when the readers' or templates' code changes the text that they make.
-_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 _CANDIDATES = 25  # The Collection draws so many exemplars and keeps those of the same template.
 _MULTI = 16
 _POOL = 4096  # Training examples that exemplars are drawn from, chosen by a hash: memory.
@@ -47,39 +46,32 @@ class Rows:
 
     def path(self, split: str) -> str:
         """The local file of a split; "" if there is no folder of the dataset."""
-        if not self._folder or not os.path.isdir(self._folder):
-            return ""
-        paths = [os.path.join(self._folder, split + ending) for ending in _ENDINGS]
-        found = [path for path in paths if os.path.isfile(path)]
-        if not found:
+        path = local_file(self._root, self.name, split)
+        if not path and self._folder and os.path.isdir(self._folder):
             raise UserError(
                 f"{self.name}: {self._folder} holds no {split}.jsonl, .jsonl.gz or .parquet"
             )
-        return found[0]
+        return path
 
     def read(self, part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields the place and content of each row of a part."""
         path = self.path(part.split)
         start, stop = self._bounds(part, path)
-        if not path:
-            rows = _tfds_rows(self._builder, part.split, start, stop)
-            where = self._builder.info.full_name + ":" + part.split
-            return ((f"{where}:{k}", row) for k, row in enumerate(rows, start))
-        return self._file_rows(path, start, stop)
+        if path:
+            return self._file_rows(path, start, stop)
+        builder, rows = self._tfds(part.split)
+        rows = rows.skip(start) if stop is None else rows.skip(start).take(stop - start)
+        where = f"{builder.info.full_name}:{part.split}"
+        return ((f"{where}:{k}", plain(r)) for k, r in enumerate(rows.as_numpy_iterator(), start))
 
     def _file_rows(
         self, path: str, start: int, stop: int | None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        if path.endswith(".parquet"):
-            return itertools.islice(_parquet_rows(path), start, stop)
-        return (
-            (f"{path}:{number}", parse_line(path, number, line))
-            for number, line in itertools.islice(_lines(path), start, stop)
-        )
+        return local_rows(path, start, stop)
 
     def identity(self, split: str) -> str:
         """What besides the local files determines the rows: the version in TFDS."""
-        return "" if self.path(split) else str(self._builder.info.full_name)
+        return "" if self.path(split) else str(self._tfds(split)[0].info.full_name)
 
     @property
     def available(self) -> bool:
@@ -100,71 +92,17 @@ class Rows:
         return slice(part.start, part.stop).indices(count)[:2]
 
     def _count(self, split: str, path: str) -> int:
-        if not path:
-            return int(self._builder.info.splits[split].num_examples)
-        if path.endswith(".parquet"):
-            import pyarrow.parquet as pq
+        if path:
+            return count_rows(path)
+        return int(self._tfds(split)[0].info.splits[split].num_examples)
 
-            return int(pq.ParquetFile(path).metadata.num_rows)
-        return sum(1 for _ in _lines(path))
-
-    @functools.cached_property
-    def _builder(self) -> Any:
-        import tensorflow_datasets as tfds  # Here: the import takes seconds.
-
-        local = os.path.join(self._root, "tensorflow_datasets") if self._root else ""
-        data_dir = local if os.path.isdir(local) else None
-        try:
-            builder = tfds.builder(self.name, data_dir=data_dir, try_gcs=False)
-            if builder.info.splits:
-                return builder
-        except (tfds.core.DatasetNotFoundError, ValueError, OSError):
-            pass
+    def _tfds(self, split: str) -> tuple[Any, Any]:
         place = self._folder or f"<data.root>/{self.name}"
-        raise UserError(
+        missing = (
             f"{self.name}: not on this machine; put {place}/<split>.jsonl (or .parquet) there, "
             f"with TFDS's fields, or run tfds.load({self.name!r}) where there is a network"
         )
-
-
-def _lines(path: str) -> Iterator[tuple[int, bytes]]:
-    with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
-        yield from ((n, line) for n, line in enumerate(file, 1) if line.strip())
-
-
-def _parquet_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow.parquet as pq
-
-    number = itertools.count()
-    for batch in pq.ParquetFile(path).iter_batches(1024):
-        for row in batch.to_pylist():
-            yield f"{path}: row {next(number)}", row
-
-
-def _tfds_rows(builder: Any, split: str, start: int, stop: int | None) -> Iterator[dict[str, Any]]:
-    import tensorflow_datasets as tfds
-
-    if split not in builder.info.splits:
-        raise UserError(
-            f"{builder.info.full_name}: no split {split!r}; it has {', '.join(builder.info.splits)}"
-        )
-    config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-    rows = builder.as_dataset(split=split, shuffle_files=False, read_config=config).skip(start)
-    for row in tfds.as_numpy(rows if stop is None else rows.take(stop - start)):
-        yield as_json(row)
-
-
-def as_json(value: Any) -> Any:
-    """NumPy values, bytes and ragged arrays -> what JSON has."""
-    if isinstance(value, Mapping):
-        return {key: as_json(item) for key, item in value.items()}
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if hasattr(value, "to_list"):
-        return as_json(value.to_list())
-    if hasattr(value, "tolist"):
-        return as_json(value.tolist())
-    return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
+        return open_tfds(self.name, self._root, split, missing)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ift_jax.errors import UserError
 from tasks import promptsource
 from tasks.promptsource import SEPARATOR, Template
 from tasks.sources.draws import Draws
-from tasks.t0_files import local_file, read_rows
+from tasks.sources.local_copies import local_file, local_rows
 
 _ROWS = 5
 
@@ -80,9 +80,9 @@ def _text_problems(template: Template) -> list[str]:
 
 def _rows(folder: str, dataset: str, subset: str) -> list[dict]:
     for split in ("train", "validation", "test"):
-        path = local_file(folder, dataset, subset, split)
+        path = local_file(folder, f"{dataset}/{subset}".strip("/"), split)
         if path:
-            return [row for _, row in itertools.islice(read_rows(path), _ROWS)]
+            return [row for _, row in itertools.islice(local_rows(path), _ROWS)]
     return []
 
 

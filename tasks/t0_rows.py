@@ -5,9 +5,7 @@ the fields that the Hugging Face dataset has (labels as numbers).
 """
 
 import functools
-import importlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +14,8 @@ from tasks import promptsource
 from tasks.promptsource import Template
 from tasks.sources.base import PythonDataSource
 from tasks.sources.draws import Draws
-from tasks.t0_files import count_rows, local_file, read_rows
+from tasks.sources.hugging_face import load_dataset
+from tasks.sources.local_copies import count_rows, local_file, local_rows
 
 
 class PromptedSource(PythonDataSource):
@@ -54,7 +53,8 @@ class PromptedSource(PythonDataSource):
         return ("inputs", "targets", "references", *(("choices",) if self._ranked else ()))
 
     def files(self, split: str) -> list[str]:
-        path = local_file(self._root, self._dataset, self._subset, self._places[split])
+        name = f"{self._dataset}/{self._subset}".strip("/")
+        path = local_file(self._root, name, self._places[split])
         return [path] if path else []
 
     @property
@@ -69,7 +69,7 @@ class PromptedSource(PythonDataSource):
     def items(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         self.check_split(split)
         for path in self.files(split):
-            return read_rows(path)
+            return local_rows(path)
         return _hugging_face(self._root, self._dataset, self._subset, self._places[split])
 
     def num_input_examples(self, split: str) -> int:
@@ -137,22 +137,7 @@ class PromptedSource(PythonDataSource):
 def _hugging_face(
     root: str, dataset: str, subset: str, split: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    name = f"{dataset}/{subset}" if subset else dataset
-    place = os.path.join(root or "<data.root>", dataset, subset, f"{split}.jsonl")
-    try:
-        datasets = importlib.import_module("datasets")
-    except ImportError:
-        raise UserError(
-            f"the rows of {name}, split {split!r}, are not here: expected {place} (or .parquet), "
-            "or the package `datasets` (the extra `hf`) to fetch them from Hugging Face"
-        ) from None
-    try:
-        rows = datasets.load_dataset(dataset, subset or None, split=split)
-    except Exception as error:  # noqa: BLE001 (the package raises what its backends raise)
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"the rows of {name}, split {split!r}, are not here: expected {place} (or .parquet); "
-            f"Hugging Face's `datasets` says: {reason}"
-        ) from None
-    for number, row in enumerate(rows):
+    name = f"{dataset}/{subset}".strip("/")
+    advice = f"put {split}.jsonl (.jsonl.gz, .parquet) into {root or '<data.root>'}/{name}"
+    for number, row in enumerate(load_dataset(dataset, subset, split, advice)):
         yield f"{name}:{split}:{number}", row

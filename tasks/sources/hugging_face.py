@@ -42,16 +42,23 @@ def dataset_files(
         if found := sorted(glob.glob(os.path.join(glob.escape(folder), pattern))):
             return found
     advice = f"put {' or '.join(names or stems[:2])} into {root or '<data.root>'}/{tail}"
+    if hub:
+        return [file["filename"] for file in load_dataset(name, "", split, advice).cache_files]
+    raise UserError(f"{name}: the split {split!r} is not on this machine; {advice}")
+
+
+def load_dataset(name: str, subset: str, split: str, advice: str) -> Any:
+    """Returns what the package `datasets` has or fetches; a UserError gives the advice, and why."""
     try:
-        if hub:
-            loaded = importlib.import_module("datasets").load_dataset(name, split=split)
-            return [file["filename"] for file in loaded.cache_files]
+        package = importlib.import_module("datasets")
+        return package.load_dataset(*filter(None, (name, subset)), split=split)
     except ModuleNotFoundError:
         advice += ", or install the extra 'hf', which fetches it by its name"
     except Exception as error:  # Whatever the package and its network may raise.
         reason = " ".join(str(error).split())[:200]
         advice += f" (the package datasets says: {type(error).__name__}: {reason})"
-    raise UserError(f"{name}: the split {split!r} is not on this machine; {advice}")
+    whole = "/".join(filter(None, (name, subset)))
+    raise UserError(f"{whole}: the split {split!r} is not on this machine; {advice}")
 
 
 def read_rows(path: str) -> Iterator[tuple[str, Any, int]]:

@@ -1,17 +1,14 @@
 """Rows of a TensorFlow Datasets dataset, or of local files that hold the same rows, as records."""
 
-import gzip
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from ift_jax.errors import UserError
 from tasks.sources.base import PythonDataSource
 from tasks.sources.draws import Draws
-from tasks.sources.jsonl import parse_line
+from tasks.sources.local_copies import local_file, local_rows
 
 Row = dict[str, Any]
 
@@ -47,9 +44,8 @@ class TfdsRowsSource(PythonDataSource):
         super().__init__(splits)
 
     def files(self, split: str) -> list[str]:
-        stem = os.path.join(self._root, self._dataset.partition(":")[0], self._names[split])
-        paths = [stem + ending for ending in (".jsonl", ".jsonl.gz", ".parquet")]
-        return [path for path in paths if self._root and os.path.isfile(path)][:1]
+        path = local_file(self._root, self._dataset.partition(":")[0], self._names[split])
+        return [path] if path else []
 
     @property
     def datasets(self) -> frozenset[str]:
@@ -60,8 +56,7 @@ class TfdsRowsSource(PythonDataSource):
         return [self._dataset, self._names[split], cap, sorted(map(repr, bound.items()))]
 
     def fingerprint(self, split: str) -> str:  # TFDS's data never change under one version.
-        name = "" if self.files(split) else self._tfds(split)[0].info.full_name
-        return super().fingerprint(split) + name
+        return super().fingerprint(split) + ("" if self.files(split) else self._tfds(split)[0])
 
     def items(self, split: str) -> Iterator[Row]:
         rows = (new for row in self._rows(split) for new in self._expand(row, split))
@@ -69,27 +64,19 @@ class TfdsRowsSource(PythonDataSource):
 
     def _rows(self, split: str) -> Iterator[Row]:
         for path in self.files(split):
-            if path.endswith(".parquet"):
-                batches = pq.ParquetFile(path).iter_batches(1024)
-                return (row for batch in batches for row in batch.to_pylist())
-            lines = gzip.open(path) if path.endswith(".gz") else open(path, "rb")
-            return (parse_line(path, n, line) for n, line in enumerate(lines, 1) if line.strip())
-        return map(_plain, self._tfds(split)[1].as_numpy_iterator())
+            return (row for _, row in local_rows(path))
+        return self._tfds(split)[1]
 
-    def _tfds(self, split: str) -> tuple[Any, Any]:
-        import tensorflow_datasets as tfds  # Here: it takes its time.
-
-        for folder in (self._root or None, None):
-            try:
-                builder = tfds.builder(self._dataset, data_dir=folder)
-                return builder, builder.as_dataset(split=self._names[split], shuffle_files=False)
-            except (AssertionError, ValueError, tfds.core.DatasetNotFoundError):
-                continue  # Not prepared there, no such split, or no such dataset.
+    def _tfds(self, split: str) -> tuple[str, Iterator[Row]]:
         file = f"{self._dataset.partition(':')[0]}/{self._names[split]}"
-        raise UserError(
+        builder, rows = open_tfds(
+            self._dataset,
+            self._root,
+            self._names[split],
             f"{file} is not on this machine; put its rows into {self._root or '<data.root>'}/{file}"
-            f".jsonl (.jsonl.gz, .parquet), or prepare it: tfds.load({self._dataset!r})"
+            f".jsonl (.jsonl.gz, .parquet), or prepare it: tfds.load({self._dataset!r})",
         )
+        return builder.info.full_name, map(plain, rows.as_numpy_iterator())
 
     def render(self, item: Row, split: str, index: int, seed: int) -> dict[str, str]:
         try:
@@ -99,11 +86,37 @@ class TfdsRowsSource(PythonDataSource):
             raise UserError(f"{where}: no {error}; the row has: {', '.join(item)}") from None
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+def open_tfds(dataset: str, root: str, split: str, missing: str) -> tuple[Any, Any]:
+    """A builder that TFDS has prepared, and the `tf.data.Dataset` of a split, rows in order.
+
+    It is looked for in `<root>/tensorflow_datasets`, in the root, and in TFDS's default folder.
+
+    Raises:
+      UserError: no such split, or (with the text `missing`) it is in none of them.
+    """
+    import tensorflow_datasets as tfds  # Here: it takes its time.
+
+    config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
+    for folder in (root and os.path.join(root, "tensorflow_datasets"), root, None):
+        try:
+            if folder is not None and not os.path.isdir(folder):
+                continue
+            builder = tfds.builder(dataset, data_dir=folder, try_gcs=False)
+            if (splits := builder.info.splits) and split not in splits:
+                where = builder.info.full_name
+                raise UserError(f"{where}: no split {split!r}; it has {', '.join(splits)}")
+            return builder, builder.as_dataset(split=split, shuffle_files=False, read_config=config)
+        except (AssertionError, ValueError, OSError, tfds.core.DatasetNotFoundError):
+            continue  # Not prepared there, or no such dataset.
+    raise UserError(missing)
+
+
+def plain(value: Any) -> Any:
+    """NumPy values, bytes and ragged arrays -> what JSON has."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
     value = value.to_list() if hasattr(value, "to_list") else value  # Of a ragged tensor.
     value = value.tolist() if hasattr(value, "tolist") else value
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value.decode("utf-8") if isinstance(value, bytes) else value
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

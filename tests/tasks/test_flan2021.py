@@ -12,8 +12,9 @@ from ift_jax.errors import UserError
 from tasks import flan2021
 from tasks import flan_prompts as prompts
 from tasks.flan_datasets import CLUSTERS, DATASETS
-from tasks.flan_source import FlanSource, Form, as_json
+from tasks.flan_source import FlanSource, Form
 from tasks.preparation import registry
+from tasks.sources.tfds import plain
 from tests.tasks.flan_rows import ROWS
 
 
@@ -343,7 +344,7 @@ def test_readers_take_what_tfds_gives(name, tmp_path):
     dataset = DATASETS[name]
     with tfds.testing.mock_data(num_examples=3, data_dir=str(tmp_path)):
         builder = tfds.builder(dataset.tfds, data_dir=str(tmp_path), try_gcs=False)
-        rows = [as_json(row) for row in tfds.as_numpy(builder.as_dataset(split="train"))]
+        rows = [plain(row) for row in tfds.as_numpy(builder.as_dataset(split="train"))]
     examples = [fields for row in rows for fields in dataset.read(row)]
     assert len(examples) == 3
     for template in prompts.groups()[dataset.templates]:

@@ -247,7 +247,7 @@ def test_missing_data_is_named(tmp_path):
     flan_collection.register("")
     for task, message in (
         ("cot_qed_zs_opt", r"cot/qed_train.tsv: does not exist; get it from flan/v2/cot_data of"),
-        ("niv2_missing_fs_opt", r"<data.root>/niv2/tasks: does not exist; it is needed by"),
+        ("niv2_missing_fs_opt", r"<data.root>/niv2/tasks: does not exist; get it from tasks/ of"),
         ("t0_missing_zs_noopt", r"<data.root>/t0/\*.jsonl: does not exist"),
         ("dialog_wiki_dialog_zs_opt", r"wiki_dialog/OQ: not on this machine; put <data.root>/wiki"),
     ):

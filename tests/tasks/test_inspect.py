@@ -1,10 +1,13 @@
 """`ift inspect` shows what is here of every system; of the rest, what is missing and from where."""
 
+import itertools
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+import seqio
 
 from ift_jax.commands import main
 from tasks import FAMILIES, tulu
@@ -106,7 +109,9 @@ def _collection(root):
 
 
 def _t0(root):
-    for dataset, split in (("imdb", "train"), ("super_glue/rte", "validation")):
+    for dataset, split in (
+        ("imdb", "train"), ("super_glue/rte", "validation"), ("wino_bias/type1_pro", "test")
+    ):  # fmt: skip
         folder = root / "promptsource" / "templates" / dataset
         folder.mkdir(parents=True)
         (folder / "templates.yaml").write_text(TEMPLATES)
@@ -181,6 +186,47 @@ def test_mixtures_whose_data_is_here_are_shown(tmp_path, capsys, module):
         assert status == 0, shown.err
         for text in ("trained tokens are coloured", "requested", "of trained tokens", mixture[:4]):
             assert text in shown.out
+
+
+ENCODINGS = "tasks.natural_instructions_encodings"  # Beside its system in the table.
+
+
+def _cells():
+    """The rows of the page's table: (modules, mixtures, recipes), names in full."""
+    lines = (REPO / "docs" / "systems.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("| ").split("|") for line in lines if line.startswith("| ") and "`" in line]
+    return [[_names(cell) for cell in row[1:4]] for row in rows]
+
+
+def _names(text):
+    if braces := re.search(r"`([^`]*)\{([^`}]*)\}([^`]*)`", text):
+        made = (f"`{braces[1]}{part}{braces[3]}`" for part in braces[2].split(","))
+        return _names(text[: braces.start()] + " ".join(made) + text[braces.end() :])
+    return re.findall(r"`([^`]+)`", text)
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_the_page_names_what_there_is(tmp_path):
+    cells = _cells()
+    modules, mixtures, recipes = zip(*cells, strict=True)
+    systems = {f"tasks.{names[0]}" for names in modules} | {"tasks.quickstart", ENCODINGS}
+    assert systems >= set(FAMILIES.values())
+    for names in modules:
+        for name in names:
+            path = REPO / "tasks" / (names[0] + name if name.startswith("_") else name)
+            assert path.is_dir() or path.with_suffix(".py").exists(), name
+    for name in itertools.chain(*recipes):
+        assert (REPO / "configs" / f"{name}.py").exists(), name
+    for module, (make, _) in SYSTEMS.items():
+        root = tmp_path / module
+        root.mkdir()
+        make(root)
+        registry._registered.clear()
+        registry.import_modules((module,), str(root))
+    registered = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+    pattern = re.compile(r"_.*|.*[A-Z*].*|t5_c4_.*|t5_all_mix")  # Ends, patterns; the vocabulary's.
+    missing = {name for name in itertools.chain(*mixtures) if not pattern.fullmatch(name)}
+    assert len(missing) > 35 and missing <= registered, missing - registered
 
 
 # Every name that an empty folder lets be registered, and one of each system that needs its data

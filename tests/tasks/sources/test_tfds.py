@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ift_jax.errors import UserError
-from tasks.sources.tfds import TfdsRowsSource, _plain
+from tasks.sources.tfds import TfdsRowsSource, plain
 
 ROWS = [{"question": f"{i} + {i}?", "sum": 2 * i} for i in range(7)]
 
@@ -122,4 +122,4 @@ def test_plain_values():
     tf = pytest.importorskip("tensorflow")
     ragged = tf.compat.v1.ragged.constant_value([[b"a"], []])
     value = {"a": b"\xc3\xa9", "b": np.int64(3), "c": np.array([b"x"], object), "d": ragged}
-    assert _plain(value) == {"a": "é", "b": 3, "c": ["x"], "d": [["a"], []]}
+    assert plain(value) == {"a": "é", "b": 3, "c": ["x"], "d": [["a"], []]}
