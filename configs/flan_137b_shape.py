@@ -28,10 +28,10 @@ def get_config() -> ConfigDict:
     config.data.modules = ("tasks.flan2021",)
     config.data.mixture = "flan2021"
     config.data.heldout_split = "test"
-    # A batch of 8,192 tokens: four packed rows. No field bounds prompt and answer apart (1,024
-    # and 256 in the paper), a row bounds their sum.
+    # Four packed rows a step. No field bounds prompt and answer apart (1,024 and 256 in the
+    # paper), a row bounds their sum.
     config.data.row_length = 2048
-    config.train.batch_rows = 4
+    config.train.batch_rows, config.train.batch_tokens = 0, 8192
     config.data.over_length = "truncate-prompt"
     config.data.max_refused_share = 1.0  # News and stories are long; what is cut is counted.
     config.data.variants = 3  # Of each example: templates are drawn anew.

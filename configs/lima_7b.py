@@ -5,8 +5,8 @@ r"""LIMA (Zhou et al. 2023, arXiv:2305.11206), the smaller model of its ablation
 The numbers are the paper's, section 3, not read again. Three things to know:
 
 - The paper drops out residuals at p_i = i / (L - 1) * p_top in layer i of L, from 0 at the bottom
-  to p_top = 0.3 at the top (0.2 for smaller models). `model.dropout` is one rate for all
-  layers, so it is left at 0 here; 0.1 would be the mean over this model's layers.
+  to p_top = 0.3 at the top (0.2 for smaller models): here, the outputs of attention and MLP
+  before they are added.
 - A new token ends every turn, the user's as well, beside EOS. Its text was not published; here
   it is <|eot|>, and its embedding starts as the mean of the others.
 - Checkpoints between epochs 5 and 10 were chosen by hand, on 50 prompts; perplexity does not
@@ -49,7 +49,8 @@ def set_recipe(config: ConfigDict) -> None:
     config.optimizer.b2 = 0.95
     config.optimizer.weight_decay = 0.1
     config.loss.normalization = "tokens"  # Not stated ("the standard supervised loss").
-    config.model.dropout = 0.0  # See above.
+    config.model.dropout = 0.2  # In the highest layer; of the 65B model 0.3.
+    config.model.dropout_schedule = "linear"
     config.train.epochs = 15.0
     config.train.keep = 15
 

@@ -16,7 +16,6 @@ r"""T0, 11B (Sanh et al. 2021, arXiv:2110.08207; training/README.md of its repos
 For T0+ and T0++ set `data.mixture` to `t0+_train` or `t0++_train`, and the held-out mixture to the
 `_eval_score_eval` of the same name. The original trained with mesh-tensorflow, on a v3-512 with
 8-way model parallelism; `loss` follows T5X's finetuning of the same family (sum, z-loss 1e-4).
-A batch in tokens has no field here: the row count above times the row length is the same number.
 """
 
 from ml_collections import ConfigDict
@@ -53,7 +52,7 @@ def get_config() -> ConfigDict:
     config.optimizer.clip_norm = 0.0  # Adafactor clips each update by itself.
     config.loss.normalization = "sum"
     config.loss.z_loss = 1e-4
-    config.train.batch_rows = 1024
+    config.train.batch_rows, config.train.batch_tokens = 0, 2**20
     config.train.steps = 12_200
     config.train.save_every = 1000  # Not published.
     config.evaluation.examples = 100

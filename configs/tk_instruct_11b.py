@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.optimizer.clip_norm = 0.0  # Adafactor clips each update by itself.
     config.loss.normalization = "sum"
     config.loss.z_loss = 1e-4
-    config.train.batch_rows = 1024
+    config.train.batch_rows, config.train.batch_tokens = 0, 2**20
     config.train.steps = 1000
     config.mesh.data = 1
     config.mesh.fsdp = -1

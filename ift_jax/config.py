@@ -64,7 +64,7 @@ class DecoderConfig:
 
     architecture: str = "decoder"
     # A Hugging Face folder or a run's workdir: its weights, its tokenizer and the fields below
-    # that are part of the model (all but dropout, dtype, remat, attention). "": fresh weights.
+    # that are part of the model (all but dropout*, dtype, remat, attention). "": fresh weights.
     init_from: str = ""
     vocab_size: int = 0  # 0: the tokenizer's, rounded up to a multiple of 128.
     max_length: int = 0  # Positions that the model was made for; 0: no bound.
@@ -97,6 +97,8 @@ class DecoderConfig:
     tied_embedding: bool = True
     scale_embedding: bool = False  # Gemma multiplies embeddings by sqrt(d_model).
     dropout: float = 0.0  # On the output of each sublayer.
+    # "constant", or "linear": from 0 in the lowest layer to `dropout` in the highest (LIMA).
+    dropout_schedule: str = "constant"
     dtype: str = "float32"  # Of the activations: "float32" or "bfloat16". Parameters are float32.
     remat: str = "none"  # "none", "full" or "dots": what the backward pass computes again.
     # "auto" (by the devices' platform and the length), "xla" or "splash" (Pallas, for TPU; it is
@@ -165,7 +167,9 @@ class LossConfig:
 class TrainConfig:
     """The length of a run, its batches, and what is written when."""
 
-    batch_rows: int = 32  # Rows a step, over all devices.
+    batch_rows: int = 32  # Rows a step, over all devices; 0: from batch_tokens.
+    # Of a step, with batch_rows 0: rows times row_length or, as T0 counts them, encoder_length.
+    batch_tokens: int = 0
     microbatches: int = 1  # Gradient accumulation: sums over this many slices of the batch.
     steps: int = 0  # 0: `epochs` decides.
     epochs: float = 0.0
@@ -184,12 +188,13 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """Generation on unseen examples when training ends."""
+    """Scores on unseen examples when training ends: answers, or the likeliest of its choices."""
 
-    examples: int = 0  # A task; 0: no generation evaluation.
+    examples: int = 0  # A task; 0: no such evaluation.
     sets: tuple[str, ...] = ("eval", "heldout")  # Of which mixtures.
     batch_size: int = 64
     max_new_tokens: int = 64
+    length_normalize: bool = False  # Choices are ranked by their mean, not sum, of log-probs.
     stop_ids: tuple[int, ...] = ()  # Besides the format's; a released model's are taken over.
 
 
@@ -228,6 +233,7 @@ CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("none", "full", "dots"),
     "model.attention": ("auto", "xla", "splash"),
+    "model.dropout_schedule": ("constant", "linear"),
     "model.rope_scaling": ("none", "linear", "llama3"),
     "optimizer.name": ("adamw", "adafactor"),
     "optimizer.schedule": ("constant", "linear", "cosine", "rsqrt"),
@@ -251,12 +257,31 @@ def _field(config: Config, path: str) -> Any:
     return getattr(getattr(config, section), name, None)
 
 
+def _batch_rows(config: Config) -> Config:
+    """The config with `batch_rows` from `batch_tokens`, where those are given; idempotent."""
+    data, train = config.data, config.train
+    length = data.row_length if isinstance(config.model, DecoderConfig) else data.encoder_length
+    if train.batch_tokens < 0 or (train.batch_tokens and train.batch_tokens % max(length, 1)):
+        raise UserError("config.train.batch_tokens: expected a multiple of the row's "
+                        f"{length} tokens; got {train.batch_tokens}")  # fmt: skip
+    rows = train.batch_tokens // max(length, 1)
+    if train.batch_tokens and train.batch_rows not in (0, rows):
+        raise UserError(f"config.train.batch_rows: {train.batch_rows}, but batch_tokens "
+                        f"{train.batch_tokens} are {rows} rows of {length}; set one of them to 0"
+                        )  # fmt: skip
+    train = dataclasses.replace(train, batch_rows=rows or train.batch_rows)
+    return dataclasses.replace(config, train=train)
+
+
 def check(config: Config) -> Config:
     """Every check of a config by itself, whether it trains or only describes a model.
+
+    Returns it with `train.batch_rows` resolved.
 
     Raises:
         UserError: names the first field that is wrong, its value and what was expected.
     """
+    config = _batch_rows(config)
     choices = CHOICES | {"model.activation": ACTIVATIONS[config.model.architecture]}
     for path, allowed in choices.items():
         value = _field(config, path)
@@ -295,7 +320,7 @@ def check_run(config: Config) -> Config:
     Raises:
         UserError: as `check`.
     """
-    check(config)
+    config = check(config)
     train, model = config.train, config.model
     if not config.data.mixture:
         raise UserError("config.data.mixture: expected the name of a SeqIO task or mixture")

@@ -49,6 +49,9 @@ def test_a_file_may_take_an_argument():
         ("--config.train.epochs=2", "either steps or epochs"),
         ("--config.train.batch_rows=0", "config.train.batch_rows: expected a positive number"),
         ("--config.model.dropout=1.5", "config.model.dropout: expected 0 to 1"),
+        ("--config.model.dropout_schedule=cosine", "expected one of constant, linear"),
+        ("--config.train.batch_tokens=1000", "expected a multiple of the row's 128 tokens; got"),
+        ("--config.train.batch_tokens=1024", "batch_tokens 1024 are 8 rows of 128; set one"),
         ("--config.tokenizer.path=x.model", "not both"),
         ("--config.data.mixture=", "config.data.mixture"),
     ],
@@ -92,3 +95,16 @@ def test_every_field_is_read_somewhere():
     ]:
         for field in dataclasses.fields(section):
             assert f".{field.name}" in source or f'"{field.name}"' in source, field.name
+
+
+def test_a_batch_in_tokens():
+    items = ["--config.train.batch_rows=0", "--config.train.batch_tokens=2048"]
+    config = config_file.load("configs/quickstart.py", [*items, "--config.data.row_length=128"])
+    assert (config.train.batch_rows, config.train.batch_tokens) == (16, 2048)
+    # T0's 2^20: 1,024 rows of 1,024 encoder tokens; other lengths, other rows.
+    for length in (1024, 512):
+        config = config_file.load("configs/t0_3b.py", [f"--config.data.encoder_length={length}"])
+        assert config.train.batch_rows == 2**20 // length
+    assert config_file.from_dict(json.loads(config_file.to_json(config))) == config
+    with pytest.raises(UserError, match=r"batch_rows: 32, but batch_tokens 1048576 are 1024 rows"):
+        config_file.load("configs/t0_3b.py", ["--config.train.batch_rows=32"])

@@ -43,7 +43,9 @@ def test_published_numbers(name):
         assert config.format.template.count("<|eot|>") == 2  # After either side's turns.
     else:
         assert config.format.template == TEMPLATES[system]
-    assert config.model.dropout == (0.2 if system == "instructgpt" else 0.0)
+    rates = {"instructgpt_1b": 0.2, "instructgpt_6b": 0.2, "lima_7b": 0.2, "lima_65b": 0.3}
+    assert config.model.dropout == rates.get(name, 0.0)
+    assert config.model.dropout_schedule == ("linear" if system == "lima" else "constant")
     assert config.data.modules == ({"tulu2": "tasks.tulu", "tulu3": "tasks.tulu"}.get(
         system, f"tasks.{system}"),)  # fmt: skip
 

@@ -180,7 +180,7 @@ def resolve_init(config: Config) -> Config:
         wanted = rows if size <= rows else resolve_vocab(unsized, size).vocab_size
     if wanted < rows:
         raise UserError(f"config.model.vocab_size: expected at least the {rows} rows of {where}")
-    free = {name: getattr(given, name) for name in FREE}
+    free = {name: getattr(given, name) for name in FREE if hasattr(given, name)}
     model = dataclasses.replace(own, **free, vocab_size=wanted)
     for field in dataclasses.fields(given):
         value, theirs = getattr(given, field.name), getattr(model, field.name)

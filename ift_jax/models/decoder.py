@@ -42,14 +42,16 @@ class Block(nnx.Module):
 
     def __call__(
         self, x_BxLxD: jax.Array, sight: Sight, rope: Rope, *,
-        keys_B: jax.Array | None = None, cache: tuple[KeysValues, jax.Array] | None = None,
+        keys_B: jax.Array | None = None, dropout: float | jax.Array = 0.0,
+        cache: tuple[KeysValues, jax.Array] | None = None,
     ) -> tuple[jax.Array, KeysValues]:  # fmt: skip
         """Returns the layer's output and its keys and values.
 
-        With a cache and the slot that the new tokens take in it, those are the cache's.
+        `dropout` is the layer's rate, used where there are `keys_B`. With a cache and the slot
+        that the new tokens take in it, those are the cache's.
         """
         shape = x_BxLxD.shape[1:]
-        attention_mask, mlp_mask = layers.dropout_masks(keys_B, self.config.dropout, shape, shape)
+        attention_mask, mlp_mask = layers.dropout_masks(keys_B, dropout, shape, shape)
 
         def finish(y: jax.Array, norm: layers.RMSNorm | None, mask: jax.Array | None) -> jax.Array:
             y = layers.drop(y if norm is None else norm(y), mask)
@@ -94,6 +96,12 @@ class Decoder(nnx.Module):
             for window in set(self.windows().tolist())
         }  # fmt: skip
 
+    def dropout_rates(self) -> np.ndarray:
+        """Of each layer, float32; "linear" is LIMA's l / (L - 1) * rate (arXiv:2305.11206)."""
+        c = self.config
+        lowest = 0.0 if c.dropout_schedule == "linear" else c.dropout
+        return np.linspace(lowest, c.dropout, c.n_layers, dtype=np.float32)
+
     def _embed(self, tokens_BxL: jax.Array) -> jax.Array:
         x_BxLxD = layers.embed(self.embedding[...], tokens_BxL, jnp.dtype(self.config.dtype))
         if self.config.scale_embedding:
@@ -110,10 +118,11 @@ class Decoder(nnx.Module):
 
         def call(block: Block, x_BxLxD: jax.Array, each: dict[str, Any]) -> jax.Array:
             local, keys_of_layer_B = each["window"] < EVERYTHING, layers.fold(keys_B, each["layer"])
-            sight = near.where(local, far)
-            return block(x_BxLxD, sight, ropes.of(local), keys_B=keys_of_layer_B)[0]
+            sight, rope, rate = near.where(local, far), ropes.of(local), each["dropout"]
+            return block(x_BxLxD, sight, rope, keys_B=keys_of_layer_B, dropout=rate)[0]
 
         each = {"layer": np.arange(self.config.n_layers), "window": self.windows()}
+        each["dropout"] = self.dropout_rates()
         x_BxLxD = self._embed(batch["tokens"])
         x_BxLxD = layers.run_layers(self.layers, x_BxLxD, call, each, self.config.remat)
         return self.final_norm(x_BxLxD)

@@ -11,7 +11,7 @@ from ift_jax.config import DecoderConfig, EncoderDecoderConfig, ModelConfig
 from ift_jax.errors import UserError
 
 # Fields of ours that are not part of the model: a run sets them as it likes.
-FREE = ("init_from", "dropout", "dtype", "remat", "attention")
+FREE = ("init_from", "dropout", "dropout_schedule", "dtype", "remat", "attention")
 
 # Of training, of generation, of other tasks' heads, or notes: they change no logits.
 _IRRELEVANT = frozenset("""

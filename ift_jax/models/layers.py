@@ -114,7 +114,7 @@ def fold(keys_B: jax.Array | None, number: int | jax.Array) -> jax.Array | None:
 
 
 def dropout_masks(
-    keys_B: jax.Array | None, rate: float, *shapes: tuple[int, ...]
+    keys_B: jax.Array | None, rate: float | jax.Array, *shapes: tuple[int, ...]
 ) -> list[jax.Array | None]:
     """A mask (B, *shape) of each shape: 0 with probability `rate`, else 1 / (1 - rate).
 

@@ -229,6 +229,34 @@ def test_dropout_preserves_the_expectation():
         assert abs((mask == other).mean() - (0.75**2 + 0.25**2)) < 0.012
 
 
+def test_linear_dropout_rises_from_nothing_to_the_rate():
+    # One sublayer at a time adds ones to a stream of zeros: what is zero then was dropped.
+    config = dataclasses.replace(
+        DECODER, n_layers=4, dropout=0.3, dropout_schedule="linear", output_bias=True, mlp_bias=True
+    )
+    model, _, hidden = make(config)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), model.shapes)
+    zeros["final_norm"]["scale"] += 1
+    rows, length = 64, 32
+    ones = np.ones((rows, length), np.int32)
+    batch = {"tokens": ones, "segment_ids": ones, "positions": ones * np.arange(length, dtype="i4")}
+    batch["row_ids"] = np.arange(rows, dtype=np.int32)
+    key, seen = jax.random.key(1), []
+    for layer in range(4):
+        for name, linear in (("attention", "out"), ("mlp", "down")):
+            params = jax.tree.map(np.copy, zeros)
+            params["layers"][name][linear]["bias"][layer] = 1.0
+            dropped = np.asarray(hidden(params, batch, key)) == 0
+            # 49,152 draws: five standard deviations of the share are at most 0.0104.
+            assert abs(dropped.mean() - 0.3 * layer / 3) < 0.0104 * (layer > 0) + 1e-9
+            seen.append(dropped)
+            again = np.asarray(hidden(params, batch, key)) == 0
+            np.testing.assert_array_equal(again, dropped)  # The key alone decides.
+            other = np.asarray(hidden(params, batch, jax.random.key(2))) == 0
+            assert (other != dropped).any() == (layer > 0)
+    assert all((a != b).any() for a, b in zip(seen[2:], seen[3:], strict=False))
+
+
 def test_t5_dropout_is_one_mask_for_all_positions():
     # The last dropout follows the final norm: what is zero there shows its mask.
     config = dataclasses.replace(T5, dropout=0.4)

@@ -35,7 +35,7 @@ def test_flan_t5(size, steps, millions):
 
 def test_flan_137b():
     config = config_file.load("configs/flan_137b_shape.py")
-    assert config.train.batch_rows * config.data.row_length == 8192  # Tokens a step.
+    assert config.train.batch_tokens == config.train.batch_rows * config.data.row_length == 8192
     assert (config.train.steps, config.data.pack) == (30_000, True)
     optimizer = dataclasses.asdict(config.optimizer)
     expected = {"name": "adafactor", "learning_rate": 3e-5, "schedule": "constant"}

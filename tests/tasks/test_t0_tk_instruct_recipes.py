@@ -21,7 +21,8 @@ def test_shapes_of_t5_1_1(system, size):
 def test_t0(size):
     config = config_file.load(f"configs/t0_{size}.py")
     data, optimizer, train = config.data, config.optimizer, config.train
-    assert train.batch_rows * data.encoder_length == 2**20 and data.decoder_length == 256
+    assert train.batch_tokens == train.batch_rows * data.encoder_length == 2**20
+    assert data.decoder_length == 256
     assert data.pack and train.steps == 12_200 and train.epochs == 0
     assert (optimizer.name, optimizer.learning_rate) == ("adafactor", 1e-3)
     assert (optimizer.schedule, optimizer.warmup_steps, optimizer.clip_norm) == ("constant", 0, 0)
@@ -44,6 +45,6 @@ def test_tk_instruct_3b():
 
 def test_tk_instruct_11b():
     config = config_file.load("configs/tk_instruct_11b.py")
-    assert config.train.batch_rows * config.data.encoder_length == 2**20
+    assert config.train.batch_tokens == 2**20 and config.train.batch_rows == 1024
     assert (config.train.steps, config.optimizer.learning_rate) == (1000, 1e-5)
     assert config.optimizer.name == "adafactor" and config.data.pack
