@@ -143,6 +143,11 @@ class FlanSource(PythonDataSource):
         super().__init__([s for s in splits if s != "train"] if form.ranked else splits)
 
     @property
+    def group(self) -> str:
+        """What a task of one template shares with those of the dataset's other templates."""
+        return self.dataset.name if self.form.template >= 0 else ""
+
+    @property
     def key(self) -> tuple[Any, ...]:
         """What tells the source from others."""
         return self.dataset.name, self.dataset.tfds, self._root, self.form

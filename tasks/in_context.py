@@ -70,6 +70,10 @@ class InContextSource(PythonDataSource):
         return ("inputs", "targets", *(f for f in extra if f in ("references", "choices")))
 
     @property
+    def group(self) -> str:
+        return getattr(self._task.source, "group", "")
+
+    @property
     def _python(self) -> PythonDataSource | None:
         """The task's source, where its records are the task's examples."""
         source = self._task.source

@@ -46,6 +46,7 @@ class PromptedSource(PythonDataSource):
     ) -> None:
         self._root, self._dataset, self._subset = root, dataset, subset
         self.template, self._places, self._ranked = template, dict(splits), ranked
+        self.group = "_".join(filter(None, (dataset, subset)))  # Of its templates' scores.
         super().__init__(self._places)
 
     @property

@@ -24,7 +24,7 @@ from ift_jax.errors import UserError
 from ift_jax.text.formats import Encoded
 
 Log = Callable[[str], None]
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 
 
@@ -114,6 +114,12 @@ class PartBuilder:
             "prefix_length": pa.array([e.prefix_length for e in examples], pa.int32()),
             "index": pa.array(self._index, pa.int64()),
             "references": pa.array([e.references for e in examples], pa.list_(pa.string())),
+            "choices": pa.array(
+                [[text for text, _ in e.choices] for e in examples], pa.list_(pa.string())
+            ),
+            "choice_tokens": pa.array(
+                [[ids for _, ids in e.choices] for e in examples], pa.list_(pa.list_(pa.int32()))
+            ),
         }
         batch, sink = pa.record_batch(columns), pa.BufferOutputStream()
         with pa.ipc.new_file(sink, batch.schema) as writer:
@@ -196,7 +202,8 @@ class Rendering:
         # Of each part, views of the mapped file; starts count in those of the example's part.
         self._tokens, self._weights = flat("tokens"), flat("weights")
         self._encoder_tokens = flat("encoder_tokens")
-        self._references = [part.column("references") for part in parts]
+        names = ("references", "choices", "choice_tokens")
+        self._nested = {name: [part.column(name) for part in parts] for name in names}
         self._starts, self.lengths = starts_and_lengths("tokens")
         self._encoder_starts, self.encoder_lengths = starts_and_lengths("encoder_tokens")
         sizes = [len(part) for part in parts]
@@ -231,9 +238,17 @@ class Rendering:
     def index(self, i: int) -> int:
         return int(self.indices[i])
 
-    def references(self, i: int) -> tuple[str, ...]:
+    def _list(self, name: str, i: int) -> list[Any]:
         part = self._part_of[i]
-        return tuple(self._references[part][i - int(self._first[part])].as_py())
+        return self._nested[name][part][i - int(self._first[part])].as_py()
+
+    def references(self, i: int) -> tuple[str, ...]:
+        return tuple(self._list("references", i))
+
+    def choices(self, i: int) -> list[tuple[str, list[int]]]:
+        """The answers to be ranked, each with its ids; empty where the answer is free."""
+        pairs = zip(self._list("choices", i), self._list("choice_tokens", i), strict=True)
+        return list(pairs)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

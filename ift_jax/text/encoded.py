@@ -28,6 +28,7 @@ class Encoded:
     references: tuple[str, ...]  # What an answer is compared with, the trained one among them.
     truncated: int  # Prompt tokens that were cut off.
     control_strings: int  # Found inside the messages' text.
+    choices: tuple[tuple[str, list[int]], ...] = ()  # To be ranked: texts, and ids with the stop.
 
 
 def flat(pieces: Sequence[list[int]]) -> npt.NDArray[np.int32]:

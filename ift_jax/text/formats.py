@@ -100,6 +100,9 @@ class Formatter:
             UserError: the template raises it, such as for a role that it does not know; over
                 length under "error".
         """
+        if record.choices:
+            (example,) = self.encode(dataclasses.replace(record, choices=()))
+            return [dataclasses.replace(example, choices=self._choices(record))]
         weights = _turn_weights(record.messages, self._format.train_on)
         trained = [i for i, weight in enumerate(weights) if weight > 0]
         if not trained:
@@ -124,6 +127,16 @@ class Formatter:
                 for own, turn in zip(records, trained, strict=True)
             ]  # fmt: skip
         return [self._decoder_example(record, weights, trained[-1], self._rendered, whole)]
+
+    def _choices(self, record: Record) -> tuple[tuple[str, list[int]], ...]:
+        """Each choice with the ids that would be trained, were it the answer: its stop is one."""
+        found = []
+        for text in record.choices:
+            answer = dataclasses.replace(record.messages[-1], content=text)
+            messages = (*record.messages[:-1], answer)
+            (example,) = self.encode(dataclasses.replace(record, messages=messages, choices=()))
+            found.append((text, example.tokens[example.weights > 0].tolist()))
+        return tuple(found)
 
     def fit(
         self, pieces: Sequence[list[int]], may_cut: Sequence[bool], field: str, where: str

@@ -40,6 +40,7 @@ class Record:
 
     messages: tuple[Message, ...]
     references: tuple[str, ...] = ()  # What the last trained answer is compared with, besides.
+    choices: tuple[str, ...] = ()  # Of a text-to-text record: the answers to be ranked.
     text_to_text: bool = False  # It was `inputs` and `targets`.
     where: str = ""  # Its place in the user's data, for error messages.
     tools: tuple[Mapping[str, Any], ...] = ()  # That may be called, as JSON schemas.
@@ -48,17 +49,20 @@ class Record:
 def parse_record(fields: Mapping[str, Any], where: str, *, prompt_only: bool = False) -> Record:
     """Checks one record of a task or a file.
 
-    `fields` hold `inputs` and `targets` (strings or UTF-8 bytes) with, optionally, `references` (a
-    list of strings or its JSON); or `messages` (a list of objects or its JSON) with, optionally,
-    `tools` (likewise). Others are not looked at. `where` is "file:line" or "task:index". With
-    `prompt_only` the record is to be answered: `targets`, or a last assistant's turn, may be
-    missing and is left out.
+    `fields` hold `inputs` and `targets` (strings or UTF-8 bytes) with, optionally, `references` and
+    `choices`, of which one is right (lists of strings or their JSON); or `messages` (a list of
+    objects or its JSON) with, optionally, `tools` (likewise). Others are not looked at. `where` is
+    "file:line" or "task:index". With `prompt_only` the record is to be answered: `targets`, or a
+    last assistant's turn, may be missing and is left out.
 
     Raises:
         UserError: names `where`, the field, and what was expected.
     """
     references = parse_references(fields, where)
+    choices = parse_references(fields, where, "choices")
     if "messages" in fields:
+        if choices:
+            raise UserError(f"{where}: field 'choices': is for 'inputs' and 'targets'")
         tools = fields.get("tools")
         tools = _objects(tools, where, "tools") if _filled(tools) else ()
         items = _json_list(fields["messages"], where, "messages", "a list of messages")
@@ -81,16 +85,22 @@ def parse_record(fields: Mapping[str, Any], where: str, *, prompt_only: bool = F
                 f"{where}: field {field!r} is missing{did_you_mean(field, fields)}; expected a text"
             )
         messages.append(Message(role, _text(fields[field], f"{where}: field {field!r}")))
-    return Record(tuple(messages), references, text_to_text=True, where=where)
+    if choices and not prompt_only and not {messages[1].content, *references} & set(choices):
+        raise UserError(f"{where}: field 'choices': expected the answer {messages[1].content!r} or "
+                        f"a reference among them; found {', '.join(map(repr, choices))}"
+                        )  # fmt: skip
+    return Record(tuple(messages), references, choices, text_to_text=True, where=where)
 
 
-def parse_references(fields: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """The texts of a record's `references`: a list or its JSON; empty where there is none."""
-    value = fields.get("references")
+def parse_references(
+    fields: Mapping[str, Any], where: str, field: str = "references"
+) -> tuple[str, ...]:
+    """The texts of such a field of a record: a list or its JSON; empty where there is none."""
+    value = fields.get(field)
     if not _filled(value):
         return ()
-    items = _json_list(value, where, "references", "a list of texts")
-    return tuple(_text(item, f"{where}: references[{i}]") for i, item in enumerate(items))
+    items = _json_list(value, where, field, "a list of texts")
+    return tuple(_text(item, f"{where}: {field}[{i}]") for i, item in enumerate(items))
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -178,7 +178,7 @@ def _final_evaluation(
             continue
         result = evaluate(answerer, params, view)
         console.line(*table(title, result))
-        results[title] = {"tasks": result["tasks"], "overall": result["overall"]}
+        results[title] = {name: result[name] for name in ("tasks", "overall", "groups")}
         answers += result["answers"]
     if write:
         Path(workdir, "evaluation.json").write_text(json.dumps(results, indent=2), "utf-8")

@@ -165,6 +165,7 @@ def _build(
         for want in wanted:
             manifest = {name: getattr(config.data, name) for name in _IN_MANIFEST} | {
                 "task": want.task.name,
+                "group": getattr(want.task.source, "group", ""),
                 "split": split,
                 "shards": units[want.task.name][0].shards,
                 "architecture": config.model.architecture,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 EXAMPLES_PER_SHARD = 20_000
 _MAX_SHARDS = 256
 _BATCH = 256  # Examples that leave tf.data at a time.
-_TEXT_FIELDS = ("inputs", "targets", "messages", "tools", "references")
+_TEXT_FIELDS = ("inputs", "targets", "messages", "tools", "references", "choices")
 _ID_FIELDS = ("inputs", "targets", "targets_loss_weights")
 
 
