@@ -23,8 +23,8 @@ def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
     )  # fmt: skip
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """The checked config of the flags.
+def load_config(args: argparse.Namespace, *, weights: bool = True) -> Config:
+    """The checked config of the flags; without `weights`, `model.init_from` need not be there.
 
     With it: the modules of the systems that its mixtures are named after, a `.jinja` template's
     text, and what `model.init_from` decides.
@@ -40,7 +40,7 @@ def load_config(args: argparse.Namespace) -> Config:
         text = read_template_file(config.format.template)
         formatted = dataclasses.replace(config.format, template=text)
         config = dataclasses.replace(config, format=formatted)
-    if config.model.init_from:
+    if config.model.init_from and (weights or os.path.exists(config.model.init_from)):
         from ift_jax.checkpoint.source import resolve_init
 
         config = resolve_init(config)

@@ -4,13 +4,17 @@ For example:
   ift eval --config configs/quickstart.py --workdir runs/quickstart
   ift eval --config configs/quickstart.py --workdir runs/quickstart --which heldout \
     --output heldout.json --config.evaluation.examples=50
+  ift eval --config configs/smollm2_135m.py --workdir runs/tuned --which heldout \
+    --untuned runs/smollm2_135m_instruct --shots 5
 """
 
 import argparse
 import dataclasses
 import json
+from typing import Any
 
 from ift_jax.commands import arguments
+from ift_jax.config import Config
 from ift_jax.errors import UserError
 
 
@@ -20,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_model(parser)
     parser.add_argument("--which", choices=("eval", "heldout"), default="eval")
     parser.add_argument("--output", metavar="FILE", help="scores and answers as JSON")
+    parser.add_argument(
+        "--untuned",
+        metavar="DIR",
+        help="a model to compare with, such as that "
+        "which the run began from: it answers behind --shots solved examples",
+    )
+    parser.add_argument("--shots", type=int, choices=(1, 5, 32), default=5, help="default: 5")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -27,22 +38,39 @@ def run(args: argparse.Namespace) -> None:
     config = arguments.load_config(args)
     if config.evaluation.examples < 1:
         raise UserError("config.evaluation.examples: expected at least 1 to evaluate")
+    from ift_jax.checkpoint.source import open_source
+    from tasks.in_context_config import in_context_config
+
+    result = _evaluate(config, args.workdir, args.step, args.which)
+    if args.untuned:
+        few = in_context_config(config, open_source(args.untuned).config, args.which, args.shots)
+        result["untuned"] = _evaluate(few, args.untuned, None, args.which, args.shots)
+    if args.output:
+        with open(args.output, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=2)
+
+
+def _evaluate(
+    config: Config, workdir: str, step: int | None, which: str, shots: int = 0
+) -> dict[str, Any]:
+    import jax
+
     from ift_jax.checkpoint.trained import load_trained
     from ift_jax.data.request import open_or_prepare
     from ift_jax.evaluation.generation import Answerer, evaluate, table
 
-    trained = load_trained(args.workdir, args.step)
+    trained = load_trained(workdir, step)
     wanted, found = config.model.architecture, trained.config.model.architecture
-    where = f"the model in {args.workdir}"
+    where = f"the model in {workdir}"
     if wanted != found:
         raise UserError(f"config.model.architecture: is {wanted!r}, {where} is {found!r}")
-    tokenizer, view = open_or_prepare(config, args.which)
+    tokenizer, view = open_or_prepare(config, which)
     if tokenizer.fingerprint != trained.tokenizer.fingerprint:
         raise UserError(f"config.tokenizer: expected that of {where}; it is another one")
     # The model's own shape; format, data and evaluation are the config's.
     config = dataclasses.replace(config, model=trained.config.model)
-    result = evaluate(Answerer(config, tokenizer, trained.model), trained.params, view)
-    print(*table(f"{args.which}, step {trained.step}", result), sep="\n")
-    if args.output:
-        with open(args.output, "w", encoding="utf-8") as file:
-            json.dump({"which": args.which, "step": trained.step, **result}, file, indent=2)
+    with jax.set_mesh(jax.tree.leaves(trained.params)[0].sharding.mesh):
+        result = evaluate(Answerer(config, tokenizer, trained.model), trained.params, view)
+    title = f"untuned, {shots}-shot: {workdir}" if shots else f"{which}, step {trained.step}"
+    print(*table(title, result), sep="\n")
+    return {"which": which, "step": trained.step, **result}

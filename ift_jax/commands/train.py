@@ -4,6 +4,7 @@ For example:
   ift train --config configs/quickstart.py --workdir runs/quickstart
   ift train --config configs/quickstart.py --workdir runs/low --config.optimizer.learning_rate=1e-4
   ift train --config configs/jsonl.py:my_data.jsonl --workdir runs/mine --dry-run
+  ift train --config configs/t0_11b.py --workdir runs/t0 --dry-run
 """
 
 import argparse
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_workdir(parser, "where the run's files go; the same one resumes it")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved config, parameters, tokens and "
-        "steps an epoch, fill and the compiler's memory estimate; train nothing",
+        "steps an epoch, fill and memory, or what is missing here to say so; train nothing",
     )  # fmt: skip
     group = parser.add_argument_group("several processes", "all three, on every process")
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    config = arguments.load_config(args)  # Before any device work.
+    config = arguments.load_config(args, weights=not args.dry_run)  # Before any device work.
     import jax
 
     from ift_jax.training.console import Console

@@ -1,0 +1,50 @@
+"""A run's evaluation, asked of a model that was never tuned: behind solved examples, in plain text.
+
+Apart from `tasks.in_context`, which imports SeqIO.
+"""
+
+import dataclasses
+
+from ift_jax.config import Config, DecoderConfig
+from ift_jax.data.request import mixture_and_split
+from tasks import modules_of
+
+_ROOM = 4096  # Tokens of a prompt where the model says no bound: twice GPT-3's context.
+
+
+def in_context_config(config: Config, untuned: Config, which: str, shots: int) -> Config:
+    """The config that evaluates a model on the `<shots>_shot` twin of a run's mixture.
+
+    Data, seed and numbers are those of `config`; model, tokenizer and what ends an answer those of
+    `untuned` (as `open_source` gives them). Prompts are plain text (GPT-3, arXiv:2005.14165), as
+    long as the model was made for; one that is too long is dropped, and counted, never cut: its
+    end holds the question.
+
+    Args:
+      config: the tuned run's.
+      untuned: the other model's.
+      which: "eval" or "heldout".
+      shots: solved examples a prompt, one of `tasks.in_context.SHOTS`.
+    """
+    name, split, _ = mixture_and_split(config, which)
+    twin, modules = f"{name}_{shots}_shot", config.data.modules or modules_of(name)
+    room = untuned.model.max_length if isinstance(untuned.model, DecoderConfig) else 0
+    data = dataclasses.replace(
+        config.data,
+        modules=tuple(dict.fromkeys((*modules, "tasks.in_context"))),
+        eval_mixture=twin,
+        eval_split=split,
+        heldout_mixture=twin,
+        heldout_split=split,
+        row_length=room or max(config.data.row_length, _ROOM),
+        encoder_length=max(config.data.encoder_length, _ROOM),
+        over_length="drop",
+    )
+    return dataclasses.replace(
+        config,
+        data=data,
+        model=untuned.model,
+        tokenizer=untuned.tokenizer,
+        format=dataclasses.replace(config.format, template="plain", bidirectional_prefix=False),
+        evaluation=dataclasses.replace(config.evaluation, stop_ids=untuned.evaluation.stop_ids),
+    )

@@ -1,0 +1,48 @@
+"""What a run lacks on this machine, for a dry run: weights, tokenizer, data."""
+
+import os
+
+from ift_jax.config import Config
+from ift_jax.data.request import mixture_and_split
+from ift_jax.errors import UserError
+from tasks.preparation import shards
+
+
+def missing(config: Config) -> list[str]:
+    """A line for each thing that is not there, with how to get it where its source says so.
+
+    Looks at files and tasks on this machine only: nothing is tokenised or fetched. Of a mixture,
+    the first task whose data is not there speaks for all, and for its other splits.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # Both are read when they are imported.
+    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+    with shards.quiet_import():
+        from tasks.preparation import registry
+        from tasks.preparation.source_files import source_fingerprint
+
+    lines, data = [], config.data
+    for field, path, what in (
+        ("model.init_from", config.model.init_from, "a Hugging Face folder or a run's workdir"),
+        ("tokenizer.path", config.tokenizer.path, "a tokenizer, which comes with the weights"),
+    ):
+        if path and not os.path.exists(path):
+            lines.append(
+                f"config.{field} {path}: no such file or folder; expected {what}: get it and "
+                f"set --config.{field}"
+            )
+    try:
+        registry.import_modules(data.modules, data.root)
+    except UserError as error:
+        return [*lines, str(error)]
+    absent: set[str] = set()
+    for which in ("train", "eval", *(("heldout",) if data.heldout_mixture else ())):
+        name, split, field = mixture_and_split(config, which)
+        if name in absent:
+            continue
+        try:
+            for task in registry.tasks_of(registry.resolve(name, field), split, field):
+                source_fingerprint(task.source, split)
+        except UserError as error:
+            absent.add(name)
+            lines.append(f"{field} {name!r}, split {split!r}: {error}")
+    return lines
