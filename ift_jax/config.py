@@ -5,6 +5,7 @@ A config file (`configs/*.py`) fills an `ml_collections.ConfigDict` of the same 
 """
 
 import dataclasses
+import re
 from typing import Any
 
 from ift_jax.errors import UserError
@@ -134,6 +135,18 @@ ModelConfig = DecoderConfig | EncoderDecoderConfig
 
 
 @dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (`ift_jax.models.lora`); with them nothing else is trained."""
+
+    rank: int = 0  # 0: none.
+    alpha: float = 16.0  # The adapters' product is scaled by alpha / rank.
+    rslora: bool = False  # By alpha / sqrt(rank).
+    # A regular expression, searched in the path of each projection: "layers.attention.query",
+    # "decoder.layers.cross.key", "layers.mlp.down".
+    targets: str = "attention|cross|mlp"
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """The optimizer and its learning-rate schedule."""
 
@@ -150,6 +163,9 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     decay_norms_and_biases: bool = False
     clip_norm: float = 1.0  # Global gradient norm; 0: none.
+    # A regular expression: parameters in whose path ("layers.mlp.up.weight", "embedding") it is
+    # found are not trained. They get neither a gradient nor optimizer state.
+    freeze: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +233,7 @@ class Config:
     format: FormatConfig = FormatConfig()
     data: DataConfig = DataConfig()
     model: ModelConfig = DecoderConfig()
+    lora: LoraConfig = LoraConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
@@ -248,7 +265,7 @@ POSITIVE = (
     "data.variants", "model.d_model", "model.n_heads", "model.head_dim", "model.d_ff",
     "train.batch_rows", "train.microbatches", "train.log_every", "train.keep",
     "train.max_bad_steps", "evaluation.batch_size", "evaluation.max_new_tokens",
-    "loss.constant", "optimizer.learning_rate",
+    "loss.constant", "optimizer.learning_rate", "lora.alpha",
 )  # fmt: skip
 
 
@@ -305,6 +322,15 @@ def check(config: Config) -> Config:
             raise UserError(f"config.model.head_dim: RoPE needs an even number; {model.head_dim}")
     elif config.format.bidirectional_prefix:
         raise UserError("config.format.bidirectional_prefix: is for model.architecture 'decoder'")
+    if config.lora.rank < 0:
+        raise UserError(f"config.lora.rank: expected 0 or more; got {config.lora.rank}")
+    if config.lora.rank and config.optimizer.freeze:
+        raise UserError("config.optimizer.freeze: with lora.rank all but the adapters is frozen")
+    for path in ("lora.targets", "optimizer.freeze"):
+        try:
+            re.compile(_field(config, path))
+        except re.error as error:
+            raise UserError(f"config.{path}: not a regular expression: {error}") from error
     for name in config.evaluation.sets:
         if name not in ("eval", "heldout"):
             raise UserError(f"config.evaluation.sets: expected eval or heldout; got {name!r}")

@@ -31,6 +31,7 @@ LOGICAL_AXIS_RULES: dict[str, tuple[str, ...]] = {
     "mlp": ("tensor",),
     "vocab": ("tensor",),
     "norm": (),
+    "lora": (),
     "relative_buckets": (),
     # Activations.
     "batch": ("data", "fsdp"),

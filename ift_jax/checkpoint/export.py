@@ -72,7 +72,7 @@ def export(
         if writes:
             index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
             write_files(partial, {
-                **_tokenizer_files(tokenizer, model, template, max_length),
+                **tokenizer_files(tokenizer, model, template, max_length),
                 "config.json": fields,
                 "generation_config.json": _ids(tokenizer, model, stop_ids),
                 **({INDEX: index} if len(shards) > 1 else {}),
@@ -120,7 +120,7 @@ def _ids(tokenizer: Tokenizer, model: Model, stop_ids: Sequence[int]) -> dict[st
     return ids
 
 
-def _tokenizer_files(
+def tokenizer_files(
     tokenizer: Tokenizer, model: Model, template: str, max_length: int
 ) -> dict[str, Any]:
     """The tokenizer's own files and what `transformers` wants beside them."""

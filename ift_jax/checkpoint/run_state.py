@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -73,13 +74,12 @@ class Checkpoints:
             raise UserError(f"{self.path}/{step}: does not fit the config (other model, optimizer "
                             f"or mixture?): {why}") from error  # fmt: skip
 
-    def restore_params(self, step: int, abstract_params: Any) -> Any:
-        """Reads only the parameters of a step."""
-        item = {"params": abstract_params}
+    def restore_parts(self, step: int, item: dict[str, Any]) -> Any:
+        """Reads only these parts of a step's state ("params", ...), each whole, as `item` is."""
         restore_args = ocp.checkpoint_utils.construct_restore_args(item)
         args = ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            return reader.restore(os.path.join(self.path, str(step), "default"), args)["params"]
+            return reader.restore(os.path.join(self.path, str(step), "default"), args)
 
     def wait(self) -> None:
         """Blocks until what was being written is on disk."""
@@ -89,6 +89,22 @@ class Checkpoints:
         """Waits, then lets go of the folder."""
         self.wait()
         self._manager.close()
+
+
+def checksum(tree: Any) -> jax.Array:
+    """A uint32 of all bits of a tree of float32 and bfloat16 arrays, however they are sharded."""
+    total = jnp.zeros((), jnp.uint32)
+    for i, leaf in enumerate(jax.tree.leaves(tree), start=1):
+        bits = jax.lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}")
+        total += i * jnp.sum(bits.astype(jnp.uint32), dtype=jnp.uint32)
+    return total
+
+
+def check_frozen(frozen: Any, known: jax.Array, where: str) -> None:
+    """Refuses frozen parameters, read from `where`, that are not those the run began with."""
+    if int(jax.jit(checksum)(frozen)) != int(known):
+        raise UserError(f"config.model.init_from {where}: its weights are not those that this run "
+                        "was trained on; put the same model there")  # fmt: skip
 
 
 def abstract(tree: Any, shardings: Any) -> Any:

@@ -8,17 +8,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ift_jax import config as config_lib
 from ift_jax import config_file, partitioning
 from ift_jax.checkpoint.gguf import open_gguf
 from ift_jax.checkpoint.hugging_face import fit_vocabulary, load_params
-from ift_jax.checkpoint.run_state import Checkpoints, abstract
+from ift_jax.checkpoint.run_state import Checkpoints, abstract, check_frozen, checksum
 from ift_jax.checkpoint.tensors import DTYPES, open_safetensors, read_json, write_files
 from ift_jax.config import Config, EvaluationConfig, TokenizerConfig
 from ift_jax.errors import UserError
-from ift_jax.models.definition import Model, Params, build_model, resolve_vocab
+from ift_jax.models import lora
+from ift_jax.models.definition import Model, Params, build_model, join, resolve_vocab, trained_model
 from ift_jax.models.families import FREE, from_hugging_face
 from ift_jax.text.tokenizers import Tokenizer, load_tokenizer
 
@@ -38,6 +39,8 @@ class Source:
     read_dtypes: Callable[[], Mapping[str, str]]
     step: int = 0  # The checkpoint's.
     is_run: bool = False
+    # The adapters of a LoRA run, by themselves: `load` gives the parameters they are merged into.
+    adapters: Callable[[Model, Mesh], Params] | None = None
 
     @property
     def dtypes(self) -> Mapping[str, str]:
@@ -96,14 +99,50 @@ def _of_workdir(path: str, step: int | None) -> Source:
         raise UserError(f"{checkpoints.path}: {wanted}; there: {', '.join(map(str, steps)) or '-'}")
     chosen = steps[-1] if step is None else step
 
-    def load(model: Model, mesh: Mesh) -> Params:
-        shardings = partitioning.tree_shardings(mesh, model.logical_axes, model.shapes)
-        return checkpoints.restore_params(chosen, abstract(model.shapes, shardings))
-
     section = dataclasses.replace(config.tokenizer, path=os.path.join(path, TOKENIZER))
     read = functools.partial(read_tokenizer, section)
+
+    def load(model: Model, mesh: Mesh) -> Params:
+        trained = trained_model(dataclasses.replace(config, model=model.config))
+        params = load_adapted(config, checkpoints, chosen, trained, mesh, read)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, _abstract(model, mesh))
+        merge = functools.partial(lora.merge, config=config.lora)
+        return jax.jit(merge, out_shardings=shardings)(params) if config.lora.rank else params
+
+    def adapters(model: Model, mesh: Mesh) -> Params:
+        trained = model.split(_abstract(model, mesh))[0]
+        return checkpoints.restore_parts(chosen, {"params": trained})["params"]
+
     dtypes = functools.partial(_dtypes, path, config)
-    return Source(path, config, read, load, dtypes, chosen, True)
+    return Source(path, config, read, load, dtypes, chosen, True, adapters)
+
+
+def _abstract(model: Model, mesh: Mesh) -> Params:
+    shardings = partitioning.tree_shardings(mesh, model.logical_axes, model.shapes)
+    return abstract(model.shapes, shardings)
+
+
+def load_adapted(
+    config: Config, checkpoints: Checkpoints, step: int, model: Model, mesh: Mesh,
+    tokenizer: Callable[[], Tokenizer],
+) -> Params:  # fmt: skip
+    """All parameters of a run's checkpoint, float32, adapters by themselves.
+
+    Frozen ones are in the checkpoint only if the run began from nothing; else they are read where
+    it began (`model.init_from`), and checked to be what it was trained on.
+    """
+    params, frozen = model.split(_abstract(model, mesh))
+    if not frozen:
+        return checkpoints.restore_parts(step, {"params": params})["params"]
+    if not config.model.init_from:
+        return join(*checkpoints.restore_parts(step, {"params": params, "frozen": frozen}).values())
+    number = abstract(jax.eval_shape(lambda: checksum({})), NamedSharding(mesh, PartitionSpec()))
+    saved = checkpoints.restore_parts(step, {"params": params, "frozen_sum": number})
+    base = open_source(config.model.init_from).params(build_model(model.config), mesh, tokenizer())
+    frozen = model.split(base)[1]
+    as_held = jax.jit(model.frozen_form)(frozen)
+    check_frozen(as_held, saved["frozen_sum"], config.model.init_from)
+    return join(saved["params"], frozen)
 
 
 def _dtypes(workdir: str, config: Config) -> dict[str, str]:

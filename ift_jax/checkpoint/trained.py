@@ -41,9 +41,10 @@ def check_same_run(workdir: str, config: Config) -> None:
     before, now = (dataclasses.asdict(c) for c in (config_file.from_json(path), config))
     pairs = [
         (f"{section}.{name}", before[section].get(name), value)
-        for section in ("tokenizer", "format", "data", "model")
+        for section in ("tokenizer", "format", "data", "model", "lora")
         for name, value in now[section].items() if name not in ("processes", "store_dir")
     ]  # fmt: skip
+    pairs.append(("optimizer.freeze", *(c["optimizer"]["freeze"] for c in (before, now))))
     pairs.append(("seed", before["seed"], now["seed"]))
     pairs.append(("train.batch_rows", *(c["train"]["batch_rows"] for c in (before, now))))
     for field, old, new in pairs:

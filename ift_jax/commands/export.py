@@ -3,6 +3,9 @@
 For example:
   ift export --workdir runs/mine --output models/mine
   ift export --workdir runs/mine --output models/mine --dtype bfloat16 --shard-size 2
+  ift export --workdir runs/lora --output adapters/mine --adapter --base HuggingFaceTB/SmolLM2-135M
+
+A run with LoRA is written with its adapters merged into the weights, unless --adapter is given.
 """
 
 import argparse
@@ -22,17 +25,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the weights; source (default): as the model was released, float32 for a new one",
     )  # fmt: skip
     parser.add_argument("--shard-size", type=float, default=5.0, metavar="GB", help="default: 5")
+    parser.add_argument("--adapter", action="store_true",
+                        help="of a run with LoRA: the adapters alone, for `peft`")  # fmt: skip
+    parser.add_argument("--base", default="", metavar="NAME", help="with --adapter: the base model "
+                        "it is to name; default: where the run began")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from ift_jax.checkpoint.export import export
+    from ift_jax.checkpoint.peft_adapter import export_adapter
     from ift_jax.checkpoint.source import open_source
     from ift_jax.checkpoint.trained import load_trained
     from ift_jax.text.formats import Formatter
 
     if args.shard_size <= 0:
         raise UserError(f"--shard-size: expected a positive number of GB; got {args.shard_size}")
+    if args.adapter:
+        export_adapter(args.workdir, args.step, args.output, base=args.base)
+        print(f"the adapters of {args.workdir} in {args.output}")
+        return
     trained = load_trained(args.workdir, args.step)
     formatter = Formatter.from_config(trained.config, trained.tokenizer)
     stop_ids = (*formatter.stop_ids, *trained.config.evaluation.stop_ids)

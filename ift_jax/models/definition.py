@@ -6,6 +6,8 @@ Flax NNX modules define the layers; here they are split into a graph definition,
 
 import dataclasses
 import functools
+import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,13 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from flax import nnx, traverse_util
 
-from ift_jax.config import DecoderConfig, ModelConfig
+from ift_jax.config import Config, DecoderConfig, LoraConfig, ModelConfig
 from ift_jax.errors import UserError
+from ift_jax.models import lora as lora_lib
 from ift_jax.models.decoder import Decoder
 from ift_jax.models.encoder_decoder import EncoderDecoder
 from ift_jax.models.layers import MAX_WEIGHTS
 
 Params = dict[Any, Any]
+NO_LORA = LoraConfig()
 VOCAB_MULTIPLE = 128  # So that the vocabulary divides over tensor shards and vector lanes.
 
 
@@ -31,14 +35,20 @@ class Model:
     tuple of names for each (`ift_jax.partitioning`); stacked layers have "layers" in front.
     """
 
-    def __init__(self, config: ModelConfig, *, stacked: bool = True):
+    def __init__(
+        self, config: ModelConfig, *, stacked: bool = True, lora: LoraConfig = NO_LORA,
+        freeze: str = "",
+    ):  # fmt: skip
         if config.vocab_size <= 0:
             raise ValueError("a model needs its vocab_size: resolve 0 from the tokenizer first")
-        self.config = config
+        self.config, self.lora, self._freeze = config, lora, freeze
         self._stacked = stacked
         self._graphdef, state = nnx.split(nnx.eval_shape(lambda: self._make(jax.random.key(0))))
         self.shapes: Params = nnx.to_pure_dict(state)
         self.n_params = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.shapes))
+        if freeze and not all(self.split(self.shapes)):
+            raise UserError(f"config.optimizer.freeze: {freeze!r} matches no parameter, or all; "
+                            'paths are like "embedding" and "layers.mlp.up.weight"')  # fmt: skip
         axes = {path: param.get_metadata()["axes"] for path, param in nnx.to_flat_state(state)}
         self.logical_axes: Params = traverse_util.unflatten_dict({
             path: ("layers", *own) if stacked and "layers" in path else own
@@ -47,13 +57,42 @@ class Model:
 
     def _make(self, key: jax.Array) -> Decoder | EncoderDecoder:
         keys = iter(jax.random.split(key, MAX_WEIGHTS))
-        if isinstance(self.config, DecoderConfig):
-            return Decoder(self.config, keys=keys, stacked=self._stacked)
-        return EncoderDecoder(self.config, keys=keys, stacked=self._stacked)
+        kind: Any = Decoder if isinstance(self.config, DecoderConfig) else EncoderDecoder
+        module = kind(self.config, keys=keys, stacked=self._stacked)
+        if self.lora.rank:
+            lora_lib.attach(module, self.lora, key)
+        return module
 
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters; pure, so `jax.jit` it with the shardings that are wanted."""
         return nnx.to_pure_dict(nnx.state(self._make(key)))
+
+    def split(self, tree: Params) -> tuple[Params, Params]:
+        """The trained and the frozen part of a tree like the parameters; `join` undoes it.
+
+        With LoRA the adapters are trained, else all that the pattern of `freeze` is not found in.
+        """
+        parts: tuple[Params, Params] = ({}, {})
+        for path, leaf in traverse_util.flatten_dict(tree).items():
+            parts[not self._is_trained(path)][path] = leaf
+        trained, frozen = map(traverse_util.unflatten_dict, parts)
+        return trained, frozen
+
+    def frozen_form(self, frozen: Params) -> Params:
+        """Frozen parameters as a run holds them: matrices in the compute dtype.
+
+        Their products are in it anyway; only what is trained needs the bits that updates add up in.
+        """
+        axes = traverse_util.flatten_dict(self.logical_axes)
+        return traverse_util.unflatten_dict({
+            path: leaf.astype(self.config.dtype) if is_matrix(axes[path]) else leaf
+            for path, leaf in traverse_util.flatten_dict(frozen).items()
+        })  # fmt: skip
+
+    def _is_trained(self, path: tuple[Any, ...]) -> bool:
+        if self.lora.rank:
+            return path[-1] in lora_lib.NAMES
+        return not (self._freeze and re.search(self._freeze, ".".join(map(str, path))))
 
     def module(self, params: Params) -> Decoder | EncoderDecoder:
         """The module that holds these parameters; for use inside a traced function."""
@@ -94,6 +133,7 @@ class Model:
         reads every weight for every token; so laid out, it was measured twice as fast on CPU.
         """
         apart: Params = {}
+        params = lora_lib.merge(params, self.lora)
         for path, leaf in traverse_util.flatten_dict(params).items():
             if "layers" in path:
                 at = path.index("layers") + 1
@@ -106,7 +146,7 @@ class Model:
             scale = 1.0 if isinstance(c, DecoderConfig) else c.d_model**-0.5
             apart["head",] = params["embedding"].T * scale
         for path, axes in traverse_util.flatten_dict(self.unrolled.logical_axes).items():
-            if _is_matrix(axes):
+            if is_matrix(axes):
                 apart[path] = apart[path].astype(c.dtype)
         return traverse_util.unflatten_dict(apart)
 
@@ -118,38 +158,55 @@ class Model:
 
         Of each example: its tokens (of an encoder-decoder: those of the decoder part), those of
         them that carry loss, those of the encoder part; the FLOPs are divided by all of them.
-        Counted: 6 for each parameter of a matrix product and token that it is applied to, the
-        head at the trained tokens only, and 12 * heads * head_dim for each pair of a query and
-        a key that it sees, in each layer. Not counted: what remat computes again, padding,
-        untrained positions of the head, embeddings, norms, softmax, the optimizer.
+        Counted: 6 for each parameter of a matrix product and token that it is applied to (4 where
+        it is frozen), the head at the trained tokens only, and 12 * heads * head_dim for each pair
+        of a query and a key that it sees, in each layer. Not counted: what remat computes again,
+        padding, untrained positions of the head, embeddings, norms, softmax, the optimizer.
         """
         c, n = self.config, np.asarray(lengths, np.float64)
         m = np.asarray(encoder_lengths, np.float64)
         pair = 12.0 * c.n_heads * c.head_dim
-        head = 6.0 * c.d_model * c.vocab_size * np.sum(trained_tokens, dtype=np.float64)
+        of_head = ("embedding" if c.tied_embedding else "head",)
+        head = self._flops_each(of_head) * c.d_model * c.vocab_size
+        head *= np.sum(trained_tokens, dtype=np.float64)
         if isinstance(c, DecoderConfig):
             module = self.module(self.shapes)
             assert isinstance(module, Decoder)
             near = np.minimum(module.windows()[:, None], n)
             pairs = (near * (near + 1) / 2 + (n - near) * near).sum()
-            total = 6.0 * self._matrix_params("layers") * n.sum() + head + pair * pairs
+            total = self._flops(lambda path: path[0] == "layers") * n.sum() + head + pair * pairs
             return float(total / max(n.sum(), 1.0))
-        cross_kv = 6.0 * 2 * c.d_model * c.n_heads * c.head_dim * c.n_decoder_layers
-        on_encoder = 6.0 * self._matrix_params("encoder") + cross_kv
-        on_decoder = 6.0 * self._matrix_params("decoder") - cross_kv
+
+        def reads_encoder(path: tuple[str, ...]) -> bool:
+            return path[0] == "encoder" or ("cross" in path and bool({"key", "value"} & set(path)))
+
+        on_encoder = self._flops(reads_encoder)
+        on_decoder = self._flops(lambda path: path[0] == "decoder" and not reads_encoder(path))
         pairs = c.n_encoder_layers * (m * m).sum()
         pairs += c.n_decoder_layers * (n * (n + 1) / 2 + n * m).sum()
         total = on_encoder * m.sum() + on_decoder * n.sum() + head + pair * pairs
         return float(total / max(n.sum() + m.sum(), 1.0))
 
-    def _matrix_params(self, part: str) -> int:
-        """Parameters of the projections below params[part]."""
-        shapes = traverse_util.flatten_dict(self.shapes[part])
-        axes = traverse_util.flatten_dict(self.logical_axes[part])
-        return sum(int(np.prod(shapes[path].shape)) for path in axes if _is_matrix(axes[path]))
+    def _flops(self, chosen: Callable[[tuple[str, ...]], bool]) -> float:
+        """Of the products with the chosen matrices, per token."""
+        shapes = traverse_util.flatten_dict(self.shapes)
+        axes = traverse_util.flatten_dict(self.logical_axes)
+        paths = [path for path in axes if chosen(path) and is_matrix(axes[path])]
+        return sum(self._flops_each(path) * float(np.prod(shapes[path].shape)) for path in paths)
+
+    def _flops_each(self, path: tuple[str, ...]) -> float:
+        # Forward, by the input, and by the weight.
+        return 6.0 if self._is_trained(path) else 4.0
 
 
-def _is_matrix(axes: tuple[str | None, ...]) -> bool:
+def join(trained: Params, frozen: Params) -> Params:
+    """The one tree that `Model.split` cut."""
+    flat = traverse_util.flatten_dict(trained) | traverse_util.flatten_dict(frozen)
+    return traverse_util.unflatten_dict(flat)
+
+
+def is_matrix(axes: tuple[str | None, ...]) -> bool:
+    """Whether these are the axes of a matrix that is used in products (or lookups) alone."""
     return len([name for name in axes if name != "layers"]) == 2 and "relative_buckets" not in axes
 
 
@@ -169,3 +226,8 @@ def resolve_vocab(config: ModelConfig, tokenizer_size: int) -> ModelConfig:
 def build_model(config: ModelConfig) -> Model:
     """The model of a config whose vocab_size is resolved."""
     return Model(config)
+
+
+def trained_model(config: Config) -> Model:
+    """The model as the run trains it: with its adapters, and what is frozen."""
+    return Model(config.model, lora=config.lora, freeze=config.optimizer.freeze)

@@ -42,9 +42,15 @@ class Linear(nnx.Module):
     ):  # fmt: skip
         self.weight = weight(keys, (d_in, d_out), axes, d_in**-0.5 if std is None else std)
         self.bias = nnx.Param(jnp.zeros((d_out,)), axes=axes[1:]) if bias else None
+        self.lora_a: Any = nnx.data(None)  # `ift_jax.models.lora` attaches them.
+        self.lora_b: Any = nnx.data(None)
+        self.lora_scale = 0.0
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = partitioning.flat_matmul(x, self.weight[...], x.dtype)
+        if self.lora_a is not None:
+            h = partitioning.flat_matmul(x, self.lora_a[...], x.dtype)
+            y += self.lora_scale * partitioning.flat_matmul(h, self.lora_b[...], x.dtype)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 

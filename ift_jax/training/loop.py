@@ -26,6 +26,7 @@ from ift_jax.training.held_out import HeldOutLoss
 from ift_jax.training.metrics import Clock, MetricWriter, summarize
 from ift_jax.training.previews import Previews
 from ift_jax.training.setup import Run, prepare_run
+from ift_jax.training.step import all_params
 
 FILES = {
     "config.json": "the resolved config",
@@ -62,7 +63,7 @@ def train(config: Config, workdir: str, console: Console) -> None:
         checkpoints = Checkpoints(workdir, keep=config.train.keep, keep_best=config.train.keep_best)
         first, n_steps = checkpoints.latest_step() or 0, run.plan.n_steps
         if first:
-            state = checkpoints.restore(first, run.state_shapes)
+            state = run.restored_state(checkpoints, first)
             console.line(f"resumed at step {first} from {checkpoints.path}")
         else:
             state = run.initial_state()
@@ -75,15 +76,16 @@ def train(config: Config, workdir: str, console: Console) -> None:
         held_out = {name: HeldOutLoss(run, view) for name, view in views.items()}
 
         def preview(step: int) -> None:
-            lines, stopped = previews.write(state["params"], step)
+            lines, stopped = previews.write(all_params(state), step)
             console.line(f"samples at step {step} (stop rate {stopped:.2f}):", *lines)
             if writer:
                 writer.write({"step": step, "preview_stop_rate": stopped})
 
         def held_out_loss(step: int) -> float:
             record: dict[str, Any] = {"step": step}
+            params = all_params(state)
             for name, loss in held_out.items():
-                record |= {f"{name}_{key}": v for key, v in loss(state["params"]).items()}
+                record |= {f"{name}_{key}": v for key, v in loss(params).items()}
             if writer:
                 writer.write(record)
             console.line(f"step {step}/{n_steps} · eval loss {record['eval_loss']:.4f}")
@@ -138,7 +140,7 @@ def train(config: Config, workdir: str, console: Console) -> None:
                     with clock.paused():
                         eval_loss = held_out_loss(step) if evaluates else None
                         if saves:
-                            checkpoints.save(step, state, eval_loss)
+                            checkpoints.save(step, run.stored(state), eval_loss)
                             saved = step
                         if shows and config.train.preview_prompts:
                             preview(step)
@@ -157,7 +159,7 @@ def train(config: Config, workdir: str, console: Console) -> None:
                 + (f"; the device waited for data {share:.2%} of the time" if share else "")
             )
             if config.evaluation.examples:
-                _final_evaluation(run, answerer, state["params"], workdir, console, is_first)
+                _final_evaluation(run, answerer, all_params(state), workdir, console, is_first)
         checkpoints.close()
         if writer:
             writer.close()

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ift_jax import partitioning
 
@@ -71,31 +70,31 @@ def _local_groups(batch: int) -> int:
 def _grouped_loss(
     x: jax.Array, w: jax.Array, targets: jax.Array, weights: jax.Array, options: HeadLoss
 ) -> tuple[jax.Array, TokenLoss]:
-    return _chunked(x, w, targets, weights, options, with_gradient=False)[:2]
+    return _chunked(x, w, targets, weights, options, gradient="none")[:2]
 
 
-def _forward(
-    x: jax.Array, w: jax.Array, targets: jax.Array, weights: jax.Array, options: HeadLoss
-) -> tuple[Any, Any]:
-    total, parts, dx, dw = _chunked(x, w, targets, weights, options, with_gradient=True)
-    return (total, parts), (dx, dw, targets, weights)
+def _forward(x: Any, w: Any, targets: Any, weights: Any, options: HeadLoss) -> tuple[Any, Any]:
+    gradient = "both" if w.perturbed else "x"  # A frozen head has none.
+    total, parts, dx, dw = _chunked(
+        x.value, w.value, targets.value, weights.value, options, gradient=gradient
+    )
+    return (total, parts), (dx, dw)
 
 
 def _backward(options: HeadLoss, residuals: Any, cotangents: Any) -> tuple[Any, ...]:
-    dx, dw, targets, weights = residuals
+    dx, dw = residuals
     scale = cotangents[0]  # The parts are for reporting: no gradient flows through them.
-    nothing = np.zeros(targets.shape, jax.dtypes.float0)
-    return (dx * scale).astype(dx.dtype), dw * scale, nothing, jnp.zeros_like(weights)
+    return (dx * scale).astype(dx.dtype), None if dw is None else dw * scale, None, None
 
 
-_grouped_loss.defvjp(_forward, _backward)
+_grouped_loss.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _chunked(
     x_GxTxD: jax.Array, w_DxV: jax.Array, targets_GxT: jax.Array, weights_GxT: jax.Array,
-    options: HeadLoss, *, with_gradient: bool,
+    options: HeadLoss, *, gradient: str,
 ) -> tuple[jax.Array, TokenLoss, jax.Array | None, jax.Array | None]:  # fmt: skip
-    """The loss sum, its parts, and its gradient by x and w where it is asked for."""
+    """The loss sum, its parts, and its gradient by x and w ("none", "x" or "both")."""
     groups, length, d_model = x_GxTxD.shape
     vocab = w_DxV.shape[1]
     chunk = options.chunk or max(64, min(1024, LOGITS_BUDGET // vocab, -(-length // 8)))
@@ -129,9 +128,10 @@ def _chunked(
             put(old, jnp.where(weights_GxC != 0, new, 0.0))
             for old, new in zip(parts, new_parts, strict=True)
         )
-        if with_gradient:
+        if gradient != "none":
             dlogits_GxCxV = dlogits_GxCxV.astype(w.dtype)
             dx = put(dx, (dlogits_GxCxV.reshape(-1, vocab) @ w.T).reshape(x_GxCxD.shape))
+        if gradient == "both":
             # One sum a device: reducing over devices once, after the loop, not in every turn.
             dw += jnp.einsum(
                 "gcd,gcv->gdv", x_GxCxD, dlogits_GxCxV, preferred_element_type=jnp.float32
@@ -139,17 +139,19 @@ def _chunked(
         return parts, dx, dw
 
     zeros = jnp.zeros((groups, length + padding), jnp.float32)
-    carry: Any = ((zeros,) * 4, None, None)
-    if with_gradient:
+    dx = None if gradient == "none" else jnp.zeros_like(ordered[0])
+    dw = None
+    if gradient == "both":
         dw = jnp.zeros((groups, d_model, vocab), jnp.float32)
         dw = partitioning.constrain(dw, "batch", None, None)
-        carry = ((zeros,) * 4, jnp.zeros_like(ordered[0]), dw)
+    carry: Any = ((zeros,) * 4, dx, dw)
     n_chunks = -(-jnp.max(n_trained_Gx1) // chunk)
     parts, dx, dw = jax.lax.fori_loop(0, n_chunks, body, carry)
 
     loss, *parts = (jnp.take_along_axis(part, back_GxT, axis=1) for part in parts)
-    if with_gradient:
+    if dx is not None:
         dx = jnp.take_along_axis(dx, back_GxT[..., None], axis=1)
+    if dw is not None:
         dw = dw.sum(axis=0).astype(w_DxV.dtype)
     return jnp.sum(loss * weights_GxT), TokenLoss(*parts), dx, dw
 

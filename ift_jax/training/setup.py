@@ -11,14 +11,14 @@ import optax
 from jax.sharding import Mesh
 
 from ift_jax import config_file, partitioning
-from ift_jax.checkpoint.run_state import abstract
+from ift_jax.checkpoint.run_state import Checkpoints, abstract, check_frozen
 from ift_jax.checkpoint.source import init_params
 from ift_jax.config import Config
 from ift_jax.data.batches import BatchPlan
 from ift_jax.data.request import open_or_prepare
 from ift_jax.data.view import MixtureView
 from ift_jax.errors import UserError
-from ift_jax.models.definition import Model, build_model, resolve_vocab
+from ift_jax.models.definition import Model, build_model, join, resolve_vocab, trained_model
 from ift_jax.text.formats import Formatter
 from ift_jax.text.lint import lint
 from ift_jax.text.tokenizers import Tokenizer
@@ -76,9 +76,29 @@ class Run:
         shardings = self._shardings
         if not self.config.model.init_from:
             return jax.jit(lambda: self._fresh(), out_shardings=shardings)()
-        params = init_params(self.model, self.config, shardings["params"], self.tokenizer)
-        make = functools.partial(step_lib.state_of, tx=self.tx, n_tasks=len(self.train.tasks))
+        plain = build_model(self.config.model)
+        params = init_params(plain, self.config, shardings["params"], self.tokenizer)
+
+        def make(params: Any) -> step_lib.State:
+            # Adapters begin as in a run from nothing; of the other fresh ones none is computed.
+            params = join(self.model.init(jax.random.key(self.config.seed)), params)
+            return step_lib.state_of(self.model, params, self.tx, len(self.train.tasks))
+
         return jax.jit(make, out_shardings=shardings, donate_argnums=0)(params)
+
+    def stored(self, state: step_lib.State) -> step_lib.State:
+        """What of a state is in a checkpoint: not what `model.init_from` holds unchanged."""
+        without = {"frozen"} if self.config.model.init_from else set()
+        return {name: part for name, part in state.items() if name not in without}
+
+    def restored_state(self, checkpoints: Checkpoints, step: int) -> step_lib.State:
+        """The state of a checkpoint; UserError where the frozen parameters are other ones now."""
+        state = checkpoints.restore(step, self.stored(self.state_shapes))
+        if state.keys() == self.state_shapes.keys():
+            return state
+        frozen = self.initial_state()["frozen"]
+        check_frozen(frozen, state["frozen_sum"], self.config.model.init_from)
+        return state | {"frozen": frozen}
 
     def jit_train_step(self) -> Any:
         """The compiled-on-first-use train step, its state donated."""
@@ -130,11 +150,11 @@ def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
             f"config.train.batch_rows: {rows} rows a microbatch do not divide over the "
             f"{shards} devices of the mesh axes data x fsdp"
         )
-    plan, model = BatchPlan.of_config(config, train), build_model(config.model)
+    plan, model = BatchPlan.of_config(config, train), trained_model(config)
     return Run(
         config=config, tokenizer=tokenizer, train=train, eval=evaluation, heldout=heldout,
         plan=plan, mesh=mesh, model=model, schedule=make_schedule(config.optimizer, plan.n_steps),
-        tx=make_optimizer(config.optimizer, model.logical_axes),
+        tx=make_optimizer(config.optimizer, model.split(model.logical_axes)[0]),
     )  # fmt: skip
 
 
@@ -156,13 +176,14 @@ def _recipe(config: Config) -> list[str]:
         f"{model.dropout:g} {getattr(model, 'dropout_schedule', '')}".rstrip(),
     ]
     if model.vocab_size:
-        made = build_model(model)
-        tx = make_optimizer(o, made.logical_axes)
-        state = jax.eval_shape(lambda: step_lib.state_of(made.init(jax.random.key(0)), tx, 1))
+        made = trained_model(config)
+        tx = make_optimizer(o, made.split(made.logical_axes)[0])
+        state = jax.eval_shape(lambda: step_lib.init_state(made, tx, 0, 1))
+        gradients = sum(leaf.size for leaf in jax.tree.leaves(state["params"])) / 2**28
         held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         lines.append(
             f"  {made.n_params:,} parameters; with the optimizer's state {held / 2**30:,.1f} GiB "
-            f"over all devices, and {made.n_params / 2**28:,.1f} GiB of gradients"
+            f"over all devices, and {gradients:,.1f} GiB of gradients"
         )
     return lines
 

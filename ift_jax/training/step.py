@@ -1,7 +1,9 @@
 """The train step: one pure function of (state, batch), jitted and sharded.
 
 State, a plain dict of arrays:
-    params: the model's parameters, float32.
+    params: the trained parameters, float32.
+    frozen, frozen_sum: only where there are others: those, without gradient and moments, and the
+        checksum by which a resumed run knows them.
     opt_state: the optimizer's.
     step: int32, batches seen. It advances on a skipped step too: it is the place in the data.
     skipped, bad_streak: int32, non-finite steps in all, and in a row up to now.
@@ -18,8 +20,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ift_jax import partitioning
+from ift_jax.checkpoint.run_state import checksum
 from ift_jax.config import Config, LossConfig
-from ift_jax.models.definition import Model
+from ift_jax.models.definition import Model, join
 from ift_jax.training import loss as loss_lib
 from ift_jax.training.optimizer import Schedule
 
@@ -73,7 +76,7 @@ def batch_sums(
 
 def loss_and_grads(
     model: Model, params: Any, batch: Batch, loss: LossConfig, *, n_tasks: int,
-    microbatches: int = 1, dropout_key: jax.Array | None = None,
+    microbatches: int = 1, dropout_key: jax.Array | None = None, frozen: Any = None,
 ) -> tuple[jax.Array, Any, dict[str, jax.Array]]:  # fmt: skip
     """Loss and gradient of a global batch, the same however the batch is cut.
 
@@ -88,6 +91,7 @@ def loss_and_grads(
     )
 
     def sums_of(params: Any, batch: Batch, weights: jax.Array) -> Any:
+        params = join(params, frozen or {})
         return batch_sums(model, params, batch, weights, loss, n_tasks, dropout_key)
 
     grad_fn = jax.value_and_grad(sums_of, has_aux=True)
@@ -112,21 +116,30 @@ def loss_and_grads(
 
 def init_state(model: Model, tx: optax.GradientTransformation, seed: int, n_tasks: int) -> State:
     """A fresh state; jit it with `state_shardings` so that no device holds it whole."""
-    return state_of(model.init(jax.random.key(seed)), tx, n_tasks)
+    return state_of(model, model.init(jax.random.key(seed)), tx, n_tasks)
 
 
-def state_of(params: Any, tx: optax.GradientTransformation, n_tasks: int) -> State:
-    """The state at step 0 of these parameters."""
+def state_of(model: Model, params: Any, tx: optax.GradientTransformation, n_tasks: int) -> State:
+    """The state at step 0 of these parameters, all of the model's."""
+    params, frozen = model.split(params)
+    frozen = model.frozen_form(frozen)
     names = ("loss", "nll", "z_loss", "correct", "weight", "trained", "tokens", "steps")
     interval = {name: jnp.zeros((), jnp.float32) for name in names}
     interval |= {name: jnp.zeros(n_tasks, jnp.float32) for name in ("task_nll", "task_weight")}
     counters = {name: jnp.zeros((), jnp.int32) for name in ("step", "skipped", "bad_streak")}
-    return {"params": params, "opt_state": tx.init(params), **counters, "interval": interval}
+    state = {"params": params, "opt_state": tx.init(params), **counters, "interval": interval}
+    return state | ({"frozen": frozen, "frozen_sum": checksum(frozen)} if frozen else {})
+
+
+def all_params(state: State) -> Any:
+    """The parameters of `model` that a state holds, the frozen ones among them."""
+    return join(state["params"], state.get("frozen", {}))
 
 
 def state_shardings(model: Model, mesh: Mesh, state: State) -> State:
     """Shardings like `state` (arrays or shapes): the optimizer's moments as their parameters."""
-    params = partitioning.tree_shardings(mesh, model.logical_axes, state["params"])
+    axes = dict(zip(("params", "frozen"), model.split(model.logical_axes), strict=True))
+    params = partitioning.tree_shardings(mesh, axes["params"], state["params"])
     replicated = NamedSharding(mesh, PartitionSpec())
     leaves = jax.tree.leaves_with_path(state["params"])
     by_path = {
@@ -141,6 +154,8 @@ def state_shardings(model: Model, mesh: Mesh, state: State) -> State:
 
     shardings = jax.tree.map(lambda _: replicated, state)
     shardings["params"] = params
+    if "frozen" in state:
+        shardings["frozen"] = partitioning.tree_shardings(mesh, axes["frozen"], state["frozen"])
     shardings["opt_state"] = jax.tree_util.tree_map_with_path(moment, state["opt_state"])
     return shardings
 
@@ -162,6 +177,7 @@ def make_train_step(
             model, params, batch, config.loss,
             n_tasks=n_tasks, microbatches=train.microbatches,
             dropout_key=dropout_key if config.model.dropout else None,
+            frozen=state.get("frozen"),
         )  # fmt: skip
         grad_norm = optax.tree.norm(grads)
         if clip:
@@ -183,11 +199,11 @@ def make_train_step(
             "skipped": state["skipped"] + bad,
             "bad_streak": (state["bad_streak"] + bad) * bad,
         }
-        new_state = counters | {
+        new_state = state | counters | {
             "params": jax.tree.map(keep, updated, params),
             "opt_state": jax.tree.map(keep, opt_state, state["opt_state"]),
             "interval": interval,
-        }
+        }  # fmt: skip
         return new_state, interval | counters | {"grad_norm": grad_norm, "learning_rate": rate}
 
     return train_step
