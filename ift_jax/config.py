@@ -150,7 +150,7 @@ class LoraConfig:
 class OptimizerConfig:
     """The optimizer and its learning-rate schedule."""
 
-    name: str = "adamw"  # "adamw" or "adafactor" (T5's settings).
+    name: str = "adamw"  # "adamw", "adafactor" (T5's settings), "lion" or "sgd" (momentum b1).
     learning_rate: float = 1e-3  # The peak.
     schedule: str = "cosine"  # "constant", "linear", "cosine" or "rsqrt", after the warm-up.
     warmup_steps: int = 0
@@ -160,6 +160,7 @@ class OptimizerConfig:
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
+    moment_dtype: str = "float32"  # Of the first moment, or "bfloat16". Adafactor has none.
     weight_decay: float = 0.0
     decay_norms_and_biases: bool = False
     clip_norm: float = 1.0  # Global gradient norm; 0: none.
@@ -252,7 +253,8 @@ CHOICES = {
     "model.attention": ("auto", "xla", "splash"),
     "model.dropout_schedule": ("constant", "linear"),
     "model.rope_scaling": ("none", "linear", "llama3"),
-    "optimizer.name": ("adamw", "adafactor"),
+    "optimizer.name": ("adamw", "adafactor", "lion", "sgd"),
+    "optimizer.moment_dtype": ("float32", "bfloat16"),
     "optimizer.schedule": ("constant", "linear", "cosine", "rsqrt"),
     "loss.normalization": ("tokens", "examples", "constant", "sum"),
 }

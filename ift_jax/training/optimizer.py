@@ -53,8 +53,13 @@ def make_optimizer(config: OptimizerConfig, logical_axes: Any) -> optax.Gradient
     of_axes = functools.partial(
         jax.tree.map, tree=logical_axes, is_leaf=lambda node: isinstance(node, tuple)
     )
+    moment = config.moment_dtype
     if config.name == "adamw":
-        direction = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
+        direction = optax.scale_by_adam(config.b1, config.b2, config.eps, mu_dtype=moment)
+    elif config.name == "lion":
+        direction = optax.scale_by_lion(config.b1, config.b2, mu_dtype=moment)
+    elif config.name == "sgd":
+        direction = optax.trace(config.b1, accumulator_dtype=moment)
     else:
         one = optax.chain(
             optax.scale_by_factored_rms(decay_rate=0.8, epsilon=1e-30),

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from ift_jax.config import OptimizerConfig
@@ -99,3 +100,40 @@ def test_warmup_by_ratio():
     np.testing.assert_allclose(
         [schedule(jnp.int32(s)) for s in range(6)], [2e-4, 4e-4, 6e-4, 8e-4, 1e-3, 1e-3], rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "moment_dtype", "reference"),
+    [
+        ("lion", "float32", optax.scale_by_lion(0.8, 0.95)),
+        ("sgd", "float32", optax.trace(0.8)),
+        ("sgd", "bfloat16", optax.trace(0.8, accumulator_dtype=jnp.bfloat16)),
+        ("adamw", "bfloat16", optax.scale_by_adam(0.8, 0.95, 1e-8, mu_dtype=jnp.bfloat16)),
+    ],
+)
+def test_they_are_those_of_optax(name, moment_dtype, reference):
+    config = OptimizerConfig(name=name, b1=0.8, b2=0.95, moment_dtype=moment_dtype)
+    ours, params = make_optimizer(config, AXES), tree(0)
+    state, want_state = ours.init(params), reference.init(params)
+    for seed in range(1, 4):
+        got, state = ours.update(tree(seed), state, params)
+        want, want_state = reference.update(tree(seed), want_state, params)
+        jax.tree.map(np.testing.assert_array_equal, got, want)
+    moments = {leaf.dtype.name for leaf in jax.tree.leaves(state) if leaf.ndim}
+    assert moment_dtype in moments
+
+
+def test_bfloat16_moments_stay_close():
+    """A rounding is 2^-9 of the moment at most, and 10 of them remain (1 / (1 - b1)): 0.02."""
+    exact, short = (
+        make_optimizer(OptimizerConfig(moment_dtype=dtype), AXES)
+        for dtype in ("float32", "bfloat16")
+    )
+    params = tree(0)
+    states = [exact.init(params), short.init(params)]
+    for seed in range(1, 9):
+        a, states[0] = exact.update(tree(seed), states[0], params)
+        b, states[1] = short.update(tree(seed), states[1], params)
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(a))
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, atol=0.02 * largest)
