@@ -26,16 +26,14 @@ def in_context_config(config: Config, untuned: Config, which: str, shots: int) -
       which: "eval" or "heldout".
       shots: solved examples a prompt, one of `tasks.in_context.SHOTS`.
     """
-    name, split, _ = mixture_and_split(config, which)
+    name, _, _ = mixture_and_split(config, which)
     twin, modules = f"{name}_{shots}_shot", config.data.modules or modules_of(name)
     room = untuned.model.max_length if isinstance(untuned.model, DecoderConfig) else 0
     data = dataclasses.replace(
         config.data,
         modules=tuple(dict.fromkeys((*modules, "tasks.in_context"))),
-        eval_mixture=twin,
-        eval_split=split,
-        heldout_mixture=twin,
-        heldout_split=split,
+        eval_mixture="" if which == "heldout" else twin,
+        heldout_mixture=twin if which == "heldout" else "",
         row_length=room or max(config.data.row_length, _ROOM),
         encoder_length=max(config.data.encoder_length, _ROOM),
         over_length="drop",

@@ -112,7 +112,7 @@ def test_the_whole_way_of_a_small_run(tmp_path):
     again = [*arguments[:3], "eval", *arguments[4:], "--output", str(tmp_path / "scores.json")]
     assert "exact match" in runs.finish(runs.start(again))
     scored = json.loads((tmp_path / "scores.json").read_text())
-    assert {name: scored[name] for name in ("tasks", "overall")} == scores[
+    assert {name: scored[name] for name in ("tasks", "overall", "groups")} == scores[
         "unseen examples of the trained tasks"
     ]
     assert scored["answers"] == [
