@@ -102,8 +102,8 @@ class DecoderConfig:
     dropout_schedule: str = "constant"
     dtype: str = "float32"  # Of the activations: "float32" or "bfloat16". Parameters are float32.
     remat: str = "none"  # "none", "full" or "dots": what the backward pass computes again.
-    # "auto" (by the devices' platform and the length), "xla" or "splash" (Pallas, for TPU; it is
-    # interpreted elsewhere, so slow). Decoding is always "xla". See docs/attention.md.
+    # "auto" (by the devices' platform and the length), "xla", "blockwise" or "splash" (Pallas, for
+    # TPU; interpreted elsewhere, so slow), in training; see docs/attention.md.
     attention: str = "auto"
 
 
@@ -250,7 +250,7 @@ CHOICES = {
     "model.qk_norm": ("none", "head", "full"),
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("none", "full", "dots"),
-    "model.attention": ("auto", "xla", "splash"),
+    "model.attention": ("auto", "xla", "blockwise", "splash"),
     "model.dropout_schedule": ("constant", "linear"),
     "model.rope_scaling": ("none", "linear", "llama3"),
     "optimizer.name": ("adamw", "adafactor", "lion", "sgd"),

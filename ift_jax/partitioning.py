@@ -103,29 +103,29 @@ def platform() -> str:
 
 
 def on_shards(
-    function: Callable[..., jax.Array], axes: Sequence[tuple[str | None, ...]],
-    out_axes: tuple[str | None, ...], *args: jax.Array,
+    function: Callable[..., jax.Array], out_axes: tuple[str | None, ...],
+    *args: tuple[tuple[str | None, ...], Any],
 ) -> jax.Array:  # fmt: skip
-    """Calls `function` on each device's parts of `args`, which carry these logical axes.
+    """Calls `function` on each device's parts of the arguments: pairs of logical axes and arrays.
 
-    For kernels that the compiler cannot cut by itself. `function` must keep the axes of the
-    output cut as the first argument is; where there is no mesh, it is called on the whole.
+    For kernels that the compiler cannot cut by itself. An argument may be a tree of arrays with
+    the same axes. `function` must keep the axes of the output cut as those of the first
+    argument are; where there is no mesh, it is called on the whole.
     """
-    mesh = jax.sharding.get_abstract_mesh()
+    mesh, trees = jax.sharding.get_abstract_mesh(), [tree for _, tree in args]
     if mesh.empty or mesh.size == 1:
-        return function(*args)
-    shape = dict(mesh.shape)
-    specs = tuple(spec(names, arg.shape, shape) for names, arg in zip(axes, args, strict=True))
-    cut_of = dict(zip(axes[0], specs[0], strict=True))
+        return function(*trees)
+    of = lambda names, a: spec(names, a.shape, dict(mesh.shape))  # noqa: E731
+    specs = tuple(jax.tree.map(functools.partial(of, names), tree) for names, tree in args)
+    cut_of = dict(zip(args[0][0], specs[0], strict=True))
     out = P(*(cut_of.get(name) for name in out_axes))
-    return jax.shard_map(function, in_specs=specs, out_specs=out, check_vma=False)(*args)
+    return jax.shard_map(function, in_specs=specs, out_specs=out, check_vma=False)(*trees)
 
 
-def whole_length(x: jax.Array, axis: int, length: int) -> jax.Array:
+def whole_length(tree: Any, axis: int, length: int) -> Any:
     """Inside `on_shards`: gathers the positions of all devices; the gradient is summed and cut."""
-    if x.shape[axis] == length:
-        return x
-    return jax.lax.all_gather(x, "sequence", axis=axis, tiled=True)
+    gather = functools.partial(jax.lax.all_gather, axis_name="sequence", axis=axis, tiled=True)
+    return jax.tree.map(lambda a: a if a.shape[axis] == length else gather(a), tree)
 
 
 def flat_matmul(x: jax.Array, w_DxF: jax.Array, dtype: jnp.dtype) -> jax.Array:

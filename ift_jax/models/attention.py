@@ -6,6 +6,7 @@ Shape suffixes: B rows, L query positions, S key positions, H query heads, G key
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,8 @@ from ift_jax.models import splash
 from ift_jax.models.layers import Keys, Linear, RMSNorm, drop
 from ift_jax.models.rope import Rope
 
+DENSE_PAIRS = 2048 * 2048  # Of a query and a key in a row: with more, "plain" is blockwise.
+BLOCK_PAIRS = 1 << 20  # Of a block.
 HIDDEN_SCORE = -1e30  # Of a hidden key: exp() of it is exactly 0 beside any visible one.
 
 
@@ -65,69 +68,72 @@ def visible(
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=[
-        "mask_BxLxS",
-        "bias_HxLxS",
-        "segments_BxL",
-        "segments_BxS",
-        "first_BxL",
-        "last_BxL",
-    ],
-    meta_fields=["implementation", "windowed"],
+    data_fields=["queries", "keys", "window", "mask_BxLxS", "bias", "span_BxL"],
+    meta_fields=["implementation", "causal"],
 )
 @dataclasses.dataclass(frozen=True)
 class Sight:
     """What each query sees, in the form that the implementation of the attention wants."""
 
-    implementation: str  # "xla" or "splash".
-    windowed: bool = False
+    implementation: str  # "xla", "blockwise" or "splash".
+    causal: bool
+    queries: Tokens
+    keys: Tokens
+    window: jax.Array | None = None  # int32 scalar.
     mask_BxLxS: jax.Array | None = None  # xla.
-    bias_HxLxS: jax.Array | None = None  # xla; float32, is added to the scores.
-    segments_BxL: jax.Array | None = None  # splash: of the queries.
-    segments_BxS: jax.Array | None = None  # splash: of the keys.
-    first_BxL: jax.Array | None = None  # splash: places in the row; first > last: nothing.
-    last_BxL: jax.Array | None = None
+    bias: jax.Array | None = None  # float32, added to the scores: HxLxS, HxW for blockwise.
+    span_BxL: tuple[jax.Array, jax.Array] | None = None  # splash: first and last key in the row.
 
     @classmethod
     def of(
         cls, queries: Tokens, keys: Tokens, *, causal: bool, window: int | None = None,
-        bias_HxLxS: jax.Array | None = None, implementation: str = "xla",
+        bias_HxW: jax.Array | None = None, implementation: str = "plain",
     ) -> "Sight":  # fmt: skip
-        """What `visible` says. `implementation` is a config's `model.attention`."""
-        n_keys, windowed = keys.positions_BxL.shape[1], window is not None
-        chosen = choose(implementation, n_keys, windowed=windowed, biased=bias_HxLxS is not None)
+        """What `visible` says, for an `implementation` of `choose`.
+
+        `bias_HxW` is by the distance of the places in the row: key - query = 1 - L .. S - 1.
+        """
+        L, S = queries.positions_BxL.shape[1], keys.positions_BxL.shape[1]
+        biased, windowed = bias_HxW is not None, window is not None
+        chosen = choose(implementation, L, S, windowed=windowed, biased=biased)
+        sight = cls(chosen, causal, queries, keys, window if window is None else jnp.int32(window))
+        if chosen == "blockwise":
+            return dataclasses.replace(sight, bias=bias_HxW)
         sees_BxLxS = visible(queries, keys, causal=causal, window=window)
         if chosen == "xla":
-            return cls(chosen, windowed, sees_BxLxS, bias_HxLxS)
+            bias_HxLxS = None if bias_HxW is None else by_place(bias_HxW, L)
+            return dataclasses.replace(sight, mask_BxLxS=sees_BxLxS, bias=bias_HxLxS)
         # By reductions into which the comparison of pairs is fused: no BxLxS is ever stored.
-        place_S = jnp.arange(n_keys, dtype=jnp.int32)
-        return cls(
-            chosen, windowed, segments_BxL=queries.segment_ids_BxL,
-            segments_BxS=keys.segment_ids_BxL,
-            first_BxL=jnp.where(sees_BxLxS, place_S, n_keys).min(axis=-1),
-            last_BxL=jnp.where(sees_BxLxS, place_S, -1).max(axis=-1),
-        )  # fmt: skip
-
-    @property
-    def n_keys(self) -> int:
-        """S."""
-        keys = self.mask_BxLxS if self.segments_BxS is None else self.segments_BxS
-        assert keys is not None
-        return keys.shape[-1]
+        place_S = jnp.arange(S, dtype=jnp.int32)
+        first_BxL = jnp.where(sees_BxLxS, place_S, S).min(axis=-1)
+        last_BxL = jnp.where(sees_BxLxS, place_S, -1).max(axis=-1)
+        return dataclasses.replace(sight, span_BxL=(first_BxL, last_BxL))
 
     def where(self, condition: jax.Array | bool, other: "Sight") -> "Sight":
         """This one where a scalar (known to a scan over layers) is true, else the other."""
-        if self is other:
-            return self
         either = lambda a, b: a if a is b else jnp.where(condition, a, b)  # noqa: E731
-        return jax.tree.map(either, self, other)
+        return self if self is other else jax.tree.map(either, self, other)
 
 
-def choose(wanted: str, n_keys: int, *, windowed: bool, biased: bool) -> str:
-    """The implementation for such an attention; docs/attention.md has the table."""
-    splash_can = not biased and not (windowed and n_keys > splash.MAX_WINDOWED)
-    wants_splash = wanted == "splash" or (wanted == "auto" and partitioning.platform() == "tpu")
-    return "splash" if wants_splash and splash_can else "xla"
+def choose(wanted: str, L: int, S: int, *, windowed: bool, biased: bool) -> str:
+    """The implementation: a config's `model.attention`, or "plain" (blockwise where it is long).
+
+    "auto" on TPU, and "splash", are plain where the kernel cannot: with a bias, or a window over
+    more than 65,536 keys. docs/attention.md has the table.
+    """
+    if wanted in ("xla", "blockwise"):
+        return wanted
+    if wanted == "splash" or (wanted == "auto" and partitioning.platform() == "tpu"):
+        if not biased and not (windowed and S > splash.MAX_WINDOWED):
+            return "splash"
+    return "xla" if L * S <= DENSE_PAIRS else "blockwise"
+
+
+def by_place(bias_HxW: jax.Array, L: int) -> jax.Array:
+    """HxLxS from a bias by distance 1 - L .. S - 1: by reshaping, whose gradient is no scatter."""
+    padded, W = jnp.pad(bias_HxW, ((0, 0), (0, 1))), bias_HxW.shape[1]
+    # Row i of a W wide reading of the repeated vector starts i places further back.
+    return jnp.tile(padded, (1, L))[:, : L * W].reshape(-1, L, W)[:, :, L - 1 :]
 
 
 def attention(
@@ -144,39 +150,78 @@ def attention(
     Where the length is cut over devices, each computes its queries against all keys, which it
     gathers (as Llama 3 does, arXiv:2407.21783, section 3.3.2).
     """
+    options: Any = dict(scale=scale, softcap=softcap)
     if sight.implementation == "xla":
         assert sight.mask_BxLxS is not None
         gathered = ("batch", "kv_heads_act", None, None)
         keys_values = KeysValues(*(partitioning.constrain(part, *gathered) for part in keys_values))
-        return dense(
-            q_BxLxHxK, keys_values, sight.mask_BxLxS, scale=scale, softcap=softcap,
-            bias_HxLxS=sight.bias_HxLxS,
-        )  # fmt: skip
-    H, (G, S) = q_BxLxHxK.shape[2], keys_values.keys_BxGxSxK.shape[1:3]
+        return dense(q_BxLxHxK, keys_values, sight.mask_BxLxS, bias_HxLxS=sight.bias, **options)
+    (L, H), (G, S) = q_BxLxHxK.shape[1:3], keys_values.keys_BxGxSxK.shape[1:3]
     interpret = partitioning.platform() != "tpu"
 
-    def local(q: jax.Array, keys: jax.Array, values: jax.Array, *ints: jax.Array) -> jax.Array:
-        segments_BxL, segments_BxS, first_BxL, last_BxL = ints
-        keys, values = (partitioning.whole_length(part, 2, S) for part in (keys, values))
-        segments_BxS = partitioning.whole_length(segments_BxS, 1, S)
-        return splash.splash(
-            q, keys, values, segments_BxL, segments_BxS, first_BxL, last_BxL, scale=scale,
-            softcap=softcap, windowed=sight.windowed, interpret=interpret,
-        )  # fmt: skip
+    def local(
+        q: jax.Array, keys_values: KeysValues, queries: Any, keys: Tokens,
+        window: jax.Array | None, bias_HxW: jax.Array | None,
+    ) -> jax.Array:  # fmt: skip
+        keys_values = partitioning.whole_length(keys_values, 2, S)
+        keys = partitioning.whole_length(keys, 1, S)
+        if sight.implementation == "splash":
+            ids = (queries[0].segment_ids_BxL, keys.segment_ids_BxL)
+            return splash.splash(
+                q, *keys_values, *ids, *queries[1], windowed=window is not None,
+                interpret=interpret, **options,
+            )  # fmt: skip
+        before = jnp.int32(0 if q.shape[1] == L else jax.lax.axis_index("sequence") * q.shape[1])
+        sees = functools.partial(visible, keys=keys, causal=sight.causal, window=window)
+        bias = bias_HxW if bias_HxW is None else (bias_HxW, L - before)
+        return blockwise(q, keys_values, queries[0], sees, bias, **options)
 
     # Fewer key-value heads than devices along `tensor`: each device needs one of its own.
     repeats = 1 if partitioning.divides("kv_heads_act", G) else H // G
     keys_values = KeysValues(*(jnp.repeat(part, repeats, axis=1) for part in keys_values))
-    of_q, of_keys = (
-        ("batch", "length", "heads_act", None),
-        ("batch", "kv_heads_act", "length", None),
-    )
-    ints: Any = (sight.segments_BxL, sight.segments_BxS, sight.first_BxL, sight.last_BxL)
+    of_q, of_tokens = ("batch", "length", "heads_act", None), ("batch", "length")
     y_BxLxHxK = partitioning.on_shards(
-        local, (of_q, of_keys, of_keys, *[("batch", "length")] * 4), of_q,
-        q_BxLxHxK, *keys_values, *ints,
+        local, of_q, (of_q, q_BxLxHxK), (("batch", "kv_heads_act", "length", None), keys_values),
+        (of_tokens, (sight.queries, sight.span_BxL)), (of_tokens, sight.keys), ((), sight.window),
+        (("heads_act", None), sight.bias),
     )  # fmt: skip
     return y_BxLxHxK.reshape(*q_BxLxHxK.shape[:2], -1)
+
+
+def blockwise(
+    q_BxLxHxK: jax.Array, keys_values: KeysValues, queries: Tokens,
+    sees: Callable[[Tokens], jax.Array], bias: tuple[jax.Array, jax.Array] | None, *,
+    scale: float, softcap: float,
+) -> jax.Array:  # fmt: skip
+    """`dense` for a block of queries after the other: BxLxHxK; no HxLxS is ever stored.
+
+    The scores, the mask and the bias of a block are computed again in the backward pass (after
+    Rabe and Staats 2021, arXiv:2112.05682). `sees` gives the mask of some queries; `bias` is one
+    by distance (HxW) and where in it the distance 1 - (first query) stands, plus one.
+    """
+    (B, L, H, K), S = q_BxLxHxK.shape, keys_values.keys_BxGxSxK.shape[2]
+    n = max(16, 1 << max(BLOCK_PAIRS // S, 1).bit_length() - 1)  # Queries of a block.
+    n = min(n, L)
+    wide = jax.tree.map(lambda a: a.astype(jnp.float32), keys_values)  # Gradients add up in it.
+
+    def of_block(block: Any) -> jax.Array:
+        i, q, tokens = block
+        kv = jax.tree.map(lambda a: a.astype(q.dtype), wide)
+        bias_HxNxS = None
+        if bias is not None:
+            padded_HxW = jnp.pad(bias[0], ((0, 0), (n, 0)))
+            of_n = jax.lax.dynamic_slice_in_dim(padded_HxW, bias[1] - i * n, S + n - 1, axis=1)
+            bias_HxNxS = by_place(of_n, n)
+        y = dense(q, kv, sees(tokens), scale=scale, softcap=softcap, bias_HxLxS=bias_HxNxS)
+        return y.reshape(B, n, H, K)
+
+    def cut(a: jax.Array) -> jax.Array:
+        a = jnp.pad(a, [(0, 0), (0, -L % n), *[(0, 0)] * (a.ndim - 2)])
+        return a.reshape(B, -1, n, *a.shape[2:]).swapaxes(0, 1)
+
+    blocks = jax.tree.map(cut, (q_BxLxHxK, queries))
+    y = jax.lax.map(jax.checkpoint(of_block), (jnp.arange(-(-L // n)), *blocks))
+    return y.swapaxes(0, 1).reshape(B, -1, H, K)[:, :L]
 
 
 def dense(

@@ -139,7 +139,7 @@ class Decoder(nnx.Module):
         """
         windows = self.windows().tolist()
         ropes = Ropes.at(queries.positions_BxL, self.config)
-        sights = self._sights(queries, keys, "xla")
+        sights = self._sights(queries, keys, "plain")
         x_BxLxD, kept = self._embed(tokens_BxL), []
         for i, block in enumerate(self.layers):
             cache = None if caches is None else (caches[0][i], caches[1])

@@ -74,7 +74,8 @@ class Block(nnx.Module):
         the slot that the new tokens take in it.
         """
         c, out = self.config, (1, self.config.d_model)
-        n_keys, n_cross = sight.n_keys, 0 if encoded is None else encoded[1].n_keys
+        n_keys = sight.keys.positions_BxL.shape[1]
+        n_cross = 0 if encoded is None else encoded[1].keys.positions_BxL.shape[1]
         shapes = ((c.n_heads, n_keys), out, (c.n_heads, n_cross), out, (1, c.d_ff), out)
         self_weights, self_out, cross_weights, cross_out, mlp_hidden, mlp_out = (
             layers.dropout_masks(keys_B, c.dropout, *shapes)
@@ -123,26 +124,16 @@ class Stack(nnx.Module):
         )  # fmt: skip
         return self.relative_bias[...].astype(jnp.float32)[of_distance].T
 
-    def bias(self, length: int) -> jax.Array:
-        """HxLxL for a row's positions.
-
-        By place in the row, not by position in the segment: inside a segment, whose tokens
-        stand side by side, the distance is the same, and one bias serves all rows. It is cut
-        from a vector of distances by reshaping, whose gradient is a sum and not a scatter.
-        """
-        L, W = length, 2 * length
-        by_distance_HxW = jnp.pad(self.bias_of_distances(1 - L, L - 1), ((0, 0), (0, 1)))
-        # Row i of a W - 1 wide reading of the repeated vector starts i places further back.
-        flat = jnp.tile(by_distance_HxW, (1, L))[:, : L * (W - 1)]
-        return flat.reshape(-1, L, W - 1)[:, :, L - 1 : 2 * L - 1]
-
     def __call__(
         self, x_BxLxD: jax.Array, tokens: Tokens, *,
         encoded: tuple[jax.Array, Tokens] | None = None, keys_B: jax.Array | None = None,
     ) -> jax.Array:  # fmt: skip
         """Final states of a batch's rows: BxLxD; a decoder is given the encoder's (BxSxD)."""
         look = functools.partial(Sight.of, tokens, implementation=self.config.attention)
-        sight = look(tokens, causal=self.decoder, bias_HxLxS=self.bias(x_BxLxD.shape[1]))
+        # By place in the row, not by position in the segment: inside a segment, whose tokens
+        # stand side by side, the distance is the same, and one bias serves all rows.
+        bias_HxW = self.bias_of_distances(1 - x_BxLxD.shape[1], x_BxLxD.shape[1] - 1)
+        sight = look(tokens, causal=self.decoder, bias_HxW=bias_HxW)
         cross = encoded and (encoded[0], look(encoded[1], causal=False))
 
         def call(block: Block, x_BxLxD: jax.Array, layer: jax.Array) -> jax.Array:
@@ -206,7 +197,7 @@ class EncoderDecoder(nnx.Module):
         slot, S = caches[1], keys.positions_BxL.shape[1]
         by_distance_HxW = self.decoder.bias_of_distances(1 - S, S - 1)
         bias_HxS = jax.lax.dynamic_slice_in_dim(by_distance_HxW, S - 1 - slot, S, axis=1)
-        sight = Sight.of(queries, keys, causal=True, bias_HxLxS=bias_HxS[:, None, :])
+        sight = Sight.of(queries, keys, causal=True, bias_HxW=bias_HxS)
         across = Sight.of(queries, cross[1], causal=False)
         x_Bx1xD, kept = self._embed(tokens_Bx1), []
         for block, of_self, of_cross in zip(self.decoder.layers, caches[0], cross[0], strict=True):

@@ -11,10 +11,17 @@ import pytest
 
 from ift_jax import partitioning
 from ift_jax.config import MeshConfig
+from ift_jax.models import attention as attention_lib
 from ift_jax.models.attention import KeysValues, Sight, Tokens, attention, visible
 
 ROWS, LENGTH, HEADS, HEAD_DIM = 2, 300, 4, 8
-IMPLEMENTATIONS = ("splash",)
+IMPLEMENTATIONS = ("splash", "blockwise")
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Of 32 queries, so that the rows have ten of them, the last one not full."""
+    monkeypatch.setattr(attention_lib, "BLOCK_PAIRS", 40 * LENGTH)
 
 
 def packed(seed, with_prefix, rows=ROWS, length=LENGTH, padding=25):
@@ -153,3 +160,84 @@ def test_a_length_cut_over_devices(implementation):
             )
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_bias_by_distance():
+    """T5's, blockwise, on one device and with the length cut: output, gradients, the bias's too."""
+    tokens, (q, k, v, w) = packed(10, False), arrays(11, HEADS)
+    # Of a length that 4 devices divide.
+    tokens, (q, w) = Tokens(*(a[:, :292] for a in tokens[:2])), (q[:, :292], w[:, :292])
+    k, v = k[:, :, :292], v[:, :, :292]
+    bias = np.random.default_rng(12).normal(size=(HEADS, 2 * 292 - 1)).astype(np.float32)
+
+    def run(implementation, tokens):
+        @jax.jit
+        def output(bias, q, k, v, tokens):
+            def call(bias, q, k, v):
+                sight = Sight.of(
+                    tokens, tokens, causal=False, bias_HxW=bias, implementation=implementation
+                )
+                return attention(q, KeysValues(k, v), sight, scale=1.0)
+
+            y, pull = jax.vjp(call, bias, q, k, v)
+            return y, pull(jnp.asarray(w))
+
+        return jax.tree.leaves(output(bias, q, k, v, tokens))
+
+    want = run("xla", tokens)
+    # The bias itself, pair by pair.
+    place = np.arange(292)
+    distances = place[None, :] - place[:, None] + 291
+    np.testing.assert_array_equal(attention_lib.by_place(bias, 292), bias[:, distances])
+    results = [run("blockwise", tokens)]
+    mesh = partitioning.make_mesh(MeshConfig(data=1, tensor=2, sequence=4))
+    with jax.set_mesh(mesh):
+        results.append(run("blockwise", tokens))
+    for got in results:
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
+
+
+def test_what_is_chosen():
+    choose, far = attention_lib.choose, 1 << 17
+    for length, plain in ((2048, "xla"), (4096, "blockwise")):
+        assert choose("auto", length, length, windowed=False, biased=False) == plain  # No TPU here.
+        assert choose("splash", length, length, windowed=True, biased=False) == "splash"
+        assert choose("splash", length, length, windowed=False, biased=True) == plain
+        assert choose("xla", length, length, windowed=False, biased=False) == "xla"
+        assert choose("plain", 1, length, windowed=False, biased=False) == "xla"
+    assert choose("splash", far, far, windowed=True, biased=False) == "blockwise"
+    assert choose("splash", far, far, windowed=False, biased=False) == "splash"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head_dim", [64, 80, 128, 256])
+def test_splash_compiles_for_tpu(head_dim):
+    """Forward and backward inside shard_map, windows and prefixes, odd length, cut length."""
+    pytest.importorskip("libtpu")
+    from jax.experimental import topologies
+
+    devices = topologies.get_topology_desc(platform="tpu", topology_name="v5p:2x2x1").devices
+    mesh = partitioning.make_mesh(MeshConfig(data=1, tensor=2, sequence=2), devices)
+    B, L, H, G = 2, 1500, 8, 2
+
+    def loss(q, k, v, ids, positions, prefix):
+        tokens = Tokens(ids, positions, prefix)
+        sight = Sight.of(tokens, tokens, causal=True, window=256, implementation="auto")
+        assert sight.implementation == "splash"
+        return attention(q, KeysValues(k, v), sight, scale=0.1, softcap=30.0).sum()
+
+    with jax.set_mesh(mesh):
+        like = lambda *shape, dtype=jnp.bfloat16: jax.ShapeDtypeStruct(  # noqa: E731
+            shape, dtype, sharding=jax.sharding.NamedSharding(mesh, jax.P())
+        )
+        kv, ids = like(B, G, L, head_dim), like(B, L, dtype=jnp.int32)
+        args = (like(B, L, H, head_dim), kv, kv, ids, ids, like(B, L, dtype=jnp.bool_))
+        text = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*args).compile().as_text()
+    for kernel in ("fwd", "dq", "dkv"):
+        assert f"splash_mha_{kernel}_segmented" in text
+    # No array of all pairs, of booleans or scores, but inside a fusion, which stores none.
+    stored = [part for part in text.split("\n\n") if not part.lstrip().startswith("%fused")]
+    assert len(stored) > 1
+    for length in (L, L // 2):
+        assert not any(f"{length},{L}]" in part for part in stored)

@@ -12,6 +12,7 @@ import pytest
 
 from ift_jax import partitioning
 from ift_jax.config import LossConfig, MeshConfig
+from ift_jax.models import attention
 from ift_jax.models.definition import build_model
 from ift_jax.training.step import loss_and_grads
 from tests.training.examples import BATCHES, CONFIGS, make_examples, random_params
@@ -163,6 +164,21 @@ def test_devices_and_meshes(case, alone, mesh_config):
         # Normalisation happens before anything is cut: the harder rule of the two is enough.
         got = compute(model, params, batch, "examples", microbatches)
         assert_same(got, alone["examples"])
+
+
+@pytest.mark.parametrize("implementation", ("blockwise", "splash"))
+def test_implementations_of_attention_with_the_length_cut(case, alone, implementation, monkeypatch):
+    architecture, _, params, examples = case
+    monkeypatch.setattr(attention, "BLOCK_PAIRS", 1)  # Blocks of the least size.
+    model = build_model(dataclasses.replace(CONFIGS[architecture], attention=implementation))
+    host = BATCHES[architecture](padded_rows(examples), LENGTH)
+    mesh = partitioning.make_mesh(MeshConfig(data=2, sequence=4))
+    with jax.set_mesh(mesh):
+        shardings = partitioning.tree_shardings(mesh, model.logical_axes, params)
+        params = jax.device_put(params, shardings)
+        batch = {k: jax.device_put(v, partitioning.batch_sharding(mesh, v.shape))
+                 for k, v in host.items()}  # fmt: skip
+        assert_same(compute(model, params, batch, "tokens"), alone["tokens"])
 
 
 def test_dropout_does_not_depend_on_the_cut(case):
