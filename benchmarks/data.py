@@ -20,9 +20,10 @@ import numpy as np
 from ift_jax.config import Config, DataConfig, FormatConfig, TokenizerConfig
 from ift_jax.data.batches import BatchPlan
 from ift_jax.data.packing import pack, pack_2d
-from ift_jax.data.store import PartBuilder, TokenStore, finish_store, part_path
+from ift_jax.data.store import TokenStore, part_path
 from ift_jax.data.view import MixtureView
 from ift_jax.text.formats import Encoded
+from tasks.preparation.parts import PartBuilder, finish_store
 
 ROW = 2048
 ENCODER, DECODER = 512, 128

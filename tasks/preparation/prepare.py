@@ -22,13 +22,14 @@ import numpy as np
 from ift_jax.config import Config
 from ift_jax.data import fingerprints, run_tokenizer
 from ift_jax.data.request import mixture_and_split
-from ift_jax.data.store import FORMAT_VERSION, MANIFEST, Log, finish_store, locked
+from ift_jax.data.store import FORMAT_VERSION, MANIFEST, Log
 from ift_jax.data.view import MixtureView, open_checked
 from ift_jax.errors import UserError
 from ift_jax.text.formats import Formatter
 from ift_jax.text.tokenizers import Tokenizer
 from tasks.preparation import shards
 from tasks.preparation.module_files import module_files
+from tasks.preparation.parts import finish_store, locked
 from tasks.preparation.shards import Unit
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ import numpy as np
 
 from ift_jax.config import Config
 from ift_jax.data.randomness import stable_hash
-from ift_jax.data.store import PartBuilder, part_path
+from ift_jax.data.store import part_path
 from ift_jax.errors import UserError
 from ift_jax.text.formats import Formatter, Refused
 from ift_jax.text.records import parse_record
 from ift_jax.text.tokenizers import SentencePieceTokenizer, Tokenizer
+from tasks.preparation.parts import PartBuilder
 from tasks.preparation.tokenised import encode_tokenised
 
 if TYPE_CHECKING:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from ift_jax.config import Config
 from ift_jax.data import fingerprints
 from ift_jax.data.request import mixture_and_split
-from ift_jax.data.store import Log, locked, write_atomically
+from ift_jax.data.store import Log, write_atomically
 from ift_jax.errors import UserError
 from ift_jax.text.records import parse_record
 from ift_jax.text.templates import controls
 from ift_jax.text.tokenizers import train_sentencepiece
 from tasks.preparation import registry, shards
+from tasks.preparation.parts import locked
 from tasks.preparation.source_files import source_fingerprint
 
 if TYPE_CHECKING:

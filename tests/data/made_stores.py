@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from ift_jax.data.store import PartBuilder, TokenStore, finish_store, part_path
+from ift_jax.data.store import TokenStore, part_path
 from ift_jax.data.view import MixtureView
 from ift_jax.text.formats import Encoded
+from tasks.preparation.parts import PartBuilder, finish_store
 
 
 def example(n, m=0, rng=None, prefix=None):

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from ift_jax.data.store import PartBuilder, TokenStore, part_path
+from ift_jax.data.store import TokenStore, part_path
 from ift_jax.data.view import check_store
 from ift_jax.errors import UserError
+from tasks.preparation.parts import PartBuilder
 from tests.data.made_stores import example, make_store
 
 
