@@ -1,0 +1,65 @@
+"""Seconds from the command `ift train` to the end of the first step: quickstart's shape.
+
+    python -m benchmarks.startup [--rounds 3]
+
+`cold`: nothing was compiled before; `cached`: the same command again, into a new workdir, with
+JAX's compilation cache from before. The token stores are there in both, the samples at step 0 are
+made in both. Prints one JSON object; the start of Python and all imports count.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.alternate import TUNABLES
+
+
+def seconds_to_first_step(folder: Path, workdir: Path) -> float:
+    """Runs two steps; the first one's record is written once it has ended."""
+    command = [
+        sys.executable, "-m", "ift_jax.commands.main", "train", "--config", "configs/quickstart.py",
+        "--workdir", str(workdir), f"--config.data.store_dir={folder / 'stores'}",
+        f"--config.train.compile_cache={folder / 'cache'}", "--config.train.log_every=1",
+        "--config.train.steps=2", "--config.train.epochs=0.0", "--config.evaluation.examples=0",
+    ]  # fmt: skip
+    environment = {"GLIBC_TUNABLES": TUNABLES, **os.environ}
+    metrics, log = workdir / "metrics.jsonl", workdir.with_suffix(".log")
+    start = time.perf_counter()
+    with open(log, "w") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    seconds = None
+    while process.poll() is None:
+        if seconds is None and metrics.exists() and '"learning_rate"' in metrics.read_text():
+            seconds = time.perf_counter() - start
+        time.sleep(0.02)
+    if process.returncode or seconds is None:
+        raise SystemExit(f"exit code {process.returncode}:\n{log.read_text()}")
+    return seconds
+
+
+def main() -> None:
+    """Prints the medians."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    found: dict[str, list[float]] = {"cold": [], "cached": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        seconds_to_first_step(folder, folder / "prepares")
+        for i in range(args.rounds):
+            for file in (folder / "cache").rglob("*"):
+                file.unlink()
+            for kind, seconds in found.items():
+                seconds.append(round(seconds_to_first_step(folder, folder / f"{kind}{i}"), 2))
+    medians = {kind: statistics.median(seconds) for kind, seconds in found.items()}
+    print(json.dumps({"seconds_to_first_step": medians, "processes": found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
