@@ -4,8 +4,10 @@ The variables must be set before JAX or TensorFlow is imported, so before any te
 """
 
 import os
+import sys
 
 import hypothesis
+import pytest
 
 _FLAGS = {
     "--xla_force_host_platform_device_count": 8,
@@ -30,3 +32,17 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 hypothesis.settings.register_profile("ift_jax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ift_jax")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_a_file_registers_is_gone_after_it():
+    """SeqIO's registries are global, and another file has its data in another folder."""
+
+    def registries():
+        seqio = sys.modules.get("seqio")
+        return [seqio.TaskRegistry, seqio.MixtureRegistry] if seqio else []
+
+    kept = {registry: dict(registry._REGISTRY) for registry in registries()}
+    yield
+    for registry in registries():
+        registry._REGISTRY = kept.get(registry, {})

@@ -13,11 +13,15 @@ def missing(config: Config) -> list[str]:
 
     Looks at files and tasks on this machine only: nothing is tokenised or fetched. Of a mixture,
     the first task whose data is not there speaks for all, and for its other splits.
+
+    Raises:
+        UserError: what no data mends: a name that is not registered, or a run that trains on what
+            it holds out.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # Both are read when they are imported.
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     with shards.quiet_import():
-        from tasks.preparation import registry
+        from tasks.preparation import leaks, registry
         from tasks.preparation.source_files import source_fingerprint
 
     lines, data = [], config.data
@@ -34,13 +38,15 @@ def missing(config: Config) -> list[str]:
         registry.import_modules(data.modules, data.root)
     except UserError as error:
         return [*lines, str(error)]
+    leaks.check_config(data)
     absent: set[str] = set()
     for which in ("train", "eval", *(("heldout",) if data.heldout_mixture else ())):
         name, split, field = mixture_and_split(config, which)
         if name in absent:
             continue
+        provider = registry.resolve(name, field)
         try:
-            for task in registry.tasks_of(registry.resolve(name, field), split, field):
+            for task in registry.tasks_of(provider, split, field):
                 source_fingerprint(task.source, split)
         except UserError as error:
             absent.add(name)

@@ -15,10 +15,10 @@ import pytest
 
 from ift_jax.config import Config, DataConfig, FormatConfig, OptimizerConfig, TokenizerConfig
 from ift_jax.data.request import open_or_prepare
-from ift_jax.data.store import locked
 from ift_jax.errors import UserError
 from tasks.preparation import shards
 from tasks.preparation.module_files import module_files
+from tasks.preparation.parts import locked
 from tasks.preparation.prepare import prepare
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -78,8 +78,6 @@ def config(tmp_path, monkeypatch):
             modules=("made_tasks",),
             root=str(tmp_path / "data"),
             mixture="made",
-            heldout_mixture="made",
-            heldout_split="validation",
             store_dir=str(tmp_path / "stores"),
             row_length=512,
             processes=1,
@@ -198,11 +196,11 @@ def test_imports_are_followed_to_the_files_that_matter(config, tmp_path):
 
 
 def test_fast_path_imports_no_tensorflow_and_notices_changes(config, tmp_path):
-    for which in ("train", "heldout"):
+    for which in ("train", "eval"):
         open_or_prepare(config, which, log=quiet)
     code = """
         tokenizer, view = open_or_prepare(config, log=log)
-        open_or_prepare(config, "heldout", log=log)
+        open_or_prepare(config, "eval", log=log)
         print(view.tasks, view.rates, view.stores[0].path, view.metric_fns, tokenizer.vocab_size)
         print(len(view.stores[0]), int(view.stores[0].tokens(3).sum()))
         for name in ("tensorflow", "seqio", "jax", "made_tasks"):
@@ -538,8 +536,8 @@ def test_rates_of_nested_mixtures_are_those_of_seqio(config):
 def test_trained_tokenizer_is_shared_by_all_splits(config):
     train = prepare(config, log=quiet)
     lines = []
-    heldout = prepare(config, "heldout", log=lines.append)
-    assert heldout.tokenizer_path == train.tokenizer_path
+    unseen = prepare(config, "eval", log=lines.append)
+    assert unseen.tokenizer_path == train.tokenizer_path
     assert not any("training a tokenizer" in line for line in lines)
-    assert len(heldout.view.stores[0]) == 15
+    assert len(unseen.view.stores[0]) == 15
     assert prepare(config, log=quiet).tokenizer.fingerprint == train.tokenizer.fingerprint
