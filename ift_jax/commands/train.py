@@ -9,8 +9,7 @@ For example:
 
 import argparse
 
-from ift_jax.commands import arguments
-from ift_jax.errors import UserError
+from ift_jax.commands import arguments, distributed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="print the resolved config, parameters, tokens and "
         "steps an epoch, fill and memory, or what is missing here to say so; train nothing",
     )  # fmt: skip
-    group = parser.add_argument_group("several processes", "all three, on every process")
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
-    group.add_argument("--num-processes", type=int, metavar="N")
-    group.add_argument("--process-id", type=int, metavar="I")
+    distributed.add_processes(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -36,13 +32,9 @@ def run(args: argparse.Namespace) -> None:
     from ift_jax.training.loop import train
     from ift_jax.training.setup import dry_run
 
-    flags = (args.coordinator, args.num_processes, args.process_id)
-    if flags != (None, None, None):
-        if None in flags:
-            raise UserError("--coordinator, --num-processes and --process-id go together")
-        jax.distributed.initialize(*flags)
-    console = Console(quiet=jax.process_index() > 0)
-    if args.dry_run:
-        dry_run(config, console)
-    else:
-        train(config, args.workdir, console)
+    with distributed.joined(args):
+        console = Console(quiet=jax.process_index() > 0)
+        if args.dry_run:
+            dry_run(config, console)
+        else:
+            train(config, args.workdir, console)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ift_jax.checkpoint.run_state import Checkpoints
 from ift_jax.checkpoint.trained import check_same_run, save_description
@@ -122,12 +123,12 @@ def train(config: Config, workdir: str, console: Console) -> None:
         def due(every: int) -> bool:
             return every > 0 and step % every == 0
 
-        step, saved, stopped = first, first, False
+        step, saved, stopped, agreed = first, first, False, _Agreement(stop, run.mesh)
         try:
             for step, batch in enumerate(feed, start=first + 1):
                 state, metrics = train_step(state, batch)
                 report()
-                last, stopped = step == n_steps, _agreed(stop, step, config.train.log_every)
+                last, stopped = step == n_steps, agreed()
                 if step % config.train.log_every == 0 or last:
                     pending = metrics
                 saves = due(config.train.save_every) or last or stopped
@@ -188,13 +189,25 @@ def _final_evaluation(
         Path(workdir, "answers.jsonl").write_text(lines, "utf-8")
 
 
-def _agreed(stop: threading.Event, step: int, every: int) -> bool:
-    """Whether to stop: at the same step on every process."""
-    if jax.process_count() == 1:
-        return stop.is_set()
-    if step % every:
-        return False
-    return bool(multihost_utils.process_allgather(np.array(stop.is_set())).any())
+class _Agreement:
+    """Whether any process was asked to stop: the same answer at the same step on all of them.
+
+    With several processes each call asks, and answers what was asked one call before: by then the
+    devices have the next step to do, so nothing waits.
+    """
+
+    def __init__(self, stop: threading.Event, mesh: Mesh):
+        self._stop, self._before = stop, None
+        self._sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._any = jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+    def __call__(self) -> bool:
+        if jax.process_count() == 1:
+            return self._stop.is_set()
+        asked = np.full(jax.local_device_count(), self._stop.is_set())
+        votes = jax.make_array_from_process_local_data(self._sharding, asked)
+        before, self._before = self._before, self._any(votes)
+        return before is not None and bool(before)
 
 
 @contextlib.contextmanager

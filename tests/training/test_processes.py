@@ -1,5 +1,6 @@
-"""Contract 4 over real processes: two of them, over loopback, make the run that one makes."""
+"""Real processes over loopback make the run that one makes, whatever becomes of them."""
 
+import signal
 import socket
 
 import numpy as np
@@ -16,24 +17,83 @@ def free_port():
         return sock.getsockname()[1]
 
 
-def test_two_processes_make_the_run_of_one(tmp_path):
-    data = runs.write_data(tmp_path / "data.jsonl")
-    few = ["train.steps=16", "train.eval_every=8", "train.preview_every=8"]
-    one, two = tmp_path / "one", tmp_path / "two"
-    runs.finish(runs.start(runs.command(data, tmp_path, one, overrides=few), devices=2))
-    both = (free_port(), 2)
-    processes = [
-        runs.start(runs.command(data, tmp_path, two, overrides=few, processes=both, index=i))
-        for i in range(2)
+def start(data, folder, workdir, count, devices=1, port=None, **options):
+    """A run's processes: `count` of them, `devices` each."""
+    both = (port or free_port(), count) if count > 1 else None
+    return [
+        runs.start(runs.command(data, folder, workdir, processes=both, index=i, **options), devices)
+        for i in range(count)
     ]
-    for process in processes:
-        runs.finish(process)
-    got, expected = runs.records(two), runs.records(one)
+
+
+def assert_same_run(workdir, expected_workdir):
+    """The same records: the same examples to the token, and the same numbers to float tolerance."""
+    got, expected = runs.records(workdir), runs.records(expected_workdir)
     assert [record["step"] for record in got] == [record["step"] for record in expected]
-    assert sum("loss" in record for record in got) == 4
     for a, b in zip(got, expected, strict=True):
         assert a.keys() == b.keys()
         for name in a.keys() & {"trained_tokens", "tokens", "task_tokens", "skipped"}:
-            assert a[name] == b[name]  # The same examples, to the token.
+            assert a[name] == b[name]
         for name in a.keys() & {"loss", "nll", "grad_norm", "eval_loss"}:
             np.testing.assert_allclose(a[name], b[name], rtol=1e-4)
+
+
+def test_four_processes_make_the_run_of_one(tmp_path):
+    data = runs.write_data(tmp_path / "data.jsonl")
+    few = [
+        "train.steps=12", "train.eval_every=8", "train.preview_every=8", "mesh.data=2",
+        "mesh.fsdp=2", "evaluation.examples=4",
+    ]  # fmt: skip
+    one, four = tmp_path / "one", tmp_path / "four"
+    for workdir, count, devices in ((one, 1, 4), (four, 4, 1)):
+        for process in start(data, tmp_path, workdir, count, devices, overrides=few):
+            runs.finish(process)
+    assert sum("loss" in record for record in runs.records(four)) == 3
+    assert_same_run(four, one)
+    for name in ("answers.jsonl", "samples.jsonl"):  # Written by process 0 alone.
+        assert (four / name).read_text() == (one / name).read_text() != ""
+
+
+def test_a_run_goes_on_through_a_signal_and_a_death_with_other_numbers_of_processes(tmp_path):
+    data = runs.write_data(tmp_path / "data.jsonl")
+    few = ["train.steps=30", "train.eval_every=0", "train.preview_prompts=0", "mesh.data=-1"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    (process,) = start(data, tmp_path, whole, 1, 2, overrides=few)
+    runs.finish(process)
+
+    def reached(step):
+        return lambda: any(record["step"] >= step for record in runs.records(broken))
+
+    # A notice of preemption that only one of two processes gets: both save and end well.
+    pair = start(data, tmp_path, broken, 2, overrides=few)
+    runs.wait_until(reached(4), pair[0])
+    pair[1].send_signal(signal.SIGTERM)
+    assert "saved" in runs.finish(pair[0])
+    runs.finish(pair[1])
+    saved = max(int(path.name) for path in (broken / "checkpoints").iterdir())
+    assert 4 <= saved < 30
+
+    # Of four processes one dies: the others end with one line, long before a minute is over.
+    four = start(data, tmp_path, broken, 4, overrides=few)
+    runs.wait_until(reached(16), four[0])
+    runs.kill(four[3])
+    for process in four[:3]:
+        output, _ = process.communicate(timeout=60)
+        if process.returncode:
+            assert process.returncode == 3, output[-3000:]
+            assert "another process is gone" in output and "Traceback" not in output
+    assert any(process.returncode for process in four[:3])
+
+    # One process with as many devices goes on, with the same batches.
+    (process,) = start(data, tmp_path, broken, 1, 2, overrides=few)
+    runs.finish(process)
+    assert_same_run(broken, whole)
+
+
+def test_a_process_that_waits_in_vain_says_so(tmp_path):
+    data = runs.write_data(tmp_path / "data.jsonl")
+    command = runs.command(data, tmp_path, tmp_path / "run", processes=(free_port(), 2))
+    process = runs.start([*command, "--join-timeout", "2"])
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 3, output
+    assert output.strip().splitlines()[-1].startswith("error: not all processes met (127.0.0.1:")
