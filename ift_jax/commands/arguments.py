@@ -47,9 +47,16 @@ def load_config(args: argparse.Namespace, *, weights: bool = True) -> Config:
     return config
 
 
+def local_folder(path: str) -> str:
+    """The absolute path of a local folder: other file systems are not written to."""
+    if "://" in path:
+        raise argparse.ArgumentTypeError(f"{path}: expected a local or mounted folder")
+    return os.path.abspath(path)
+
+
 def add_workdir(parser: argparse.ArgumentParser, what: str) -> None:
     """`--workdir DIR`."""
-    parser.add_argument("--workdir", required=True, type=os.path.abspath, metavar="DIR", help=what)
+    parser.add_argument("--workdir", required=True, type=local_folder, metavar="DIR", help=what)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

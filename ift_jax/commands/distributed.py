@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import glob
+import importlib.util
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ from ift_jax.errors import UserError
 HEARTBEAT_SECONDS = 30  # A process that is silent for so long is dead, and ends the others.
 # Each flag's variable, for launchers that cannot give every process its own command line.
 VARIABLES = {
-    "coordinator": "JAX_COORDINATOR_ADDRESS",
+    "coordinator_address": "JAX_COORDINATOR_ADDRESS",
     "num_processes": "JAX_NUM_PROCESSES",
     "process_id": "JAX_PROCESS_ID",
 }
@@ -27,7 +28,8 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         "several processes", "found by themselves on Cloud TPU, GKE, Slurm and Open MPI; else all "
         f"three flags, or the variables {', '.join(VARIABLES.values())}, on every process",
     )  # fmt: skip
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    group.add_argument("--coordinator", metavar="HOST:PORT", dest="coordinator_address",
+                       help="address of process 0")  # fmt: skip
     group.add_argument("--num-processes", type=int, metavar="N")
     group.add_argument("--process-id", type=int, metavar="I")
     group.add_argument("--join-timeout", type=int, default=600, metavar="SECONDS",
@@ -35,11 +37,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
 
 
 def cluster() -> str | None:
-    """The kind of cluster that this process was started in, if JAX can find the others itself.
-
-    What is looked for is what a launcher sets for each of several processes, so that a shell on a
-    login node, or a machine that merely has the TPU compiler, is none.
-    """
+    """The cluster this process was started on as one of several, by what launchers set; or None."""
     e = os.environ
     if e.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         return "Slurm"
@@ -49,7 +47,8 @@ def cluster() -> str | None:
         return "TPUs on Kubernetes"
     if "KUBERNETES_SERVICE_HOST" in e and "JOB_COMPLETION_INDEX" in e:
         return "Kubernetes"
-    if glob.glob("/dev/accel[0-9]*") or glob.glob("/sys/class/accel/accel[0-9]*"):
+    chips = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")
+    if chips and importlib.util.find_spec("libtpu"):
         return "Cloud TPU"
     return None
 
@@ -59,32 +58,26 @@ def _place(args: argparse.Namespace) -> dict[str, Any] | None:
     given = {name: getattr(args, name) for name in VARIABLES}
     for name, variable in VARIABLES.items():
         if given[name] is None and (value := os.environ.get(variable)):
-            if name != "coordinator" and not value.isdigit():
+            if name != "coordinator_address" and not value.isdigit():
                 raise UserError(f"{variable}: expected a number; got {value!r}")
-            given[name] = value if name == "coordinator" else int(value)
+            given[name] = value if name == "coordinator_address" else int(value)
     missing = [name for name, value in given.items() if value is None]
     if len(missing) == len(given):
         return {} if cluster() else None
     if missing:
-        flags = ", ".join("--" + name.replace("_", "-") for name in missing)
-        raise UserError(f"--coordinator, --num-processes and --process-id go together; {flags} "
-                        "is missing")  # fmt: skip
+        raise UserError("--coordinator, --num-processes and --process-id go together")
     if not 0 <= given["process_id"] < given["num_processes"]:
         raise UserError(f"--process-id: expected 0 to {given['num_processes'] - 1}; got "
                         f"{given['process_id']}")  # fmt: skip
-    return {
-        "coordinator_address": given["coordinator"], "num_processes": given["num_processes"],
-        "process_id": given["process_id"],
-    }  # fmt: skip
+    return given
 
 
 @contextlib.contextmanager
 def joined(args: argparse.Namespace) -> Iterator[None]:
     """Joins the other processes, if there are any; whatever goes wrong in one ends all of them.
 
-    A process that fails leaves at once, without the meeting at the end of a healthy run, in which
-    it would wait for those that it left hanging. They notice by the broken connection or by its
-    missing heartbeat. Nothing of JAX may have touched a device before.
+    One that fails leaves at once, without the meeting at the end of a healthy run; the others
+    notice by the broken connection or the missing heartbeat. No device may be in use before.
 
     Raises:
         UserError: the flags are wrong, or not all processes came in time.
