@@ -62,7 +62,8 @@ def tokenizer_folder(folder: Path, data: Path, kind: str) -> Path:
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
     from ift_jax.checkpoint.sentencepiece_json import to_tokenizer_json
-    from ift_jax.text.tokenizers import SentencePieceTokenizer, train_sentencepiece
+    from ift_jax.text.tokenizers import SentencePieceTokenizer
+    from tasks.preparation.sentencepiece_training import train_sentencepiece
 
     lines = data.read_text().splitlines()[:1000]
     texts = [m["content"] for line in lines for m in json.loads(line)["messages"]]

@@ -11,8 +11,6 @@ For example:
 import argparse
 import dataclasses
 import os
-import re
-import sys
 
 import configs
 from ift_jax.commands import arguments
@@ -50,24 +48,11 @@ def run(args: argparse.Namespace) -> None:
             return
         if not any(word.startswith("--config.data.split") for word in args.overrides):
             config = dataclasses.replace(config, data=listing.with_split(config.data))
-    from rich.console import Console
-
-    from ift_jax.data import inspection
-    from ift_jax.data.batches import BatchPlan
-    from ift_jax.data.request import open_or_prepare
     from ift_jax.text.formats import Formatter
     from ift_jax.text.lint import lint
-    from ift_jax.text.records import did_you_mean
+    from tasks import inspection
 
-    try:
-        tokenizer, view = open_or_prepare(config, args.which)
-    except UserError as error:
-        bound = re.search(r"train_vocab_size.*expected at most (\d+)", str(error))
-        if not (named and bound):
-            raise
-        small = dataclasses.replace(config.tokenizer, train_vocab_size=int(bound[1]))
-        config = dataclasses.replace(config, tokenizer=small)  # Little text: a smaller tokenizer.
-        tokenizer, view = open_or_prepare(config, args.which)
+    config, tokenizer, view = inspection.open_mixture(config, args.which, may_shrink=named)
     if args.lint:
         findings = lint(Formatter.from_config(config, tokenizer))
         for finding in findings:
@@ -75,19 +60,4 @@ def run(args: argparse.Namespace) -> None:
         if wrong := [finding.check for finding in findings if not finding.ok]:
             raise UserError(f"config.format.template: {', '.join(wrong)}: see above")
         return
-    for task in args.task or ():
-        if task not in view.tasks:
-            raise UserError(f"--task {task}: not in the mixture{did_you_mean(task, view.tasks)}")
-    # A pipe or file gets whole lines: nothing may be cut to a guessed width.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
-    shown = args.task or view.tasks
-    console.print(inspection.counts_table(view, shown))
-    if args.which == "train":
-        plan = BatchPlan.of_config(config, view)
-        console.print(inspection.rates_table(plan, view), *inspection.plan_lines(plan), sep="\n")
-    for title, text in inspection.examples(view, shown, args.examples, tokenizer):
-        console.rule(title, align="left")
-        console.print(text, soft_wrap=True)
-    console.rule()
-    coloured = f"[{inspection.TRAINED}]coloured[/]"
-    console.print(f"trained tokens are {coloured}; everything else is context")
+    inspection.show(config, args.which, view, tokenizer, args.task or (), args.examples)

@@ -1,18 +1,16 @@
-"""SentencePiece models: reading, and training one with byte fallback."""
+"""SentencePiece models."""
 
 import hashlib
-import io
 import itertools
 import json
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import sentencepiece
 
 from ift_jax.errors import UserError
 from ift_jax.text.tokenizer_base import Tokenizer, control_pattern
 
-_SPACE_MARK = "\u2581"  # How SentencePiece writes a space; itself rare in text.
+SPACE_MARK = "\u2581"  # How SentencePiece writes a space; itself rare in text.
 # A serialised ModelProto with only normalizer_spec.add_dummy_prefix = false: put after a model's
 # bytes it is merged with them, as protocol buffers are.
 _NO_PREFIX = b"\x1a\x02\x18\x00"
@@ -73,7 +71,7 @@ class SentencePieceTokenizer(Tokenizer):
         self._special_strings = {i: piece for piece, i in self.special_tokens.items()}
         self._special_strings.setdefault(self.pad_id, processor.id_to_piece(self.pad_id))
         self._controls = control_pattern(self.special_tokens)
-        probe, mark = "  a\n b ", [f"<0x{byte:02X}>" for byte in _SPACE_MARK.encode()]
+        probe, mark = "  a\n b ", [f"<0x{byte:02X}>" for byte in SPACE_MARK.encode()]
         mark_ids = [processor.piece_to_id(piece) for piece in mark]
         exact = processor.decode(processor.encode(probe)) == probe
         self._mark_ids = mark_ids if exact and all(map(processor.is_byte, mark_ids)) else []
@@ -97,8 +95,8 @@ class SentencePieceTokenizer(Tokenizer):
 
     def encode(self, text: str, place: str = "start") -> list[int]:
         encode = (self._middle if place == "text" else self._processor).encode
-        if self._mark_ids and _SPACE_MARK in text:
-            first, *rest = text.split(_SPACE_MARK)
+        if self._mark_ids and SPACE_MARK in text:
+            first, *rest = text.split(SPACE_MARK)
             ids = encode(first)
             for part in rest:
                 ids += self._mark_ids + self._middle.encode(part)
@@ -122,61 +120,3 @@ class SentencePieceTokenizer(Tokenizer):
             "".join(special[i] for i in run) if is_special else self._processor.decode(list(run))
             for is_special, run in itertools.groupby(known, key=special.__contains__)
         )
-
-
-def train_sentencepiece(
-    texts: Iterable[str], *, vocab_size: int, control: Sequence[str] = ()
-) -> bytes:
-    """Trains a BPE model with byte fallback (Kudo and Richardson 2018) whose round trip is exact.
-
-    Text is left as it is: no normalisation, no space in front, all whitespace kept. Lines
-    are learnt from one by one, so no piece crosses a newline (a newline is its byte);
-    digits are pieces of their own. One thread: the same texts give the same bytes.
-
-    `texts` come in a fixed order; `vocab_size` counts all pieces. Ids: pad 0, eos 1, bos 2,
-    unk 3, then the `control` strings, each one id that text never gives, then the 256 bytes, then
-    what was learnt. Returned are the bytes of a `.model` file.
-
-    Raises:
-        UserError: the vocabulary is too small for bytes and characters, or larger than the
-            text can fill (the message gives the bound).
-    """
-    control = [c for c in dict.fromkeys(control) if c not in ("<pad>", "</s>", "<s>", "<unk>")]
-    failures: list[Exception] = []
-
-    def lines() -> Iterator[str]:
-        try:
-            for text in texts:
-                for line in text.replace(_SPACE_MARK, " ").replace("\0", "").split("\n"):
-                    if line:
-                        yield line
-        except Exception as error:
-            failures.append(error)  # SentencePiece would turn it into a RuntimeError.
-            raise
-
-    model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=lines(), model_writer=model, model_type="bpe", vocab_size=vocab_size,
-            control_symbols=control, pad_id=0, eos_id=1, bos_id=2, unk_id=3, byte_fallback=True,
-            character_coverage=0.9995, normalization_rule_name="identity", add_dummy_prefix=False,
-            remove_extra_whitespaces=False, allow_whitespace_only_pieces=True, split_digits=True,
-            max_sentence_length=1 << 20, num_threads=1, minloglevel=2,
-        )  # fmt: skip
-    except RuntimeError as error:
-        if failures:
-            raise failures[0] from None
-        raise UserError(
-            f"tokenizer.train_vocab_size = {vocab_size}: {_expected(str(error), len(control))}"
-        ) from error
-    return model.getvalue()
-
-
-def _expected(message: str, n_control: int) -> str:
-    """What SentencePiece's trainer would have accepted, from its error."""
-    if bound := re.search(r"too high.*value <= (\d+)", message):
-        return f"expected at most {bound[1]}: the text gives no more pieces"
-    if bound := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
-        return f"expected at least {bound[1]}: bytes, characters and control strings"
-    reason = " ".join(message.split())
-    return f"expected text, and at least {4 + n_control + 256} pieces ({reason})"

@@ -8,14 +8,11 @@ from typing import Any
 
 from ift_jax.errors import UserError
 from ift_jax.text.huggingface_tokenizer import HuggingFaceTokenizer
-from ift_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer, train_sentencepiece
+from ift_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from ift_jax.text.templates import read_template_file
 from ift_jax.text.tokenizer_base import Tokenizer
 
-__all__ = [
-    "HuggingFaceTokenizer", "SentencePieceTokenizer", "Tokenizer", "load_tokenizer",
-    "train_sentencepiece",
-]  # fmt: skip
+__all__ = ["HuggingFaceTokenizer", "SentencePieceTokenizer", "Tokenizer", "load_tokenizer"]
 
 
 def load_tokenizer(path: str, extra_ids: int = 0, added_tokens: Sequence[str] = ()) -> Tokenizer:

@@ -11,9 +11,9 @@ from ift_jax.data.store import Log, write_atomically
 from ift_jax.errors import UserError
 from ift_jax.text.records import parse_record
 from ift_jax.text.templates import controls
-from ift_jax.text.tokenizers import train_sentencepiece
 from tasks.preparation import registry, shards
 from tasks.preparation.parts import locked
+from tasks.preparation.sentencepiece_training import train_sentencepiece
 from tasks.preparation.source_files import source_fingerprint
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import tokenizers
 
 from ift_jax.checkpoint.sentencepiece_json import to_tokenizer_json
 from ift_jax.errors import UserError
-from ift_jax.text.tokenizers import SentencePieceTokenizer, train_sentencepiece
+from ift_jax.text.tokenizers import SentencePieceTokenizer
+from tasks.preparation.sentencepiece_training import train_sentencepiece
 from tests.shared_data import SHARED, requires_shared
 from tests.text.small_tokenizers import CHATML, TEXTS, sentencepiece_bytes
 

@@ -18,8 +18,8 @@ from ift_jax.text.tokenizers import (
     HuggingFaceTokenizer,
     SentencePieceTokenizer,
     load_tokenizer,
-    train_sentencepiece,
 )
+from tasks.preparation.sentencepiece_training import train_sentencepiece
 from tests.shared_data import SHARED, requires_shared
 from tests.text import chat_tokenizers as chat
 from tests.text import small_tokenizers as small

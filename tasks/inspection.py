@@ -1,14 +1,22 @@
 """What a careful user wants to see of a mixture before training on it."""
 
+import dataclasses
+import re
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ift_jax.config import Config
 from ift_jax.data.batches import BatchPlan
+from ift_jax.data.request import open_or_prepare
 from ift_jax.data.store import Rendering
 from ift_jax.data.view import MixtureView
+from ift_jax.errors import UserError
+from ift_jax.text.records import did_you_mean
 from ift_jax.text.tokenizers import Tokenizer
 
 PERCENTILES = (50, 95, 100)
@@ -99,3 +107,46 @@ def examples(
                 length = rendering.lengths[i] + rendering.encoder_lengths[i]
                 title = f"{task}, example {rendering.index(i)}{variant}, {length} tokens"
                 yield title, coloured(rendering, int(i), tokenizer)
+
+
+def open_mixture(
+    config: Config, which: str, *, may_shrink: bool
+) -> tuple[Config, Tokenizer, MixtureView]:
+    """As `open_or_prepare`, and the config of it; errors likewise.
+
+    A mixture with little text gives a smaller tokenizer than asked for, if it `may_shrink`.
+    """
+    try:
+        return config, *open_or_prepare(config, which)
+    except UserError as error:
+        bound = re.search(r"train_vocab_size.*expected at most (\d+)", str(error))
+        if not (may_shrink and bound):
+            raise
+        small = dataclasses.replace(config.tokenizer, train_vocab_size=int(bound[1]))
+        config = dataclasses.replace(config, tokenizer=small)
+        return config, *open_or_prepare(config, which)
+
+
+def show(
+    config: Config, which: str, view: MixtureView, tokenizer: Tokenizer, asked: Sequence[str],
+    n_examples: int,
+) -> None:  # fmt: skip
+    """Prints tables and examples of a mixture's tasks: those that are asked for, or all.
+
+    A UserError, if one is not in the mixture.
+    """
+    for task in asked:
+        if task not in view.tasks:
+            raise UserError(f"--task {task}: not in the mixture{did_you_mean(task, view.tasks)}")
+    # A pipe or file gets whole lines: nothing may be cut to a guessed width.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+    shown = asked or view.tasks
+    console.print(counts_table(view, shown))
+    if which == "train":
+        plan = BatchPlan.of_config(config, view)
+        console.print(rates_table(plan, view), *plan_lines(plan), sep="\n")
+    for title, text in examples(view, shown, n_examples, tokenizer):
+        console.rule(title, align="left")
+        console.print(text, soft_wrap=True)
+    console.rule()
+    console.print(f"trained tokens are [{TRAINED}]coloured[/]; everything else is context")
