@@ -6,30 +6,20 @@ file says that is not understood is refused by name.
 
 import functools
 import importlib
+import importlib.resources
 import json
+import tomllib
 from typing import Any
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from ift_jax.checkpoint.tensors import Index, Tensor
 from ift_jax.errors import UserError
 
-_NAMES = dict(
-    token_embd="model.embed_tokens", output_norm="model.norm", output="lm_head",
-    attn_norm="input_layernorm", ffn_norm="post_attention_layernorm",
-    attn_q="self_attn.q_proj", attn_k="self_attn.k_proj", attn_v="self_attn.v_proj",
-    attn_output="self_attn.o_proj",
-    ffn_gate="mlp.gate_proj", ffn_up="mlp.up_proj", ffn_down="mlp.down_proj",
-)  # fmt: skip
-_FIELDS = {
-    "embedding_length": "hidden_size",
-    "feed_forward_length": "intermediate_size",
-    "block_count": "num_hidden_layers",
-    "attention.head_count": "num_attention_heads",
-    "context_length": "max_position_embeddings",
-}
+_FILE = importlib.resources.files(__package__) / "gguf.toml"
+_TABLES = tomllib.loads(_FILE.read_text("utf-8"))
+_NAMES, _PRE = _TABLES["tensors"], _TABLES["pre"]
 _CONTROL, _USER_DEFINED = 3, 4  # Of tokenizer.ggml.token_type.
 
 
@@ -90,7 +80,7 @@ def _config(metadata: dict[str, Any], path: str) -> dict[str, Any]:
     for name, value in metadata.items():
         if name.startswith(("llama.rope.scaling", "llama.expert")) and value not in ("none", 0):
             raise UserError(f"{path}: {name} = {value!r} is not supported")
-    fields = {theirs: get(ours) for ours, theirs in _FIELDS.items()}
+    fields = {theirs: get(ours) for ours, theirs in _TABLES["fields"].items()}
     heads = fields["num_attention_heads"]
     head_dim = get("attention.key_length", fields["hidden_size"] // heads)
     if get("rope.dimension_count", head_dim) != head_dim:
@@ -105,31 +95,6 @@ def _config(metadata: dict[str, Any], path: str) -> dict[str, Any]:
     }
 
 
-def _words(digits: str) -> pre_tokenizers.PreTokenizer:
-    """Cuts by the pattern of GPT-4's kind, with runs of digits as given."""
-    pattern = (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ).replace("DIGITS", digits)
-    return pre_tokenizers.Sequence([
-        pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])  # fmt: skip
-
-
-# tokenizer.ggml.pre -> (how text is cut into words, whole words before merges, normaliser).
-_PRE = {
-    "gpt-2": lambda: (pre_tokenizers.ByteLevel(add_prefix_space=False), False, None),
-    # Digits one by one, before the pattern of GPT-2: a space before a number stands alone.
-    "smollm": lambda: (pre_tokenizers.Sequence([
-        pre_tokenizers.Digits(individual_digits=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-    ]), False, None),
-    "llama-bpe": lambda: (_words(r"\p{N}{1,3}"), True, None),
-    "qwen2": lambda: (_words(r"\p{N}"), False, normalizers.NFC()),
-}  # fmt: skip
-
-
 def _tokenizer_files(metadata: dict[str, Any], path: str) -> dict[str, bytes]:
     def get(name: str, default: Any = None) -> Any:
         return metadata.get(f"tokenizer.ggml.{name}", default)
@@ -140,14 +105,18 @@ def _tokenizer_files(metadata: dict[str, Any], path: str) -> dict[str, bytes]:
             f"'gpt2' with one of {', '.join(_PRE)}"
         )
     tokens, kinds = get("tokens"), get("token_type")
-    cut, whole_words, normalizer = _PRE[get("pre")]()
-    vocab = {token: i for i, token in enumerate(tokens)}
-    merges = [tuple(merge.split(" ")) for merge in get("merges")]
-    model = models.BPE(vocab=vocab, merges=merges, ignore_merges=whole_words)
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.pre_tokenizer, tokenizer.decoder = cut, decoders.ByteLevel()
-    if normalizer is not None:
-        tokenizer.normalizer = normalizer
+    pre = _PRE[get("pre")]
+    last = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": pre["gpt2_pattern"]}
+    definition = {
+        "model": {
+            "type": "BPE", "vocab": {token: i for i, token in enumerate(tokens)},
+            "merges": get("merges"), "ignore_merges": pre["whole_words"],
+        },
+        "normalizer": pre.get("normalizer"),
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*pre["words"], last]},
+        "decoder": last,
+    }  # fmt: skip
+    tokenizer = tokenizers.Tokenizer.from_str(json.dumps(definition))
     for kind, special in ((_CONTROL, True), (_USER_DEFINED, False)):
         of_kind = [token for token, own in zip(tokens, kinds, strict=True) if own == kind]
         added = [tokenizers.AddedToken(t, special=special, normalized=False) for t in of_kind]

@@ -5,6 +5,8 @@ A family is what its relatives share with Llama or T5 and what they change. Ever
 """
 
 import dataclasses
+import importlib.resources
+import tomllib
 from typing import Any
 
 from ift_jax.config import DecoderConfig, EncoderDecoderConfig, ModelConfig
@@ -13,43 +15,11 @@ from ift_jax.errors import UserError
 # Fields of ours that are not part of the model: a run sets them as it likes.
 FREE = ("init_from", "dropout", "dropout_schedule", "dtype", "remat", "attention")
 
-# Of training, of generation, of other tasks' heads, or notes: they change no logits.
-_IRRELEVANT = frozenset("""
-    _attn_implementation_autoset _name_or_path _sliding_window_pattern architectures
-    attention_dropout attn_implementation bos_token_id cache_implementation
-    chunk_size_feed_forward classifier_dropout decoder_start_token_id dense_act_fn dropout_rate
-    dtype eos_token_id gradient_checkpointing id2label initializer_factor initializer_range
-    is_decoder is_encoder_decoder is_gated_act is_llama_config label2id max_window_layers
-    model_type n_positions output_attentions output_hidden_states output_past pad_token_id
-    pretraining_tp problem_type return_dict task_specific_params tokenizer_class torch_dtype
-    transformers.js_config transformers_version use_cache
-""".split())  # fmt: skip
-_ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
-# Ours -> theirs: fields that are the same number.
-_DECODER = dict(
-    vocab_size="vocab_size", max_length="max_position_embeddings", d_model="hidden_size",
-    n_layers="num_hidden_layers", n_heads="num_attention_heads", n_kv_heads="num_key_value_heads",
-    head_dim="head_dim", d_ff="intermediate_size", norm_eps="rms_norm_eps",
-)  # fmt: skip
-_T5 = dict(
-    vocab_size="vocab_size", d_model="d_model", n_encoder_layers="num_layers",
-    n_decoder_layers="num_decoder_layers", n_heads="num_heads", head_dim="d_kv", d_ff="d_ff",
-    norm_eps="layer_norm_epsilon", relative_buckets="relative_attention_num_buckets",
-    relative_max_distance="relative_attention_max_distance",
-)  # fmt: skip
-_SCALING = {
-    "linear": dict(rope_factor="factor"),
-    "llama3": dict(
-        rope_factor="factor", rope_low_freq_factor="low_freq_factor",
-        rope_high_freq_factor="high_freq_factor",
-        rope_original_length="original_max_position_embeddings",
-    ),
-}  # fmt: skip
-_DEFAULTS = dict(  # Of fields that a config.json may leave out.
-    rms_norm_eps=1e-6, layer_norm_epsilon=1e-6, relative_attention_num_buckets=32,
-    relative_attention_max_distance=128,
-)  # fmt: skip
-_GEMMA = dict(norm_offset=1.0, norm_placement="both", scale_embedding=True)
+_FILE = importlib.resources.files(__package__) / "families.toml"
+_TABLES = tomllib.loads(_FILE.read_text("utf-8"))
+_ACTIVATIONS, _DECODER, _T5 = _TABLES["activations"], _TABLES["decoder"], _TABLES["t5"]
+_SCALING, _DEFAULTS = _TABLES["scaling"], _TABLES["defaults"]
+_IRRELEVANT = frozenset(_TABLES["irrelevant"])  # Fields that change no logits.
 _KINDS = {"sliding_attention": True, "full_attention": False}  # Whether a layer is local.
 
 
@@ -72,15 +42,7 @@ class _Family:
         return "hidden_activation" if self.gemma else "hidden_act"
 
 
-_FAMILIES = {
-    "llama": _Family("LlamaForCausalLM", mlp_bias=True),
-    "mistral": _Family("MistralForCausalLM", attention_bias=False, local="all"),
-    "qwen2": _Family("Qwen2ForCausalLM", dict(qkv_bias=True), False, local="switched"),
-    "qwen3": _Family("Qwen3ForCausalLM", dict(qk_norm="head"), local="switched"),
-    "olmo2": _Family("Olmo2ForCausalLM", dict(norm_placement="post", qk_norm="full")),
-    "gemma2": _Family("Gemma2ForCausalLM", _GEMMA, local="some"),
-    "gemma3_text": _Family("Gemma3ForCausalLM", _GEMMA | dict(qk_norm="head"), local="some"),
-}
+_FAMILIES = {kind: _Family(**fields) for kind, fields in _TABLES["families"].items()}
 _T5S = ("t5", "mt5")
 _MISSING: Any = object()
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import importlib.resources
 import operator
+import tomllib
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,58 +13,11 @@ from flax import traverse_util
 from ift_jax.config import DecoderConfig
 from ift_jax.models.definition import Model, Params
 
-# Below a layer: ours -> theirs. A matrix is transposed; a norm's "scale" is their "weight".
-_DECODER_LAYER = {
-    **{f"attention.{n}": f"self_attn.{n[0]}_proj" for n in ("query", "key", "value", "out")},
-    **{f"attention.{n}_norm": f"self_attn.{n[0]}_norm" for n in ("query", "key")},
-    **{f"mlp.{n}": f"mlp.{n}_proj" for n in ("gate", "up", "down")},
-    "attention_pre_norm": "input_layernorm",
-    "attention_post_norm": "post_attention_layernorm",
-    "mlp_pre_norm": "post_attention_layernorm",
-    "mlp_post_norm": "post_feedforward_layernorm",
-}
-_FOUR_NORMS = {"mlp_pre_norm": "pre_feedforward_layernorm"}  # In place of the above.
-# {last} is the number of T5's MLP in a layer: 1 in the encoder, 2 behind cross-attention.
-_T5_LAYER = {
-    "attention_norm": "layer.0.layer_norm",
-    "cross_norm": "layer.1.layer_norm",
-    "mlp_norm": "layer.{last}.layer_norm",
-    "mlp.gate": "layer.{last}.DenseReluDense.wi_0",
-    "mlp.up": "layer.{last}.DenseReluDense.wi_1",
-    "mlp.down": "layer.{last}.DenseReluDense.wo",
-} | {
-    f"{ours}.{our}": f"layer.{theirs}.{our[0]}"
-    for ours, theirs in (("attention", "0.SelfAttention"), ("cross", "1.EncDecAttention"))
-    for our in ("query", "key", "value", "out")
-}
-_UNGATED = {"mlp.up": "layer.{last}.DenseReluDense.wi"}
-_OUTSIDE = {
-    "decoder": {
-        "embedding": "model.embed_tokens.weight",
-        "final_norm.scale": "model.norm.weight",
-        "head": "lm_head.weight",
-    },
-    "encoder_decoder": {"embedding": "shared.weight", "head": "lm_head.weight"}
-    | {
-        f"{stack}.{ours}": f"{stack}.{theirs}"
-        for stack in ("encoder", "decoder")
-        for ours, theirs in {
-            "relative_bias": "block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-            "final_norm.scale": "final_layer_norm.weight",
-        }.items()
-    },
-}
-# Tensors that some folders hold besides -> the one that they repeat.
-COPIES = {
-    "decoder": {"lm_head.weight": "model.embed_tokens.weight"},
-    "encoder_decoder": {
-        "encoder.embed_tokens.weight": "shared.weight",
-        "decoder.embed_tokens.weight": "shared.weight",
-        "lm_head.weight": "shared.weight",
-    },
-}
-# Endings of names of tensors that old releases hold and no model reads.
-IGNORED = ("rotary_emb.inv_freq", "EncDecAttention.relative_attention_bias.weight")
+_FILE = importlib.resources.files(__package__) / "tensor_names.toml"
+_TABLES = tomllib.loads(_FILE.read_text("utf-8"))
+# Of each architecture, tensors that some folders hold besides -> the one that they repeat.
+COPIES = {name: _TABLES[name]["copies"] for name in ("decoder", "encoder_decoder")}
+IGNORED = tuple(_TABLES["ignored"])  # Endings of names.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +41,11 @@ def table(model: Model) -> list[Entry]:
     """An entry for each parameter of a (stacked) model."""
     config = model.config
     if isinstance(config, DecoderConfig):
-        layer = _DECODER_LAYER | (_FOUR_NORMS if config.norm_placement == "both" else {})
+        varies = config.norm_placement == "both"
     else:
-        layer = _T5_LAYER | (_UNGATED if config.activation == "relu" else {})
+        varies = config.activation == "relu"
+    tables = _TABLES[config.architecture]
+    layer = tables["layer"] | (tables["variant"] if varies else {})
     entries = []
     for path, leaf in leaves(model.shapes):
         stack, stacked, below = path.rpartition("layers.")
@@ -99,7 +56,7 @@ def table(model: Model) -> list[Entry]:
             name = name.format(last=2 if stack == "decoder." else 1)
             names = tuple(f"{block}.{i}.{name}" for i in range(leaf.shape[0]))
         else:
-            names = (_OUTSIDE[config.architecture][path],)
+            names = (tables["outside"][path],)
         transposed = path == "head" or path.endswith(".weight")
         entries.append(Entry(path, names, leaf.shape, bool(stacked), transposed))
     return entries

@@ -2,7 +2,8 @@
 
 import importlib.resources
 import json
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -12,23 +13,11 @@ from ift_jax.text.jinja import Template, compile_template
 from ift_jax.text.records import did_you_mean
 from ift_jax.text.tokenizer_base import Tokenizer
 
-_CHATML = ("<|im_start|>", "<|im_end|>")
-_TULU = ("<|system|>", "<|user|>", "<|assistant|>")
-_LLAMA3 = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-_MISTRAL = (
-    "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]",
-    "[TOOL_RESULTS]", "[/TOOL_RESULTS]",
-)  # fmt: skip
-# The names, and the strings that are one control token each in a tokenizer trained for it. In
-# the released tokenizers of Tulu and Zephyr theirs are ordinary text.
-NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "chatml": _CHATML, "smollm2": _CHATML, "tulu": _TULU, "olmo2": _TULU, "zephyr": _TULU,
-        "llama2": (), "llama3": _LLAMA3, "mistral_v1": (), "mistral_v3": _MISTRAL,
-        "gemma": ("<start_of_turn>", "<end_of_turn>"), "qwen2.5": _CHATML, "qwen3": _CHATML,
-        "qwen3_nothink": _CHATML, "alpaca": (), "vicuna": (), "plain": (),
-    }
-)  # fmt: skip
+_FOLDER = importlib.resources.files("ift_jax.text") / "templates"
+# The names, and the strings that are one control token each in a tokenizer trained for it.
+NAMES: Mapping[str, Sequence[str]] = MappingProxyType(
+    tomllib.loads((_FOLDER / "controls.toml").read_text("utf-8"))
+)
 _GIVEN = ("messages", "tools", "documents", "add_generation_prompt")
 
 
@@ -56,8 +45,7 @@ def resolve_template(fmt: FormatConfig, tokenizer: Tokenizer) -> Template:
         source = read_template_file(name)
     else:
         _check_name(name)
-        file = importlib.resources.files("ift_jax.text") / "templates"
-        source = (file / f"{name.removesuffix('_nothink')}.jinja").read_text("utf-8")
+        source = (_FOLDER / f"{name.removesuffix('_nothink')}.jinja").read_text("utf-8")
     given = "".join(
         f"{{%- if {key} is not defined %}}{{%- set {key} = {_literal(value)} %}}{{%- endif %}}"
         for key, value in sorted(options.items())
@@ -90,7 +78,7 @@ def controls(template: str) -> tuple[str, ...]:
     """
     if template != "model" and not template.endswith(".jinja") and "{" not in template:
         _check_name(template)
-    return NAMES.get(template, ())
+    return tuple(NAMES.get(template, ()))
 
 
 def _options(fmt: FormatConfig) -> dict[str, Any]:
