@@ -22,7 +22,7 @@ from ift_jax.data.batches import BatchPlan
 from ift_jax.data.packing import pack, pack_2d
 from ift_jax.data.store import TokenStore, part_path
 from ift_jax.data.view import MixtureView
-from ift_jax.text.formats import Encoded
+from tasks.preparation.examples import Encoded
 from tasks.preparation.parts import PartBuilder, finish_store
 
 ROW = 2048

@@ -48,13 +48,13 @@ def run(args: argparse.Namespace) -> None:
             return
         if not any(word.startswith("--config.data.split") for word in args.overrides):
             config = dataclasses.replace(config, data=listing.with_split(config.data))
-    from ift_jax.text.formats import Formatter
-    from ift_jax.text.lint import lint
     from tasks import inspection
+    from tasks.preparation.examples import ExampleFormatter
+    from tasks.preparation.lint import lint
 
     config, tokenizer, view = inspection.open_mixture(config, args.which, may_shrink=named)
     if args.lint:
-        findings = lint(Formatter.from_config(config, tokenizer))
+        findings = lint(ExampleFormatter.from_config(config, tokenizer))
         for finding in findings:
             print(f"{'ok' if finding.ok else 'WRONG':<6}{finding.check:<18}{finding.detail}")
         if wrong := [finding.check for finding in findings if not finding.ok]:

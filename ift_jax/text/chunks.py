@@ -5,9 +5,13 @@ where an answer begins or ends, and inside a control string that a user typed.
 """
 
 import functools
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from ift_jax.errors import UserError
 from ift_jax.text.jinja import CLOSE, OPEN
@@ -29,6 +33,11 @@ class Tokens(NamedTuple):
     @property
     def size(self) -> int:
         return sum(map(len, self.pieces))
+
+
+def flat(pieces: Sequence[list[int]]) -> npt.NDArray[np.int32]:
+    """Pieces of ids, joined: int32 N."""
+    return np.fromiter(itertools.chain.from_iterable(pieces), np.int32, sum(map(len, pieces)))
 
 
 class ChunkEncoder:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ift_jax.errors import UserError
-from ift_jax.text.encoded import Refused
 from ift_jax.text.jinja import CLOSE, OPEN, Template
 from ift_jax.text.records import Message, Record
 from ift_jax.text.tokenizer_base import BREAK, Tokenizer, control_pattern
@@ -21,6 +20,14 @@ _ANY_MARK = re.compile(f"[{_NONCHARACTERS}]")
 _TAG = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 _CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}, "id": "123456789"}
 _TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}}
+
+
+class Refused(Exception):
+    """An example that is left out: "too_long", "nothing_trained" or "template_unstable"."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Chat(NamedTuple):

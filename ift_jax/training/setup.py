@@ -19,8 +19,6 @@ from ift_jax.data.request import open_or_prepare
 from ift_jax.data.view import MixtureView
 from ift_jax.errors import UserError
 from ift_jax.models.definition import Model, build_model, join, resolve_vocab, trained_model
-from ift_jax.text.formats import Formatter
-from ift_jax.text.lint import lint
 from ift_jax.text.tokenizers import Tokenizer
 from ift_jax.training import step as step_lib
 from ift_jax.training.console import Console
@@ -130,7 +128,10 @@ def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
     """
     tokenizer, train = open_or_prepare(config, "train", log=log)
     if config.model.architecture == "decoder":
-        for finding in lint(Formatter.from_config(config, tokenizer)):
+        from tasks.preparation.examples import ExampleFormatter
+        from tasks.preparation.lint import lint
+
+        for finding in lint(ExampleFormatter.from_config(config, tokenizer)):
             if not finding.ok:
                 raise UserError(
                     f"config.format.template: {finding.check}: {finding.detail}; all checks: "

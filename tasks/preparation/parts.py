@@ -21,7 +21,7 @@ from ift_jax.data.store import (
     sync_folder,
     write_atomically,
 )
-from ift_jax.text.formats import Encoded
+from tasks.preparation.examples import Encoded
 
 
 @contextlib.contextmanager

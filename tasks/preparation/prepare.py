@@ -25,9 +25,9 @@ from ift_jax.data.request import mixture_and_split
 from ift_jax.data.store import FORMAT_VERSION, MANIFEST, Log
 from ift_jax.data.view import MixtureView, open_checked
 from ift_jax.errors import UserError
-from ift_jax.text.formats import Formatter
 from ift_jax.text.tokenizers import Tokenizer
 from tasks.preparation import shards
+from tasks.preparation.examples import ExampleFormatter
 from tasks.preparation.module_files import module_files
 from tasks.preparation.parts import finish_store, locked
 from tasks.preparation.shards import Unit
@@ -91,7 +91,7 @@ def prepare(config: Config, which: str = "train", *, log: Log = print) -> Prepar
     modules_digest = fingerprints.code_digest(modules)
     tokenizer_path = trained_tokenizer.tokenizer_path(config, modules_digest, log)
     tokenizer = run_tokenizer.load(config, tokenizer_path)
-    formatter = Formatter.from_config(config, tokenizer)
+    formatter = ExampleFormatter.from_config(config, tokenizer)
 
     wanted, our_code = [], fingerprints.our_code()
     for task in tasks:
@@ -136,7 +136,7 @@ def _metric_names(task: "seqio.Task", log: Log) -> list[str]:
 
 
 def _build(
-    config: Config, split: str, wanted: Sequence[_Wanted], formatter: Formatter,
+    config: Config, split: str, wanted: Sequence[_Wanted], formatter: ExampleFormatter,
     tokenizer_path: str, log: Log,
 ) -> None:  # fmt: skip
     """Builds stores; another process that builds one of them is waited for."""
@@ -177,8 +177,8 @@ def _build(
 
 
 def _run(
-    config: Config, units: Sequence[Unit], tasks: dict[str, "seqio.Task"], formatter: Formatter,
-    tokenizer_path: str,
+    config: Config, units: Sequence[Unit], tasks: dict[str, "seqio.Task"],
+    formatter: ExampleFormatter, tokenizer_path: str,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Makes parts, in this process or in several; yields the reports as they come."""
     processes = config.data.processes

@@ -17,9 +17,9 @@ from ift_jax.config import Config
 from ift_jax.data.randomness import stable_hash
 from ift_jax.data.store import part_path
 from ift_jax.errors import UserError
-from ift_jax.text.formats import Formatter, Refused
 from ift_jax.text.records import parse_record
 from ift_jax.text.tokenizers import SentencePieceTokenizer, Tokenizer
+from tasks.preparation.examples import ExampleFormatter, Refused
 from tasks.preparation.parts import PartBuilder
 from tasks.preparation.tokenised import encode_tokenised
 
@@ -151,7 +151,9 @@ def _seedable(task: "seqio.Task") -> "seqio.Task":
     return task.replace(source=seqio.FunctionDataSource(seeded, splits=task.source.splits))
 
 
-def write_part(unit: Unit, task: "seqio.Task", formatter: Formatter, seed: int) -> dict[str, Any]:
+def write_part(
+    unit: Unit, task: "seqio.Task", formatter: ExampleFormatter, seed: int
+) -> dict[str, Any]:
     """Makes one part and its report; returns the report.
 
     Every random choice of the task's preprocessors follows from (seed, task, shard, variant).
@@ -194,14 +196,14 @@ def quiet_import() -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=1)
-def _worker_state(config: Config, tokenizer_path: str) -> Formatter:
+def _worker_state(config: Config, tokenizer_path: str) -> ExampleFormatter:
     """What a worker process sets up once."""
     with quiet_import():
         from ift_jax.data import run_tokenizer
         from tasks.preparation import registry
 
     registry.import_modules(config.data.modules, config.data.root)
-    return Formatter.from_config(config, run_tokenizer.load(config, tokenizer_path))
+    return ExampleFormatter.from_config(config, run_tokenizer.load(config, tokenizer_path))
 
 
 def run_unit(config: Config, tokenizer_path: str, unit: Unit) -> dict[str, Any]:

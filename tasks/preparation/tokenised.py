@@ -1,21 +1,19 @@
 """SeqIO tasks that tokenise themselves: their ids become examples as they are."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ift_jax.errors import UserError
-from ift_jax.text.encoded import Encoded, Refused, flat
+from ift_jax.text.chunks import flat
 from ift_jax.text.records import parse_references
 from ift_jax.text.tokenizer_base import Tokenizer
-
-if TYPE_CHECKING:
-    from ift_jax.text.formats import Formatter
+from tasks.preparation.examples import Encoded, ExampleFormatter, Refused
 
 
-def encode_tokenised(fields: Mapping[str, Any], formatter: "Formatter", where: str) -> Encoded:
+def encode_tokenised(fields: Mapping[str, Any], formatter: ExampleFormatter, where: str) -> Encoded:
     """One example of a SeqIO task that tokenised itself.
 
     A decoder gets inputs and targets joined as they are (whatever EOS the task put in).

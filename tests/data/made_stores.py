@@ -4,7 +4,7 @@ import numpy as np
 
 from ift_jax.data.store import TokenStore, part_path
 from ift_jax.data.view import MixtureView
-from ift_jax.text.formats import Encoded
+from tasks.preparation.examples import Encoded
 from tasks.preparation.parts import PartBuilder, finish_store
 
 

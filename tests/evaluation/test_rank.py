@@ -23,8 +23,8 @@ from ift_jax.evaluation import rank
 from ift_jax.evaluation.generation import Answerer, evaluate, table
 from ift_jax.evaluation.rank import Choices, log_probs
 from ift_jax.models import build_model
-from ift_jax.text.formats import Formatter
 from ift_jax.text.records import parse_record
+from tasks.preparation.examples import ExampleFormatter
 from tests.data.made_stores import make_store
 from tests.text.small_tokenizers import sentencepiece_tokenizer
 
@@ -71,7 +71,7 @@ def opened(architecture, template="plain", prefix=False, **evaluation):
 
 
 def encoded(answerer, records=RECORDS):
-    formatter = Formatter.from_config(answerer.config, answerer.tokenizer)
+    formatter = ExampleFormatter.from_config(answerer.config, answerer.tokenizer)
     return [formatter.encode(parse_record(r, f"r:{i}"))[0] for i, r in enumerate(records)]
 
 

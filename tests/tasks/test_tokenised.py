@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ift_jax.errors import UserError
-from ift_jax.text.formats import Refused
+from tasks.preparation.examples import Refused
 from tasks.preparation.tokenised import encode_tokenised
 from tests.text.small_tokenizers import sentencepiece_tokenizer
 from tests.text.test_masks import make_formatter

@@ -7,9 +7,9 @@ import pytest
 
 from ift_jax.config import Config, DataConfig, EncoderDecoderConfig, FormatConfig
 from ift_jax.errors import UserError
-from ift_jax.text.formats import Formatter, Refused
 from ift_jax.text.records import Message, Record, parse_record
 from ift_jax.text.tokenizers import HuggingFaceTokenizer, load_tokenizer
+from tasks.preparation.examples import ExampleFormatter, Refused
 from tests.shared_data import SHARED, requires_shared
 from tests.text import small_tokenizers as small
 from tests.text.conversations import conversations
@@ -50,7 +50,7 @@ def test_the_first_token_of_a_decoder_is_never_trained(kind):
     assert bare.tokens.tolist() == [tokenizer.bos_id, tokenizer.eos_id]
     assert formatter.prompt([Message("user", "")]).tolist() == [tokenizer.bos_id]
     no_bos = HuggingFaceTokenizer(small.huggingface_definition(), {"eos_token": "<|endoftext|>"})
-    formatter = Formatter(
+    formatter = ExampleFormatter(
         FormatConfig(template="plain"), no_bos, "decoder",
         row_length=9, encoder_length=9, decoder_length=9, over_length="drop",
     )  # fmt: skip
@@ -64,7 +64,7 @@ def test_t5_text_to_text():
     record = text_record("translate English to German: The house is wonderful.", "Das Haus")
 
     def encode(input_eos):
-        formatter = Formatter(
+        formatter = ExampleFormatter(
             FormatConfig(input_eos=input_eos), tokenizer, "encoder_decoder",
             row_length=1, encoder_length=20, decoder_length=20, over_length="error",
         )  # fmt: skip
@@ -86,7 +86,7 @@ def test_t5_text_to_text():
     with pytest.raises(UserError, match=r"'chatml'.*'<\|im_end\|>' is not one token"):
         formatter.encode(chat)
     with pytest.raises(UserError, match=r"'chatml'.*'<\|im_end\|>' is not one token"):
-        Formatter(
+        ExampleFormatter(
             FormatConfig(), tokenizer, "decoder",
             row_length=9, encoder_length=9, decoder_length=9, over_length="drop",
         )  # fmt: skip
@@ -217,7 +217,7 @@ def test_the_longest_text_loses_its_end():
 @pytest.mark.parametrize("policy", ["drop", "truncate-prompt"])
 def test_encoder_and_decoder_have_their_own_lengths(policy):
     def formatter(encoder_length, decoder_length):
-        return Formatter(
+        return ExampleFormatter(
             FormatConfig(), small.sentencepiece_tokenizer(), "encoder_decoder", row_length=1,
             encoder_length=encoder_length, decoder_length=decoder_length, over_length=policy,
         )  # fmt: skip
@@ -270,7 +270,7 @@ def test_a_prompt_that_would_be_cut_to_nothing_is_refused():
     least = next(n for n in range(1, len(prompt)) if tokenizer.decode(prompt[:n]))
 
     def encode(room):
-        formatter = Formatter(
+        formatter = ExampleFormatter(
             FormatConfig(template="plain"), tokenizer, "decoder",
             row_length=room, encoder_length=9, decoder_length=9, over_length="truncate-prompt",
         )  # fmt: skip
@@ -286,7 +286,7 @@ def test_a_prompt_that_would_be_cut_to_nothing_is_refused():
 def test_control_strings_that_are_vocabulary_are_spelt_out_too():
     tokenizer = unigram_with_spelt_controls()
     assert 1 in tokenizer.encode("</s>")  # The model itself would read text as EOS.
-    formatter = Formatter(
+    formatter = ExampleFormatter(
         FormatConfig(template="plain"), tokenizer, "decoder",
         row_length=99, encoder_length=9, decoder_length=9, over_length="drop",
     )  # fmt: skip
@@ -316,7 +316,7 @@ def test_a_role_or_template_that_is_not_there_is_named():
 def test_the_fingerprint_follows_what_matters_and_nothing_else():
     def fingerprint(architecture="decoder", kind="sentencepiece", row=50, enc=60, dec=70,
                     over_length="drop", **options):  # fmt: skip
-        return Formatter(
+        return ExampleFormatter(
             FormatConfig(**options), small.small_tokenizer(kind), architecture,
             row_length=row, encoder_length=enc, decoder_length=dec, over_length=over_length,
         ).fingerprint  # fmt: skip
@@ -339,7 +339,7 @@ def test_from_config_takes_the_lengths_of_the_run():
         data=DataConfig(row_length=1, encoder_length=4, decoder_length=3, over_length="error"),
         model=EncoderDecoderConfig(),
     )
-    formatter = Formatter.from_config(config, small.sentencepiece_tokenizer())
+    formatter = ExampleFormatter.from_config(config, small.sentencepiece_tokenizer())
     with pytest.raises(UserError, match="t:0: .* tokens; expected at most data.encoder_length = 4"):
         formatter.encode(text_record("a much longer text", "x"))
     with pytest.raises(UserError, match="expected at most data.decoder_length = 3"):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ift_jax.text.lint import lint
 from ift_jax.text.templates import NAMES
+from tasks.preparation.lint import lint
 from tests.text.test_model_templates import FORGETFUL, ONE_LINE, make_formatter
 from tests.text.test_named_templates import make_formatter as named
 

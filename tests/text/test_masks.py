@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ift_jax.config import FormatConfig
-from ift_jax.text.formats import Formatter, Refused
 from ift_jax.text.records import Message, Record
+from tasks.preparation.examples import ExampleFormatter, Refused
 from tests.text.conversations import conversations
 from tests.text.small_tokenizers import small_tokenizer, token_bytes
 
@@ -22,7 +22,7 @@ TOOLS = ("chatml", "plain")
 
 
 def make_formatter(kind, *, architecture="decoder", row=100_000, over_length="drop", **options):
-    return Formatter(
+    return ExampleFormatter(
         FormatConfig(**options),
         small_tokenizer(kind),
         architecture,

@@ -6,9 +6,9 @@ import pytest
 
 from ift_jax.config import FormatConfig
 from ift_jax.errors import UserError
-from ift_jax.text.formats import Formatter, Refused
 from ift_jax.text.records import Message, Record, parse_record
 from ift_jax.text.tokenizers import load_tokenizer
+from tasks.preparation.examples import ExampleFormatter, Refused
 from tests.text import chat_tokenizers as tok
 from tests.text.conversations import conversations
 from tests.text.test_named_templates import CHAT, SHAPES, SYSTEM, shown
@@ -69,7 +69,7 @@ TEMPLATES = {"one line": ONE_LINE, "inst": INST, "lines": LINES, "forgetful": FO
 
 
 def make_formatter(source, style="byte_level", **options):
-    return Formatter(
+    return ExampleFormatter(
         FormatConfig(template=source, **options), tok.ours(style, CHATML), "decoder",
         row_length=10_000, encoder_length=1, decoder_length=1, over_length="error",
     )  # fmt: skip
@@ -203,7 +203,7 @@ def test_where_a_template_comes_from(tmp_path):
 
     def source(template="model"):
         tokenizer = load_tokenizer(str(tmp_path))
-        return Formatter(
+        return ExampleFormatter(
             FormatConfig(template=template), tokenizer, "decoder",
             row_length=99, encoder_length=1, decoder_length=1, over_length="error",
         ).template_source, tokenizer  # fmt: skip

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from ift_jax.config import FormatConfig
-from ift_jax.text.formats import Formatter, Refused
 from ift_jax.text.records import Message, Record, parse_record
 from ift_jax.text.templates import NAMES
+from tasks.preparation.examples import ExampleFormatter, Refused
 from tests.text import chat_tokenizers as tok
 
 SYSTEM = {"role": "system", "content": "Be kind."}
@@ -164,7 +164,7 @@ RECORDS = {
 
 
 def make_formatter(name, style, **options):
-    return Formatter(
+    return ExampleFormatter(
         FormatConfig(template=name, **options), tok.ours(style, NAMES.get(name, ())), "decoder",
         row_length=10_000, encoder_length=1, decoder_length=1, over_length="error",
     )  # fmt: skip
@@ -292,7 +292,7 @@ def test_a_long_prompt_is_cut_where_the_template_writes_bos_too(name):
     whole = make_formatter(name, "byte_level")
     record = Record((Message("user", "word " * 60 + "end"), Message("assistant", "Yes")), where="r")
     (example,) = whole.encode(record)
-    cut = Formatter(
+    cut = ExampleFormatter(
         FormatConfig(template=name), tokenizer, "decoder", row_length=example.tokens.size - 20,
         encoder_length=1, decoder_length=1, over_length="truncate-prompt",
     )  # fmt: skip

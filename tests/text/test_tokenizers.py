@@ -12,13 +12,13 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from ift_jax.config import FormatConfig
 from ift_jax.errors import UserError
-from ift_jax.text.formats import Formatter
 from ift_jax.text.records import Message, Record
 from ift_jax.text.tokenizers import (
     HuggingFaceTokenizer,
     SentencePieceTokenizer,
     load_tokenizer,
 )
+from tasks.preparation.examples import ExampleFormatter
 from tasks.preparation.sentencepiece_training import train_sentencepiece
 from tests.shared_data import SHARED, requires_shared
 from tests.text import chat_tokenizers as chat
@@ -309,7 +309,7 @@ def test_tokens_that_swallow_white_space():
         "{% generation %}{{ m.content ~ eos_token }}{% endgeneration %}{% else %}{{ m.content }}"
         "{% endif %}{% endfor %}{% if add_generation_prompt %}<|r|> \nassistant <|l|>{% endif %}"
     )
-    formatter = Formatter(
+    formatter = ExampleFormatter(
         FormatConfig(template=source), tokenizer, "decoder",
         row_length=99, encoder_length=1, decoder_length=1, over_length="error",
     )  # fmt: skip

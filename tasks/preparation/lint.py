@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 
 from ift_jax.errors import UserError
-from ift_jax.text.formats import Formatter, Refused
 from ift_jax.text.records import Message, Record
 from ift_jax.text.rendering import probes
+from tasks.preparation.examples import ExampleFormatter, Refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Finding:
     detail: str
 
 
-def lint(formatter: Formatter) -> list[Finding]:
+def lint(formatter: ExampleFormatter) -> list[Finding]:
     """Checks a decoder's format: one finding for each check.
 
     The checks: one BOS at most; the stop token of every trained turn is trained; headers are
