@@ -11,8 +11,8 @@ as the original did: the model learns to stop at once.
 
 from collections.abc import Mapping
 
-from ift_jax.evaluation.metrics import rouge_l
 from tasks.dataset_rows import Row, RowsSource, conversation, register_rows
+from tasks.metrics import rouge_l
 from tasks.sources.draws import Draws
 
 RELEASED = 52_002

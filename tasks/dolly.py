@@ -9,8 +9,8 @@ the run's template does that. One row in a hundred is "validation"; "all" has ev
 
 from collections.abc import Mapping
 
-from ift_jax.evaluation.metrics import rouge_l
 from tasks.dataset_rows import Row, RowsSource, conversation, register_rows
+from tasks.metrics import rouge_l
 from tasks.sources.draws import Draws
 
 CATEGORIES = (

@@ -27,10 +27,11 @@ from typing import Any
 
 import seqio
 
-from ift_jax.evaluation.metrics import exact_match, rouge_l
+from ift_jax.evaluation.metrics import exact_match
 from tasks import flan_collection_rows as rows
 from tasks.flan_datasets import DATASETS, Dataset, Part
 from tasks.flan_source import FlanSource, Form, Rows, register_flan_task
+from tasks.metrics import rouge_l
 from tasks.sources.register import register_mixture
 
 SHARES: Mapping[str, float] = {

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ift_jax.errors import UserError
-from ift_jax.evaluation.metrics import exact_match, exact_match_normalized, rouge_l
+from ift_jax.evaluation.metrics import exact_match
 from tasks import flan_readers as read
+from tasks.metrics import exact_match_normalized, rouge_l
 
 TRAIN_CAP = 30_000
 VALIDATION = 200

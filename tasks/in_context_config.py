@@ -6,8 +6,8 @@ Apart from `tasks.in_context`, which imports SeqIO.
 import dataclasses
 
 from ift_jax.config import Config, DecoderConfig
-from ift_jax.data.request import mixture_and_split
 from tasks import modules_of
+from tasks.preparation.request import mixture_and_split
 
 _ROOM = 4096  # Tokens of a prompt where the model says no bound: twice GPT-3's context.
 

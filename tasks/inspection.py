@@ -12,12 +12,12 @@ from rich.text import Text
 
 from ift_jax.config import Config
 from ift_jax.data.batches import BatchPlan
-from ift_jax.data.request import open_or_prepare
 from ift_jax.data.store import Rendering
 from ift_jax.data.view import MixtureView
 from ift_jax.errors import UserError
 from ift_jax.text.records import did_you_mean
 from ift_jax.text.tokenizers import Tokenizer
+from tasks.preparation.request import open_or_prepare
 
 PERCENTILES = (50, 95, 100)
 TRAINED, CONTEXT = "bold green", "dim"

@@ -15,8 +15,8 @@ at most 200 prompts of one; do that before, where your rows say whose they are.
 import logging
 from collections.abc import Mapping, Sequence
 
-from ift_jax.evaluation.metrics import rouge_l
 from tasks.dataset_rows import Row, RowsSource, register_rows
+from tasks.metrics import rouge_l
 from tasks.sources.draws import Draws
 
 MAX_TOKENS = 1_000  # Of a prompt, and of a demonstration.

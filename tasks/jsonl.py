@@ -10,7 +10,8 @@ that holds chat and text-to-text files is read as chat throughout.
 import os
 
 from ift_jax.errors import UserError
-from ift_jax.evaluation.metrics import exact_match, rouge_l
+from ift_jax.evaluation.metrics import exact_match
+from tasks.metrics import rouge_l
 from tasks.sources.jsonl import JsonLinesDataSource
 from tasks.sources.register import register_mixture, register_task, task_name
 

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ift_jax.evaluation.metrics import Target, exact_match, exact_match_normalized, rouge_l
+from ift_jax.evaluation.metrics import Target, exact_match
+from tasks.metrics import exact_match_normalized, rouge_l
 
 METRICS = (exact_match, exact_match_normalized, rouge_l)
 

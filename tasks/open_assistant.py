@@ -19,8 +19,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ift_jax.evaluation.metrics import rouge_l
 from tasks.dataset_rows import Row, RowsSource, register_rows
+from tasks.metrics import rouge_l
 from tasks.sources.draws import Draws
 from tasks.sources.hugging_face import row_of
 

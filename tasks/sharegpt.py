@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ift_jax.errors import UserError
-from ift_jax.evaluation.metrics import rouge_l
 from tasks.dataset_rows import Row, RowsSource, register_rows
+from tasks.metrics import rouge_l
 from tasks.sources.draws import Draws
 from tasks.sources.register import register_mixture, task_name
 

@@ -28,8 +28,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from ift_jax.errors import UserError
-from ift_jax.evaluation.metrics import exact_match, exact_match_normalized, rouge_l
+from ift_jax.evaluation.metrics import exact_match
 from tasks import promptsource
+from tasks.metrics import exact_match_normalized, rouge_l
 from tasks.promptsource import Template
 from tasks.sources.register import register_mixture, register_task
 from tasks.t0_datasets import DATASETS, LEFT_OUT, STAGES, Dataset

@@ -56,8 +56,8 @@ def _evaluate(
     import jax
 
     from ift_jax.checkpoint.trained import load_trained
-    from ift_jax.data.request import open_or_prepare
     from ift_jax.evaluation.generation import Answerer, evaluate, table
+    from tasks.preparation.request import open_or_prepare
 
     trained = load_trained(workdir, step)
     wanted, found = config.model.architecture, trained.config.model.architecture

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     config = arguments.load_config(args)
-    from ift_jax.data.request import open_or_prepare
+    from tasks.preparation.request import open_or_prepare
 
     for which in ("train", "eval", *(["heldout"] if config.data.heldout_mixture else [])):
         _, view = open_or_prepare(config, which, log=print)

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ift_jax.config import DataConfig
-from ift_jax.data.fingerprints import digest
 from ift_jax.data.mixing import SampleOrder
 from ift_jax.data.packing import pack, pack_2d
-from ift_jax.data.randomness import permutation
+from ift_jax.data.randomness import digest, permutation
 from ift_jax.data.store import write_atomically
 from ift_jax.data.view import MixtureView
 

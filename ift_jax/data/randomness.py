@@ -1,4 +1,4 @@
-"""Stateless randomness: numbers and permutations as pure functions of what names them.
+"""Stateless randomness: numbers and permutations as pure functions of what names them; hashes.
 
 Orders must survive library versions and be the same on every host, so only two primitives are
 used: SHA-256, and the raw 64-bit words of `np.random.Philox` (bit generators are stable across
@@ -7,8 +7,14 @@ NumPy versions; the methods of `Generator` are not).
 
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
+
+
+def digest(value: Any) -> str:
+    """SHA-256, in hex, of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def stable_hash(*parts: str | int, bits: int = 64) -> int:

@@ -15,7 +15,6 @@ from ift_jax.checkpoint.run_state import Checkpoints, abstract, check_frozen
 from ift_jax.checkpoint.source import init_params
 from ift_jax.config import Config
 from ift_jax.data.batches import BatchPlan
-from ift_jax.data.request import open_or_prepare
 from ift_jax.data.view import MixtureView
 from ift_jax.errors import UserError
 from ift_jax.models.definition import Model, build_model, join, resolve_vocab, trained_model
@@ -23,6 +22,7 @@ from ift_jax.text.tokenizers import Tokenizer
 from ift_jax.training import step as step_lib
 from ift_jax.training.console import Console
 from ift_jax.training.optimizer import Schedule, make_optimizer, make_schedule
+from tasks.preparation.request import open_or_prepare
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import os
 
 from ift_jax.config import Config
-from ift_jax.data.request import mixture_and_split
 from ift_jax.errors import UserError
 from tasks.preparation import shards
+from tasks.preparation.request import mixture_and_split
 
 
 def missing(config: Config) -> list[str]:

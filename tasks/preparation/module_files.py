@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import ift_jax
-from ift_jax.data.fingerprints import module_origin
+from tasks.preparation.fingerprints import module_origin
 
 _IFT_JAX = Path(ift_jax.__file__).resolve().parent
 

@@ -2,7 +2,7 @@
 
 A store's folder is named by a hash of all that determines its bytes; it is built under
 `<name>.partial`, part by part, and renamed when whole. SeqIO and TensorFlow are imported inside
-the functions, if at all: see `ift_jax.data.request`.
+the functions, if at all: see `tasks.preparation.request`.
 """
 
 import concurrent.futures
@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ift_jax.config import Config
-from ift_jax.data import fingerprints, run_tokenizer
-from ift_jax.data.request import mixture_and_split
+from ift_jax.data.randomness import digest
 from ift_jax.data.store import FORMAT_VERSION, MANIFEST, Log
 from ift_jax.data.view import MixtureView, open_checked
 from ift_jax.errors import UserError
 from ift_jax.text.tokenizers import Tokenizer
-from tasks.preparation import shards
+from tasks.preparation import fingerprints, run_tokenizer, shards
 from tasks.preparation.examples import ExampleFormatter
 from tasks.preparation.module_files import module_files
 from tasks.preparation.parts import finish_store, locked
+from tasks.preparation.request import mixture_and_split
 from tasks.preparation.shards import Unit
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def prepare(config: Config, which: str = "train", *, log: Log = print) -> Prepar
             "seed": config.seed,
             "variants": data.variants,
         }
-        folder = f"{task.name}-{split}-{fingerprints.digest(key)[:12]}"
+        folder = f"{task.name}-{split}-{digest(key)[:12]}"
         wanted.append(_Wanted(task, Path(data.store_dir) / folder, key))
     # In the order of their names, so that no two processes wait for one another in a ring.
     missing = sorted((w for w in wanted if not w.is_there), key=lambda w: w.folder.name)

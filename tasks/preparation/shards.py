@@ -199,8 +199,7 @@ def quiet_import() -> Iterator[None]:
 def _worker_state(config: Config, tokenizer_path: str) -> ExampleFormatter:
     """What a worker process sets up once."""
     with quiet_import():
-        from ift_jax.data import run_tokenizer
-        from tasks.preparation import registry
+        from tasks.preparation import registry, run_tokenizer
 
     registry.import_modules(config.data.modules, config.data.root)
     return ExampleFormatter.from_config(config, run_tokenizer.load(config, tokenizer_path))

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ift_jax.config import Config
-from ift_jax.data import fingerprints
-from ift_jax.data.request import mixture_and_split
+from ift_jax.data.randomness import digest
 from ift_jax.data.store import Log, write_atomically
 from ift_jax.errors import UserError
 from ift_jax.text.records import parse_record
 from ift_jax.text.templates import controls
-from tasks.preparation import registry, shards
+from tasks.preparation import fingerprints, registry, shards
 from tasks.preparation.parts import locked
+from tasks.preparation.request import mixture_and_split
 from tasks.preparation.sentencepiece_training import train_sentencepiece
 from tasks.preparation.source_files import source_fingerprint
 
@@ -41,10 +41,10 @@ def tokenizer_path(config: Config, modules_digest: str, log: Log) -> str:
     size = tokenizer.train_vocab_size
     sources = [[t.name, source_fingerprint(t.source, split)] for t in tasks]
     key = [fingerprints.our_code(), modules_digest, size, control, sources, split, config.seed]
-    digest = fingerprints.digest(key)[:12]
+    key_hash = digest(key)[:12]
     store_dir = Path(config.data.store_dir)
-    path = store_dir / "tokenizers" / digest / "tokenizer.model"
-    with locked(store_dir, f"tokenizer-{digest}", log):
+    path = store_dir / "tokenizers" / key_hash / "tokenizer.model"
+    with locked(store_dir, f"tokenizer-{key_hash}", log):
         if not path.exists():
             log(f"training a tokenizer of {size} pieces on {name!r}")
             path.parent.mkdir(parents=True, exist_ok=True)

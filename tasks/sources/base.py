@@ -10,9 +10,9 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from ift_jax.data.fingerprints import digest
-from ift_jax.data.fingerprints import file_digest as file_hash
+from ift_jax.data.randomness import digest
 from ift_jax.errors import UserError
+from tasks.preparation.fingerprints import file_digest as file_hash
 
 _BATCH = 512  # Records handed to tf.data at a time: one call a record costs ten times more.
 

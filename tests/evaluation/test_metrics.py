@@ -4,13 +4,8 @@ import itertools
 
 import pytest
 
-from ift_jax.evaluation.metrics import (
-    exact_match,
-    exact_match_normalized,
-    majority_baseline,
-    normalize,
-    rouge_l,
-)
+from ift_jax.evaluation.metrics import exact_match, majority_baseline
+from tasks.metrics import exact_match_normalized, normalize, rouge_l
 
 
 def test_exact_match_is_the_mean_of_the_best_over_references():

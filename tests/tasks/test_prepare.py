@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from ift_jax.config import Config, DataConfig, FormatConfig, OptimizerConfig, TokenizerConfig
-from ift_jax.data.request import open_or_prepare
 from ift_jax.errors import UserError
 from tasks.preparation import shards
 from tasks.preparation.module_files import module_files
 from tasks.preparation.parts import locked
 from tasks.preparation.prepare import prepare
+from tasks.preparation.request import open_or_prepare
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULE = """
@@ -100,7 +100,7 @@ def child(config, code, per_shard=40):
     script = (
         "from ift_jax.config import *\nfrom tasks.preparation import shards\n"
         "from tasks.preparation.prepare import prepare\n"
-        "from ift_jax.data.request import open_or_prepare\n"
+        "from tasks.preparation.request import open_or_prepare\n"
         "import functools, os, sys\n"
         "log = functools.partial(print, flush=True)\n"
         f"shards.EXAMPLES_PER_SHARD = {per_shard}\nconfig = {config!r}\n{textwrap.dedent(code)}\n"

@@ -3,8 +3,8 @@
 import pytest
 
 from ift_jax.config import Config, DataConfig, FormatConfig, TokenizerConfig
-from ift_jax.data.request import open_or_prepare
 from ift_jax.errors import UserError
+from tasks.preparation.request import open_or_prepare
 from tests.shared_data import SHARED, requires_shared
 from tests.tasks.dataset_files import own_registry  # noqa: F401
 

@@ -20,8 +20,8 @@ from ift_jax.config import (
     TrainConfig,
 )
 from ift_jax.config_file import to_json
-from ift_jax.data.request import open_or_prepare
 from ift_jax.models import build_model
+from tasks.preparation.request import open_or_prepare
 from tests.text.small_tokenizers import sentencepiece_tokenizer
 
 MODULE = '''

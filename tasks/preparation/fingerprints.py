@@ -2,18 +2,15 @@
 
 import hashlib
 import importlib.util
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+import ift_jax
+from ift_jax.data.randomness import digest
 
-
-def digest(value: Any) -> str:
-    """SHA-256, in hex, of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+_PACKAGE = Path(ift_jax.__file__).resolve().parent
 
 
 def file_digest(path: str | Path) -> str:

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ift_jax.config import Config
-from ift_jax.data import fingerprints, run_tokenizer
+from ift_jax.data.randomness import digest
 from ift_jax.data.store import Log, json_bytes, read_json, write_atomically
 from ift_jax.data.view import MixtureView, open_checked
 from ift_jax.errors import UserError
 from ift_jax.text.tokenizers import Tokenizer
+from tasks.preparation import fingerprints, run_tokenizer
 
 _VERSION = 2
 # Fields of DataConfig that change neither a store nor which stores are opened.
@@ -56,7 +57,7 @@ def open_or_prepare(
             stores = open_checked(paths, tasks, config.data.max_refused_share)
             view = MixtureView(tasks, np.array(rates, np.float64), stores, metric_fns)
             return run_tokenizer.load(config, note["tokenizer"]), view
-    # The one arrow from here to the tasks; whoever has the stores never follows it.
+    # Whoever has the stores never comes here: it imports what TensorFlow needs seconds for.
     from tasks.preparation.prepare import prepare
 
     prepared = prepare(config, which, log=log)
@@ -89,7 +90,7 @@ def _note_path(config: Config, which: str) -> Path:
         "folder": os.getcwd(),
         "modules": [fingerprints.module_origin(name) for name in config.data.modules],
     }
-    name = f"{which}-{fingerprints.digest(asked)[:16]}.json"
+    name = f"{which}-{digest(asked)[:16]}.json"
     return Path(config.data.store_dir) / "requests" / name
 
 
