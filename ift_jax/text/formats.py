@@ -37,6 +37,8 @@ class Formatter:
         fingerprint: SHA-256 (hex) of everything that determines the ids of a record.
     """
 
+    _renderer_type: type[Renderer] = Renderer
+
     def __init__(
         self, fmt: FormatConfig, tokenizer: Tokenizer, architecture: str, *,
         row_length: int, encoder_length: int, decoder_length: int, over_length: str,
@@ -62,7 +64,7 @@ class Formatter:
         self._format = fmt
         template = resolve_template(fmt, tokenizer)
         self.template_source = template.source
-        self._renderer = Renderer(template, tokenizer, fmt.control_strings == "text")
+        self._renderer = self._renderer_type(template, tokenizer, fmt.control_strings == "text")
         self._tokens = ChunkEncoder(tokenizer).encode
         decoder = architecture == "decoder"
         stop = (self._stop_id,) if decoder else ()

@@ -12,14 +12,12 @@ from typing import Any, NamedTuple
 
 from ift_jax.errors import UserError
 from ift_jax.text.jinja import CLOSE, OPEN, Template
-from ift_jax.text.records import Message, Record
+from ift_jax.text.records import Record
 from ift_jax.text.tokenizer_base import BREAK, Tokenizer, control_pattern
 
 _NONCHARACTERS = "".join(map(chr, range(0xFDD0, 0xFDF0)))
 _ANY_MARK = re.compile(f"[{_NONCHARACTERS}]")
 _TAG = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
-_CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}, "id": "123456789"}
-_TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}}
 
 
 class Refused(Exception):
@@ -52,19 +50,15 @@ class Renderer:
     """One template with one tokenizer's special tokens."""
 
     def __init__(self, template: Template, tokenizer: Tokenizer, break_controls: bool):
-        """Probes the template; `break_controls`: control strings in a message's text are text."""
+        """With `break_controls` control strings in a message's text are text."""
         self.template = template
         self._names = dict(tokenizer.names)
         self._controls = control_pattern(tokenizer.special_tokens)
         self._break = break_controls
         self._tagged = bool(_TAG.search(template.source))
-        # In each probe all answers stand where generation would have written them: then a record
-        # needs no check of its own.
-        self._stable = False
-        self._stable = self._tagged and all(map(self._is_stable, probes(template.source)))
 
     def chat(self, record: Record) -> Chat:
-        """A record, ready for `whole`, `last` and `prompt`.
+        """A record, ready for `last` and `prompt`.
 
         Raises:
             UserError: it has tools, tool calls or thoughts, of which the template knows nothing.
@@ -110,20 +104,6 @@ class Renderer:
             documents=None, add_generation_prompt=prompt,
         )  # fmt: skip
 
-    def whole(self, chat: Chat) -> Marked:
-        """The conversation with all its answers marked.
-
-        Raises:
-            Refused: "template_unstable": one does not stand as generation would have written it.
-        """
-        turns = _answers(chat)
-        text = self.text(chat, len(chat.messages))
-        if not self._tagged:
-            return self._mark(chat, text, turns, needed=True)
-        if text.count(OPEN) != len(turns) or not (self._stable or self._checked(chat, text, turns)):
-            raise Refused("template_unstable")
-        return Marked(text, turns)
-
     def last(self, chat: Chat, turn: int) -> Marked:
         """The conversation up to one answer, the only one that is marked with its number.
 
@@ -136,7 +116,7 @@ class Renderer:
             if text.startswith(before + OPEN):
                 return Marked(text, [-2 if i < n else turn for i in range(text.count(OPEN))])
         elif (end := self._end(text, len(before))) and text.startswith(before):
-            earlier = self._mark(chat, before, _answers(chat)[:-1], needed=False)
+            earlier = self._mark(chat, before, answers_of(chat)[:-1], needed=False)
             marked = f"{earlier.text}{OPEN}{text[len(before) : end]}{CLOSE}{text[end:]}"
             return Marked(marked, [*(-2 for _ in earlier.turns), turn])
         raise Refused("template_unstable")
@@ -146,20 +126,7 @@ class Renderer:
         text = self.text(chat, len(chat.messages), prompt=True)
         if self._tagged:
             return text
-        return self._mark(chat, text, _answers(chat), needed=False).text
-
-    def _checked(self, chat: Chat, text: str, turns: Sequence[int]) -> bool:
-        """Whether tagged answers follow their prompts and are what they are when they are last."""
-        start = -1
-        for turn in turns:
-            start = text.index(OPEN, start + 1)
-            answered = text[: text.index(CLOSE, start) + 1]
-            if self.text(chat, turn, prompt=True) != text[:start]:
-                return False
-            last = turn + 1 == len(chat.messages)
-            if not last and not self.text(chat, turn + 1).startswith(answered):
-                return False
-        return True
+        return self._mark(chat, text, answers_of(chat), needed=False).text
 
     def _mark(self, chat: Chat, text: str, turns: Sequence[int], needed: bool) -> Marked:
         """The text with the answers marked that stand in it; `Refused` if a needed one does not."""
@@ -183,15 +150,6 @@ class Renderer:
         found = list(self._controls.finditer(text, start)) if self._controls else []
         return found[-1].end() if found else None
 
-    def _is_stable(self, record: Record) -> bool:
-        try:
-            self.whole(self.chat(record))
-        except Refused:
-            return False
-        except UserError:
-            pass  # The template has no such conversation.
-        return True
-
     def _restore(self, record: Record) -> dict[int, str]:
         texts: list[str] = []
         _each_text([[*map(dataclasses.asdict, record.messages)], record.tools], texts.append)
@@ -208,27 +166,8 @@ class Renderer:
             )
 
 
-def probes(source: str) -> list[Record]:
-    """Conversations that a template may treat differently at their end than in the middle."""
-    user, answer = Message("user", "1 + 1?"), Message("assistant", "2")
-    rounds = (user, answer, Message("user", "Why?"), Message("assistant", "So."))
-    thought = Message("assistant", "<think>\nAdd.\n</think>\n\n2")
-    chats = [
-        Record(rounds, where="probe"),
-        Record((Message("system", "Be brief."), *rounds), where="probe"),
-        Record((user, thought, *rounds[2:]), where="probe"),
-    ]
-    if "reasoning_content" in source or "thinking" in source:
-        thoughtful = Message("assistant", "2", reasoning_content="Add.")
-        chats.append(Record((user, thoughtful, *rounds[2:]), where="probe"))
-    if "tool_calls" in source and "tools" in source:
-        call = Message("assistant", "", tool_calls=(_CALL,))
-        result = Message("tool", "7", tool_call_id="123456789", name="f")
-        chats.append(Record((user, call, result, *rounds[1:]), where="probe", tools=(_TOOL,)))
-    return chats
-
-
-def _answers(chat: Chat) -> list[int]:
+def answers_of(chat: Chat) -> list[int]:
+    """The numbers of the messages that are an assistant's."""
     return [i for i, message in enumerate(chat.messages) if message["role"] == "assistant"]
 
 

@@ -16,6 +16,7 @@ from ift_jax.text.chunks import Tokens, flat
 from ift_jax.text.formats import Formatter
 from ift_jax.text.records import Message, Record
 from ift_jax.text.rendering import Refused
+from tasks.preparation.marking import MarkingRenderer
 
 __all__ = ["Encoded", "ExampleFormatter", "Refused"]
 
@@ -37,6 +38,9 @@ class Encoded:
 
 class ExampleFormatter(Formatter):
     """A format that makes training examples of records."""
+
+    _renderer_type = MarkingRenderer
+    _renderer: MarkingRenderer
 
     def encode(self, record: Record) -> list[Encoded]:
         """The training examples of a record, taken whole or not at all.

@@ -6,8 +6,8 @@ import numpy as np
 
 from ift_jax.errors import UserError
 from ift_jax.text.records import Message, Record
-from ift_jax.text.rendering import probes
 from tasks.preparation.examples import ExampleFormatter, Refused
+from tasks.preparation.marking import probes
 
 
 @dataclasses.dataclass(frozen=True)

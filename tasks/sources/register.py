@@ -59,7 +59,7 @@ def register_jsonl_task(
     without a "validation" split 5% of "train" becomes one. `inputs` and `targets`, or `messages`,
     are the file's names of our fields; by default the first record decides, among the layouts that
     `JsonLinesDataSource` knows. `metric_fns` are functions of (targets, predictions), e.g. of
-    `ift_jax.evaluation.metrics`.
+    `ift_jax.evaluation.metrics` and `tasks.metrics`.
     """
     fields = {"inputs": inputs, "targets": targets, "messages": messages}
     given = {field: key for field, key in fields.items() if key}
