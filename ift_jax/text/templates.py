@@ -3,7 +3,7 @@
 import importlib.resources
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -15,8 +15,9 @@ from ift_jax.text.tokenizer_base import Tokenizer
 
 _FOLDER = importlib.resources.files("ift_jax.text") / "templates"
 # The names, and the strings that are one control token each in a tokenizer trained for it.
-NAMES: Mapping[str, Sequence[str]] = MappingProxyType(
-    tomllib.loads((_FOLDER / "controls.toml").read_text("utf-8"))
+_CONTROLS = tomllib.loads((_FOLDER / "controls.toml").read_text("utf-8"))
+NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {name: tuple(strings) for name, strings in _CONTROLS.items()}
 )
 _GIVEN = ("messages", "tools", "documents", "add_generation_prompt")
 
@@ -78,7 +79,7 @@ def controls(template: str) -> tuple[str, ...]:
     """
     if template != "model" and not template.endswith(".jinja") and "{" not in template:
         _check_name(template)
-    return tuple(NAMES.get(template, ()))
+    return NAMES.get(template, ())
 
 
 def _options(fmt: FormatConfig) -> dict[str, Any]:
