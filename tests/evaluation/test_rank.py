@@ -135,7 +135,7 @@ def test_scores_are_those_of_one_choice_at_a_time(architecture, prefix):
                           ("encoder_decoder", "plain")])  # fmt: skip
 def test_a_choice_has_the_ids_that_training_gives_this_answer(architecture, template):
     answerer, _ = opened(architecture, template)
-    formatter = answerer.formatter
+    formatter = ExampleFormatter.from_config(answerer.config, answerer.tokenizer)
     for record, example in zip(RECORDS, encoded(answerer), strict=True):
         assert [text for text, _ in example.choices] == record["choices"]
         for text, ids in example.choices:
