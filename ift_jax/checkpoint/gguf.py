@@ -106,7 +106,8 @@ def _tokenizer_files(metadata: dict[str, Any], path: str) -> dict[str, bytes]:
         )
     tokens, kinds = get("tokens"), get("token_type")
     pre = _PRE[get("pre")]
-    last = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": pre["gpt2_pattern"]}
+    last = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    last["use_regex"] = pre["gpt2_pattern"]
     definition = {
         "model": {
             "type": "BPE", "vocab": {token: i for i, token in enumerate(tokens)},
