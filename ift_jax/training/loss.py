@@ -66,6 +66,11 @@ def _local_groups(batch: int) -> int:
     return shards if mesh.shape["sequence"] == 1 and batch % shards == 0 else 0
 
 
+def chunk_length(length: int, vocab: int, chosen: int = 0) -> int:
+    """Positions of a row of `length` that the head takes at a time; `chosen` 0: by the sizes."""
+    return min(chosen or max(64, min(1024, LOGITS_BUDGET // vocab, -(-length // 8))), length)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _grouped_loss(
     x: jax.Array, w: jax.Array, targets: jax.Array, weights: jax.Array, options: HeadLoss
@@ -97,8 +102,7 @@ def _chunked(
     """The loss sum, its parts, and its gradient by x and w ("none", "x" or "both")."""
     groups, length, d_model = x_GxTxD.shape
     vocab = w_DxV.shape[1]
-    chunk = options.chunk or max(64, min(1024, LOGITS_BUDGET // vocab, -(-length // 8)))
-    chunk = min(chunk, length)
+    chunk = chunk_length(length, vocab, options.chunk)
     padding = -length % chunk
     w = w_DxV.astype(x_GxTxD.dtype)
 

@@ -1,0 +1,1 @@
+"""What a run would be on a machine that is not here, by its compiler."""

@@ -1,0 +1,165 @@
+"""The collectives of a compiled TPU program: their kinds, how often, and the bytes they send.
+
+The TPU compiler turns a product with a gathered or scattered matrix into a loop that passes parts
+around a ring ("windowed dot general"), a reduce-scatter into a fusion that holds an all-reduce,
+and an asynchronous collective into several pieces; each is counted once, as what it does.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from ift_jax.planning.hlo import Instruction, Module, arrays, size
+
+KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
+_TO_SLICES = r'_xla_megascale_transfer_type="(\w+)"'  # Of a send over the data centre's network.
+_PASSING = ("collective-permute-done", "copy", "bitcast", "reshape", "tuple", "while")
+RING = {"windowed_dot_general_body_ag": "all-gather", "windowed_dot_general_body_rs":
+        "reduce-scatter"}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """One collective instruction and all its executions in a step."""
+
+    kind: str  # One of KINDS.
+    executions: int  # In a step.
+    # By a device in a step, all executions together, as of a ring of the group's n devices, from
+    # the bytes b that a device puts in: all-gather b (n - 1), reduce-scatter and all-to-all
+    # b (n - 1) / n, all-reduce twice that, collective-permute b.
+    bytes_sent: int
+    group_size: int  # Devices that take part together.
+    dtype: str  # As HLO writes it: bf16, f32.
+    crosses_slices: bool  # Then the group is of slices.
+    computation: str  # Where it stands in the program,
+    overlaps: bool  # and whether the device computes in the meantime.
+    ring: bool  # Parts are passed on to a neighbour.
+    group: tuple[int, ...]  # The first of the groups: devices by their place in the mesh.
+
+
+def collectives(module: Module, data_turns: int = 1) -> list[Collective]:
+    """Every collective of a program; `data_turns` as in `Module.executions`."""
+    found = []
+    for name, times in module.executions(data_turns).items():
+        for one, holder in _with_fusions(module, name):
+            if kind := _kind(module, name, one, holder):
+                found.append(_collective(module, name, one, holder, kind, times))
+    return found
+
+
+def reduced_whole(found: list[Collective], least: int) -> list[Collective]:
+    """The all-reduces in loops of `least` bytes or more each: layers' gradients that are not cut.
+
+    With FSDP alone there are none (nor with tensor parallelism, above the size of activations).
+    """
+    return [
+        one for one in found
+        if one.kind == "all-reduce" and one.executions > 1
+        and one.bytes_sent / one.executions > least
+    ]  # fmt: skip
+
+
+def _with_fusions(module: Module, name: str) -> Iterator[tuple[Instruction, str]]:
+    """The instructions of a computation and of its fusions, with where they stand."""
+    for one in module.computations[name].values():
+        yield one, name
+        if one.opcode == "fusion":
+            called = one.attribute(r"calls=%?([\w.-]+)")
+            yield from ((inner, called) for inner in module.computations[called].values())
+
+
+def _kind(module: Module, name: str, one: Instruction, holder: str) -> str:
+    """Which of KINDS an instruction is, or ""."""
+    kind = one.opcode.removesuffix("-start")
+    if one.opcode == "send":
+        kind = one.attribute(_TO_SLICES).lower().replace("_", "-")
+    if kind not in KINDS:
+        return ""
+    siblings = module.computations[holder].values()
+    if "async_collective_fusion_config" in one.attributes and not any(
+        "AsyncCollectiveStart" in other.attributes for other in siblings
+    ):
+        return ""  # A later piece of one that another fusion starts.
+    if kind == "all-reduce" and "all-reduce-scatter" in holder:
+        return "reduce-scatter"
+    if kind == "collective-permute":
+        for ring, what in RING.items():
+            if ring in name:
+                return what
+        return _beside_ring(module.computations[name], one) or kind
+    return kind
+
+
+def _beside_ring(computation: dict[str, Instruction], one: Instruction) -> str:
+    """What ring a permute begins (it is handed to the loop) or ends (it takes the loop's)."""
+    loops = {
+        other.name: RING[ring[1]]
+        for other in computation.values()
+        if other.opcode == "while"
+        and (ring := re.search(rf"body=%?[\w.-]*?({'|'.join(RING)})", other.attributes))
+    }
+    reached = {one.name, *one.operands}
+    for other in computation.values():  # In the order of the program: users follow.
+        if other.name in reached and other.opcode == "get-tuple-element":
+            reached.update(other.operands)
+        if reached.intersection(other.operands) and other.opcode in _PASSING:
+            reached.add(other.name)
+    kinds = {loops[name] for name in reached if name in loops}
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
+def _collective(
+    module: Module, name: str, one: Instruction, holder: str, kind: str, times: int
+) -> Collective:
+    given = [module.computations[holder][operand].shape for operand in one.operands]
+    put_in, crosses = sum(map(size, given)), one.opcode == "send"
+    group, n = _group(one), len(_ints(one.attribute(r'_xla_megascale_target="\{([\d,]+)\}')))
+    n = n if crosses else len(group)
+    ring = one.opcode.startswith("collective-permute")
+    share = (n - 1) / n
+    factor = 1 if ring else {"all-gather": n - 1, "all-reduce": 2 * share}.get(kind, share)
+    # A fusion waits for what it holds, unless that goes on beside a product.
+    beside = "".join(other.attributes for other in module.computations[holder].values())
+    overlaps = crosses or one.opcode.endswith("-start") or "AsyncCollectiveStart" in beside
+    return Collective(
+        kind, times, round(put_in * factor) * times, n, arrays(given[0])[0][0], crosses, name,
+        overlaps, ring, group,
+    )  # fmt: skip
+
+
+def _ints(text: str) -> tuple[int, ...]:
+    return tuple(int(i) for i in re.findall(r"\d+", text))
+
+
+def _group(one: Instruction) -> tuple[int, ...]:
+    """The first group, or what a permute's pairs link to their first device."""
+    if "collective-permute" in one.opcode:
+        pairs = _ints(one.attribute(r"source_target_pairs=\{(.*?\})\}"))
+        following = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        chain = [pairs[0]]
+        while (after := following.get(chain[-1])) is not None and after not in chain:
+            chain.append(after)
+        return tuple(chain)
+    text = one.attribute(r"replica_groups=(.*)")
+    if listed := re.match(r"\{\{([\d,]+)\}", text):
+        return _ints(listed[1])
+    if cut := re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
+        ids = np.arange(math.prod(_ints(cut[1]))).reshape(_ints(cut[2]))
+        ids = ids.transpose(_ints(cut[3] or "") or None).reshape(_ints(cut[1]))
+        return tuple(ids[0].tolist())
+    # Axes of a mesh, mesh['a'=4,'b'=2] {'b'}; of a part of one, {'a':(1)2}.
+    axes = re.match(r"mesh\[(.*?)\].*?\{(.*?)\}", text)
+    chosen = {
+        a: _ints(part) for a, part in re.findall(r"'(\w+)'(:\(\d+\)\d+)?", axes[2] if axes else "")
+    }
+    ids, stride = np.zeros(1, int), 1
+    for axis, whole in reversed(re.findall(r"'(\w+)'=(\d+)", axes[1] if axes else "")):
+        if axis in chosen:
+            before, n = chosen[axis] or (1, int(whole))
+            step = stride * (int(whole) // before // n)
+            ids = (np.arange(n)[:, None] * step + ids).reshape(-1)
+        stride *= int(whole)
+    return tuple(ids.tolist())

@@ -1,0 +1,172 @@
+"""The collectives of programs for TPUs, against bytes counted by hand."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from ift_jax.config import MeshConfig
+from ift_jax.planning.collectives import collectives, reduced_whole
+from ift_jax.planning.hlo import Module
+from tests.planning.compiled import compile_for, layers, train_step
+
+F32, BF16, MIB = jnp.float32, jnp.bfloat16, 2**20
+
+
+def totals(found, kind):
+    """(executions, bytes sent) of a kind."""
+    of_kind = [one for one in found if one.kind == kind]
+    return sum(one.executions for one in of_kind), sum(one.bytes_sent for one in of_kind)
+
+
+@pytest.mark.parametrize(
+    ("topology", "function", "argument", "out", "kind", "sent"),
+    [
+        # 1/16 of 4 MiB is put in and passed on 15 times.
+        ("v5e:4x4", lambda x: x * 2, ((1024, 1024), F32, P("x")), P(), "all-gather", 4 * 15 / 16),
+        # 4 MiB a device are summed: cut and summed, then gathered.
+        ("v5e:4x4", lambda x: x.sum(0), ((16, 1024, 1024), F32, P("x")), P(), "all-reduce",
+         2 * 4 * 15 / 16),
+        # 1/4 of 2 MiB on each of 4 devices, of which each keeps a quarter.
+        ("v5p:2x2x1", lambda x: x * 2, ((1024, 1024), BF16, P("x")), P(None, "x"), "all-to-all",
+         2 / 4 * 3 / 4),
+    ],
+)  # fmt: skip
+def test_one_collective(topology, function, argument, out, kind, sent):
+    module, mesh = compile_for(topology, function, argument, out=out)
+    (found,) = collectives(module)
+    assert (found.kind, found.executions, found.group_size) == (kind, 1, mesh.size)
+    assert found.bytes_sent == sent * MIB
+    assert found.group == tuple(range(mesh.size)) and not found.crosses_slices
+
+
+def test_a_product_with_a_weight_that_is_cut_gathers_the_weight():
+    args = ((4096, 1024), BF16, P("x")), ((1024, 1024), BF16, P("x"))
+    module, _ = compile_for("v5p:2x2x1", lambda x, w: x @ w, *args, out=P("x"))
+    assert totals(collectives(module), "all-gather")[1] == 2 * MIB * 3 / 4
+    assert {one.dtype for one in collectives(module)} == {"bf16"}
+
+
+def test_between_slices():
+    """A sum over two slices of four: cut in the slice, summed between slices, gathered again."""
+    module, _ = compile_for(
+        "v5e:2x2", lambda x: x.sum(0), ((8, 1024, 1024), F32, P(("slice", "x"))), out=P(), slices=2
+    )
+    found = {one.kind: one for one in collectives(module)}
+    assert {kind for kind, one in found.items() if one.crosses_slices} == {"all-reduce"}
+    assert found["reduce-scatter"].bytes_sent == found["all-gather"].bytes_sent == 4 * MIB * 3 / 4
+    assert found["all-reduce"].group_size == 2
+    assert found["all-reduce"].bytes_sent == 2 * (4 * MIB / 4) * 1 / 2
+
+
+@pytest.mark.parametrize("n", [pytest.param(2, marks=pytest.mark.slow), 6])
+def test_layers_in_a_loop(n):
+    """Each layer's weight, 2 MiB: gathered forward and backward, its gradient scattered."""
+    args = ((n, 1024, 1024), BF16, P(None, "x", None)), ((16 * 512, 1024), BF16, P("x", None))
+    module, _ = compile_for("v5e:4x4", layers(n), *args, out=P(None, "x", None))
+    found = collectives(module)
+    once = 2 * MIB * 15 / 16
+    # The compiler's rings send up to two parts more than 15.
+    assert 2 * n * once <= totals(found, "all-gather")[1] <= 2 * n * once * 17 / 15
+    assert n * once <= totals(found, "reduce-scatter")[1] <= n * once * 17 / 15
+    assert totals(found, "all-reduce") == totals(found, "collective-permute") == (0, 0)
+
+
+@pytest.mark.slow
+def test_train_step_gathers_weights_and_scatters_gradients():
+    module, _, model = train_step("v5e:4x4", MeshConfig(data=1, fsdp=16))
+    found = collectives(module)
+    weights = sum(leaf.size for leaf in jax.tree.leaves(model.shapes["layers"]) if leaf.ndim == 3)
+    once = 2 * weights * 15 / 16  # bfloat16.
+    gathered, scattered = (totals(found, kind)[1] for kind in ("all-gather", "reduce-scatter"))
+    head_and_embedding = 2 * 2 * 2 * 1024 * 512 * 15 / 16
+    # Forward, and backward to compute again; some once more for the gradient by the input.
+    assert 2 * once <= gathered <= 2.5 * once * 17 / 15 + head_and_embedding
+    assert once <= scattered <= once * 17 / 15 + head_and_embedding
+    assert reduced_whole(found, least=2 * 256 * 512) == []
+
+
+@pytest.mark.slow
+def test_copies_of_the_parameters_reduce_gradients_whole():
+    module, _, _ = train_step("v5e:4x4", MeshConfig(data=16, fsdp=1))
+    found = collectives(module)
+    assert reduced_whole(found, least=2 * 256 * 512)
+    assert totals(found, "all-gather") == totals(found, "reduce-scatter") == (0, 0)
+
+
+WRITTEN = """HloModule written
+
+%inner_body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %p = (s32[], f32[8]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %three = s32[] constant(3)
+  %next = s32[] add(%i, %three)
+  %x = f32[8]{0} get-tuple-element(%p), index=1
+  %sum = f32[8]{0} all-reduce(%x), replica_groups=GROUPS, to_apply=%add
+  ROOT %out = (s32[], f32[8]{0}) tuple(%next, %sum)
+}
+
+%inner_condition (p: (s32[], f32[8])) -> pred[] {
+  %p = (s32[], f32[8]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %end = s32[] constant(10)
+  ROOT %less = pred[] compare(%i, %end), direction=LT
+}
+
+%body (p: (s32[], f32[8], s32[])) -> (s32[], f32[8], s32[]) {
+  %p = (s32[], f32[8]{0}, s32[]) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %one = s32[] constant(1)
+  %next = s32[] add(%i, %one)
+  %x = f32[8]{0} get-tuple-element(%p), index=1
+  %zero = s32[] constant(0)
+  %start = (s32[], f32[8]{0}) tuple(%zero, %x)
+  %loop = (s32[], f32[8]{0}) while(%start), condition=%inner_condition, body=%inner_body
+  %y = f32[8]{0} get-tuple-element(%loop), index=1
+  %n = s32[] get-tuple-element(%p), index=2
+  ROOT %out = (s32[], f32[8]{0}, s32[]) tuple(%next, %y, %n)
+}
+
+%condition (p: (s32[], f32[8], s32[])) -> pred[] {
+  %p = (s32[], f32[8]{0}, s32[]) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %n = s32[] get-tuple-element(%p), index=2
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+
+ENTRY %main (x: f32[8], n: s32[]) -> f32[8] {
+  %x = f32[8]{0} parameter(0)
+  %given = s32[] parameter(1)
+  %five = s32[] constant(5)
+  %two = s32[] constant(2)
+  %start = (s32[], f32[8]{0}, s32[]) tuple(%two, %x, %LIMIT)
+  %loop = (s32[], f32[8]{0}, s32[]) while(%start), condition=%condition, body=%body
+  ROOT %y = f32[8]{0} get-tuple-element(%loop), index=1
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("groups", "first"),
+    [
+        ("{{0,2},{1,3}}", (0, 2)),
+        ("[2,4]<=[8]", (0, 1, 2, 3)),
+        ("[2,4]<=[4,2]T(1,0)", (0, 2, 4, 6)),
+        ("mesh['a'=2,'b'=4] {'a'}", (0, 4)),
+        ("mesh['a'=2,'b'=4] {'b'}", (0, 1, 2, 3)),
+        ("mesh['a'=2,'b'=4] {'a','b'}", tuple(range(8))),
+        ("mesh['a'=8] {'a':(2)2}", (0, 2)),
+    ],
+)
+def test_loops_and_groups_as_they_are_written(groups, first):
+    text = WRITTEN.replace("GROUPS", groups)
+    for limit, turns in (("five", 5 - 2), ("given", 7)):
+        module = Module(text.replace("LIMIT", limit))
+        (found,) = collectives(module, data_turns=7)
+        assert found.executions == turns * 4  # 0, 3, 6, 9.
+        assert found.group == first
+        n = len(first)
+        assert found.bytes_sent == found.executions * 2 * 32 * (n - 1) // n
+    assert dataclasses.astuple(found)[:1] == ("all-reduce",)

@@ -1,0 +1,119 @@
+"""The estimate of a step's time: against hand-counted work, and unrolled programs."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from ift_jax.config import (
+    Config,
+    DataConfig,
+    DecoderConfig,
+    LossConfig,
+    MeshConfig,
+    TrainConfig,
+)
+from ift_jax.models.definition import Model
+from ift_jax.planning.chips import chips
+from ift_jax.planning.estimate import KERNEL_BLOCK, estimate, head_turns, visited_share
+from tests.planning.compiled import compile_for, layers, train_step
+
+BF16 = jnp.bfloat16
+
+
+def test_tables_are_of_devices():
+    """As published of the chip; the two of a tpu7x share what is the chip's."""
+    v5p, tpu7x = chips()["v5p"], chips()["tpu7x"]
+    assert (v5p.peak_flops, v5p.hbm_bytes, v5p.ici_bandwidth) == (4.59e14, 95 * 2**30, 9e10)
+    assert (tpu7x.peak_flops, tpu7x.hbm_bytes) == (1.15e15, 96 * 2**30)
+    assert all(0.9e9 < chip.clock < 2.5e9 for chip in chips().values())
+
+
+@pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1"])
+def test_a_large_product_runs_near_the_peak(topology):
+    args = (((4096, 4096), BF16, P()),) * 2
+    module, mesh = compile_for(topology, lambda a, b: a @ b, *args, out=P(), shape=(1,))
+    flops = 2.0 * 4096**3
+    chip = chips()[topology.split(":")[0]]
+    found = estimate(module, chip, list(mesh.devices.flat), model_flops=flops)
+    assert 0.7 < found.mfu < 1 and found.bound == "compute"
+    assert found.seconds == pytest.approx(flops / chip.peak_flops / found.mfu)
+    assert found.interconnect_seconds == 0
+
+
+def test_moving_memory_is_bound_by_it():
+    size = 16384
+    args = ((size, size), BF16, P())
+    module, mesh = compile_for("v5e:2x2", lambda a: a * 2 + 1, args, out=P(), shape=(1,))
+    found = estimate(module, chips()["v5e"], list(mesh.devices.flat), model_flops=0.0)
+    assert found.seconds == pytest.approx(2 * 2 * size**2 / 8.1e11) and found.bound == "memory"
+
+
+def test_a_gathered_weight_takes_its_bytes_over_the_links():
+    """A line of 4 x 4 chips that no axis closes: one link's bandwidth along each of two axes."""
+    args = ((4096, 4096), jnp.float32, P("x"))
+    module, mesh = compile_for("v5e:4x4", lambda x: x * 2, args, out=P())
+    found = estimate(module, chips()["v5e"], list(mesh.devices.flat), model_flops=0.0)
+    sent = 4 * 4096**2 * 15 / 16
+    assert found.interconnect_seconds == pytest.approx(sent / (2 * 4.5e10))
+    assert found.bound == "interconnect"
+
+
+@pytest.mark.slow
+def test_a_loop_costs_what_unrolled_layers_cost():
+    """4 layers in a loop, and unrolled; and from 1 and 2 unrolled by their difference."""
+
+    def seconds(n, unroll):
+        args = ((n, 2048, 2048), BF16, P(None, "x", None)), ((16 * 1024, 2048), BF16, P("x", None))
+        program = layers(n, unroll)
+        module, mesh = compile_for("v5e:4x4", program, *args, out=P(None, "x", None))
+        found = estimate(module, chips()["v5e"], list(mesh.devices.flat), model_flops=1.0)
+        return np.array([found.seconds, found.compute_seconds, found.interconnect_seconds])
+
+    loop, unrolled, one, two = (seconds(*c) for c in ((4, 1), (4, 4), (1, 1), (2, 2)))
+    print(loop, unrolled, one, two, one + 3 * (two - one))
+    np.testing.assert_allclose(one + 3 * (two - one), unrolled, rtol=0.1)
+    np.testing.assert_allclose(loop, unrolled, rtol=0.15)
+
+
+@pytest.mark.slow
+def test_train_step():
+    module, mesh, model = train_step("v5e:4x4", MeshConfig(data=1, fsdp=16))
+    chip, devices = chips()["v5e"], list(mesh.devices.flat)
+    flops = model.flops_per_token([512], [512]) * 32 * 512 / 16
+    found = estimate(module, chip, devices, model_flops=flops, kernel_share=1.0)
+    assert found.seconds > flops / chip.peak_flops and 0 < found.mfu < 1
+    assert found.seconds >= found.compute_seconds + found.memory_seconds
+    # Attention alone: 2 rows a device, 4 layers, 4 heads of 128; products of 512 x 512 pairs: 2
+    # forward, 2 once more, 3 for the queries' gradient, 4 for the keys' and values'.
+    none = estimate(module, chip, devices, model_flops=flops, kernel_share=0.0)
+    kernels = (2 + 2 + 3 + 4) * 2.0 * 2 * 4 * 4 * 512 * 512 * 128
+    assert found.compute_seconds - none.compute_seconds == pytest.approx(kernels / chip.peak_flops)
+    # The head's loop ends where the data says: told of twice the turns, it takes longer.
+    assert estimate(module, chip, devices, model_flops=flops, data_turns=2).seconds > found.seconds
+
+
+@pytest.mark.parametrize(("length", "window"), [(512, 0), (4096, 0), (4096, 1024)])
+def test_share_of_blocks_that_attention_visits(length, window):
+    sizes = {"vocab_size": 128, "n_layers": 2, "d_model": 8, "n_heads": 1, "n_kv_heads": 1}
+    model = Model(DecoderConfig(sliding_window=window, head_dim=8, d_ff=8, **sizes))
+    distance = np.subtract.outer(np.arange(length), np.arange(length))
+    seen = (distance >= 0) & (distance < (window or length))
+    n = length // KERNEL_BLOCK
+    blocks = seen.reshape(n, KERNEL_BLOCK, n, KERNEL_BLOCK).any(axis=(1, 3))
+    assert visited_share(model, length) == pytest.approx(blocks.mean())
+
+
+def test_turns_of_the_output_head():
+    """By the docstring of the loss: an eighth of a device's positions, up to 16M logits."""
+    config = Config(
+        data=DataConfig(row_length=4096), mesh=MeshConfig(data=2, fsdp=4),
+        model=DecoderConfig(vocab_size=128_256), train=TrainConfig(batch_rows=64, microbatches=2),
+    )  # fmt: skip
+    assert head_turns(config, 8) == -(-4 * 4096 // (2**24 // 128_256))
+    small = dataclasses.replace(config, model=DecoderConfig(vocab_size=1024))
+    assert head_turns(small, 8) == 4 * 4096 // 1024
+    assert head_turns(dataclasses.replace(small, loss=LossConfig(chunk=4096)), 8) == 4
+    assert head_turns(dataclasses.replace(small, mesh=MeshConfig(data=4, sequence=2)), 4) == 8
