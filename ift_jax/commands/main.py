@@ -42,11 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if module:
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
-    args, rest = parser.parse_known_args(argv)
+    own = argv.index("--") if "--" in argv else len(argv)
+    args, rest = parser.parse_known_args(argv[:own])
+    args.further = argv[own + 1 :]  # Flags for what a command hands them to.
     args.overrides = [word for word in rest if word.startswith("--config.")]
     # Tasks and configs of a checkout are found from where the command is called.
     sys.path.insert(0, os.getcwd())
     try:
+        rest += [] if getattr(args, "runner", "") else argv[own:]
         if unknown := [word for word in rest if word not in args.overrides]:
             raise UserError(f"{unknown[0]}: no such argument; see ift {args.command} --help")
         args.run(args)

@@ -1,7 +1,12 @@
-"""`ift prepare`.
+r"""`ift prepare`.
 
 For example:
   ift prepare --config configs/quickstart.py
+  ift prepare --config configs/tulu3_8b.py:/models/Llama-3.1-8B --runner DirectRunner \
+    -- --direct_running_mode=multi_processing --direct_num_workers=8
+
+What follows -- are Apache Beam's own options. A worker needs this package and the task modules (on
+its PYTHONPATH), and sees the data, the tokenizer and data.store_dir under the same paths as here.
 """
 
 import argparse
@@ -12,6 +17,10 @@ from ift_jax.commands import arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     arguments.add_config(parser)
+    parser.add_argument(
+        "--runner", metavar="NAME", help="make the stores with Apache Beam on this runner, such "
+        "as DirectRunner; default: processes of this machine",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -19,8 +28,13 @@ def run(args: argparse.Namespace) -> None:
     config = arguments.load_config(args)
     from tasks.preparation.request import open_or_prepare
 
+    beam: list[str] = []
+    if args.runner:
+        from tasks.preparation.on_beam import checked_options
+
+        beam = checked_options(args.runner, args.further)
     for which in ("train", "eval", *(["heldout"] if config.data.heldout_mixture else [])):
-        _, view = open_or_prepare(config, which, log=print)
+        _, view = open_or_prepare(config, which, log=print, beam=beam)
         examples = sum(len(store) for store in view.stores)
         tokens = sum(int(store.lengths.sum()) for store in view.stores)
         print(f"{which}: {len(view.tasks)} tasks, {examples:,} examples, {tokens:,} tokens")

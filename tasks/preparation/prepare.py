@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from ift_jax.data.store import FORMAT_VERSION, MANIFEST, Log
 from ift_jax.data.view import MixtureView, open_checked
 from ift_jax.errors import UserError
 from ift_jax.text.tokenizers import Tokenizer
-from tasks.preparation import fingerprints, run_tokenizer, shards
+from tasks.preparation import fingerprints, on_beam, run_tokenizer, shards
 from tasks.preparation.examples import ExampleFormatter
 from tasks.preparation.module_files import module_files
 from tasks.preparation.parts import finish_store, locked
@@ -67,10 +67,13 @@ class _Wanted:
         return self.folder.with_name(self.folder.name + ".partial")
 
 
-def prepare(config: Config, which: str = "train", *, log: Log = print) -> Prepared:
+def prepare(
+    config: Config, which: str = "train", *, log: Log = print, beam: Sequence[str] = ()
+) -> Prepared:
     """Makes what is missing of the stores of a mixture ("train", "eval", "heldout"); opens them.
 
-    `log` is told of progress, a line at a time.
+    `log` is told of progress, a line at a time. With `beam` (see `on_beam.checked_options`) its
+    workers make the parts.
 
     Raises:
         UserError: a mistake in the config, in a task or in its data, or a task of which too much
@@ -114,8 +117,14 @@ def prepare(config: Config, which: str = "train", *, log: Log = print) -> Prepar
     missing = sorted((w for w in wanted if not w.is_there), key=lambda w: w.folder.name)
     if missing:
         log(f"preparing {len(missing)} of {len(wanted)} stores of {name!r}, split {split!r}")
+
+    def run(units: Sequence[Unit], tasks: dict[str, "seqio.Task"]) -> Iterator[dict[str, Any]]:
+        if beam:
+            return on_beam.run(config, units, tokenizer_path, beam)
+        return _run(config, units, tasks, formatter, tokenizer_path)
+
     for at in range(0, len(missing), _STORES_AT_ONCE):
-        _build(config, split, missing[at : at + _STORES_AT_ONCE], formatter, tokenizer_path, log)
+        _build(config, split, missing[at : at + _STORES_AT_ONCE], run, log)
 
     names = [task.name for task in tasks]
     stores = open_checked([w.folder for w in wanted], names, data.max_refused_share)
@@ -136,10 +145,10 @@ def _metric_names(task: "seqio.Task", log: Log) -> list[str]:
 
 
 def _build(
-    config: Config, split: str, wanted: Sequence[_Wanted], formatter: ExampleFormatter,
-    tokenizer_path: str, log: Log,
+    config: Config, split: str, wanted: Sequence[_Wanted],
+    run: Callable[[Sequence[Unit], dict[str, "seqio.Task"]], Iterator[dict[str, Any]]], log: Log,
 ) -> None:  # fmt: skip
-    """Builds stores; another process that builds one of them is waited for."""
+    """Builds stores, `run` making their parts; another process that builds one is waited for."""
     with contextlib.ExitStack() as locks:
         for want in wanted:
             locks.enter_context(locked(want.folder.parent, want.folder.name, log))
@@ -158,7 +167,7 @@ def _build(
             log(f"{len(parts) - len(todo)} of {len(parts)} parts are there already")
         tasks = {want.task.name: want.task for want in wanted}
         total, last_line = 0, time.monotonic()
-        for done, report in enumerate(_run(config, todo, tasks, formatter, tokenizer_path), 1):
+        for done, report in enumerate(run(todo, tasks), 1):
             total += report["examples"]
             if time.monotonic() > last_line + _LOG_SECONDS or done == len(todo):
                 log(f"  part {done} of {len(todo)}: {total:,} examples")

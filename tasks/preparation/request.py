@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def mixture_and_split(config: Config, which: str) -> tuple[str, str, str]:
 
 
 def open_or_prepare(
-    config: Config, which: str = "train", *, log: Log = print
+    config: Config, which: str = "train", *, log: Log = print, beam: Sequence[str] = ()
 ) -> tuple[Tokenizer, MixtureView]:
     """Opens the stores of a mixture, preparing them first where something changed: as `prepare`."""
     mixture_and_split(config, which)
@@ -60,7 +61,7 @@ def open_or_prepare(
     # Whoever has the stores never comes here: it imports what TensorFlow needs seconds for.
     from tasks.preparation.prepare import prepare
 
-    prepared = prepare(config, which, log=log)
+    prepared = prepare(config, which, log=log, beam=beam)
     view = prepared.view
     folders = [store.path.name for store in view.stores]
     note = {
