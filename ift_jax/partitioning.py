@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -45,10 +46,13 @@ LOGICAL_AXIS_RULES: dict[str, tuple[str, ...]] = {
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Builds the mesh over `devices` (default: all), in the order that `jax.make_mesh` picks.
+    """Builds the mesh over `devices` (default: all), near ones next to each other.
+
+    Of several TPU slices, `data` alone crosses from one to another: parameters are gathered over
+    the fast network inside a slice.
 
     Raises:
-        UserError: the sizes do not multiply to the number of devices.
+        UserError: the sizes do not multiply to the number of devices, or `data` not to the slices.
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = [getattr(config, axis) for axis in MESH_AXES]
@@ -62,9 +66,22 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     if math.prod(sizes) != len(devices):
         shape = " x ".join(f"{axis} {size}" for axis, size in zip(MESH_AXES, sizes, strict=True))
         raise UserError(f"mesh: {shape} makes {math.prod(sizes)}, but {len(devices)} devices exist")
-    return jax.make_mesh(
-        tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices
+    kinds = (AxisType.Auto,) * len(MESH_AXES)
+    # GPU and CPU hosts are numbered as slices too; there every mesh is allowed.
+    n_slices = len({getattr(d, "slice_index", 0) for d in devices if d.platform == "tpu"}) or 1
+    if sizes[0] % n_slices:
+        raise UserError(f"config.mesh.data: expected a multiple of the {n_slices} slices; got "
+                        f"{sizes[0]}")  # fmt: skip
+    try:
+        if n_slices == 1:
+            return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=kinds, devices=devices)
+    except NotImplementedError:  # An axis is longer than any physical one, or has another divisor.
+        pass
+    inside = (sizes[0] // n_slices, *sizes[1:])
+    array = mesh_utils.create_hybrid_device_mesh(
+        inside, (n_slices, 1, 1, 1), devices, allow_split_physical_axes=True
     )
+    return Mesh(array, MESH_AXES, axis_types=kinds)
 
 
 def spec(axes: Sequence[str | None], shape: Sequence[int], mesh_shape: dict[str, int]) -> P:

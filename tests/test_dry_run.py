@@ -11,7 +11,7 @@ import pytest
 
 from ift_jax.commands import arguments
 from ift_jax.training.console import Console
-from ift_jax.training.setup import dry_run
+from tasks.preparation.dry_run import dry_run
 
 # Length, batch, optimizer with its rate, loss, billions of parameters ("": not known yet).
 PUBLISHED = {

@@ -17,6 +17,7 @@ COMMANDS = {
     "generate": "answer prompts from a file with a trained model; goes on where it was stopped",
     "chat": "talk with a trained model",
     "eval": "answer a config's unseen examples with a trained model, and score the answers",
+    "plan": "compile a run for a TPU topology, without it: does it fit, and what it costs",
     "inspect": "show a mixture: counts, rates, lengths, drops, and coloured examples",
 }
 
@@ -52,14 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         rest += [] if getattr(args, "runner", "") else argv[own:]
         if unknown := [word for word in rest if word not in args.overrides]:
             raise UserError(f"{unknown[0]}: no such argument; see ift {args.command} --help")
-        args.run(args)
+        return args.run(args) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

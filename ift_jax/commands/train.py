@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
 
     from ift_jax.training.console import Console
     from ift_jax.training.loop import train
-    from ift_jax.training.setup import dry_run
+    from tasks.preparation.dry_run import dry_run
 
     with distributed.joined(args):
         console = Console(quiet=jax.process_index() > 0)

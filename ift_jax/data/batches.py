@@ -14,6 +14,7 @@ from ift_jax.data.rows import RowLayout
 from ift_jax.data.view import MixtureView
 
 Batch = dict[str, np.ndarray]
+INT = np.dtype(np.int32)
 
 
 class BatchPlan:
@@ -158,6 +159,23 @@ class BatchPlan:
             prefix_N = np.array([rendering.prefix_lengths[i] for rendering, i in found], np.int32)
             batch["prefix_mask"] = batch["positions"] < layout.repeat(prefix_N, 0)
         return batch
+
+
+def batch_arrays(config: Config) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Name -> shape and dtype of what `BatchPlan.batch` gives in a run, known without its data."""
+    data, rows = config.data, config.train.batch_rows
+    encoder_decoder = config.model.architecture == "encoder_decoder"
+    length = data.decoder_length if encoder_decoder else data.row_length
+    seen: dict[str, np.dtype] = dict.fromkeys(("tokens", "segment_ids", "positions"), INT)
+    side = seen | dict.fromkeys(("targets", "task_ids"), INT) | {"loss_weights": np.dtype("f4")}
+    if config.format.bidirectional_prefix and not encoder_decoder:
+        side["prefix_mask"] = np.dtype(bool)
+    before = "decoder_" if encoder_decoder else ""
+    arrays = {before + name: ((rows, length), dtype) for name, dtype in side.items()}
+    if encoder_decoder:
+        shape = (rows, data.encoder_length)
+        arrays |= {f"encoder_{name}": (shape, dtype) for name, dtype in seen.items()}
+    return {**arrays, "row_ids": ((rows,), INT)}
 
 
 def eval_batches(

@@ -113,7 +113,7 @@ class Generator:
             prompts_BxP[row, : len(prompt)] = prompt
             lengths_B[row], index_B[row] = len(prompt), index
         before = prompts_BxP.shape[1] if self._decoder else 1
-        cache, state = _begin(
+        cache, state = begin_batch(
             self._model, bucket(before + options.max_new_tokens), self._pad_id,
             self._bidirectional_prompt, options.sampling.repetition_penalty != 1.0, self._params,
             prompts_BxP, lengths_B, index_B, jax.random.key(options.seed),
@@ -122,7 +122,7 @@ class Generator:
         n, wanted_B = 0, index_B >= 0
         while n < options.max_new_tokens and wanted_B.any():
             n = min(n + block if n else first, options.max_new_tokens)
-            cache, state = _advance(
+            cache, state = advance_batch(
                 self._model, self.stops.ids, options.sampling, self._params, cache, state,
                 wanted_B, np.int32(n),
             )  # fmt: skip
@@ -169,7 +169,7 @@ class _State(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _begin(
+def begin_batch(
     model: Model, n_slots: int, pad_id: int, bidirectional_prompt: bool, penalised: bool,
     params: Params, prompts_BxP: jax.Array, lengths_B: jax.Array, index_B: jax.Array,
     key: jax.Array,
@@ -197,7 +197,7 @@ def _begin(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4,))
-def _advance(
+def advance_batch(
     model: Model, stop_ids: tuple[int, ...], sampling: Sampling, params: Params, cache: Cache,
     state: _State, wanted_B: jax.Array, limit: jax.Array,
 ) -> tuple[Cache, _State]:  # fmt: skip

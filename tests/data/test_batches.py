@@ -6,8 +6,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ift_jax.config import DataConfig
-from ift_jax.data.batches import BatchPlan, eval_batches
+from ift_jax.config import (
+    Config,
+    DataConfig,
+    DecoderConfig,
+    EncoderDecoderConfig,
+    FormatConfig,
+    TrainConfig,
+)  # fmt: skip
+from ift_jax.data.batches import BatchPlan, batch_arrays, eval_batches
 from ift_jax.data.view import MixtureView
 from tests.data.made_stores import example, make_store, make_view
 
@@ -129,6 +136,18 @@ def test_encoder_decoder_batches_equal_the_slow_reference(tmp_path, packed):
         without = [any(not len(s.encoder_tokens(i)) for _, s, i in row) for row in rows]
         together += sum(w and len(row) > 1 for w, row in zip(without, rows, strict=True))
     assert together or not packed  # Empty inputs did share rows with others.
+
+
+@pytest.mark.parametrize("model", [DecoderConfig(), EncoderDecoderConfig()])
+@pytest.mark.parametrize("prefix", [True, False])
+def test_the_arrays_of_a_batch_are_known_without_data(tmp_path, model, prefix):
+    view = make_view(tmp_path, [9, 12], encoder=30)
+    run = Config(
+        data=config(tmp_path), model=model, format=FormatConfig(bidirectional_prefix=prefix),
+        train=TrainConfig(batch_rows=6, steps=2),
+    )  # fmt: skip
+    batch = BatchPlan.of_config(run, view).batch(1)
+    assert {name: (array.shape, array.dtype) for name, array in batch.items()} == batch_arrays(run)
 
 
 @pytest.mark.parametrize("architecture", ["decoder", "encoder_decoder"])

@@ -1,0 +1,94 @@
+"""The program of a run: model, optimizer, mesh and shapes, of its config alone.
+
+It needs neither data nor weights nor the devices that it is for, so it can be compiled anywhere.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, Self
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from ift_jax import partitioning
+from ift_jax.checkpoint.run_state import abstract
+from ift_jax.config import Config
+from ift_jax.data.batches import batch_arrays
+from ift_jax.errors import UserError
+from ift_jax.models.definition import Model, trained_model
+from ift_jax.training import step as step_lib
+from ift_jax.training.optimizer import Schedule, make_optimizer, make_schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What of a run is compiled. `config.model.vocab_size` is filled in."""
+
+    config: Config
+    n_tasks: int
+    mesh: Mesh
+    model: Model
+    tx: optax.GradientTransformation
+    schedule: Schedule
+
+    @classmethod
+    def of_config(
+        cls, config: Config, n_tasks: int, n_steps: int,
+        devices: Sequence[jax.Device] | None = None, **more: Any,
+    ) -> Self:  # fmt: skip
+        """The program over `devices` (default: this machine's); `more` are a subclass's fields.
+
+        Raises:
+            UserError: the mesh or the batch does not fit the number of devices.
+        """
+        mesh = partitioning.make_mesh(config.mesh, devices)
+        shards = mesh.shape["data"] * mesh.shape["fsdp"]
+        rows = config.train.batch_rows // config.train.microbatches
+        if rows % shards:
+            raise UserError(
+                f"config.train.batch_rows: {rows} rows a microbatch do not divide over the "
+                f"{shards} devices of the mesh axes data x fsdp"
+            )
+        model = trained_model(config)
+        return cls(
+            config=config, n_tasks=n_tasks, mesh=mesh, model=model,
+            tx=make_optimizer(config.optimizer, model.split(model.logical_axes)[0]),
+            schedule=make_schedule(config.optimizer, n_steps), **more,
+        )  # fmt: skip
+
+    @functools.cached_property
+    def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Name -> shape, dtype and sharding of a global batch's arrays."""
+        return {
+            name: jax.ShapeDtypeStruct(
+                shape, dtype, sharding=partitioning.batch_sharding(self.mesh, shape)
+            )
+            for name, (shape, dtype) in batch_arrays(self.config).items()
+        }
+
+    def _fresh(self) -> step_lib.State:
+        return step_lib.init_state(self.model, self.tx, self.config.seed, self.n_tasks)
+
+    @functools.cached_property
+    def state_shapes(self) -> step_lib.State:
+        """Shape, dtype and sharding of the state's arrays."""
+        shapes = jax.eval_shape(lambda: self._fresh())
+        return abstract(shapes, step_lib.state_shardings(self.model, self.mesh, shapes))
+
+    @property
+    def _shardings(self) -> step_lib.State:
+        return jax.tree.map(lambda leaf: leaf.sharding, self.state_shapes)
+
+    def jit_train_step(self) -> Any:
+        """The compiled-on-first-use train step, its state donated."""
+        train_step = step_lib.make_train_step(
+            self.model, self.tx, self.schedule, self.config, self.n_tasks
+        )
+        return jax.jit(train_step, donate_argnums=0, out_shardings=(self._shardings, None))
+
+    def lower(self) -> jax.stages.Lowered:
+        """The train step, lowered for the mesh's devices; nothing is allocated."""
+        with jax.set_mesh(self.mesh):
+            return self.jit_train_step().lower(self.state_shapes, self.batch_shapes)

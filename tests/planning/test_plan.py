@@ -1,0 +1,163 @@
+"""`ift plan`: what it says is what the compiler says."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ift_jax import planning
+from ift_jax.config import Config, DataConfig, DecoderConfig, MeshConfig, TrainConfig
+from ift_jax.errors import UserError
+from ift_jax.planning import plan, report, topology
+
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU's compiler, is not here"
+)
+SMALL = Config(
+    model=DecoderConfig(
+        vocab_size=512, d_model=256, n_layers=3, n_heads=2, n_kv_heads=1, head_dim=128, d_ff=512,
+        dtype="bfloat16", remat="full",
+    ),
+    data=DataConfig(row_length=256), train=TrainConfig(batch_rows=16, steps=10),
+    mesh=MeshConfig(data=1, fsdp=-1),
+)  # fmt: skip
+
+
+def python(*arguments):
+    """A process of its own, as a user starts it."""
+    ours = ("XLA_FLAGS", "JAX_PLATFORMS", "NPROC", "TPU_LIBRARY_PATH")
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    return subprocess.run([sys.executable, *arguments], env=kept, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def small():
+    planning.set_environment()
+    program = plan.program_of(SMALL, "v5p:2x2x1")
+    return program, plan.compile_step(program)
+
+
+@needs_libtpu
+def test_memory_by_kind_is_the_compilers(small):
+    program, compiled = small
+    memory, said = compiled.memory, compiled.executable.memory_analysis()
+    state_and_batch = said.argument_size_in_bytes
+    not_aliased = said.output_size_in_bytes - said.alias_size_in_bytes
+    parts = memory["parts"]
+    assert sum(parts.values()) == memory["total"]
+    assert memory["total"] == state_and_batch + said.temp_size_in_bytes + not_aliased
+    # By hand: parameters are cut over four devices, but for the norms; float32, two moments.
+    n_norms = 256 * (2 * 3 + 1)
+    of_parameters = (program.model.n_params - n_norms) + 4 * n_norms
+    assert parts["parameters"] == of_parameters
+    assert parts["optimizer"] == 2 * of_parameters + 4  # And Adam's count.
+    assert parts["batch"] == 4 * (6 * 256 + 1) * 4  # Rows of six arrays, and row_ids.
+    assert 0 <= parts["padding"] < 0.1 * state_and_batch + 2**16
+    assert all(size >= 0 for size in parts.values())
+    record = json.loads(json.dumps(report.record_of(program, compiled, "v5p:2x2x1", 1)))
+    assert record["fits"] and record["memory"]["total"] == memory["total"]
+    assert record["mesh"] == {"data": 1, "fsdp": 4, "tensor": 1, "sequence": 1}
+
+
+@needs_libtpu
+def test_what_does_not_fit_is_an_answer(small):
+    program, _ = small
+    more = dataclasses.replace(SMALL, train=TrainConfig(batch_rows=2**21, steps=10))
+    compiled = plan.compile_step(plan.program_of(more, "v5e:2x2"))
+    record = report.record_of(program, compiled, "v5e:2x2", 1)
+    assert not record["fits"] and compiled.executable is None
+    assert "hbm" in record["refusal"].lower()  # The compiler's own words.
+    assert record["memory"]["parts"]["parameters"] > 0
+    assert any("does not fit: " in line for line in report.lines(record))
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_the_command_says_whether_it_fits_by_its_exit_code(tmp_path):
+    config = tmp_path / "small.py"
+    config.write_text(
+        "from ift_jax.config_file import default_config\n"
+        "def get_config():\n"
+        "    config = default_config('decoder')\n"
+        "    config.data.mixture, config.tokenizer.path = 'none', 'nowhere.model'\n"
+        "    config.train.steps, config.model.vocab_size = 10, 512\n"
+        "    return config\n"
+    )
+    said = tmp_path / "plan.json"
+    given = [
+        "-m",
+        "ift_jax.commands.main",
+        "plan",
+        "--config",
+        str(config),
+        "--topology",
+        "v5e:2x2",
+        "--json",
+        str(said),
+    ]
+    few = python(*given, "--config.train.batch_rows=4", "--config.model.n_layers=1")
+    assert few.returncode == 0 and few.stderr == "", few.stderr
+    assert "train step: fits" in few.stdout
+    assert json.loads(said.read_text())["fits"] is True
+    many = python(*given, f"--config.train.batch_rows={2**20}", "--config.model.n_layers=1")
+    assert many.returncode == 1 and "train step: does not fit: " in many.stdout
+    unknown = python(*given, "--config.model.vocab_size=0")
+    assert unknown.returncode == 2 and unknown.stdout == ""
+    assert unknown.stderr == ("error: config.model.vocab_size: not known, as nowhere.model is not "
+                              "here; set it\n")  # fmt: skip
+
+
+@needs_libtpu
+@pytest.mark.parametrize(
+    ("name", "slices", "mesh", "said"),
+    [
+        ("v9:4x4", 1, {}, "got 'v9:4x4'"),
+        ("v5p:4x4", 1, {}, "along each axis"),
+        ("v5p:4xx4", 1, {}, "along each axis"),
+        ("v5p:3x3x3", 1, {}, "knows no such topology"),
+        ("v5e:4x4", 1, {"fsdp": 3}, "3 does not divide the 16 devices"),
+        ("v5e:4x4", 2, {"data": 1, "fsdp": -1}, "a multiple of the 2 slices; got 1"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_compiling(name, slices, mesh, said):
+    planning.set_environment()
+    config = dataclasses.replace(SMALL, mesh=MeshConfig(**mesh))
+    with pytest.raises(UserError, match=r"^(--topology|mesh|config\.mesh)") as error:
+        plan.program_of(config, name, slices)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@needs_libtpu
+def test_slices_are_along_data_alone():
+    planning.set_environment()
+    more = TrainConfig(batch_rows=64, steps=10)
+    config = dataclasses.replace(SMALL, mesh=MeshConfig(data=4, fsdp=-1), train=more)
+    mesh = plan.program_of(config, "v5e:4x4", 2).mesh
+    assert dict(mesh.shape) == {"data": 4, "fsdp": 8, "tensor": 1, "sequence": 1}
+    slices = [{device.slice_index for device in part.flat} for part in mesh.devices]
+    assert slices == [{0}, {0}, {1}, {1}]
+
+
+@needs_libtpu
+@pytest.mark.parametrize("chip", topology.AXES)
+def test_every_chip_can_be_named(chip):
+    planning.set_environment()
+    name = f"{chip}:2x2x1" if topology.AXES[chip] == 3 else f"{chip}:2x2"
+    devices = topology.devices_of(name)
+    assert len(devices) == (8 if chip == "tpu7x" else 4)  # Two a chip there.
+    assert {device.platform for device in devices} == {"tpu"}
+
+
+def test_without_the_compiler_it_is_said_how_to_get_it():
+    program = (
+        "import sys; sys.modules['libtpu'] = None\n"
+        "from ift_jax.commands.main import main\n"
+        "sys.exit(main(['plan', '--config', 'configs/tulu3_8b.py', '--topology', 'v5e:2x2']))"
+    )
+    done = python("-c", program)
+    assert done.returncode == 2 and done.stdout == ""
+    assert "pip install 'ift-jax[plan]'" in done.stderr and done.stderr.count("\n") == 1
