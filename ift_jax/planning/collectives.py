@@ -8,7 +8,6 @@ and an asynchronous collective into several pieces; each is counted once, as wha
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -44,31 +43,13 @@ def collectives(module: Module, data_turns: int = 1) -> list[Collective]:
     """Every collective of a program; `data_turns` as in `Module.executions`."""
     found = []
     for name, times in module.executions(data_turns).items():
-        for one, holder in _with_fusions(module, name):
-            if kind := _kind(module, name, one, holder):
-                found.append(_collective(module, name, one, holder, kind, times))
+        inside = [one for one in module.computations[name].values() if one.opcode == "fusion"]
+        fused = [one.attribute(r"calls=%?([\w.-]+)") for one in inside]
+        for holder in (name, *fused):
+            for one in module.computations[holder].values():
+                if kind := _kind(module, name, one, holder):
+                    found.append(_collective(module, name, one, holder, kind, times))
     return found
-
-
-def reduced_whole(found: list[Collective], least: int) -> list[Collective]:
-    """The all-reduces in loops of `least` bytes or more each: layers' gradients that are not cut.
-
-    With FSDP alone there are none (nor with tensor parallelism, above the size of activations).
-    """
-    return [
-        one for one in found
-        if one.kind == "all-reduce" and one.executions > 1
-        and one.bytes_sent / one.executions > least
-    ]  # fmt: skip
-
-
-def _with_fusions(module: Module, name: str) -> Iterator[tuple[Instruction, str]]:
-    """The instructions of a computation and of its fusions, with where they stand."""
-    for one in module.computations[name].values():
-        yield one, name
-        if one.opcode == "fusion":
-            called = one.attribute(r"calls=%?([\w.-]+)")
-            yield from ((inner, called) for inner in module.computations[called].values())
 
 
 def _kind(module: Module, name: str, one: Instruction, holder: str) -> str:
@@ -78,19 +59,20 @@ def _kind(module: Module, name: str, one: Instruction, holder: str) -> str:
         kind = one.attribute(_TO_SLICES).lower().replace("_", "-")
     if kind not in KINDS:
         return ""
-    siblings = module.computations[holder].values()
-    if "async_collective_fusion_config" in one.attributes and not any(
-        "AsyncCollectiveStart" in other.attributes for other in siblings
-    ):
+    if "async_collective_fusion_config" in one.attributes and not _starts(module, holder):
         return ""  # A later piece of one that another fusion starts.
     if kind == "all-reduce" and "all-reduce-scatter" in holder:
         return "reduce-scatter"
     if kind == "collective-permute":
-        for ring, what in RING.items():
-            if ring in name:
-                return what
-        return _beside_ring(module.computations[name], one) or kind
+        around = [what for ring, what in RING.items() if ring in name]
+        return around[0] if around else _beside_ring(module.computations[name], one) or kind
     return kind
+
+
+def _starts(module: Module, holder: str) -> bool:
+    """Whether a fusion starts a collective that goes on beside the products of others."""
+    within = module.computations[holder].values()
+    return any("AsyncCollectiveStart" in one.attributes for one in within)
 
 
 def _beside_ring(computation: dict[str, Instruction], one: Instruction) -> str:
@@ -121,9 +103,7 @@ def _collective(
     ring = one.opcode.startswith("collective-permute")
     share = (n - 1) / n
     factor = 1 if ring else {"all-gather": n - 1, "all-reduce": 2 * share}.get(kind, share)
-    # A fusion waits for what it holds, unless that goes on beside a product.
-    beside = "".join(other.attributes for other in module.computations[holder].values())
-    overlaps = crosses or one.opcode.endswith("-start") or "AsyncCollectiveStart" in beside
+    overlaps = crosses or one.opcode.endswith("-start") or _starts(module, holder)
     return Collective(
         kind, times, round(put_in * factor) * times, n, arrays(given[0])[0][0], crosses, name,
         overlaps, ring, group,

@@ -9,6 +9,7 @@ their FLOPs at the peak rate, collectives by their bytes over the links of the t
 import dataclasses
 import math
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,8 +32,8 @@ KERNEL_BLOCK = 512  # Of `ift_jax.models.splash`: a block that holds one visible
 class StepEstimate:
     """A step of one device, in seconds."""
 
-    # In each computation (a loop's body, say) what runs on the device, beside the collectives
-    # that go on in the meantime, whichever takes longer; then those that stop it.
+    # In each loop's body what runs on the device, inner loops among it, beside the collectives that
+    # go on in the meantime, whichever takes longer; then those that stop it.
     seconds: float
     compute_seconds: float  # Matrix products and attention kernels.
     memory_seconds: float  # All else that runs on the device: it mostly waits for memory.
@@ -52,19 +53,21 @@ def estimate(
     `Model.flops_per_token`; `kernel_share` is the share of queries times keys that the attention
     kernels compute (`visited_share`), `data_turns` as in `Module.executions`.
     """
-    moved: dict[str, list[Collective]] = {}
+    counts = module.executions(data_turns)
+    own = {name: _device_seconds(module, name, chip, kernel_share) for name in counts}
+    links: dict[tuple[str, bool], float] = defaultdict(float)
     for one in collectives(module, data_turns):
-        moved.setdefault(one.computation, []).append(one)
-    seconds = compute = memory = interconnect = 0.0
-    for name, times in module.executions(data_turns).items():
-        products, others = _device_seconds(module, name, chip, kernel_share)
-        meanwhile, waits = (
-            sum(_seconds(one, chip, devices) for one in moved.get(name, []) if one.overlaps == kind)
-            for kind in (True, False)
-        )
-        compute, memory = compute + times * products, memory + times * others
-        interconnect += meanwhile + waits
-        seconds += max(times * (products + others), meanwhile) + waits
+        links[one.computation, one.overlaps] += _seconds(one, chip, devices)
+    left = set(counts)
+
+    def whole(name: str) -> float:
+        """All runs of a computation, and of the loops in it."""
+        left.discard(name)
+        inside = sum(whole(body) for body in module.inner(name) if body in left)
+        return max(counts[name] * sum(own[name]) + inside, links[name, True]) + links[name, False]
+
+    seconds, interconnect = whole(module.entry), sum(links.values())
+    compute, memory = (sum(counts[name] * own[name][i] for name in counts) for i in (0, 1))
     parts = {"compute": compute, "memory": memory, "interconnect": seconds - compute - memory}
     return StepEstimate(
         seconds, compute, memory, interconnect, max(parts, key=lambda part: parts[part]),

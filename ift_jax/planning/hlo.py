@@ -56,6 +56,14 @@ def _up_to(text: str, start: int, stop: str) -> int:
     return len(text)
 
 
+def _branches(one: Instruction) -> list[str]:
+    """The computations that an instruction runs once, but for those of fusions."""
+    if one.opcode not in ("call", "async-start", "conditional"):
+        return []
+    listed = one.attribute(r"branch_computations=\{([^}]*)\}")
+    return re.findall(r"[\w.-]+", listed or one.attribute(r"(?:calls|to_apply)=(%?[\w.-]+)"))
+
+
 class Module:
     """All computations of a program, each a dict of its instructions by name, the last its root."""
 
@@ -102,12 +110,17 @@ class Module:
                 turns, same = self._turns(condition, body, start)
                 turns = data_turns if turns is None else turns
                 yield from self._runs(body, times * turns, same, data_turns)
-            elif one.opcode in ("call", "async-start", "conditional"):
-                called = one.attribute(r"branch_computations=\{([^}]*)\}") or one.attribute(
-                    r"(?:calls|to_apply)=(%?[\w.-]+)"
-                )
-                for branch in re.findall(r"[\w.-]+", called):
+            else:
+                for branch in _branches(one):
                     yield from self._runs(branch, times, {}, data_turns)
+
+    def inner(self, name: str) -> list[str]:
+        """The loops' bodies, and what else a computation runs, of the computation itself."""
+        bodies = [
+            (one.attribute(r"body=%?([\w.-]+)"),) if one.opcode == "while" else _branches(one)
+            for one in self.computations[name].values()
+        ]
+        return [body for of_one in bodies for body in of_one]
 
     def _turns(self, condition: str, body: str, start: Known) -> tuple[int | None, Known]:
         """How often a loop turns (None: not known), and what stays the same in its tuple."""

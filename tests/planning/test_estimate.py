@@ -18,7 +18,7 @@ from ift_jax.config import (
 from ift_jax.models.definition import Model
 from ift_jax.planning.chips import chips
 from ift_jax.planning.estimate import KERNEL_BLOCK, estimate, head_turns, visited_share
-from tests.planning.compiled import compile_for, layers, train_step
+from tests.planning.compiled import compile_for, layers
 
 BF16 = jnp.bfloat16
 
@@ -63,24 +63,23 @@ def test_a_gathered_weight_takes_its_bytes_over_the_links():
 
 @pytest.mark.slow
 def test_a_loop_costs_what_unrolled_layers_cost():
-    """4 layers in a loop, and unrolled; and from 1 and 2 unrolled by their difference."""
+    """Of 4 layers. Unrolled, the compiler lets more gathers go on beside products: the sum."""
 
-    def seconds(n, unroll):
-        args = ((n, 2048, 2048), BF16, P(None, "x", None)), ((16 * 1024, 2048), BF16, P("x", None))
-        program = layers(n, unroll)
+    def found(unroll):
+        args = ((4, 2048, 2048), BF16, P(None, "x", None)), ((16 * 1024, 2048), BF16, P("x", None))
+        program = layers(4, unroll)
         module, mesh = compile_for("v5e:4x4", program, *args, out=P(None, "x", None))
-        found = estimate(module, chips()["v5e"], list(mesh.devices.flat), model_flops=1.0)
-        return np.array([found.seconds, found.compute_seconds, found.interconnect_seconds])
+        return estimate(module, chips()["v5e"], list(mesh.devices.flat), model_flops=1.0)
 
-    loop, unrolled, one, two = (seconds(*c) for c in ((4, 1), (4, 4), (1, 1), (2, 2)))
-    print(loop, unrolled, one, two, one + 3 * (two - one))
-    np.testing.assert_allclose(one + 3 * (two - one), unrolled, rtol=0.1)
-    np.testing.assert_allclose(loop, unrolled, rtol=0.15)
+    loop, unrolled = found(1), found(4)
+    assert loop.compute_seconds == pytest.approx(unrolled.compute_seconds, rel=0.05)
+    assert loop.interconnect_seconds == pytest.approx(unrolled.interconnect_seconds, rel=0.05)
+    assert unrolled.seconds < loop.seconds < 1.35 * unrolled.seconds
 
 
 @pytest.mark.slow
-def test_train_step():
-    module, mesh, model = train_step("v5e:4x4", MeshConfig(data=1, fsdp=16))
+def test_train_step(fsdp_step):
+    module, mesh, model = fsdp_step
     chip, devices = chips()["v5e"], list(mesh.devices.flat)
     flops = model.flops_per_token([512], [512]) * 32 * 512 / 16
     found = estimate(module, chip, devices, model_flops=flops, kernel_share=1.0)
