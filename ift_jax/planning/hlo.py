@@ -68,14 +68,15 @@ class Module:
     """All computations of a program, each a dict of its instructions by name, the last its root."""
 
     def __init__(self, text: str):
-        """Reads `compiled.as_text()`; what a loop over the data does is 1 turn until told."""
+        """Reads `compiled.as_text()`."""
+        self.entry = ""
         self.computations: dict[str, dict[str, Instruction]] = {}
         current: dict[str, Instruction] = {}
         # What a kernel says of itself may be cut into lines.
         for line in re.sub(r'\n(?=["}].)', "", text).splitlines():
             if head := _HEAD.match(line):
                 current = self.computations[head[2]] = {}
-                self.entry = head[2] if head[1] else ""
+                self.entry = head[2] if head[1] else self.entry
             elif found := _INSTRUCTION.match(line):
                 space = _up_to(line, found.end(), " ")
                 opening = line.find("(", space)

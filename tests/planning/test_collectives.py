@@ -160,6 +160,8 @@ def test_loops_and_groups_as_they_are_written(groups, first):
     for limit, turns in (("five", 5 - 2), ("given", 7)):
         module = Module(text.replace("LIMIT", limit))
         (found,) = collectives(module, data_turns=7)
+        head, *parts, entry = text.replace("LIMIT", limit).split("\n\n")
+        assert collectives(Module("\n\n".join([head, entry, *parts])), 7) == [found]
         assert found.executions == turns * 4  # 0, 3, 6, 9.
         assert found.group == first
         n = len(first)
