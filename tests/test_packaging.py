@@ -14,7 +14,7 @@ import pytest
 import ift_jax
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("ift_jax", "tasks", "configs")
+PACKAGES = ("ift_jax", "tasks", "configs", "plans")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONSTRAINTS = sorted((ROOT / "launch" / "constraints").glob("*.txt"))
 # Distributions whose import name is another.

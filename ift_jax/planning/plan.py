@@ -64,9 +64,10 @@ class Compiled:
         m = self.executable.memory_analysis()
         given = {name: size for name, size in self.held.items() if name != "gradients"}
         gradients = min(self.held.get("gradients", 0), m.temp_size_in_bytes)
+        more = m.argument_size_in_bytes - sum(given.values())
         parts = given | {
-            # The compiler keeps arrays in tiles: what it needs above the plain sizes.
-            "padding": m.argument_size_in_bytes - sum(given.values()),
+            # The compiler keeps arrays in tiles, and leaves out those that it does not read.
+            "padding" if more >= 0 else "not read": more,
             "gradients": gradients,
             "activations, temporaries": m.temp_size_in_bytes - gradients,
             "outputs": m.output_size_in_bytes - m.alias_size_in_bytes,

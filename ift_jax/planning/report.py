@@ -4,12 +4,11 @@ import dataclasses
 import importlib.metadata
 from typing import Any
 
-from ift_jax.planning.chips import Chip
+from ift_jax.planning.chips import Chip, chips
 from ift_jax.planning.collectives import KINDS, collectives
 from ift_jax.planning.estimate import estimate, head_turns, visited_share
 from ift_jax.planning.hlo import Module
 from ift_jax.planning.plan import Compiled, model_flops, row_lengths
-from ift_jax.planning.topology import chip_of
 from ift_jax.training.program import Program
 
 GIB = 2**30
@@ -23,7 +22,7 @@ def memory_of(compiled: Compiled) -> dict[str, Any]:
 
 def record_of(program: Program, compiled: Compiled, topology: str, slices: int) -> dict[str, Any]:
     """Everything that is known of a compiled train step; memory in bytes a device."""
-    config, chip = program.config, chip_of(topology)
+    config, chip = program.config, chips()[topology.partition(":")[0]]
     rows, text = config.train.batch_rows, compiled.executable and compiled.executable.as_text()
     return {
         "topology": topology, "slices": slices, "devices": program.mesh.size,
@@ -83,6 +82,8 @@ def lines(record: dict[str, Any]) -> list[str]:
             f"s, other work {step['memory_seconds']:.3f} s, collectives "
             f"{step['interconnect_seconds']:.3f} s",
         ]
+    for name, part in record.get("generation", {}).items():
+        found += _memory_lines(name, part)
     return found
 
 

@@ -10,9 +10,18 @@ import sys
 import pytest
 
 from ift_jax import planning
-from ift_jax.config import Config, DataConfig, DecoderConfig, MeshConfig, TrainConfig
+from ift_jax.config import (
+    Config,
+    DataConfig,
+    DecoderConfig,
+    EncoderDecoderConfig,
+    EvaluationConfig,
+    MeshConfig,
+    TrainConfig,
+)
 from ift_jax.errors import UserError
 from ift_jax.planning import plan, report, topology
+from plans import generation, search
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU's compiler, is not here"
@@ -161,3 +170,60 @@ def test_without_the_compiler_it_is_said_how_to_get_it():
     done = python("-c", program)
     assert done.returncode == 2 and done.stdout == ""
     assert "pip install 'ift-jax[plan]'" in done.stderr and done.stderr.count("\n") == 1
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [SMALL.model, EncoderDecoderConfig(vocab_size=512)])
+def test_generation_compiles_too(model):
+    planning.set_environment()
+    asked = EvaluationConfig(batch_size=4, max_new_tokens=100)
+    config = dataclasses.replace(SMALL, model=model, evaluation=asked)
+    program = plan.program_of(config, "v5p:2x2x1")
+    done = generation.compile_generation(program)
+    assert list(done) == ["prefill", "decode"]
+    for name, compiled in done.items():
+        memory = compiled.memory
+        assert sum(memory["parts"].values()) == memory["total"], name
+    if model is SMALL.model:  # Keys and values of 3 layers, 4 rows, 1 head of 128, bfloat16.
+        slots = 256 + 128  # 156 tokens of prompt, 100 new, each with its padded length.
+        layers = 2 * 3 * 4 * slots * 128 * 2
+        cache = done["decode"].memory["parts"]["cache"]
+        assert layers / 4 <= cache < 1.1 * layers + 2 * 4 * 4 * slots  # Cut over 1 to 4 devices.
+
+
+def _search(memory_of, n_devices=8, rows=32):
+    """The search where a config needs `memory_of(config)` of 10: found, compiled, said, all."""
+    asked, said = [], []
+
+    def judge(config):
+        asked.append(config)
+        needs = memory_of(config)
+        return {"fits": needs <= 10, "refusal": "", "config": config,
+                "compiler_estimate": {"seconds": needs}}  # fmt: skip
+
+    config = dataclasses.replace(SMALL, train=TrainConfig(batch_rows=rows, steps=1))
+    every = list(search.candidates(config, n_devices, 1))
+    return search.search(iter(every), judge, said.append), asked, said, every
+
+
+def test_search_finds_the_best_without_compiling_what_follows():
+    def memory_of(config):
+        activations = {"none": 64, "full": 4}.get(config.model.remat, 16)
+        return activations / config.train.microbatches / config.mesh.tensor + 24 / config.mesh.fsdp
+
+    found, asked, said, every = _search(memory_of)
+    assert len(asked) < len(said) == len(every) == len(set(every))
+    # Whatever fits and was not compiled is covered by one that was.
+    fitting = [record["config"] for record in found]
+    for candidate in every:
+        fits = any(search.covers(known, candidate) for known in fitting)
+        assert fits == (memory_of(candidate) <= 10), candidate
+    seconds = [record["compiler_estimate"]["seconds"] for record in found]
+    assert found and seconds == sorted(seconds)
+
+
+def test_search_says_when_nothing_fits():
+    found, asked, said, _ = _search(lambda config: 11)
+    assert found == [] and all("does not fit" in line for line in said)
+    assert len({config.mesh for config in asked}) == len(asked)  # One a mesh: the lightest.
