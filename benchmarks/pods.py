@@ -1,0 +1,149 @@
+"""Which model fits on which TPU topology, and how a model scales, by the TPU compiler alone.
+
+    python -m benchmarks.pods                 # makes the rows that benchmarks/pods.json lacks
+    python -m benchmarks.pods 8b-v5p-64       # makes these again; --all: every one
+    python -m benchmarks.pods > docs/pods.md  # what it prints is that page
+
+A row is one `ift plan`, in a process of its own; none needs a TPU, weights or data. A compile takes
+minutes, so rows are kept in benchmarks/pods.json with the command that made them; one whose command
+has changed is made again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ift_jax.planning.collectives import KINDS
+from ift_jax.planning.report import sent_by_kind
+
+KEPT = Path(__file__).with_suffix(".json")
+LLAMA_8B = ("Llama-3.1-8B", "configs/tulu3_8b.py", "4,096")
+LLAMA_70B = ("Llama-3.1-70B", "configs/tulu3_70b.py", "4,096")
+T5_XXL = ("T5-XXL, 11B", "configs/t0_11b.py", "1,024 + 256")
+
+
+def _row(
+    model: tuple[str, str, str], topology: str, rows: int, *more: str, microbatches: int = 1
+) -> tuple[tuple[str, str, str], list[str]]:
+    sizes = [f"train.batch_rows={rows}", f"train.microbatches={microbatches}", *more]
+    if model == T5_XXL:
+        sizes.append("train.batch_tokens=0")
+    arguments = ["--config", model[1], "--topology", topology]
+    return model, [*arguments, *(f"--config.{size}" for size in sizes)]
+
+
+MODELS = {
+    "8b-v5p-64": _row(LLAMA_8B, "v5p:4x4x4", 256),
+    "8b-v5e-256": _row(LLAMA_8B, "v5e:16x16", 256),
+    "8b-v6e-256": _row(LLAMA_8B, "v6e:16x16", 256),
+    "t5-xxl-v5p-64": _row(T5_XXL, "v5p:4x4x4", 512),
+    "70b-v5p-512": _row(LLAMA_70B, "v5p:8x8x8", 512),
+}
+SCALING = {
+    "8b-v5p-16": _row(LLAMA_8B, "v5p:2x2x4", 64),
+    "8b-v5p-64": MODELS["8b-v5p-64"],
+    "8b-v5p-256": _row(LLAMA_8B, "v5p:4x8x8", 1024),
+    "8b-v5p-1024": _row(LLAMA_8B, "v5p:8x8x16", 4096),
+}
+ROWS = MODELS | SCALING
+TEXT = Path(__file__).with_name("pods_page.md").read_text()
+
+
+def make(arguments: list[str]) -> dict[str, Any]:
+    """The record of one `ift plan`."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "plan.json")
+        command = [sys.executable, "-m", "ift_jax.commands.main", "plan", *arguments]
+        done = subprocess.run([*command, "--json", str(file)], stdout=sys.stderr)
+        if done.returncode not in (0, 1):
+            raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}")
+        record = json.loads(file.read_text())
+    if record["fits"]:
+        record["collectives"] = sent_by_kind(record)
+    return record
+
+
+def kept_rows(names: list[str], every: bool) -> dict[str, dict[str, Any]]:
+    """All rows, made where they were not kept, or are asked for; kept as they are made."""
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    kept = {name: kept[name] for name in ROWS if name in kept}
+    for name, (_, arguments) in ROWS.items():
+        if every or name in names or kept.get(name, {}).get("arguments") != arguments:
+            print(f"{name}: ift plan {' '.join(arguments)}", file=sys.stderr, flush=True)
+            kept[name] = {"arguments": arguments, **make(arguments)}
+            ordered = {name: kept[name] for name in ROWS if name in kept}
+            KEPT.write_text(json.dumps(ordered, indent=1) + "\n")
+    return kept
+
+
+def table(rows: list[dict[str, str]]) -> list[str]:
+    """Markdown, with the first row's names as head."""
+    line = lambda cells: f"| {' | '.join(cells)} |"  # noqa: E731
+    return [line(rows[0]), line(["---"] * len(rows[0])), *(line(row.values()) for row in rows)]
+
+
+def cells(name: str, record: dict[str, Any]) -> dict[str, str]:
+    """What both tables show of a row."""
+    (model, _, length), memory = ROWS[name][0], record["memory"]
+    gib = lambda size: f"{size / 2**30:.2f}"  # noqa: E731
+    mesh = ", ".join(f"{axis} {size}" for axis, size in record["mesh"].items() if size > 1)
+    row = {
+        "row": name,
+        "model, row's tokens": f"{model}, {length}",
+        "topology": f"{record['topology']}, {record['devices']:,} devices",
+        "mesh": mesh,
+        "rows a device, microbatches": f"{record['rows'] / record['devices']:g}, "
+        f"{record['microbatches']}",
+        "fits": "yes" if record["fits"] else "no",
+        "state, GiB": gib(memory["parts"]["parameters"] + memory["parts"]["optimizer"]),
+        "in all, of": f"- of {gib(record['hbm'])}",
+    }
+    if not record["fits"]:
+        return row
+    step = record["compiler_estimate"]
+    return row | {
+        "in all, of": f"{gib(memory['total'])} of {gib(record['hbm'])}",
+        "sent, GiB": gib(sum(sent for _, sent in record["collectives"].values())),
+        "compiler estimate": f"{step['seconds']:.2f} s, MFU {step['mfu']:.0%}, {step['bound']}",
+        "compiled in": f"{record['compile_seconds']:.0f} s",
+    }
+
+
+def page(kept: dict[str, dict[str, Any]]) -> str:
+    """docs/pods.md."""
+    versions = sorted({f"jax {row['versions']['jax']}, libtpu {row['versions']['libtpu']}"
+                       for row in kept.values()})  # fmt: skip
+    commands = [f"{name}: ift plan {' '.join(kept[name]['arguments'])}" for name in ROWS]
+    kinds = [
+        {"row": name} | {
+            kind: f"{kept[name]['collectives'][kind][1] / 2**30:.2f} GiB in "
+            f"{kept[name]['collectives'][kind][0]:,}"
+            if kind in kept[name]["collectives"] else "-"
+            for kind in KINDS
+        }
+        for name in ROWS if kept[name]["fits"]
+    ]  # fmt: skip
+    tables = [table([cells(name, kept[name]) for name in names]) for names in (MODELS, SCALING)]
+    return TEXT.format(
+        versions="; ".join(versions), models="\n".join(tables[0]), scaling="\n".join(tables[1]),
+        collectives="\n".join(table(kinds)), commands="\n".join(commands),
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Makes what is missing, or asked for, and prints the page."""
+    parser = argparse.ArgumentParser(description="The tables of docs/pods.md.")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--all", action="store_true", help="make every row again")
+    args = parser.parse_args()
+    if unknown := set(args.rows) - set(ROWS):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    print(page(kept_rows(args.rows, args.all)), end="")
+
+
+if __name__ == "__main__":
+    main()
