@@ -101,7 +101,9 @@ class DecoderConfig:
     # "constant", or "linear": from 0 in the lowest layer to `dropout` in the highest (LIMA).
     dropout_schedule: str = "constant"
     dtype: str = "float32"  # Of the activations: "float32" or "bfloat16". Parameters are float32.
-    remat: str = "none"  # "none", "full" or "dots": what the backward pass computes again.
+    # What the backward pass computes again, from nothing to all: "none", "minimal", "dots",
+    # "save_attention", "full", "offload"; see docs/memory.md.
+    remat: str = "none"
     # "auto" (by the devices' platform and the length), "xla", "blockwise" or "splash" (Pallas, for
     # TPU; interpreted elsewhere, so slow), in training; see docs/attention.md.
     attention: str = "auto"
@@ -164,6 +166,8 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     decay_norms_and_biases: bool = False
     clip_norm: float = 1.0  # Global gradient norm; 0: none.
+    # Cuts the optimizer's state along the mesh axis `data` as well as `fsdp` (ZeRO-1).
+    shard_over_data: bool = False
     # A regular expression: parameters in whose path ("layers.mlp.up.weight", "embedding") it is
     # found are not trained. They get neither a gradient nor optimizer state.
     freeze: str = ""
@@ -249,7 +253,7 @@ CHOICES = {
     "model.norm_placement": ("pre", "post", "both"),
     "model.qk_norm": ("none", "head", "full"),
     "model.dtype": ("float32", "bfloat16"),
-    "model.remat": ("none", "full", "dots"),
+    "model.remat": ("none", "minimal", "dots", "save_attention", "full", "offload"),
     "model.attention": ("auto", "xla", "blockwise", "splash"),
     "model.dropout_schedule": ("constant", "linear"),
     "model.rope_scaling": ("none", "linear", "llama3"),

@@ -27,6 +27,7 @@ LOGICAL_AXIS_RULES: dict[str, tuple[str, ...]] = {
     # Parameters.
     "layers": (),
     "embed": ("fsdp",),
+    "embed_over_data": ("fsdp", "data"),
     "heads": ("tensor",),
     "kv_heads": ("tensor",),
     "mlp": ("tensor",),
@@ -87,15 +88,16 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 def spec(axes: Sequence[str | None], shape: Sequence[int], mesh_shape: dict[str, int]) -> P:
     """The partition of an array whose axes carry these logical names.
 
-    An axis whose size the mesh axes do not divide stays whole: a small norm or a model with
-    fewer key-value heads than tensor shards is replicated rather than refused.
+    An axis is cut along as many of its mesh axes, from the first on, as divide its size: a small
+    norm or a model with fewer key-value heads than tensor shards is replicated, not refused.
     """
     entries: list[Any] = []
     for name, size in zip(axes, shape, strict=True):
         rule = LOGICAL_AXIS_RULES[name] if name else ()
         cut = tuple(axis for axis in rule if mesh_shape[axis] > 1)
-        divides = size % math.prod(mesh_shape[axis] for axis in cut) == 0
-        entries.append((cut if len(cut) > 1 else cut[0]) if cut and divides else None)
+        while size % math.prod(mesh_shape[axis] for axis in cut):
+            cut = cut[:-1]
+        entries.append((cut if len(cut) > 1 else cut[0]) if cut else None)
     return P(*entries)
 
 
@@ -111,6 +113,11 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     if mesh.empty or mesh.size == 1:
         return x
     return jax.lax.with_sharding_constraint(x, spec(axes, x.shape, dict(mesh.shape)))
+
+
+def over_data(axes: Sequence[str | None]) -> tuple[str | None, ...]:
+    """The axes of optimizer state that is cut along `data`, too, where its parameter is not."""
+    return tuple("embed_over_data" if name == "embed" else name for name in axes)
 
 
 def platform() -> str:

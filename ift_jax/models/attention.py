@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from ift_jax import partitioning
 from ift_jax.models import splash
-from ift_jax.models.layers import Keys, Linear, RMSNorm, drop
+from ift_jax.models.layers import ATTENTION, Keys, Linear, RMSNorm, drop
 from ift_jax.models.rope import Rope
 
 DENSE_PAIRS = 2048 * 2048  # Of a query and a key in a row: with more, "plain" is blockwise.
@@ -303,4 +304,6 @@ class Attention(nnx.Module):
             values = drop(keys_values.values_BxGxSxK, dropout_BxHxS[..., None])
             keys_values = keys_values._replace(values_BxGxSxK=values)
         y_BxLxE = attention(q_BxLxHxK, keys_values, sight, scale=self.scale, softcap=self.softcap)
+        if sight.implementation != "splash":  # It names its own, with what its gradient needs.
+            y_BxLxE = checkpoint_name(y_BxLxE, ATTENTION)
         return self.out(partitioning.constrain(y_BxLxE, "batch", "length", "heads_act"))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from ift_jax import partitioning
 
@@ -20,6 +21,21 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
 }
+LAYER_INPUT, ATTENTION = "layer_input", "attention"  # Names of values, for the policies below.
+_policies = jax.checkpoint_policies
+_dots = _policies.dots_with_no_batch_dims_saveable
+_attention = _policies.save_only_these_names(ATTENTION)
+# What is kept of a layer for the backward pass, from most to least; "none" keeps everything.
+REMAT: dict[str, Any] = {
+    "minimal": _policies.save_from_both_policies(_dots, _attention),  # Both of the next two.
+    "dots": _dots,  # The outputs of the projections: products without a batch axis.
+    "save_attention": _attention,  # What attention returns, before its output projection.
+    "full": None,  # The layer's input, as all the others do.
+    "offload": _policies.save_and_offload_only_these_names(  # The same, in the host's memory.
+        names_which_can_be_saved=[], names_which_can_be_offloaded=[LAYER_INPUT],
+        offload_src="device", offload_dst="pinned_host",
+    ),
+}  # fmt: skip
 # Each weight takes the next key. Split once for a whole module: `nnx.Rngs` folds for each weight,
 # which doubles the time that the initialisation takes to compile.
 Keys = Iterator[jax.Array]
@@ -157,9 +173,7 @@ def run_layers(
 
     Stacked layers are scanned, so compile time does not grow with depth; a list is unrolled.
     `each` is a tree of arrays with a leading axis of layers. Of a scanned layer, the backward pass
-    computes again what `remat` names: "none" keeps everything, "full" only the layer's input,
-    "dots" the outputs of the projections (products without a batch axis; attention scores are
-    computed again).
+    computes again what is not kept by the policy `remat` of `REMAT`.
     """
     if isinstance(layers, nnx.List):
         for i, layer in enumerate(layers):
@@ -169,11 +183,10 @@ def run_layers(
 
     def body(x: jax.Array, of_layer: Any) -> tuple[jax.Array, None]:
         layer_params, layer_each = of_layer
+        x = checkpoint_name(x, LAYER_INPUT)
         return call(nnx.merge(graphdef, layer_params), x, layer_each), None
 
     if remat != "none":
-        dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-        policy = {"full": None, "dots": dots}[remat]
         # Inside a scan the compiler cannot merge the two computations, so no barrier is needed.
-        body = jax.checkpoint(body, policy=policy, prevent_cse=False)
+        body = jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False)
     return jax.lax.scan(body, x_BxLxD, (params, each))[0]

@@ -17,6 +17,8 @@ from jax.experimental.pallas.ops.tpu.splash_attention import BlockSizes, Segment
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as library
 from jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_mask_info import MaskInfo
 
+from ift_jax.models.layers import ATTENTION
+
 LANES, BLOCK = 128, 512
 MAX_WINDOWED = 1 << 16  # Keys: an interval is handed over as two halves of 32 bits.
 
@@ -76,7 +78,7 @@ def splash(
         kernel: Any = library.SplashAttentionKernel(
             of_q, of_q, of_keys, block_sizes=sizes, is_mqa=False, save_residuals=False,
             mask_value=library.DEFAULT_MASK_VALUE, attn_logits_soft_cap=softcap or None,
-            residual_checkpoint_name=None, mask_function=_inside if windowed else _up_to,
+            residual_checkpoint_name=ATTENTION, mask_function=_inside if windowed else _up_to,
             interpret=interpret,
         )  # fmt: skip
         return kernel(q, k, v, SegmentIds(q_segments_L, k_segments_S))

@@ -75,7 +75,8 @@ class Program:
     def state_shapes(self) -> step_lib.State:
         """Shape, dtype and sharding of the state's arrays."""
         shapes = jax.eval_shape(lambda: self._fresh())
-        return abstract(shapes, step_lib.state_shardings(self.model, self.mesh, shapes))
+        over_data = self.config.optimizer.shard_over_data
+        return abstract(shapes, step_lib.state_shardings(self.model, self.mesh, shapes, over_data))
 
     @property
     def _shardings(self) -> step_lib.State:

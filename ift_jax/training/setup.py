@@ -85,6 +85,9 @@ def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
     Raises:
         UserError: anything in the config or data that is wrong.
     """
+    if config.model.remat == "offload" and jax.default_backend() == "cpu":
+        raise UserError("config.model.remat: 'offload' moves to the host's memory, and the devices "
+                        "here are the host (cpu); expected 'full'")  # fmt: skip
     tokenizer, train = open_or_prepare(config, "train", log=log)
     if config.model.architecture == "decoder":
         from tasks.preparation.examples import ExampleFormatter

@@ -136,15 +136,26 @@ def all_params(state: State) -> Any:
     return join(state["params"], state.get("frozen", {}))
 
 
-def state_shardings(model: Model, mesh: Mesh, state: State) -> State:
-    """Shardings like `state` (arrays or shapes): the optimizer's moments as their parameters."""
+def _moment_axes(model: Model, over_data: bool) -> Any:
+    """The logical axes of the trained parameters' moments."""
+    axes = model.split(model.logical_axes)[0]
+    of = partitioning.over_data if over_data else tuple
+    return jax.tree.map(of, axes, is_leaf=lambda node: isinstance(node, tuple))
+
+
+def state_shardings(model: Model, mesh: Mesh, state: State, over_data: bool = False) -> State:
+    """Shardings like `state` (arrays or shapes): the optimizer's moments as their parameters.
+
+    With `over_data` they are cut along `data`, too (ZeRO-1, arXiv:1910.02054).
+    """
     axes = dict(zip(("params", "frozen"), model.split(model.logical_axes), strict=True))
     params = partitioning.tree_shardings(mesh, axes["params"], state["params"])
+    moments = partitioning.tree_shardings(mesh, _moment_axes(model, over_data), state["params"])
     replicated = NamedSharding(mesh, PartitionSpec())
     leaves = jax.tree.leaves_with_path(state["params"])
     by_path = {
         (path, leaf.shape): sharding
-        for (path, leaf), sharding in zip(leaves, jax.tree.leaves(params), strict=True)
+        for (path, leaf), sharding in zip(leaves, jax.tree.leaves(moments), strict=True)
     }
 
     def moment(path: Any, leaf: Any) -> NamedSharding:
@@ -179,6 +190,9 @@ def make_train_step(
             dropout_key=dropout_key if config.model.dropout else None,
             frozen=state.get("frozen"),
         )  # fmt: skip
+        if config.optimizer.shard_over_data:  # Each device updates its part alone.
+            cut = lambda g, axes: partitioning.constrain(g, *axes)  # noqa: E731
+            grads = jax.tree.map(cut, grads, _moment_axes(model, True))
         grad_norm = optax.tree.norm(grads)
         if clip:
             scale = jnp.minimum(1.0, clip / jnp.maximum(grad_norm, 1e-30))

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.ad_checkpoint import saved_residuals  # Public only as a printer.
 
 from ift_jax.config import DecoderConfig, EncoderDecoderConfig
 from ift_jax.models import build_model
-from ift_jax.models.layers import dropout_masks, fold, row_keys
+from ift_jax.models.layers import REMAT, dropout_masks, fold, row_keys
 
 DECODER = DecoderConfig(
     vocab_size=64, d_model=24, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=6, d_ff=40
@@ -174,21 +175,50 @@ def test_the_program_does_not_grow_with_depth(config):
     assert size(9) == size(3)
 
 
+def remat_loss(config, remat, **fields):
+    model, params, _ = make(dataclasses.replace(config, remat=remat, **fields))
+    batch = dense_batch(config)
+    return lambda p: jnp.square(model.logits(p, model.hidden(p, batch))).sum(), params
+
+
 @each_model
 def test_remat_policies_give_the_same_gradients(config):
-    batch = dense_batch(config)
-    grads = {}
-    for remat in ("none", "full", "dots"):
-        model, params, _ = make(dataclasses.replace(config, remat=remat))
+    others = REMAT if config is LOCAL else ("minimal", "full")
+    results = {}
+    for remat in ("none", *others):
+        loss, params = remat_loss(config, remat)
+        results[remat] = jit(jax.value_and_grad(loss))(params)
+    for remat in others:
+        for a, b in zip(*map(jax.tree.leaves, (results["none"], results[remat])), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * float(jnp.abs(a).max()))
 
-        def loss(params, model=model):
-            hidden = model.hidden(params, batch)
-            return jnp.square(model.logits(params, hidden)).sum()
 
-        grads[remat] = jit(jax.grad(loss))(params)
-    for remat in ("full", "dots"):
-        for a, b in zip(*map(jax.tree.leaves, (grads["none"], grads[remat])), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(jnp.abs(a).max()))
+@pytest.mark.parametrize("attention", ["xla", "splash"])
+def test_remat_policies_keep_what_they_say(attention):
+    """By what JAX keeps of the layers (whose arrays have an axis of layers) for the backward pass:
+    counted in arrays of one value a position and unit of width."""
+    c, B, L = LOCAL, 4, 12
+    host, device = {}, {}
+    for remat in ("none", *REMAT):
+        loss, params = remat_loss(c, remat, attention=attention)
+        kept = [
+            aval
+            for aval, source in saved_residuals(loss, params)
+            if "argument" not in source and aval.ndim > 2 and aval.shape[0] == c.n_layers
+        ]
+        on_host = [aval for aval in kept if "<host>" in str(aval)]
+        host[remat] = sum(aval.size for aval in on_host) / (c.n_layers * B * L)
+        device[remat] = sum(aval.size for aval in kept) / (c.n_layers * B * L) - host[remat]
+    q, kv = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
+    # Splash keeps its output and a sum a row, both padded to its blocks of 128.
+    of_attention = q if attention == "xla" else (q + c.n_heads) * 128 / L
+    assert device["full"] == c.d_model and not host["full"]
+    assert device["offload"] == 0 and host["offload"] == c.d_model
+    assert device["save_attention"] == c.d_model + of_attention
+    projections = q + 2 * kv + 2 * c.d_ff + 2 * c.d_model
+    assert device["dots"] == c.d_model + projections
+    assert device["minimal"] == device["dots"] + of_attention
+    assert device["none"] > device["minimal"]
 
 
 @each_model
