@@ -4,13 +4,15 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+
 from ift_jax.config import CHOICES, Config, MeshConfig
 
 
 def candidates(config: Config, n_devices: int, slices: int) -> Iterator[Config]:
     """What is tried, a mesh after the other; the `sequence` axis is the config's.
 
-    Of each mesh first what needs least memory: where that does not fit, nothing does.
+    Of each mesh first what needs least memory, but for "offload".
     """
     heads, rows = config.model.n_heads, config.train.batch_rows
     for tensor in (n for n in (1, 2, 4, 8) if heads % n == 0):
@@ -31,7 +33,8 @@ def covers(known: Config, other: Config) -> bool:
     """Whether on the same mesh `known` computes no more than `other`, in no less memory."""
     a, b = known.model.remat, other.model.remat
     no_more = known.train.microbatches <= other.train.microbatches
-    return known.mesh == other.mesh and no_more and (a == b or a == "none" or b == "full")
+    lighter = a == b or a == "none" or (b == "full" and a != "offload")
+    return known.mesh == other.mesh and no_more and lighter
 
 
 def search(
@@ -48,8 +51,11 @@ def search(
         if any(record["fits"] and covers(other, config) for other, record in known):
             said = "not compiled: one that recomputes less fits"
         elif not any(covers(config, other) for other, record in known if not record["fits"]):
-            known.append((config, record := judge(config)))
-            said = "fits" if record["fits"] else f"does not fit: {record['refusal']}"
+            try:
+                known.append((config, record := judge(config)))
+                said = "fits" if record["fits"] else f"does not fit: {record['refusal']}"
+            except jax.errors.JaxRuntimeError as error:  # The compiler's own failure.
+                said = f"cannot be compiled: {' '.join(str(error).split())[:200]}"
         mesh = " x ".join(f"{axis} {n}" for axis, n in dataclasses.asdict(config.mesh).items())
         say(f"mesh {mesh}, remat {config.model.remat}, {config.train.microbatches} microbatches: "
             f"{said}")  # fmt: skip
