@@ -10,6 +10,7 @@ its PYTHONPATH), and sees the data, the tokenizer and data.store_dir under the s
 """
 
 import argparse
+import os
 
 from ift_jax.commands import arguments
 
@@ -39,4 +40,4 @@ def run(args: argparse.Namespace) -> None:
         tokens = sum(int(store.lengths.sum()) for store in view.stores)
         print(f"{which}: {len(view.tasks)} tasks, {examples:,} examples, {tokens:,} tokens")
         for name, store in zip(view.tasks, view.stores, strict=True):
-            print(f"  {name}: {store.path}")
+            print(f"  {name}: {os.path.join(config.data.store_dir, store.path.name)}")

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import io
-from pathlib import Path
 
 import numpy as np
 
@@ -72,14 +71,14 @@ class Planner:
     def all_totals(self, n_rows: int | None) -> np.ndarray:
         """`totals` of all windows until `n_rows` rows (None: until the order ends); int64[W, 5].
 
-        Kept in the store folder: a run that is resumed plans nothing again.
+        Kept beside the stores: a run that is resumed plans nothing again.
         """
         key = [
             _VERSION, self._view.tasks, [store.path.name for store in self._view.stores],
             self._view.rates.tolist(), self.capacities, self._data.pack, self._data.window,
             self._seed, n_rows, str(self.order.end),
         ]  # fmt: skip
-        path = Path(self._data.store_dir) / "plans" / f"{digest(key)[:24]}.npy"
+        path = self._view.stores[0].path.parent / "plans" / f"{digest(key)[:24]}.npy"
         with contextlib.suppress(OSError, ValueError):
             return np.load(path)
         totals: list[list[int]] = []

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import importlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ift_jax.config import Config
 from ift_jax.errors import UserError
 from ift_jax.text.records import did_you_mean
 from tasks.preparation.shards import Unit, quiet_import, run_unit
+from tasks.preparation.storage import absolute, place
 
 
 def checked_options(runner: str, options: Sequence[str]) -> list[str]:
@@ -57,10 +57,10 @@ def run(
         UserError: what a worker raised.
     """
     # A worker may run in another folder.
-    units = [dataclasses.replace(unit, folder=unit.folder.absolute()) for unit in units]
+    units = [dataclasses.replace(unit, folder=place(absolute(str(unit.folder)))) for unit in units]
     for unit in units:
         _refusal(unit).unlink(missing_ok=True)
-    make = functools.partial(_make, config, os.path.abspath(tokenizer_path))
+    make = functools.partial(_make, config, absolute(tokenizer_path))
     beam = _beam()
     with beam.Pipeline(options=beam.options.pipeline_options.PipelineOptions(flags)) as pipeline:
         # Without the shuffle a runner makes all parts in the one worker that lists them.

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 from collections import Counter
@@ -19,14 +20,20 @@ from ift_jax.data.store import (
     json_bytes,
     part_path,
     sync_folder,
-    write_atomically,
 )
 from tasks.preparation.examples import Encoded
+from tasks.preparation.storage import is_remote, write
 
 
 @contextlib.contextmanager
 def locked(store_dir: Path, name: str, log: Log) -> Iterator[None]:
-    """Holds the lock of a store; waits while another process has it. A dead one holds none."""
+    """Holds the lock of a store; waits while another process has it. A dead one holds none.
+
+    A bucket has no locks: two that make a store there write the same bytes.
+    """
+    if is_remote(store_dir):
+        yield
+        return
     folder = store_dir / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / f"{name}.lock", "w") as file:
@@ -84,9 +91,11 @@ class PartBuilder:
         batch, sink = pa.record_batch(columns), pa.BufferOutputStream()
         with pa.ipc.new_file(sink, batch.schema) as writer:
             writer.write_batch(batch)
-        write_atomically(path, sink.getvalue())
+        content = sink.getvalue()
+        write(path, content)
         lengths = [len(e.tokens) for e in examples]
         report = {
+            "sha256": hashlib.sha256(content).hexdigest(),
             "records": self._records,
             "examples": len(examples),
             "tokens": sum(lengths),
@@ -99,7 +108,7 @@ class PartBuilder:
             # How many are at most 1, 2, 4, 8, ... tokens and above the power before it.
             "lengths": dict(Counter(str(2 ** (max(n, 1) - 1).bit_length()) for n in lengths)),
         }
-        write_atomically(path.with_suffix(".json"), json_bytes(report))
+        write(path.with_suffix(".json"), json_bytes(report))
         return report
 
 
@@ -121,10 +130,15 @@ def _sum(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def finish_store(partial: Path, final: Path, manifest: dict[str, Any]) -> None:
-    """Writes the manifest of a folder whose parts are all there, and gives it its name."""
+    """Writes the manifest of a folder whose parts are all there, and gives it its name.
+
+    In a bucket it has its name from the beginning, and is a store once the manifest is there.
+    """
     parts = [part_path(partial, i) for i in range(manifest["shards"] * manifest["variants"])]
-    counts = _sum([json.loads(part.with_suffix(".json").read_bytes()) for part in parts])
-    manifest = {"format_version": FORMAT_VERSION, **counts, **manifest}
-    write_atomically(partial / MANIFEST, json_bytes(manifest))
-    os.rename(partial, final)
-    sync_folder(final.parent)
+    reports = [json.loads(part.with_suffix(".json").read_bytes()) for part in parts]
+    digests = [report.pop("sha256") for report in reports]
+    manifest = {"format_version": FORMAT_VERSION, "sha256": digests, **_sum(reports), **manifest}
+    write(partial / MANIFEST, json_bytes(manifest))
+    if partial != final:
+        os.rename(partial, final)
+        sync_folder(final.parent)

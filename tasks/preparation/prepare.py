@@ -31,6 +31,7 @@ from tasks.preparation.module_files import module_files
 from tasks.preparation.parts import finish_store, locked
 from tasks.preparation.request import mixture_and_split
 from tasks.preparation.shards import Unit
+from tasks.preparation.storage import fetched, is_remote, place
 
 if TYPE_CHECKING:
     import seqio
@@ -64,7 +65,8 @@ class _Wanted:
 
     @property
     def partial(self) -> Path:
-        return self.folder.with_name(self.folder.name + ".partial")
+        name = self.folder.name + ("" if is_remote(self.folder) else ".partial")
+        return self.folder.with_name(name)
 
 
 def prepare(
@@ -85,11 +87,15 @@ def prepare(
 
     data = config.data
     name, split, field = mixture_and_split(config, which)
+    for where, path in (("data.root", data.root), ("tokenizer.path", config.tokenizer.path)):
+        if is_remote(path):
+            raise UserError(f"{where}: {path} is in a bucket; expected a copy on this machine")
     registry.import_modules(data.modules, data.root)
     leaks.check_config(data)
     provider = registry.resolve(name, field)
     tasks = registry.tasks_of(provider, split, field)
-    Path(data.store_dir).mkdir(parents=True, exist_ok=True)
+    if not is_remote(data.store_dir):
+        os.makedirs(data.store_dir, exist_ok=True)
     modules = module_files(data.modules)
     modules_digest = fingerprints.code_digest(modules)
     tokenizer_path = trained_tokenizer.tokenizer_path(config, modules_digest, log)
@@ -112,7 +118,7 @@ def prepare(
             "variants": data.variants,
         }
         folder = f"{task.name}-{split}-{digest(key)[:12]}"
-        wanted.append(_Wanted(task, Path(data.store_dir) / folder, key))
+        wanted.append(_Wanted(task, place(data.store_dir) / folder, key))
     # In the order of their names, so that no two processes wait for one another in a ring.
     missing = sorted((w for w in wanted if not w.is_there), key=lambda w: w.folder.name)
     if missing:
@@ -127,7 +133,7 @@ def prepare(
         _build(config, split, missing[at : at + _STORES_AT_ONCE], run, log)
 
     names = [task.name for task in tasks]
-    stores = open_checked([w.folder for w in wanted], names, data.max_refused_share)
+    stores = open_checked([fetched(w.folder) for w in wanted], names, data.max_refused_share)
     counts = dict(zip(names, map(len, stores), strict=True))
     rates = np.array(registry.rates(provider, tasks, split, counts), np.float64)
     view = MixtureView(names, rates, stores, [_metric_names(task, log) for task in tasks])
@@ -155,9 +161,10 @@ def _build(
         wanted = [want for want in wanted if not want.is_there]
         units: dict[str, list[Unit]] = {}
         for want in wanted:
-            want.partial.mkdir(exist_ok=True)
-            for left in want.partial.glob(".*.tmp"):
-                left.unlink()
+            if not is_remote(want.partial):
+                want.partial.mkdir(exist_ok=True)
+                for left in want.partial.glob(".*.tmp"):
+                    left.unlink()
             units[want.task.name] = shards.units_of(
                 want.task, split, config.data.variants, want.partial
             )

@@ -16,11 +16,12 @@ import numpy as np
 
 from ift_jax.config import Config
 from ift_jax.data.randomness import digest
-from ift_jax.data.store import Log, json_bytes, read_json, write_atomically
+from ift_jax.data.store import Log, json_bytes, read_json
 from ift_jax.data.view import MixtureView, open_checked
 from ift_jax.errors import UserError
 from ift_jax.text.tokenizers import Tokenizer
 from tasks.preparation import fingerprints, run_tokenizer
+from tasks.preparation.storage import fetched, place, write
 
 _VERSION = 2
 # Fields of DataConfig that change neither a store nor which stores are opened.
@@ -53,8 +54,8 @@ def open_or_prepare(
         and all(map(fingerprints.file_unchanged, note["files"]))
     ):
         tasks, rates, folders, metric_fns = map(list, zip(*note["tasks"], strict=True))
-        paths = [Path(config.data.store_dir) / folder for folder in folders]
         with contextlib.suppress(UserError):  # `prepare` mends it, or says it again.
+            paths = [fetched(place(config.data.store_dir) / folder) for folder in folders]
             stores = open_checked(paths, tasks, config.data.max_refused_share)
             view = MixtureView(tasks, np.array(rates, np.float64), stores, metric_fns)
             return run_tokenizer.load(config, note["tokenizer"]), view
@@ -72,8 +73,7 @@ def open_or_prepare(
         "tokenizer": prepared.tokenizer_path,
         "tasks": list(zip(view.tasks, view.rates.tolist(), folders, view.metric_fns, strict=True)),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json_bytes(note))
+    write(path, json_bytes(note))
     return prepared.tokenizer, view
 
 
@@ -92,7 +92,7 @@ def _note_path(config: Config, which: str) -> Path:
         "modules": [fingerprints.module_origin(name) for name in config.data.modules],
     }
     name = f"{which}-{digest(asked)[:16]}.json"
-    return Path(config.data.store_dir) / "requests" / name
+    return place(config.data.store_dir) / "requests" / name
 
 
 def _surroundings(config: Config, data_files: list[str]) -> list[str]:

@@ -1,12 +1,11 @@
 """The tokenizer of a run: a given file, or one trained on the text of the train mixture."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ift_jax.config import Config
 from ift_jax.data.randomness import digest
-from ift_jax.data.store import Log, write_atomically
+from ift_jax.data.store import Log
 from ift_jax.errors import UserError
 from ift_jax.text.records import parse_record
 from ift_jax.text.templates import controls
@@ -15,6 +14,7 @@ from tasks.preparation.parts import locked
 from tasks.preparation.request import mixture_and_split
 from tasks.preparation.sentencepiece_training import train_sentencepiece
 from tasks.preparation.source_files import source_fingerprint
+from tasks.preparation.storage import place, write
 
 if TYPE_CHECKING:
     import seqio
@@ -42,14 +42,13 @@ def tokenizer_path(config: Config, modules_digest: str, log: Log) -> str:
     sources = [[t.name, source_fingerprint(t.source, split)] for t in tasks]
     key = [fingerprints.our_code(), modules_digest, size, control, sources, split, config.seed]
     key_hash = digest(key)[:12]
-    store_dir = Path(config.data.store_dir)
+    store_dir = place(config.data.store_dir)
     path = store_dir / "tokenizers" / key_hash / "tokenizer.model"
     with locked(store_dir, f"tokenizer-{key_hash}", log):
         if not path.exists():
             log(f"training a tokenizer of {size} pieces on {name!r}")
-            path.parent.mkdir(parents=True, exist_ok=True)
             texts = _texts(tasks, split, config.seed)
-            write_atomically(path, train_sentencepiece(texts, vocab_size=size, control=control))
+            write(path, train_sentencepiece(texts, vocab_size=size, control=control))
     return str(path)
 
 

@@ -1,0 +1,73 @@
+"""Stores on this machine, or in a bucket (`gs://`): no locks, renames or memory maps there.
+
+The client is that of etils: TensorFlow's, where it is installed.
+"""
+
+import concurrent.futures
+import hashlib
+import os
+from pathlib import Path
+
+from ift_jax.data.store import MANIFEST, json_bytes, part_path, read_json, write_atomically
+from ift_jax.errors import UserError
+
+_AT_ONCE = 16  # Parts on their way: a request to a bucket is mostly waiting.
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is not one of this machine."""
+    return "://" in os.fspath(path)
+
+
+def place(path: str | os.PathLike[str]) -> Path:
+    """A path, local or in a bucket; a UserError for another file system's."""
+    text = os.fspath(path)
+    if not is_remote(text):
+        return Path(text)
+    if not text.startswith("gs://") or not text[5:].strip("/"):
+        raise UserError(f"{text}: expected a local path or gs://BUCKET/PATH")
+    from etils import epath
+
+    return epath.Path(text)  # type: ignore[return-value]  # All that is used of it is the same.
+
+
+def absolute(path: str) -> str:
+    """What names the same file from any folder."""
+    return path if is_remote(path) else os.path.abspath(path)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a file that, whatever happens, is afterwards whole or not there; and its folder."""
+    if is_remote(path):
+        path.write_bytes(bytes(content))  # An object is there when all of it is.
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+
+
+def cache() -> Path:
+    """Where copies of what buckets hold are kept: `IFT_JAX_CACHE`."""
+    return Path(os.environ.get("IFT_JAX_CACHE") or "~/.cache/ift_jax").expanduser()
+
+
+def fetched(folder: Path) -> Path:
+    """The copy of a store in a bucket, made where there is none; a local store itself.
+
+    Its name says what is in it, so a copy stays right. UserError: a part is not what was written.
+    """
+    if not is_remote(folder):
+        return folder
+    copy = cache() / "stores" / folder.name
+    if (copy / MANIFEST).exists() or (manifest := read_json(folder / MANIFEST)) is None:
+        return copy
+
+    def fetch(part: int) -> None:
+        content, path = part_path(folder, part).read_bytes(), part_path(copy, part)
+        if hashlib.sha256(content).hexdigest() != manifest["sha256"][part]:
+            raise UserError(f"{folder}/{path.name}: is not what was prepared; delete the store")
+        write(path, content)
+
+    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(fetch, range(len(manifest["sha256"]))))
+    write(copy / MANIFEST, json_bytes(manifest))
+    return copy

@@ -1,0 +1,27 @@
+"""One stand-in for a bucket, and the variables that send TensorFlow's client there."""
+
+import shutil
+
+import pytest
+
+from tests.storage.fake_bucket import FakeBucket
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """What `gs://bucket` is for this process and those that it starts."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl, for a certificate")
+    fake = FakeBucket(tmp_path_factory.mktemp("bucket"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in fake.environment.items():
+            patch.setenv(name, value)
+        yield fake
+    fake.close()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Nothing is found that another test has fetched."""
+    monkeypatch.setenv("IFT_JAX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
