@@ -118,11 +118,16 @@ def packing(n: int) -> dict[str, Any]:
     return result
 
 
+def made_words(rng: np.random.Generator) -> list[str]:
+    """3,000 words of two to eight letters."""
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    return ["".join(rng.choice(letters, k)) for k in rng.integers(2, 9, 3000)]
+
+
 def preparing(folder: Path, n: int) -> dict[str, Any]:
     """Source, template, tokenizer and store of n conversations of about 350 tokens."""
     rng = np.random.default_rng(5)
-    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-    words = ["".join(rng.choice(letters, k)) for k in rng.integers(2, 9, 3000)]
+    words = made_words(rng)
     path = folder / "made.jsonl"
     with open(path, "w") as file:
         for length in log_normal(n, 200, 1500, 4):

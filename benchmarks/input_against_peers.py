@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.alternate import OURS, run_in_turn, summary
-from benchmarks.data import ROW, log_normal, made_view
+from benchmarks.data import ROW, log_normal, made_view, made_words
 
 SIDES = {"prepare": (OURS, "trl"), "rows": (OURS, "trl", "seqio")}
 CHATML = (
@@ -38,8 +38,7 @@ CHATML = (
 def conversations(folder: Path, n: int) -> Path:
     """A file of n conversations of one or two turns in made words; the same for every side."""
     rng = np.random.default_rng(5)
-    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-    words = ["".join(rng.choice(letters, k)) for k in rng.integers(2, 9, 3000)]
+    words = made_words(rng)
     path = folder / "made.jsonl"
     with open(path, "w") as file:
         for length in log_normal(n, 165, 420, 4):

@@ -1,11 +1,13 @@
 """The commands as a user types them: help, mistakes, and one whole way."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
+from ift_jax.commands import main
 from tests.training import runs
 
 IFT = [sys.executable, "-m", "ift_jax.commands.main"]
@@ -60,6 +62,24 @@ def test_mistakes_end_in_one_line_and_status_2(arguments, message):
     assert result.returncode == 2
     assert message in result.stderr and "Traceback" not in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "chosen"),
+    [(None, None, "cpu"), (None, "", ""), (None, "tpu", "tpu"), ("accel0", None, None)],
+)
+def test_accelerators_are_looked_for_where_there_may_be_some(
+    tmp_path, monkeypatch, device, given, chosen
+):
+    monkeypatch.setattr(main, "ACCELERATORS", (f"{tmp_path}/accel*",))
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("JAX_PLATFORMS")
+    if device:
+        (tmp_path / device).touch()
+    if given is not None:
+        monkeypatch.setenv("JAX_PLATFORMS", given)
+    main.choose_platform()
+    assert os.environ.get("JAX_PLATFORMS") == chosen
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The console script `ift`."""
 
 import argparse
+import glob
 import importlib
 import os
 import sys
@@ -20,6 +21,17 @@ COMMANDS = {
     "plan": "compile a run for a TPU topology, without it: does it fit, and what it costs",
     "inspect": "show a mixture: counts, rates, lengths, drops, and coloured examples",
 }
+# What the drivers of TPUs and GPUs (NVIDIA's, in Windows' Linux too, and AMD's) make on Linux.
+ACCELERATORS = ("/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia*", "/dev/dxg", "/dev/kfd")
+
+
+def choose_platform() -> None:
+    """Has JAX look for no accelerator where there is none: libtpu would complain of that at length.
+
+    JAX_PLATFORMS, if it is set, stays.
+    """
+    if sys.platform == "linux" and not any(map(glob.glob, ACCELERATORS)):
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.overrides = [word for word in rest if word.startswith("--config.")]
     # Tasks and configs of a checkout are found from where the command is called.
     sys.path.insert(0, os.getcwd())
+    choose_platform()
     try:
         rest += [] if getattr(args, "runner", "") else argv[own:]
         if unknown := [word for word in rest if word not in args.overrides]:

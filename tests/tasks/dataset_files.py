@@ -8,6 +8,20 @@ import pyarrow.parquet as pq
 import pytest
 import seqio
 
+from tasks.preparation import registry
+
+# A data set's file in promptsource, of `text` and a `label` of 0 or 1.
+TEMPLATES = """templates:
+  0: !Template
+    name: ask
+    id: 0
+    jinja: "{{text}}? ||| {{answer_choices[label]}}"
+    answer_choices: no ||| yes
+    metadata: !TemplateMetadata
+      original_task: true
+      metrics: [Accuracy]
+"""
+
 
 def write(path, rows):
     """Writes rows in the form that the file's ending names."""
@@ -34,7 +48,8 @@ def messages(record):
 
 @pytest.fixture
 def own_registry():
-    """What a test registers is gone after it."""
+    """A test registers its tasks anew, and they are gone after it."""
     kept = dict(seqio.TaskRegistry._REGISTRY), dict(seqio.MixtureRegistry._REGISTRY)
+    registry._registered.clear()
     yield
     seqio.TaskRegistry._REGISTRY, seqio.MixtureRegistry._REGISTRY = kept

@@ -13,20 +13,10 @@ from ift_jax.commands import main
 from tasks import FAMILIES, tulu
 from tasks.flan_datasets import DATASETS
 from tasks.preparation import registry
-from tests.tasks.dataset_files import own_registry, write  # noqa: F401
+from tests.tasks.dataset_files import TEMPLATES, own_registry, write  # noqa: F401
 from tests.tasks.flan_rows import ROWS
 from tests.training.runs import REPO
 
-TEMPLATES = """templates:
-  0: !Template
-    name: ask
-    id: 0
-    jinja: "{{text}}? ||| {{answer_choices[label]}}"
-    answer_choices: no ||| yes
-    metadata: !TemplateMetadata
-      original_task: true
-      metrics: [Accuracy]
-"""
 CLASSIFIED = {
     **dict.fromkeys(("sentence", "sentence1", "sentence2", "premise", "hypothesis"), "It rained."),
     **dict.fromkeys(("question", "question1", "question2"), "Did it rain?"),

@@ -9,19 +9,9 @@ from ift_jax.commands import main
 from ift_jax.errors import UserError
 from tasks import flan2021, flan_collection
 from tasks.preparation import leaks, registry
-from tests.tasks.dataset_files import own_registry, write  # noqa: F401
+from tests.tasks.dataset_files import TEMPLATES, own_registry, write  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("own_registry")
-TEMPLATE = """templates:
-  0: !Template
-    name: ask
-    id: 0
-    jinja: "{{text}}? ||| {{answer_choices[label]}}"
-    answer_choices: no ||| yes
-    metadata: !TemplateMetadata
-      original_task: true
-      metrics: [Accuracy]
-"""
 
 
 def _root(tmp_path):
@@ -45,7 +35,7 @@ def _root(tmp_path):
     for dataset in ("imdb", "hellaswag", "super_glue/copa"):
         folder = tmp_path / "promptsource" / "templates" / dataset
         folder.mkdir(parents=True)
-        (folder / "templates.yaml").write_text(TEMPLATE)
+        (folder / "templates.yaml").write_text(TEMPLATES)
     return tmp_path
 
 

@@ -20,6 +20,9 @@ from tasks.preparation.module_files import module_files
 from tasks.preparation.parts import locked
 from tasks.preparation.prepare import prepare
 from tasks.preparation.request import open_or_prepare
+from tests.tasks.dataset_files import own_registry  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULE = """
@@ -34,19 +37,6 @@ MODULE = """
 
 def quiet(_):
     pass
-
-
-@pytest.fixture(autouse=True)
-def own_registry():
-    """Each test registers its tasks anew."""
-    import seqio
-
-    from tasks.preparation import registry
-
-    kept = dict(seqio.TaskRegistry._REGISTRY), dict(seqio.MixtureRegistry._REGISTRY)
-    registry._registered.clear()
-    yield
-    seqio.TaskRegistry._REGISTRY, seqio.MixtureRegistry._REGISTRY = kept
 
 
 def write_lines(path, n, first=0):

@@ -13,14 +13,9 @@ from ift_jax.errors import UserError
 from tasks import t5
 from tasks.preparation import registry
 from tasks.preparation.prepare import prepare
+from tests.tasks.dataset_files import own_registry  # noqa: F401
 
-
-@pytest.fixture(autouse=True)
-def own_registry():
-    kept = dict(seqio.TaskRegistry._REGISTRY), dict(seqio.MixtureRegistry._REGISTRY)
-    registry._registered.clear()
-    yield
-    seqio.TaskRegistry._REGISTRY, seqio.MixtureRegistry._REGISTRY = kept
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def _rates(name):

@@ -13,16 +13,9 @@ from ift_jax.errors import UserError
 from tasks import t5_objectives as objectives
 from tasks.preparation.prepare import prepare
 from tasks.sources.draws import Draws
+from tests.tasks.dataset_files import own_registry  # noqa: F401
 
-
-@pytest.fixture(autouse=True)
-def own_registry():
-    from tasks.preparation import registry
-
-    kept = dict(seqio.TaskRegistry._REGISTRY), dict(seqio.MixtureRegistry._REGISTRY)
-    registry._registered.clear()
-    yield
-    seqio.TaskRegistry._REGISTRY, seqio.MixtureRegistry._REGISTRY = kept
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def test_the_published_lengths():
