@@ -65,7 +65,10 @@ class Model:
 
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters; pure, so `jax.jit` it with the shardings that are wanted."""
-        return nnx.to_pure_dict(nnx.state(self._make(key)))
+        params = nnx.to_pure_dict(nnx.state(self._make(key)))
+        # What came of a Python number is weakly typed until the first step, which would be compiled
+        # once more for what it made itself.
+        return jax.tree.map(lambda leaf: leaf.astype(leaf.dtype), params)
 
     def split(self, tree: Params) -> tuple[Params, Params]:
         """The trained and the frozen part of a tree like the parameters; `join` undoes it.

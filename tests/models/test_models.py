@@ -346,3 +346,10 @@ def test_flops_count_the_matrix_products():
 def test_a_vocabulary_must_be_given():
     with pytest.raises(ValueError, match="vocab_size"):
         build_model(DecoderConfig())
+
+
+@each_model
+def test_fresh_parameters_have_the_types_of_trained_ones(config):
+    """Else the first step, and all that decodes before it, would be compiled twice."""
+    fresh = jax.eval_shape(build_model(config).init, jax.random.key(0))
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(fresh))
