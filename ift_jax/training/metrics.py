@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import sys
 import time
 import timeit
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,7 +63,8 @@ class MetricWriter:
 
     def __init__(self, workdir: str, step: int):
         """Opens the files to go on after `step` (0: a new run)."""
-        from tensorboardX import SummaryWriter  # Imported late: commands that only read skip it.
+        with _without_torch():
+            from tensorboardX import SummaryWriter  # Late: commands that only read skip it.
 
         path = os.path.join(workdir, "metrics.jsonl")
         drop_later(path, step)
@@ -84,6 +86,18 @@ class MetricWriter:
         """Flushes and closes both."""
         self._file.close()
         self._events.close()
+
+
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    """Has tensorboardX not import torch, where there is one: seconds, for nothing it does here."""
+    hidden = {} if "torch" in sys.modules else {"torch": None}
+    sys.modules.update(hidden)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 class Clock:
