@@ -3,8 +3,11 @@
 The variables must be set before JAX or TensorFlow is imported, so before any test module.
 """
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 
 import hypothesis
 import pytest
@@ -29,6 +32,12 @@ os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+# A folder for what tests share: the stores and compiled programs of the runs that they start. The
+# first process of a session makes and removes it; pytest's workers find it by the variable.
+if "IFT_JAX_TESTS" not in os.environ:
+    os.environ["IFT_JAX_TESTS"] = tempfile.mkdtemp(prefix="ift-jax-tests.")
+    atexit.register(shutil.rmtree, os.environ["IFT_JAX_TESTS"], ignore_errors=True)
 
 hypothesis.settings.register_profile("ift_jax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ift_jax")

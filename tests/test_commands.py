@@ -87,7 +87,7 @@ def test_a_bad_line_is_named_before_anything_is_trained(tmp_path):
     data = runs.write_data(tmp_path / "data.jsonl", n=30)
     with open(data, "a", encoding="utf-8") as file:
         file.write('{"inputs": "a", "targets": 5}\n')
-    process = runs.start(runs.command(data, tmp_path, tmp_path / "run"))
+    process = runs.start(runs.command(tmp_path / "run", data=data, stores=tmp_path))
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 2
     error = output.strip().splitlines()[-1]
@@ -99,7 +99,7 @@ def test_a_bad_line_is_named_before_anything_is_trained(tmp_path):
 def test_the_whole_way_of_a_small_run(tmp_path):
     data = runs.write_data(tmp_path / "data.jsonl")
     work = tmp_path / "run"
-    arguments = runs.command(data, tmp_path, work, overrides=["evaluation.examples=3"])
+    arguments = runs.command(work, overrides=["evaluation.examples=3"], data=data, stores=tmp_path)
 
     dry = runs.finish(runs.start([*arguments, "--dry-run"]))
     assert "dry run: nothing was trained" in dry and "memory a device" in dry

@@ -1,7 +1,9 @@
 """Small whole runs, as a user starts them: `ift train` in a process of its own."""
 
+import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 from pathlib import Path
 
 REPO = Path(__file__).parents[2]
+SHARED = Path(os.environ["IFT_JAX_TESTS"])  # See conftest.py.
 SMALL = {
     "decoder": ["model.d_model=32", "model.n_layers=2", "model.n_heads=2", "model.n_kv_heads=1",
                 "model.head_dim=16", "model.d_ff=48", "data.row_length=64"],
@@ -30,15 +33,29 @@ def write_data(path, n=120):
     return path
 
 
-def command(data, folder, workdir, architecture="decoder", overrides=(), processes=None, index=0):
-    """The argument list of a run of 60 steps with dropout, accumulation and frequent saves."""
+def shared_data():
+    """The data of `command`, written once: then its stores are made once."""
+    path = SHARED / "data.jsonl"
+    with open(SHARED / "data.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return path if path.exists() else write_data(path)
+
+
+def command(
+    workdir, architecture="decoder", overrides=(), processes=None, index=0, data=None, stores=SHARED
+):
+    """The argument list of a run of 60 steps with dropout, accumulation and frequent saves.
+
+    Of the data that all tests share, or other data with stores of its own.
+    """
+    data = data or shared_data()
     settings = [
         *SMALL[architecture], "model.dropout=0.1", "tokenizer.train_vocab_size=320",
         "train.steps=60", "train.epochs=0.0", "train.batch_rows=8", "train.microbatches=2",
         "train.log_every=4", "train.save_every=5", "train.eval_every=20", "train.keep_best=1",
         "train.preview_every=25", "train.preview_prompts=2", "train.peak_tflops=1.0",
         "evaluation.examples=0", "evaluation.max_new_tokens=4", "data.window=32",
-        f"data.store_dir={folder / 'stores'}", f"train.compile_cache={folder / 'compiled'}",
+        f"data.store_dir={stores / 'stores'}", f"train.compile_cache={SHARED / 'compiled'}",
         *overrides,
     ]  # fmt: skip
     t5 = architecture == "encoder_decoder"
@@ -56,7 +73,8 @@ def command(data, folder, workdir, architecture="decoder", overrides=(), process
 def start(arguments, devices=1):
     """Starts a run from the checkout with this many CPU devices."""
     environment = dict(os.environ, PYTHONPATH=str(REPO), JAX_PLATFORMS="cpu")
-    environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    flags = re.sub(r"(device_count)=\d+", rf"\1={devices}", environment["XLA_FLAGS"])
+    environment["XLA_FLAGS"] = flags
     return subprocess.Popen(
         arguments, cwd=REPO, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True,

@@ -157,12 +157,11 @@ def test_a_fresh_adapter_changes_nothing_and_leaves_the_start_as_it_was():
 
 @pytest.mark.slow
 def test_a_killed_lora_run_ends_as_if_it_had_not_been(tmp_path):
-    data = runs.write_data(tmp_path / "data.jsonl")
     base, whole, broken = (tmp_path / name for name in ("base", "whole", "broken"))
     short = ["train.steps=2", "train.preview_prompts=0"]
-    runs.finish(runs.start(runs.command(data, tmp_path, base, overrides=short)))
+    runs.finish(runs.start(runs.command(base, overrides=short)))
     start = [f"model.init_from={base}", "tokenizer.train_vocab_size=0", "lora.rank=2"]
-    command = functools.partial(runs.command, data, tmp_path, overrides=start)
+    command = functools.partial(runs.command, overrides=start)
     runs.finish(runs.start(command(whole)))
     process = runs.start(command(broken))
     runs.wait_until(lambda: any(r["step"] >= 24 for r in runs.records(broken)), process)

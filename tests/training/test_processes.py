@@ -17,11 +17,11 @@ def free_port():
         return sock.getsockname()[1]
 
 
-def start(data, folder, workdir, count, devices=1, port=None, **options):
+def start(workdir, count, devices=1, port=None, **options):
     """A run's processes: `count` of them, `devices` each."""
     both = (port or free_port(), count) if count > 1 else None
     return [
-        runs.start(runs.command(data, folder, workdir, processes=both, index=i, **options), devices)
+        runs.start(runs.command(workdir, processes=both, index=i, **options), devices)
         for i in range(count)
     ]
 
@@ -39,14 +39,13 @@ def assert_same_run(workdir, expected_workdir):
 
 
 def test_four_processes_make_the_run_of_one(tmp_path):
-    data = runs.write_data(tmp_path / "data.jsonl")
     few = [
         "train.steps=12", "train.eval_every=8", "train.preview_every=8", "mesh.data=2",
         "mesh.fsdp=2", "evaluation.examples=4",
     ]  # fmt: skip
     one, four = tmp_path / "one", tmp_path / "four"
     for workdir, count, devices in ((one, 1, 4), (four, 4, 1)):
-        for process in start(data, tmp_path, workdir, count, devices, overrides=few):
+        for process in start(workdir, count, devices, overrides=few):
             runs.finish(process)
     assert sum("loss" in record for record in runs.records(four)) == 3
     assert_same_run(four, one)
@@ -55,17 +54,16 @@ def test_four_processes_make_the_run_of_one(tmp_path):
 
 
 def test_a_run_goes_on_through_a_signal_and_a_death_with_other_numbers_of_processes(tmp_path):
-    data = runs.write_data(tmp_path / "data.jsonl")
     few = ["train.steps=30", "train.eval_every=0", "train.preview_prompts=0", "mesh.data=-1"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    (process,) = start(data, tmp_path, whole, 1, 2, overrides=few)
+    (process,) = start(whole, 1, 2, overrides=few)
     runs.finish(process)
 
     def reached(step):
         return lambda: any(record["step"] >= step for record in runs.records(broken))
 
     # A notice of preemption that only one of two processes gets: both save and end well.
-    pair = start(data, tmp_path, broken, 2, overrides=few)
+    pair = start(broken, 2, overrides=few)
     runs.wait_until(reached(4), pair[0])
     pair[1].send_signal(signal.SIGTERM)
     assert "saved" in runs.finish(pair[0])
@@ -74,7 +72,7 @@ def test_a_run_goes_on_through_a_signal_and_a_death_with_other_numbers_of_proces
     assert 4 <= saved < 30
 
     # Of four processes one dies: the others end with one line, long before a minute is over.
-    four = start(data, tmp_path, broken, 4, overrides=few)
+    four = start(broken, 4, overrides=few)
     runs.wait_until(reached(16), four[0])
     runs.kill(four[3])
     for process in four[:3]:
@@ -85,14 +83,13 @@ def test_a_run_goes_on_through_a_signal_and_a_death_with_other_numbers_of_proces
     assert any(process.returncode for process in four[:3])
 
     # One process with as many devices goes on, with the same batches.
-    (process,) = start(data, tmp_path, broken, 1, 2, overrides=few)
+    (process,) = start(broken, 1, 2, overrides=few)
     runs.finish(process)
     assert_same_run(broken, whole)
 
 
 def test_a_process_that_waits_in_vain_says_so(tmp_path):
-    data = runs.write_data(tmp_path / "data.jsonl")
-    command = runs.command(data, tmp_path, tmp_path / "run", processes=(free_port(), 2))
+    command = runs.command(tmp_path / "run", processes=(free_port(), 2))
     process = runs.start([*command, "--join-timeout", "2"])
     output, _ = process.communicate(timeout=100)
     assert process.returncode == 3, output

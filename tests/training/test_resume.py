@@ -37,9 +37,8 @@ def assert_identical(workdir, expected):
 
 @pytest.mark.parametrize("architecture", sorted(runs.SMALL))
 def test_killed_and_restarted(tmp_path, architecture):
-    data = runs.write_data(tmp_path / "data.jsonl")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    runs.finish(runs.start(runs.command(data, tmp_path, whole, architecture)))
+    runs.finish(runs.start(runs.command(whole, architecture)))
     steps = [record["step"] for record in runs.records(whole) if "loss" in record]
     assert steps == list(range(4, 61, 4))
 
@@ -52,9 +51,9 @@ def test_killed_and_restarted(tmp_path, architecture):
         return any("tmp" in name for name in names)
 
     kills, reached = 0, []
-    points = [saving, lambda: last_step() >= 24, saving, lambda: last_step() >= 44]
-    for point in points if architecture == "decoder" else points[1:3]:
-        process = runs.start(runs.command(data, tmp_path, broken, architecture))
+    points = [saving, lambda: last_step() >= 24, saving]
+    for point in points if architecture == "decoder" else points[1:]:
+        process = runs.start(runs.command(broken, architecture))
         runs.wait_until(point, process)
         if process.poll() is None:
             runs.kill(process)
@@ -64,17 +63,16 @@ def test_killed_and_restarted(tmp_path, architecture):
             process.communicate()
     assert kills >= 2, "the runs ended before they could be killed: make them longer"
     assert min(reached) < 60
-    output = runs.finish(runs.start(runs.command(data, tmp_path, broken, architecture)))
+    output = runs.finish(runs.start(runs.command(broken, architecture)))
     assert "resumed at step" in output
     assert_identical(broken, whole)
 
 
 def test_sigterm_saves_and_exits_0(tmp_path):
-    data = runs.write_data(tmp_path / "data.jsonl")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     rare = ["train.save_every=0", "train.keep_best=0"]
-    runs.finish(runs.start(runs.command(data, tmp_path, whole, overrides=rare)))
-    process = runs.start(runs.command(data, tmp_path, broken, overrides=rare))
+    runs.finish(runs.start(runs.command(whole, overrides=rare)))
+    process = runs.start(runs.command(broken, overrides=rare))
     runs.wait_until(lambda: any(r["step"] >= 8 for r in runs.records(broken)), process)
     process.send_signal(signal.SIGTERM)
     output = runs.finish(process)
@@ -82,6 +80,6 @@ def test_sigterm_saves_and_exits_0(tmp_path):
     stopped_at = Checkpoints(broken, read_only=True).latest_step()
     assert 8 <= stopped_at < 60
     assert f"resumed at step {stopped_at}" in runs.finish(
-        runs.start(runs.command(data, tmp_path, broken, overrides=rare))
+        runs.start(runs.command(broken, overrides=rare))
     )
     assert_identical(broken, whole)
