@@ -2,13 +2,10 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ift_jax.data.store import TokenStore
-from ift_jax.errors import UserError
 
 
 def _column(name: str) -> "functools.cached_property[np.ndarray]":
@@ -50,30 +47,3 @@ class MixtureView:
     lengths = _column("lengths")
     encoder_lengths = _column("encoder_lengths")
     trained_tokens = _column("trained_tokens")
-
-
-def open_checked(
-    folders: Sequence[Path], tasks: Sequence[str], max_refused_share: float
-) -> list[TokenStore]:
-    """Opens the stores of tasks; a UserError as of `TokenStore.open` and `check_store`."""
-    stores = [TokenStore.open(folder) for folder in folders]
-    for store, task in zip(stores, tasks, strict=True):
-        check_store(store, task, max_refused_share)
-    return stores
-
-
-def check_store(store: TokenStore, task: str, max_refused_share: float) -> None:
-    """A UserError with the counts, if no example is left, or too many were refused or truncated."""
-    counts = store.manifest
-    total = counts["examples"] + sum(counts["refused"].values())
-    lost = counts["refused"] | {"truncated": counts["truncated_examples"]}
-    detail = ", ".join(f"{why} {n}" for why, n in lost.items() if n) or "its source is empty"
-    where = f"task {task!r}, split {counts['split']!r}"
-    if not all(map(len, store.renderings)):
-        raise UserError(f"{where}: no example is left to use ({detail})")
-    if sum(lost.values()) > max_refused_share * total:
-        raise UserError(
-            f"{where}: {sum(lost.values())} of {total} examples were refused or truncated "
-            f"({detail}), more than data.max_refused_share={max_refused_share} allows: raise "
-            "the lengths, or the share"
-        )

@@ -22,13 +22,14 @@ import numpy as np
 from ift_jax.config import Config
 from ift_jax.data.randomness import digest
 from ift_jax.data.store import FORMAT_VERSION, MANIFEST, Log
-from ift_jax.data.view import MixtureView, open_checked
+from ift_jax.data.view import MixtureView
 from ift_jax.errors import UserError
 from ift_jax.text.tokenizers import Tokenizer
 from tasks.preparation import fingerprints, on_beam, run_tokenizer, shards
 from tasks.preparation.examples import ExampleFormatter
 from tasks.preparation.module_files import module_files
 from tasks.preparation.parts import finish_store, locked
+from tasks.preparation.refusals import open_checked
 from tasks.preparation.request import mixture_and_split
 from tasks.preparation.shards import Unit
 from tasks.preparation.storage import fetched, is_remote, place

@@ -17,10 +17,11 @@ import numpy as np
 from ift_jax.config import Config
 from ift_jax.data.randomness import digest
 from ift_jax.data.store import Log, json_bytes, read_json
-from ift_jax.data.view import MixtureView, open_checked
+from ift_jax.data.view import MixtureView
 from ift_jax.errors import UserError
 from ift_jax.text.tokenizers import Tokenizer
 from tasks.preparation import fingerprints, run_tokenizer
+from tasks.preparation.refusals import open_checked
 from tasks.preparation.storage import fetched, place, write
 
 _VERSION = 2

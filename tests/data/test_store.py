@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ift_jax.data.store import TokenStore, part_path
-from ift_jax.data.view import check_store
 from ift_jax.errors import UserError
 from tasks.preparation.parts import PartBuilder
+from tasks.preparation.refusals import check_store
 from tests.data.made_stores import example, make_store
 
 
