@@ -4,6 +4,8 @@ import dataclasses
 import importlib.metadata
 from typing import Any
 
+import jax
+
 from ift_jax.planning.chips import Chip, chips
 from ift_jax.planning.collectives import KINDS, collectives
 from ift_jax.planning.estimate import estimate, head_turns, visited_share
@@ -38,7 +40,8 @@ def record_of(program: Program, compiled: Compiled, topology: str, slices: int) 
 def costs(program: Program, text: str, chip: Chip) -> dict[str, Any]:
     """Collectives and the estimate of a step's time, from a compiled program's text."""
     mesh, module = program.mesh, Module(text)
-    turns = head_turns(program.config, mesh.shape["data"] * mesh.shape["fsdp"])
+    with jax.set_mesh(mesh):  # Its platform decides on the chunks of the head.
+        turns = head_turns(program.config, mesh.shape["data"] * mesh.shape["fsdp"])
     found = [dataclasses.asdict(one) for one in collectives(module, turns)]
     for one in found:
         del one["group"]  # A long list of devices.

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 
 from ift_jax import partitioning
 
-LOGITS_BUDGET = 2**24  # Logits a chunk at the most: 64 MiB in float32.
+# Logits a chunk at the most: 64 MiB in float32 on CPU. Elsewhere 256 MiB: each chunk reads the head
+# and adds to its gradient, both whole, so that small ones wait for memory.
+LOGITS_BUDGET, LOGITS_BUDGET_ELSEWHERE = 2**24, 2**26
 
 
 class HeadLoss(NamedTuple):
@@ -68,7 +70,8 @@ def _local_groups(batch: int) -> int:
 
 def chunk_length(length: int, vocab: int, chosen: int = 0) -> int:
     """Positions of a row of `length` that the head takes at a time; `chosen` 0: by the sizes."""
-    return min(chosen or max(64, min(1024, LOGITS_BUDGET // vocab, -(-length // 8))), length)
+    budget = LOGITS_BUDGET if partitioning.platform() == "cpu" else LOGITS_BUDGET_ELSEWHERE
+    return min(chosen or max(64, min(1024, budget // vocab, -(-length // 8))), length)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -104,7 +107,9 @@ def _chunked(
     vocab = w_DxV.shape[1]
     chunk = chunk_length(length, vocab, options.chunk)
     padding = -length % chunk
-    w = w_DxV.astype(x_GxTxD.dtype)
+    # Gathered once, before the loop, and cast while it is still cut: half of the bytes.
+    w = partitioning.constrain(w_DxV.astype(x_GxTxD.dtype), "embed", "vocab")
+    w = partitioning.constrain(w, None, "vocab")
 
     # Trained positions first, each kind in its order: a stable partition by running counts.
     trained_GxT = weights_GxT != 0
@@ -147,7 +152,7 @@ def _chunked(
     dw = None
     if gradient == "both":
         dw = jnp.zeros((groups, d_model, vocab), jnp.float32)
-        dw = partitioning.constrain(dw, "batch", None, None)
+        dw = partitioning.constrain(dw, "batch", None, "vocab")
     carry: Any = ((zeros,) * 4, dx, dw)
     n_chunks = -(-jnp.max(n_trained_Gx1) // chunk)
     parts, dx, dw = jax.lax.fori_loop(0, n_chunks, body, carry)
@@ -156,7 +161,9 @@ def _chunked(
     if dx is not None:
         dx = jnp.take_along_axis(dx, back_GxT[..., None], axis=1)
     if dw is not None:
-        dw = dw.sum(axis=0).astype(w_DxV.dtype)
+        dw = partitioning.constrain(dw.sum(axis=0), "embed", "vocab").astype(w_DxV.dtype)
+        # Until it is cut, `dw` is whole on every device: before the backward pass that `dx` starts.
+        dx, dw = jax.lax.optimization_barrier((dx, dw))
     return jnp.sum(loss * weights_GxT), TokenLoss(*parts), dx, dw
 
 
