@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ift_jax.planning.collectives import KINDS
-from ift_jax.planning.report import sent_by_kind
+from plans.collectives import KINDS
+from plans.report import sent_by_kind
 
 KEPT = Path(__file__).with_suffix(".json")
 LLAMA_8B = ("Llama-3.1-8B", "configs/tulu3_8b.py", "4,096")

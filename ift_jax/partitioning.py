@@ -2,7 +2,8 @@
 
 Model code names what an axis *is* ("embed", "mlp", "batch"); this module alone knows which
 mesh axis it is cut along. Mesh axes: `data` (replicated parameters), `fsdp` (parameters cut,
-gathered for use), `tensor` (heads and hidden units cut), `sequence` (positions cut).
+gathered for use), `tensor` (heads and hidden units cut), `sequence` (positions cut). On a large
+TPU slice `fsdp` is two axes, the second (`fsdp_line`) along a line of the torus.
 """
 
 import functools
@@ -20,14 +21,20 @@ from jax.sharding import PartitionSpec as P
 from ift_jax.config import MeshConfig
 from ift_jax.errors import UserError
 
-MESH_AXES = ("data", "fsdp", "tensor", "sequence")
+CONFIG_AXES = ("data", "fsdp", "tensor", "sequence")
+MESH_AXES = ("data", "fsdp", "fsdp_line", "tensor", "sequence")
+FSDP = ("fsdp", "fsdp_line")
+# Along more devices than these, the TPU compiler (libtpu 0.0.42.1) makes all-reduces, of twice the
+# bytes, of all gathers and scatters over several axes of the torus; up to here it passes parts on
+# around a ring, beside the products.
+RING = 16
 
 # Logical axis -> mesh axes. A name that is not here is a mistake in our code and raises.
 LOGICAL_AXIS_RULES: dict[str, tuple[str, ...]] = {
     # Parameters.
     "layers": (),
-    "embed": ("fsdp",),
-    "embed_over_data": ("fsdp", "data"),
+    "embed": FSDP,
+    "embed_over_data": (*FSDP, "data"),
     "heads": ("tensor",),
     "kv_heads": ("tensor",),
     "mlp": ("tensor",),
@@ -36,7 +43,7 @@ LOGICAL_AXIS_RULES: dict[str, tuple[str, ...]] = {
     "lora": (),
     "relative_buckets": (),
     # Activations.
-    "batch": ("data", "fsdp"),
+    "batch": ("data", *FSDP),
     "length": ("sequence",),
     "embed_act": (),
     "heads_act": ("tensor",),
@@ -56,7 +63,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         UserError: the sizes do not multiply to the number of devices, or `data` not to the slices.
     """
     devices = jax.devices() if devices is None else list(devices)
-    sizes = [getattr(config, axis) for axis in MESH_AXES]
+    sizes = [getattr(config, axis) for axis in CONFIG_AXES]
     if sizes.count(-1) > 1 or any(size == 0 or size < -1 for size in sizes):
         raise UserError(f"mesh: sizes must be positive, one of them may be -1; got {sizes}")
     if -1 in sizes:
@@ -65,24 +72,48 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
             raise UserError(f"mesh: {known} does not divide the {len(devices)} devices")
         sizes[sizes.index(-1)] = len(devices) // known
     if math.prod(sizes) != len(devices):
-        shape = " x ".join(f"{axis} {size}" for axis, size in zip(MESH_AXES, sizes, strict=True))
+        shape = " x ".join(f"{axis} {size}" for axis, size in zip(CONFIG_AXES, sizes, strict=True))
         raise UserError(f"mesh: {shape} makes {math.prod(sizes)}, but {len(devices)} devices exist")
-    kinds = (AxisType.Auto,) * len(MESH_AXES)
     # GPU and CPU hosts are numbered as slices too; there every mesh is allowed.
     n_slices = len({getattr(d, "slice_index", 0) for d in devices if d.platform == "tpu"}) or 1
     if sizes[0] % n_slices:
         raise UserError(f"config.mesh.data: expected a multiple of the {n_slices} slices; got "
                         f"{sizes[0]}")  # fmt: skip
-    try:
-        if n_slices == 1:
-            return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=kinds, devices=devices)
-    except NotImplementedError:  # An axis is longer than any physical one, or has another divisor.
-        pass
     inside = (sizes[0] // n_slices, *sizes[1:])
-    array = mesh_utils.create_hybrid_device_mesh(
-        inside, (n_slices, 1, 1, 1), devices, allow_split_physical_axes=True
-    )
-    return Mesh(array, MESH_AXES, axis_types=kinds)
+    split = dict(allow_split_physical_axes=True)
+    if n_slices > 1:
+        slices = (n_slices, 1, 1, 1)
+        return mesh_of(mesh_utils.create_hybrid_device_mesh(inside, slices, devices, **split))
+    try:
+        return mesh_of(mesh_utils.create_device_mesh(inside, devices))
+    except NotImplementedError:  # An axis is longer than any physical one, or has another divisor.
+        return mesh_of(mesh_utils.create_device_mesh(inside, devices, **split))
+
+
+def mesh_of(devices: np.ndarray, line: int | None = None) -> Mesh:
+    """The mesh of devices in an array of the config's four axes.
+
+    `line`: the size of `fsdp_line`, a divisor of fsdp's; by default by the torus.
+    """
+    data, fsdp, *others = devices.shape
+    line = line or _line(list(devices[0, :, 0, 0]))
+    devices = devices.reshape(data, fsdp // line, line, *others)
+    return Mesh(devices, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
+def config_sizes(mesh: Mesh) -> dict[str, int]:
+    """The sizes of the axes as a config names them."""
+    data, fsdp, line, tensor, sequence = mesh.devices.shape
+    return dict(zip(CONFIG_AXES, (data, fsdp * line, tensor, sequence), strict=True))
+
+
+def _line(along: list[Any]) -> int:
+    """How many of these devices, of each so many, stand in a line of the TPU's torus; 1: no cut."""
+    if along[0].platform != "tpu" or len(along) <= RING:
+        return 1
+    moved = np.array([device.coords for device in along]) != along[0].coords
+    line = next((i for i in range(2, len(along)) if (moved[i] != moved[1]).any()), 1)
+    return line if len(along) % line == 0 else 1
 
 
 def spec(axes: Sequence[str | None], shape: Sequence[int], mesh_shape: dict[str, int]) -> P:
@@ -152,18 +183,115 @@ def whole_length(tree: Any, axis: int, length: int) -> Any:
     return jax.tree.map(lambda a: a if a.shape[axis] == length else gather(a), tree)
 
 
-def flat_matmul(x: jax.Array, w_DxF: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """`x @ w` over the last axis of `x`, computed in `dtype`.
+def flat_matmul(
+    x: jax.Array, w_DxF: jax.Array, dtype: jnp.dtype, axes: tuple[str, str] | None = None
+) -> jax.Array:
+    """`x @ w` over the last axis of `x`, computed in `dtype`; `axes` are the weight's, logical.
 
     The leading axes are flattened to one: the weight gradient of a product over three axes
     makes XLA copy the activations transposed on CPU, 1.2 to 1.5 times the step. Where the
     length is cut over devices, merging it with the batch would move data, so it stays.
     """
-    x, w_DxF = x.astype(dtype), w_DxF.astype(dtype)
+    x = x.astype(dtype)
+    if axes and x.ndim == 3 and batch_shards(x.shape[0]) and in_lines(axes, w_DxF.shape):
+        return _fsdp_matmul(x, w_DxF, axes)
+    w_DxF = w_DxF.astype(dtype)
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and mesh.shape["sequence"] > 1:
         return x @ w_DxF
+    return _flat(x, w_DxF)
+
+
+def _flat(x: jax.Array, w_DxF: jax.Array) -> jax.Array:
     return (x.reshape(-1, x.shape[-1]) @ w_DxF).reshape(*x.shape[:-1], w_DxF.shape[-1])
+
+
+def batch_shards(batch: int) -> int:
+    """Into how many rows a batch may be merged without moving data; 0: not at all."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return 1
+    shards = math.prod(mesh.shape[axis] for axis in LOGICAL_AXIS_RULES["batch"])
+    return shards if mesh.shape["sequence"] == 1 and batch % shards == 0 else 0
+
+
+def by_device(a: jax.Array) -> jax.Array:
+    """The positions of each device's rows: GxTx(...) of BxLx(...); B must divide."""
+    a = a.reshape(batch_shards(a.shape[0]), -1, *a.shape[2:])
+    return constrain(a, "batch", *(None,) * (a.ndim - 1))
+
+
+def in_lines(axes: Sequence[str | None], shape: Sequence[int]) -> bool:
+    """Whether a weight is cut along both axes that fsdp is made of."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.shape["fsdp_line"] == 1:
+        return False
+    return FSDP in spec(axes, shape, dict(mesh.shape))
+
+
+def gather(w: jax.Array, axes: Sequence[str | None]) -> jax.Array:
+    """A weight whole along fsdp: gathered along the torus's lines, then along the rest."""
+    if not in_lines(axes, w.shape):
+        return constrain(w, *(None if name == "embed" else name for name in axes))
+    cut, whole, axis = _specs(axes, w.shape)
+
+    def local(w: jax.Array) -> jax.Array:
+        for name in reversed(FSDP):
+            w = jax.lax.all_gather(w, name, axis=axis, tiled=True)
+        return w
+
+    return jax.shard_map(local, in_specs=(cut,), out_specs=whole, check_vma=False)(w)
+
+
+def scatter(parts_GxDxF: jax.Array, axes: Sequence[str | None]) -> jax.Array:
+    """The sum of the devices' parts (G of them, cut over the batch's axes), cut as a weight is."""
+    shape = parts_GxDxF.shape[1:]
+    if not in_lines(axes, shape) or batch_shards(len(parts_GxDxF)) != len(parts_GxDxF):
+        return constrain(parts_GxDxF.sum(axis=0), *axes)
+    cut, whole, axis = _specs(axes, shape)
+
+    def local(parts: jax.Array) -> jax.Array:
+        # Cut along the first axis: of columns the compiler cuts no fewer than 128.
+        part = jnp.moveaxis(parts[0], axis, 0)
+        for name in FSDP:
+            part = jax.lax.psum_scatter(part, name, tiled=True)
+        return jnp.moveaxis(jax.lax.psum(part, "data"), 0, axis)
+
+    each = P(LOGICAL_AXIS_RULES["batch"], *whole)
+    return jax.shard_map(local, in_specs=(each,), out_specs=cut, check_vma=False)(parts_GxDxF)
+
+
+def _specs(axes: Sequence[str | None], shape: Sequence[int]) -> tuple[P, P, int]:
+    """Of a weight in lines: cut, whole along fsdp, and which axis that is."""
+    cut = spec(axes, shape, dict(jax.sharding.get_abstract_mesh().shape))
+    return cut, P(*(None if part == FSDP else part for part in cut)), list(cut).index(FSDP)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _fsdp_matmul(x_BxLxD: jax.Array, w_DxF: jax.Array, axes: tuple[str, str]) -> jax.Array:
+    """`_flat` in the dtype of `x`, gathering the weight; its gradient is summed and cut at once.
+
+    The compiler itself would sum the whole gradient on every device, and then cut it (`RING`).
+    """
+    return _flat(x_BxLxD, gather(w_DxF.astype(x_BxLxD.dtype), axes))
+
+
+def _fsdp_forward(x: Any, w: Any, axes: tuple[str, str]) -> tuple[jax.Array, Any]:
+    kept = x.value if w.perturbed else None  # Of a frozen weight no gradient is wanted.
+    return _fsdp_matmul(x.value, w.value, axes), (kept, w.value)
+
+
+def _fsdp_backward(axes: tuple[str, str], kept: Any, dy_BxLxF: jax.Array) -> tuple[Any, Any]:
+    x_BxLxD, w_DxF = kept
+    dx_BxLxD = _flat(dy_BxLxF, gather(w_DxF.astype(dy_BxLxF.dtype), axes).T)
+    if x_BxLxD is None:
+        return dx_BxLxD, None
+
+    parts_GxDxF = jnp.einsum("gtd,gtf->gdf", by_device(x_BxLxD), by_device(dy_BxLxF))
+    return dx_BxLxD, scatter(parts_GxDxF, axes).astype(w_DxF.dtype)
+
+
+_fsdp_matmul.defvjp(_fsdp_forward, _fsdp_backward, symbolic_zeros=True)
 
 
 def tree_shardings(mesh: Mesh, logical_axes: Any, shapes: Any) -> Any:

@@ -10,8 +10,8 @@ from ift_jax.checkpoint.run_state import abstract
 from ift_jax.decoding.generate import advance_batch, begin_batch, bucket
 from ift_jax.decoding.sampling import Sampling
 from ift_jax.models.definition import Model
-from ift_jax.planning.plan import Compiled, bytes_a_device, compile_lowered, row_lengths
 from ift_jax.training.program import Program
+from plans.plan import Compiled, bytes_a_device, compile_lowered, row_lengths
 
 
 def compile_generation(program: Program) -> dict[str, Compiled]:

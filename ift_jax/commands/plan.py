@@ -13,7 +13,7 @@ import argparse
 import json
 from typing import Any
 
-from ift_jax import planning
+import plans
 from ift_jax.commands import arguments
 from ift_jax.config import Config
 
@@ -36,10 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    planning.set_environment()
+    plans.set_environment()
     config = arguments.load_config(args, weights=False)
-    from ift_jax.planning import plan, report
-    from plans import generation, search
+    from plans import generation, plan, report, search
 
     def judge(config: Config) -> dict[str, Any]:
         program = plan.program_of(config, args.topology, args.slices, args.tasks)

@@ -3,6 +3,7 @@
 Shape suffixes: B rows, L positions, D model width, F hidden units of the MLP, V vocabulary.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,6 +37,7 @@ REMAT: dict[str, Any] = {
         offload_src="device", offload_dst="pinned_host",
     ),
 }  # fmt: skip
+TABLE = ("vocab", "embed")  # The axes of an embedding.
 # Each weight takes the next key. Split once for a whole module: `nnx.Rngs` folds for each weight,
 # which doubles the time that the initialisation takes to compile.
 Keys = Iterator[jax.Array]
@@ -56,6 +58,7 @@ class Linear(nnx.Module):
         self, d_in: int, d_out: int, axes: tuple[str, str], *, keys: Keys,
         std: float | None = None, bias: bool = False,
     ):  # fmt: skip
+        self.axes = axes
         self.weight = weight(keys, (d_in, d_out), axes, d_in**-0.5 if std is None else std)
         self.bias = nnx.Param(jnp.zeros((d_out,)), axes=axes[1:]) if bias else None
         self.lora_a: Any = nnx.data(None)  # `ift_jax.models.lora` attaches them.
@@ -63,7 +66,7 @@ class Linear(nnx.Module):
         self.lora_scale = 0.0
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = partitioning.flat_matmul(x, self.weight[...], x.dtype)
+        y = partitioning.flat_matmul(x, self.weight[...], x.dtype, self.axes)
         if self.lora_a is not None:
             h = partitioning.flat_matmul(x, self.lora_a[...], x.dtype)
             y += self.lora_scale * partitioning.flat_matmul(h, self.lora_b[...], x.dtype)
@@ -110,10 +113,40 @@ class MLP(nnx.Module):
 
 def embed(table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """The rows of the table for the tokens, in `dtype`; ids are trusted to be below V."""
+    if partitioning.in_lines(TABLE, table_VxD.shape) and partitioning.batch_shards(len(tokens_BxL)):
+        return _fsdp_embed(table_VxD, tokens_BxL, dtype)
     # Gathered over the width first: the lookup then comes out cut by rows, as it is wanted.
-    table_VxD = partitioning.constrain(table_VxD, "vocab", None)
+    return _look_up(partitioning.constrain(table_VxD, "vocab", None), tokens_BxL, dtype)
+
+
+def _look_up(table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: jnp.dtype) -> jax.Array:
     x_BxLxD = jnp.take(table_VxD, tokens_BxL, axis=0, mode="clip").astype(dtype)
     return partitioning.constrain(x_BxLxD, "batch", "length", "embed_act")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _fsdp_embed(table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """`embed`, whose gradient each device adds up for itself before it is summed and cut."""
+    return _look_up(partitioning.gather(table_VxD.astype(dtype), TABLE), tokens_BxL, dtype)
+
+
+def _embed_forward(table: Any, tokens: Any, dtype: jnp.dtype) -> tuple[jax.Array, Any]:
+    kept = (table.value[:, :0], tokens.value) if table.perturbed else None
+    return _fsdp_embed(table.value, tokens.value, dtype), kept
+
+
+def _embed_backward(dtype: jnp.dtype, kept: Any, dx_BxLxD: jax.Array) -> tuple[Any, None]:
+    if kept is None:
+        return None, None
+    like_Vx0, tokens_BxL = kept
+    zeros_VxD = jnp.zeros((len(like_Vx0), dx_BxLxD.shape[-1]), jnp.float32)
+    add = jax.vmap(lambda tokens, dx: zeros_VxD.at[tokens].add(dx.astype(jnp.float32)))
+    parts_GxVxD = add(partitioning.by_device(tokens_BxL), partitioning.by_device(dx_BxLxD))
+    parts_GxVxD = partitioning.constrain(parts_GxVxD, "batch", "vocab", None)
+    return partitioning.scatter(parts_GxVxD, TABLE).astype(like_Vx0.dtype), None
+
+
+_fsdp_embed.defvjp(_embed_forward, _embed_backward, symbolic_zeros=True)
 
 
 def row_keys(

@@ -51,21 +51,12 @@ def head_loss(
     bfloat16; the head is float32, targets are int32. Positions of weight 0 cost nothing.
     """
     batch, length, d_model = x_BxLxD.shape
-    groups = _local_groups(batch)
+    groups = partitioning.batch_shards(batch)
     # One row a device: the trained positions of a device are gathered without communication.
     rows = (groups, batch * length // groups) if groups else (batch, length)
     targets, weights = targets_BxL.reshape(rows), weights_BxL.astype(jnp.float32).reshape(rows)
     total, parts = _grouped_loss(x_BxLxD.reshape(*rows, d_model), w_DxV, targets, weights, options)
     return total, TokenLoss(*(part.reshape(batch, length) for part in parts))
-
-
-def _local_groups(batch: int) -> int:
-    """Into how many rows the batch may be merged without moving data; 0: not at all."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return 1
-    shards = math.prod(mesh.shape[axis] for axis in partitioning.LOGICAL_AXIS_RULES["batch"])
-    return shards if mesh.shape["sequence"] == 1 and batch % shards == 0 else 0
 
 
 def chunk_length(length: int, vocab: int, chosen: int = 0) -> int:
@@ -109,7 +100,7 @@ def _chunked(
     padding = -length % chunk
     # Gathered once, before the loop, and cast while it is still cut: half of the bytes.
     w = partitioning.constrain(w_DxV.astype(x_GxTxD.dtype), "embed", "vocab")
-    w = partitioning.constrain(w, None, "vocab")
+    w = partitioning.gather(w, ("embed", "vocab"))
 
     # Trained positions first, each kind in its order: a stable partition by running counts.
     trained_GxT = weights_GxT != 0
@@ -161,7 +152,7 @@ def _chunked(
     if dx is not None:
         dx = jnp.take_along_axis(dx, back_GxT[..., None], axis=1)
     if dw is not None:
-        dw = partitioning.constrain(dw.sum(axis=0), "embed", "vocab").astype(w_DxV.dtype)
+        dw = partitioning.scatter(dw, ("embed", "vocab")).astype(w_DxV.dtype)
         # Until it is cut, `dw` is whole on every device: before the backward pass that `dx` starts.
         dx, dw = jax.lax.optimization_barrier((dx, dw))
     return jnp.sum(loss * weights_GxT), TokenLoss(*parts), dx, dw

@@ -44,7 +44,8 @@ class Program:
             UserError: the mesh or the batch does not fit the number of devices.
         """
         mesh = partitioning.make_mesh(config.mesh, devices)
-        shards = mesh.shape["data"] * mesh.shape["fsdp"]
+        sizes = partitioning.config_sizes(mesh)
+        shards = sizes["data"] * sizes["fsdp"]
         rows = config.train.batch_rows // config.train.microbatches
         if rows % shards:
             raise UserError(

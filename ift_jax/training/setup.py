@@ -67,7 +67,8 @@ class Run(Program):
     def describe(self) -> list[str]:
         """A few lines on what is about to run."""
         plan, config = self.plan, self.config
-        mesh = " x ".join(f"{axis} {size}" for axis, size in self.mesh.shape.items() if size > 1)
+        sizes = partitioning.config_sizes(self.mesh)
+        mesh = " x ".join(f"{axis} {size}" for axis, size in sizes.items() if size > 1)
         return [
             f"model: {config.model.architecture}, {self.model.n_params:,} parameters, "
             f"{config.model.dtype}; mesh: {mesh or '1 device'}",

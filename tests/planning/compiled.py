@@ -17,9 +17,9 @@ from ift_jax.config import (
     TrainConfig,
 )
 from ift_jax.models.definition import trained_model
-from ift_jax.planning.hlo import Module
 from ift_jax.training import step as step_lib
 from ift_jax.training.optimizer import make_optimizer, make_schedule
+from plans.hlo import Module
 
 
 def devices_of(topology, slices=1):
@@ -68,15 +68,15 @@ def layers(n, unroll=1):
     return jax.grad(loss)
 
 
-def train_step(topology, mesh, n_layers=4):
+def train_step(topology, mesh, n_layers=4, d_model=512, rows=32):
     """The compiled train step of a small decoder, its mesh, model and config."""
     config = Config(
         data=DataConfig(row_length=512),
         model=DecoderConfig(
-            vocab_size=1024, n_layers=n_layers, d_model=512, n_heads=4, n_kv_heads=2,
+            vocab_size=1024, n_layers=n_layers, d_model=d_model, n_heads=4, n_kv_heads=2,
             head_dim=128, d_ff=1024, dtype="bfloat16", remat="full",
         ),
-        optimizer=OptimizerConfig(), mesh=mesh, train=TrainConfig(batch_rows=32, steps=10),
+        optimizer=OptimizerConfig(), mesh=mesh, train=TrainConfig(batch_rows=rows, steps=10),
     )  # fmt: skip
     mesh = partitioning.make_mesh(config.mesh, devices_of(topology))
     model = trained_model(config)
@@ -86,8 +86,8 @@ def train_step(topology, mesh, n_layers=4):
     cut = lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s)  # noqa: E731
     ints = ("tokens", "targets", "segment_ids", "positions", "task_ids")
     whole = dict.fromkeys(ints, jnp.int32) | {"loss_weights": jnp.float32}
-    rows = partitioning.batch_sharding(mesh, (32, 512))
-    batch = {name: jax.ShapeDtypeStruct((32, 512), t, sharding=rows) for name, t in whole.items()}
+    like = dict(shape=(rows, 512), sharding=partitioning.batch_sharding(mesh, (rows, 512)))
+    batch = {name: jax.ShapeDtypeStruct(dtype=t, **like) for name, t in whole.items()}
     step = step_lib.make_train_step(model, tx, make_schedule(config.optimizer, 10), config, 1)
     with jax.set_mesh(mesh):
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))

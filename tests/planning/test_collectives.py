@@ -1,13 +1,18 @@
 """The collectives of programs for TPUs, against bytes counted by hand."""
 
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from ift_jax.planning.collectives import collectives
-from ift_jax.planning.hlo import Module
-from tests.planning.compiled import compile_for, layers
+from ift_jax import partitioning
+from ift_jax.config import MeshConfig
+from plans.collectives import collectives
+from plans.hlo import Module
+from tests.planning.compiled import compile_for, devices_of, layers, train_step
 
 F32, BF16, MIB = jnp.float32, jnp.bfloat16, 2**20
 
@@ -167,3 +172,41 @@ def test_loops_and_groups_as_they_are_written(groups, first):
         n = len(first)
         assert found.bytes_sent == found.executions * 2 * 32 * (n - 1) // n
     assert found.kind == "all-reduce" and reduced_whole([found], least=16) == [found]
+
+
+@pytest.mark.parametrize(
+    ("topology", "sizes", "line"),
+    [
+        ("v5p:4x4x4", {"fsdp": 64}, 4),
+        ("v5p:8x8x16", {"fsdp": 1024}, 16),
+        ("v6e:16x16", {"fsdp": 256}, 16),
+        ("v5p:4x4x4", {"fsdp": 16, "tensor": 4}, 1),
+        ("v5p:4x4x4", {"data": 2, "fsdp": 32}, 2),
+        ("v5e:4x4", {"fsdp": 16}, 1),
+    ],
+)
+def test_fsdp_over_many_devices_ends_in_lines_of_the_torus(topology, sizes, line):
+    mesh = partitioning.make_mesh(MeshConfig(**{"data": 1} | sizes), devices_of(topology))
+    assert mesh.shape["fsdp_line"] == line
+    assert partitioning.config_sizes(mesh)["fsdp"] == sizes["fsdp"]
+    for along in mesh.devices.transpose(0, 1, 3, 4, 2).reshape(-1, line):
+        coords = np.array([device.coords for device in along])
+        assert (np.ptp(coords, axis=0) > 0).sum() == (line > 1)
+
+
+@pytest.mark.slow
+def test_fsdp_over_a_torus_gathers_and_scatters():
+    """By itself the compiler makes all-reduces of every weight and gradient of so many devices."""
+    step = dict(n_layers=3, d_model=1024, rows=64)
+    module, _, model = train_step("v5p:4x4x4", MeshConfig(data=1, fsdp=64), **step)
+    weights = 2 * sum(
+        leaf.size for leaf in jax.tree.leaves(model.shapes["layers"]) if leaf.ndim > 2
+    )
+    found = collectives(module)
+    looped = Counter()
+    for one in found:
+        looped[one.kind] += one.bytes_sent * (one.executions > 1)
+    # In the forward pass and again in the backward pass, under full remat; gradients once.
+    np.testing.assert_allclose(looped["all-gather"], 2 * weights * 63 / 64, rtol=0.02)
+    np.testing.assert_allclose(looped["reduce-scatter"], weights * 63 / 64, rtol=0.02)
+    assert looped["all-reduce"] < 0.01 * weights and not reduced_whole(found, least=1 << 16)

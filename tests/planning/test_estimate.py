@@ -16,8 +16,8 @@ from ift_jax.config import (
     TrainConfig,
 )
 from ift_jax.models.definition import Model
-from ift_jax.planning.chips import chips
-from ift_jax.planning.estimate import KERNEL_BLOCK, estimate, head_turns, visited_share
+from plans.chips import chips
+from plans.estimate import KERNEL_BLOCK, estimate, head_turns, visited_share
 from tests.planning.compiled import compile_for, layers
 
 BF16 = jnp.bfloat16

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from ift_jax import planning
+import plans
 from ift_jax.config import (
     Config,
     DataConfig,
@@ -20,8 +20,7 @@ from ift_jax.config import (
     TrainConfig,
 )
 from ift_jax.errors import UserError
-from ift_jax.planning import plan, report, topology
-from plans import generation, search
+from plans import generation, plan, report, search, topology
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU's compiler, is not here"
@@ -45,7 +44,7 @@ def python(*arguments):
 
 @pytest.fixture(scope="module")
 def small():
-    planning.set_environment()
+    plans.set_environment()
     program = plan.program_of(SMALL, "v5p:2x2x1")
     return program, plan.compile_step(program)
 
@@ -133,7 +132,7 @@ def test_the_command_says_whether_it_fits_by_its_exit_code(tmp_path):
     ],
 )
 def test_a_mistake_is_one_line_before_any_compiling(name, slices, mesh, said):
-    planning.set_environment()
+    plans.set_environment()
     config = dataclasses.replace(SMALL, mesh=MeshConfig(**mesh))
     with pytest.raises(UserError, match=r"^(--topology|mesh|config\.mesh)") as error:
         plan.program_of(config, name, slices)
@@ -142,7 +141,7 @@ def test_a_mistake_is_one_line_before_any_compiling(name, slices, mesh, said):
 
 @needs_libtpu
 def test_slices_are_along_data_alone():
-    planning.set_environment()
+    plans.set_environment()
     more = TrainConfig(batch_rows=64, steps=10)
     config = dataclasses.replace(SMALL, mesh=MeshConfig(data=4, fsdp=-1), train=more)
     mesh = plan.program_of(config, "v5e:4x4", 2).mesh
@@ -154,7 +153,7 @@ def test_slices_are_along_data_alone():
 @needs_libtpu
 @pytest.mark.parametrize("chip", topology.AXES)
 def test_every_chip_can_be_named(chip):
-    planning.set_environment()
+    plans.set_environment()
     name = f"{chip}:2x2x1" if topology.AXES[chip] == 3 else f"{chip}:2x2"
     devices = topology.devices_of(name)
     assert len(devices) == (8 if chip == "tpu7x" else 4)  # Two a chip there.
@@ -176,7 +175,7 @@ def test_without_the_compiler_it_is_said_how_to_get_it():
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [SMALL.model, EncoderDecoderConfig(vocab_size=512)])
 def test_generation_compiles_too(model):
-    planning.set_environment()
+    plans.set_environment()
     asked = EvaluationConfig(batch_size=4, max_new_tokens=100)
     config = dataclasses.replace(SMALL, model=model, evaluation=asked)
     program = plan.program_of(config, "v5p:2x2x1")

@@ -148,22 +148,32 @@ MESHES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("mesh_config", MESHES, ids=str)
-def test_devices_and_meshes(case, alone, mesh_config):
+def on_mesh(case, mesh, shards):
+    """Loss and gradient on a mesh; normalisation by examples, which no cut may come before."""
     architecture, model, params, examples = case
-    size = mesh_config.data * mesh_config.fsdp * mesh_config.tensor * mesh_config.sequence
-    mesh = partitioning.make_mesh(mesh_config, jax.devices()[:size])
     host = BATCHES[architecture](padded_rows(examples), LENGTH)
     with jax.set_mesh(mesh):
         shardings = partitioning.tree_shardings(mesh, model.logical_axes, params)
         params = jax.device_put(params, shardings)
         batch = {k: jax.device_put(v, partitioning.batch_sharding(mesh, v.shape))
                  for k, v in host.items()}  # fmt: skip
-        shards = mesh_config.data * mesh_config.fsdp
         microbatches = 2 if len(host["row_ids"]) % (2 * shards) == 0 else 1
-        # Normalisation happens before anything is cut: the harder rule of the two is enough.
-        got = compute(model, params, batch, "examples", microbatches)
-        assert_same(got, alone["examples"])
+        return compute(model, params, batch, "examples", microbatches)
+
+
+@pytest.mark.parametrize("mesh_config", MESHES, ids=str)
+def test_devices_and_meshes(case, alone, mesh_config):
+    size = mesh_config.data * mesh_config.fsdp * mesh_config.tensor * mesh_config.sequence
+    mesh = partitioning.make_mesh(mesh_config, jax.devices()[:size])
+    shards = mesh_config.data * mesh_config.fsdp
+    assert_same(on_mesh(case, mesh, shards), alone["examples"])
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1, 1), (2, 4, 1, 1), (1, 4, 2, 1)], ids=str)
+def test_parameters_cut_over_lines_of_a_torus(case, alone, shape):
+    mesh = partitioning.mesh_of(np.array(jax.devices()).reshape(shape), line=2)
+    assert mesh.shape["fsdp_line"] == 2
+    assert_same(on_mesh(case, mesh, shape[0] * shape[1]), alone["examples"])
 
 
 @pytest.mark.parametrize("implementation", ("blockwise", "splash"))

@@ -13,8 +13,8 @@ from ift_jax.checkpoint.source import read_tokenizer
 from ift_jax.config import Config
 from ift_jax.errors import UserError
 from ift_jax.models.definition import resolve_vocab
-from ift_jax.planning.topology import devices_of
 from ift_jax.training.program import Program
+from plans.topology import devices_of
 
 STEPS = 1000  # Of a run whose length its data decides: the schedule needs a number.
 _STATE = {"params": "parameters", "frozen": "frozen parameters", "opt_state": "optimizer"}

@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from ift_jax.planning.hlo import Instruction, Module, arrays, size
+from plans.hlo import Instruction, Module, arrays, size
 
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
 _TO_SLICES = r'_xla_megascale_transfer_type="(\w+)"'  # Of a send over the data centre's network.

@@ -18,10 +18,10 @@ import numpy as np
 from ift_jax.config import Config, DecoderConfig
 from ift_jax.models.decoder import Decoder
 from ift_jax.models.definition import Model
-from ift_jax.planning.chips import Chip
-from ift_jax.planning.collectives import Collective, collectives
-from ift_jax.planning.hlo import Instruction, Module, size
 from ift_jax.training.loss import chunk_length
+from plans.chips import Chip
+from plans.collectives import Collective, collectives
+from plans.hlo import Instruction, Module, size
 
 # Products of queries, keys or values in each of splash attention's kernels.
 KERNEL_PRODUCTS = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}

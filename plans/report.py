@@ -6,12 +6,13 @@ from typing import Any
 
 import jax
 
-from ift_jax.planning.chips import Chip, chips
-from ift_jax.planning.collectives import KINDS, collectives
-from ift_jax.planning.estimate import estimate, head_turns, visited_share
-from ift_jax.planning.hlo import Module
-from ift_jax.planning.plan import Compiled, model_flops, row_lengths
+from ift_jax.partitioning import config_sizes
 from ift_jax.training.program import Program
+from plans.chips import Chip, chips
+from plans.collectives import KINDS, collectives
+from plans.estimate import estimate, head_turns, visited_share
+from plans.hlo import Module
+from plans.plan import Compiled, model_flops, row_lengths
 
 GIB = 2**30
 
@@ -28,7 +29,7 @@ def record_of(program: Program, compiled: Compiled, topology: str, slices: int) 
     rows, text = config.train.batch_rows, compiled.executable and compiled.executable.as_text()
     return {
         "topology": topology, "slices": slices, "devices": program.mesh.size,
-        "mesh": dict(program.mesh.shape), "parameters": program.model.n_params,
+        "mesh": config_sizes(program.mesh), "parameters": program.model.n_params,
         "dtype": config.model.dtype, "remat": config.model.remat, "rows": rows,
         "microbatches": config.train.microbatches, "tokens": rows * sum(row_lengths(config)),
         **memory_of(compiled), "hbm": chip.hbm_bytes, "model_flops": model_flops(program),
@@ -39,9 +40,9 @@ def record_of(program: Program, compiled: Compiled, topology: str, slices: int) 
 
 def costs(program: Program, text: str, chip: Chip) -> dict[str, Any]:
     """Collectives and the estimate of a step's time, from a compiled program's text."""
-    mesh, module = program.mesh, Module(text)
+    mesh, module, sizes = program.mesh, Module(text), config_sizes(program.mesh)
     with jax.set_mesh(mesh):  # Its platform decides on the chunks of the head.
-        turns = head_turns(program.config, mesh.shape["data"] * mesh.shape["fsdp"])
+        turns = head_turns(program.config, sizes["data"] * sizes["fsdp"])
     found = [dataclasses.asdict(one) for one in collectives(module, turns)]
     for one in found:
         del one["group"]  # A long list of devices.
