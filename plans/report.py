@@ -81,10 +81,10 @@ def lines(record: dict[str, Any]) -> list[str]:
             "collectives a step, GiB that a device sends:",
             *(f"    {k:<26}{sent / GIB:>9.3f} in {n:,}" for k, (n, sent) in by_kind.items()),
             *([f"    {'of it between slices':<26}{across / GIB:>9.3f}"] if across else []),
-            f"compiler estimate, not a measurement: {step['seconds']:.3f} s a step, MFU "
-            f"{step['mfu']:.0%}, bound by {step['bound']}; products {step['compute_seconds']:.3f} "
-            f"s, other work {step['memory_seconds']:.3f} s, collectives "
-            f"{step['interconnect_seconds']:.3f} s",
+            f"compiler estimate, not a measurement: {step['seconds']:.3g} s a step, MFU "
+            f"{step['mfu']:.0%}, bound by {step['bound']}; products {step['compute_seconds']:.3g} "
+            f"s, other work {step['memory_seconds']:.3g} s, collectives "
+            f"{step['interconnect_seconds']:.3g} s",
         ]
     for name, part in record.get("generation", {}).items():
         found += _memory_lines(name, part)
