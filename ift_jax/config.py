@@ -152,7 +152,9 @@ class LoraConfig:
 class OptimizerConfig:
     """The optimizer and its learning-rate schedule."""
 
-    name: str = "adamw"  # "adamw", "adafactor" (T5's settings), "lion" or "sgd" (momentum b1).
+    # "adamw", "adafactor" (T5's settings), "lion", "sgd" (momentum b1) or "muon" (of momentum b1,
+    # for the matrices of the layers; the rest has AdamW).
+    name: str = "adamw"
     learning_rate: float = 1e-3  # The peak.
     schedule: str = "cosine"  # "constant", "linear", "cosine" or "rsqrt", after the warm-up.
     warmup_steps: int = 0
@@ -257,7 +259,7 @@ CHOICES = {
     "model.attention": ("auto", "xla", "blockwise", "splash"),
     "model.dropout_schedule": ("constant", "linear"),
     "model.rope_scaling": ("none", "linear", "llama3"),
-    "optimizer.name": ("adamw", "adafactor", "lion", "sgd"),
+    "optimizer.name": ("adamw", "adafactor", "lion", "sgd", "muon"),
     "optimizer.moment_dtype": ("float32", "bfloat16"),
     "optimizer.schedule": ("constant", "linear", "cosine", "rsqrt"),
     "loss.normalization": ("tokens", "examples", "constant", "sum"),

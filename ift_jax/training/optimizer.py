@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
 from ift_jax.config import OptimizerConfig
 
@@ -48,7 +49,9 @@ def make_optimizer(config: OptimizerConfig, logical_axes: Any) -> optax.Gradient
     Adafactor has T5's settings (Shazeer and Stern 2018; T5X): factored second moments, decay
     1 - t^-0.8, update clipped to RMS 1, scaled by the parameter's RMS (at least 1e-3). Layers
     are stored stacked ("layers" is the first of their `logical_axes`); each is factored, clipped
-    and scaled by itself, as if it were not.
+    and scaled by itself, as if it were not. Muon (Jordan 2024) is for the layers' matrices, whose
+    update has the RMS of AdamW's (arXiv:2502.16982: one learning rate for all); the embedding, the
+    head, norms and biases have AdamW.
     """
     of_axes = functools.partial(
         jax.tree.map, tree=logical_axes, is_leaf=lambda node: isinstance(node, tuple)
@@ -60,6 +63,18 @@ def make_optimizer(config: OptimizerConfig, logical_axes: Any) -> optax.Gradient
         direction = optax.scale_by_lion(config.b1, config.b2, mu_dtype=moment)
     elif config.name == "sgd":
         direction = optax.trace(config.b1, accumulator_dtype=moment)
+    elif config.name == "muon":
+        # A stacked layer's matrices are orthogonalised each by itself.
+        numbers = contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)
+        each: Any = functools.partial(jax.tree.map, lambda _: numbers)
+        scaled = functools.partial(jax.tree.map, lambda u: 0.2 * max(u.shape[1:]) ** 0.5 * u)
+        muon = optax.chain(
+            contrib.scale_by_muon(beta=config.b1, mu_dtype=moment, weight_dimension_numbers=each),
+            optax.stateless(lambda updates, _: scaled(updates)),
+        )
+        adam = optax.scale_by_adam(config.b1, config.b2, config.eps, mu_dtype=moment)
+        hidden = of_axes(lambda axes: "muon" if axes[0] == "layers" and len(axes) == 3 else "adam")
+        direction = optax.partition({"muon": muon, "adam": adam}, hidden)
     else:
         one = optax.chain(
             optax.scale_by_factored_rms(decay_rate=0.8, epsilon=1e-30),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 from ift_jax.config import OptimizerConfig
@@ -121,6 +122,25 @@ def test_they_are_those_of_optax(name, moment_dtype, reference):
         jax.tree.map(np.testing.assert_array_equal, got, want)
     moments = {leaf.dtype.name for leaf in jax.tree.leaves(state) if leaf.ndim}
     assert moment_dtype in moments
+
+
+def test_muon_is_that_of_optax_for_each_layer_by_itself():
+    ours = make_optimizer(OptimizerConfig(name="muon", b1=0.8, b2=0.95), AXES)
+    matrix = optax.contrib.muon(1.0, beta=0.8, consistent_rms=0.2)
+    rest = optax.scale_by_adam(0.8, 0.95, 1e-8)
+    params = tree(0)
+    others = lambda t: {"scale": t["layers"]["scale"], "head": t["head"]}  # noqa: E731
+    state, rest_state = ours.init(params), rest.init(others(params))
+    states = [matrix.init(w) for w in params["layers"]["w"]]
+    for seed in (1, 2):
+        got, state = ours.update(tree(seed), state, params)
+        want, rest_state = rest.update(others(tree(seed)), rest_state)
+        jax.tree.map(np.testing.assert_array_equal, others(got), want)
+        for i, grad in enumerate(tree(seed)["layers"]["w"]):
+            want, states[i] = matrix.update(grad, states[i], params["layers"]["w"][i])
+            np.testing.assert_allclose(got["layers"]["w"][i], -want, rtol=1e-4, atol=1e-4)
+    rms = np.sqrt(np.mean(np.square(got["layers"]["w"])))
+    assert 0.1 < rms < 0.3  # As AdamW's, about 0.2.
 
 
 def test_bfloat16_moments_stay_close():
