@@ -30,6 +30,8 @@ os.environ["XLA_FLAGS"] = " ".join(
 # all of them while one that is late needs another for its part of a matrix product.
 os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# TensorFlow reads it at the first bucket of a process: what a test itself changes there is seen.
+os.environ.setdefault("GCS_STAT_CACHE_MAX_AGE", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 

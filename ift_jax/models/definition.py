@@ -44,7 +44,8 @@ class Model:
         self.config, self.lora, self._freeze = config, lora, freeze
         self._stacked = stacked
         self._graphdef, state = nnx.split(nnx.eval_shape(lambda: self._make(jax.random.key(0))))
-        self.shapes: Params = nnx.to_pure_dict(state)
+        plain = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # noqa: E731
+        self.shapes: Params = jax.tree.map(plain, nnx.to_pure_dict(state))
         self.n_params = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.shapes))
         if freeze and not all(self.split(self.shapes)):
             raise UserError(f"config.optimizer.freeze: {freeze!r} matches no parameter, or all; "

@@ -20,6 +20,7 @@ from ift_jax.config import (
     TrainConfig,
 )
 from ift_jax.errors import UserError
+from ift_jax.partitioning import config_sizes
 from plans import generation, plan, report, search, topology
 
 needs_libtpu = pytest.mark.skipif(
@@ -145,7 +146,7 @@ def test_slices_are_along_data_alone():
     more = TrainConfig(batch_rows=64, steps=10)
     config = dataclasses.replace(SMALL, mesh=MeshConfig(data=4, fsdp=-1), train=more)
     mesh = plan.program_of(config, "v5e:4x4", 2).mesh
-    assert dict(mesh.shape) == {"data": 4, "fsdp": 8, "tensor": 1, "sequence": 1}
+    assert config_sizes(mesh) == {"data": 4, "fsdp": 8, "tensor": 1, "sequence": 1}
     slices = [{device.slice_index for device in part.flat} for part in mesh.devices]
     assert slices == [{0}, {0}, {1}, {1}]
 

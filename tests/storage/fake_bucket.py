@@ -55,7 +55,6 @@ class FakeBucket:
             "CURL_CA_BUNDLE": self.certificate,
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "nobody",
             "no_proxy": "",
-            "GCS_STAT_CACHE_MAX_AGE": "0",  # It would not see what a test does by itself.
         }
 
     def close(self):
