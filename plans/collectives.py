@@ -44,7 +44,7 @@ def collectives(module: Module, data_turns: int = 1) -> list[Collective]:
     found = []
     for name, times in module.executions(data_turns).items():
         inside = [one for one in module.computations[name].values() if one.opcode == "fusion"]
-        fused = [one.attribute(r"calls=%?([\w.-]+)") for one in inside]
+        fused = [one.calls for one in inside]
         for holder in (name, *fused):
             for one in module.computations[holder].values():
                 if kind := _kind(module, name, one, holder):

@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from ift_jax.config import Config, DecoderConfig
+from ift_jax.config import Config
 from ift_jax.models.decoder import Decoder
 from ift_jax.models.definition import Model
+from ift_jax.models.splash import BLOCK as KERNEL_BLOCK
 from ift_jax.training.loss import chunk_length
 from plans.chips import Chip
 from plans.collectives import Collective, collectives
 from plans.hlo import Instruction, Module, size
+from plans.plan import row_lengths
 
 # Products of queries, keys or values in each of splash attention's kernels.
 KERNEL_PRODUCTS = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}
-KERNEL_BLOCK = 512  # Of `ift_jax.models.splash`: a block that holds one visible pair is computed.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +82,7 @@ def visited_share(model: Model, length: int) -> float:
     if not isinstance(module, Decoder):
         return 1.0
     n = -(-length // KERNEL_BLOCK)
+    # A block that holds one visible pair is computed whole.
     starts = np.arange(n) * KERNEL_BLOCK  # Of the blocks of queries; the first key that each sees:
     first = np.maximum(starts - np.minimum(module.windows()[:, None], length) + 1, 0)
     visited = np.arange(n) + 1 - first // KERNEL_BLOCK
@@ -92,7 +94,7 @@ def _device_seconds(module: Module, name: str, chip: Chip, share: float) -> tupl
     products = others = 0.0
     for one in module.computations[name].values():
         cycles = one.attribute(r'"estimated_cycles":"(\d+)"')
-        called = module.computations.get(one.attribute(r"calls=%?([\w.-]+)"), {})
+        called = module.computations.get(one.calls, {})
         if one.opcode == "custom-call":
             products += _kernel_flops(one) * share / chip.peak_flops
         elif cycles and {"convolution", "dot"} & {one.opcode, *(i.opcode for i in called.values())}:
@@ -136,8 +138,7 @@ def head_turns(config: Config, n_shards: int) -> int:
 
     `n_shards` devices have rows of their own: the mesh axes data x fsdp.
     """
-    data, model = config.data, config.model
-    length = data.row_length if isinstance(model, DecoderConfig) else data.decoder_length
+    length = row_lengths(config)[0]
     if config.mesh.sequence == 1:
         length *= config.train.batch_rows // config.train.microbatches // n_shards
-    return -(-length // chunk_length(length, model.vocab_size, config.loss.chunk))
+    return -(-length // chunk_length(length, config.model.vocab_size, config.loss.chunk))

@@ -34,6 +34,11 @@ class Instruction:
         found = re.search(pattern, self.attributes)
         return found.group(1) if found else ""
 
+    @property
+    def calls(self) -> str:
+        """The computation that a fusion is made of, or ""."""
+        return self.attribute(r"calls=%?([\w.-]+)")
+
 
 def arrays(shape: str) -> list[tuple[str, int]]:
     """(dtype, elements) of each array in a shape."""

@@ -73,7 +73,7 @@ class Decoder(nnx.Module):
 
     def __init__(self, config: DecoderConfig, *, keys: layers.Keys, stacked: bool = True):
         c = self.config = config
-        sizes, axes = (c.vocab_size, c.d_model), ("vocab", "embed")
+        sizes, axes = (c.vocab_size, c.d_model), layers.TABLE
         self.embedding = layers.weight(keys, sizes, axes, EMBEDDING_STD)
         self.layers = layers.stack_layers(lambda k: Block(c, keys=k), c.n_layers, keys, stacked)
         self.final_norm = layers.RMSNorm(c.d_model, c.norm_eps, c.norm_offset)

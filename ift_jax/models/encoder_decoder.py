@@ -153,7 +153,7 @@ class EncoderDecoder(nnx.Module):
 
     def __init__(self, config: EncoderDecoderConfig, *, keys: layers.Keys, stacked: bool = True):
         c = self.config = config
-        sizes, axes = (c.vocab_size, c.d_model), ("vocab", "embed")
+        sizes, axes = (c.vocab_size, c.d_model), layers.TABLE
         self.embedding = layers.weight(keys, sizes, axes, 1.0)
         self.encoder = Stack(c, decoder=False, keys=keys, stacked=stacked)
         self.decoder = Stack(c, decoder=True, keys=keys, stacked=stacked)

@@ -116,7 +116,7 @@ def embed(table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: jnp.dtype) -> jax.
     if partitioning.in_lines(TABLE, table_VxD.shape) and partitioning.batch_shards(len(tokens_BxL)):
         return _fsdp_embed(table_VxD, tokens_BxL, dtype)
     # Gathered over the width first: the lookup then comes out cut by rows, as it is wanted.
-    return _look_up(partitioning.constrain(table_VxD, "vocab", None), tokens_BxL, dtype)
+    return _look_up(partitioning.gather(table_VxD, TABLE), tokens_BxL, dtype)
 
 
 def _look_up(table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: jnp.dtype) -> jax.Array:

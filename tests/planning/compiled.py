@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ift_jax import partitioning
+import plans
 from ift_jax.config import (
     Config,
     DataConfig,
@@ -16,23 +16,15 @@ from ift_jax.config import (
     OptimizerConfig,
     TrainConfig,
 )
-from ift_jax.models.definition import trained_model
-from ift_jax.training import step as step_lib
-from ift_jax.training.optimizer import make_optimizer, make_schedule
+from ift_jax.training.program import Program
+from plans import topology as topologies
 from plans.hlo import Module
 
 
 def devices_of(topology, slices=1):
     pytest.importorskip("libtpu")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-        patch.setenv("TPU_SKIP_MDS_QUERY", "1")
-        from jax.experimental import topologies
-
-        options = {"num_slices": slices} if slices > 1 else {}
-        return topologies.get_topology_desc(
-            platform="tpu", topology_name=topology, **options
-        ).devices
+    plans.set_environment()
+    return topologies.devices_of(topology, slices)
 
 
 def compile_for(topology, function, *args, out, shape=None, slices=1):
@@ -78,18 +70,5 @@ def train_step(topology, mesh, n_layers=4, d_model=512, rows=32):
         ),
         optimizer=OptimizerConfig(), mesh=mesh, train=TrainConfig(batch_rows=rows, steps=10),
     )  # fmt: skip
-    mesh = partitioning.make_mesh(config.mesh, devices_of(topology))
-    model = trained_model(config)
-    tx = make_optimizer(config.optimizer, model.logical_axes)
-    shapes = jax.eval_shape(lambda: step_lib.init_state(model, tx, 0, 1))
-    shardings = step_lib.state_shardings(model, mesh, shapes)
-    cut = lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s)  # noqa: E731
-    ints = ("tokens", "targets", "segment_ids", "positions", "task_ids")
-    whole = dict.fromkeys(ints, jnp.int32) | {"loss_weights": jnp.float32}
-    like = dict(shape=(rows, 512), sharding=partitioning.batch_sharding(mesh, (rows, 512)))
-    batch = {name: jax.ShapeDtypeStruct(dtype=t, **like) for name, t in whole.items()}
-    step = step_lib.make_train_step(model, tx, make_schedule(config.optimizer, 10), config, 1)
-    with jax.set_mesh(mesh):
-        jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
-        compiled = jitted.lower(jax.tree.map(cut, shapes, shardings), batch).compile()
-    return Module(compiled.as_text()), mesh, model
+    program = Program.of_config(config, 1, config.train.steps, devices_of(topology))
+    return Module(program.lower().compile().as_text()), program.mesh, program.model
