@@ -9,6 +9,7 @@ import tokenizers
 
 from ift_jax.errors import UserError
 from ift_jax.text.tokenizer_base import Tokenizer
+from ift_jax.text.words import Words, cuts_at_spaces
 
 _NEEDED = ("bos_token", "eos_token", "unk_token")  # If named, they must be there.
 _PADS = ("<pad>", "<|pad|>", "[PAD]", "<|padding|>")
@@ -83,11 +84,15 @@ class HuggingFaceTokenizer(Tokenizer):
         self._unseen = {self.pad_id, *self.special_tokens.values()}
         middle = _spelling(json.dumps(_without_prefix(json.loads(definition))))
         self._places = {"start": self._text, "control": self._text, "text": middle}
+        self._words: Words | None = None
         if self.encode("a\nb", "text") == self.encode("a b", "text"):  # T5's: all it sees is words.
             self._places["text"] = self._text
         eos, n = names["eos_token"], len(self.encode_with_controls(names["eos_token"]))
         if any(self.encode(p) != self.encode_with_controls(eos + p)[n:] for p in _PROBES):
             self._places["control"] = middle
+        fields = json.loads(definition)
+        if cuts_at_spaces(fields):  # Then every place is the same.
+            self._words = Words(fields, self._whole)
         self._keep(chat_template, {
             "tokenizer.json": definition.encode(),
             "special_tokens_map.json": json.dumps(self.names).encode(),
@@ -96,6 +101,9 @@ class HuggingFaceTokenizer(Tokenizer):
         self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
 
     def encode(self, text: str, place: str = "start") -> list[int]:
+        return self._words.encode(text) if self._words else self._whole(text, place)
+
+    def _whole(self, text: str, place: str = "start") -> list[int]:
         return self._places[place].encode(text, add_special_tokens=False).ids
 
     def encode_with_controls(self, text: str) -> list[int]:
