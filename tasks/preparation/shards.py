@@ -7,7 +7,7 @@ import inspect
 import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from ift_jax.config import Config
 from ift_jax.data.randomness import stable_hash
 from ift_jax.data.store import part_path
 from ift_jax.errors import UserError
-from ift_jax.text.records import parse_record
+from ift_jax.text.records import Record, parse_record
 from ift_jax.text.tokenizers import SentencePieceTokenizer, Tokenizer
 from tasks.preparation.examples import ExampleFormatter, Refused
 from tasks.preparation.parts import PartBuilder
@@ -108,11 +108,14 @@ def records(
         dataset = _seedable(task).get_dataset(
             None,  # Nothing is trimmed behind our back: see `over_length`.
             split, shuffle=False, seed=seed, num_epochs=1, try_in_mem_cache=False,
+            trim_output_features=False,  # Nor a graph built for it.
             shard_info=seqio.ShardInfo(shard, shards) if shards > 1 else None,
         )  # fmt: skip
         kept = [name for name in fields if name in dataset.element_spec]
+        if len(kept) < len(dataset.element_spec):
+            dataset = dataset.map(tf.autograph.experimental.do_not_convert(lambda example: {k: example[k] for k in kept}))
         # Ragged batches: one step of tf.data for many examples, whatever their lengths.
-        batches = dataset.map(lambda example: {k: example[k] for k in kept}).ragged_batch(_BATCH)
+        batches = dataset.ragged_batch(_BATCH)
         for batch in batches.prefetch(2).as_numpy_iterator():
             columns = [_column(batch[name]) for name in kept]
             for values in zip(*columns, strict=True):
@@ -127,6 +130,28 @@ def records(
     # A new one, raised here: the old one's traceback holds tf.data's iterator, and taking that
     # down with the interpreter would hang.
     raise UserError(message)
+
+
+def text_records(
+    task: "seqio.Task", split: str, shard: int, shards: int, seed: int
+) -> Iterator[Record]:
+    """The records of a shard of a text task, in order, each with the place "task:split:index".
+
+    A UserError, if the source or the check of a record refuses one.
+    """
+    from tasks.sources.base import PythonDataSource
+
+    source = task.source
+    # What a source of ours makes and no preprocessor changes is the same without tf.data.
+    if (
+        isinstance(source, PythonDataSource)
+        and not task.preprocessors
+        and set(task.output_features) <= set(source.fields)
+    ):
+        yield from source.parsed(split, task.name, seed=seed, shard_index=shard, num_shards=shards)
+        return
+    for position, fields in enumerate(records(task, split, shard, shards, seed)):
+        yield parse_record(fields, f"{task.name}:{split}:{shard + position * shards}")
 
 
 def _column(value: Any) -> list[Any]:
@@ -161,14 +186,15 @@ def write_part(
     """
     part, text = PartBuilder(), is_text_task(task)
     drawn = stable_hash("render", seed, unit.task, unit.variant, unit.shard, bits=31)
-    for fields in records(task, unit.split, unit.shard, unit.shards, drawn):
+    read: Callable[..., Iterator[Any]] = text_records if text else records
+    for record in read(task, unit.split, unit.shard, unit.shards, drawn):
         index = unit.shard + part.add_record() * unit.shards
-        where = f"{unit.task}:{unit.split}:{index}"
         try:
             if text:
-                examples = formatter.encode(parse_record(fields, where))
+                examples = formatter.encode(record)
             else:
-                examples = [encode_tokenised(fields, formatter, where)]
+                where = f"{unit.task}:{unit.split}:{index}"
+                examples = [encode_tokenised(record, formatter, where)]
             for example in examples:
                 part.add(example, index)
         except Refused as refused:

@@ -7,7 +7,6 @@ from ift_jax.config import Config
 from ift_jax.data.randomness import digest
 from ift_jax.data.store import Log
 from ift_jax.errors import UserError
-from ift_jax.text.records import parse_record
 from ift_jax.text.templates import controls
 from tasks.preparation import fingerprints, registry, shards
 from tasks.preparation.parts import locked
@@ -63,8 +62,8 @@ def _texts(tasks: Sequence["seqio.Task"], split: str, seed: int) -> Iterator[str
             )
         step = -(-(task.num_input_examples(split) or 1) // (budget // 200 + 1))
         left = budget
-        for i, fields in enumerate(shards.records(task, split, 0, step, seed)):
-            for message in parse_record(fields, f"{task.name}:{split}:{i * step}").messages:
+        for record in shards.text_records(task, split, 0, step, seed):
+            for message in record.messages:
                 yield message.content
                 left -= len(message.content)
             if left < 0:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ift_jax.data.randomness import digest
 from ift_jax.errors import UserError
+from ift_jax.text.records import Record, parse_record
 from tasks.preparation.fingerprints import file_digest as file_hash
 
 _BATCH = 512  # Records handed to tf.data at a time: one call a record costs ten times more.
@@ -75,6 +76,15 @@ class PythonDataSource(seqio.DataSource):
         numbered = enumerate(self.items(split))
         for index, item in itertools.islice(numbered, shard_index, None, num_shards):
             yield self.render(item, split, index, seed)
+
+    def parsed(
+        self, split: str, name: str, *, seed: int = 0, shard_index: int = 0, num_shards: int = 1
+    ) -> Iterator[Record]:
+        """`records`, checked: each with the place "name:split:index"."""
+        place = {"shard_index": shard_index, "num_shards": num_shards}
+        for position, fields in enumerate(self.records(split, seed=seed, **place)):
+            index = shard_index + position * num_shards
+            yield parse_record(fields, f"{name}:{split}:{index}")
 
     def num_input_examples(self, split: str) -> int:
         self.check_split(split)

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import functools
 import gzip
 import itertools
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ift_jax.errors import UserError
-from ift_jax.text.records import parse_record
+from ift_jax.text.records import Record, parse_record
 from tasks.sources.base import PythonDataSource, expand_paths
 from tasks.sources.draws import hash64
 
@@ -111,14 +112,35 @@ class JsonLinesDataSource(PythonDataSource):
         return layouts[0], keys, references if references in record else ""
 
     def render(self, item: _Line, split: str, index: int, seed: int) -> dict[str, str]:
+        record = self._record(item)
+        if self._layout[0] == "chat":
+            parse_record(record, f"{item[0]}:{item[1]}")  # Here its line is known.
+        if self.is_chat:
+            record["messages"] = json.dumps(record["messages"], ensure_ascii=False)
+        return record
+
+    def parsed(
+        self, split: str, name: str, *, seed: int = 0, shard_index: int = 0, num_shards: int = 1
+    ) -> Iterator[Record]:
+        # Without the JSON in between, which takes longer than to check a record.
+        self.check_split(split)
+        numbered = enumerate(self.items(split))
+        for index, item in itertools.islice(numbered, shard_index, None, num_shards):
+            record = parse_record(self._record(item), f"{item[0]}:{item[1]}")
+            yield dataclasses.replace(record, where=f"{name}:{split}:{index}")
+
+    def _record(self, item: _Line) -> dict[str, Any]:
+        """The record of a line: strings, and `messages` a list."""
         fields, where = parse_line(*item), f"{item[0]}:{item[1]}"
         layout, keys, references = self._layout
+        record: dict[str, Any]
         if layout == "chat":
-            record = {"messages": _list(fields, keys[0], where, "message objects", dict)}
+            escaped = b"\\u" in item[2]
+            messages = _list(fields, keys[0], where, "message objects", dict, escaped)
             tools = fields.get("tools")
             # In every record, since those of a dataset have the same keys.
-            record["tools"] = json.dumps(tools, ensure_ascii=False) if tools else ""
-            parse_record(record, where)  # Here its line is known.
+            tools = json.dumps(tools, ensure_ascii=False) if tools else ""
+            record = {"messages": messages, "tools": tools}
         else:
             inputs, targets = (_string(fields, key, where) for key in keys)
             if layout == "alpaca" and fields.get("input", "") != "":
@@ -126,10 +148,10 @@ class JsonLinesDataSource(PythonDataSource):
             record = {"inputs": inputs, "targets": targets}
             if self._as_chat:
                 roles = (("user", inputs), ("assistant", targets))
-                turns = [{"role": role, "content": text} for role, text in roles]
-                record = {"messages": json.dumps(turns, ensure_ascii=False)}
+                record = {"messages": [{"role": role, "content": text} for role, text in roles]}
         if references:
-            record["references"] = _list(fields, references, where, "strings", str)
+            values = _list(fields, references, where, "strings", str)
+            record["references"] = json.dumps(values, ensure_ascii=False)
         return record
 
 
@@ -145,15 +167,19 @@ def _string(fields: Mapping[str, Any], key: str, where: str) -> str:
     return _encodable(_field(fields, key, where, str, "a string"), key, where)
 
 
-def _list(fields: Mapping[str, Any], key: str, where: str, expected: str, kind: type) -> str:
-    """A list (or a JSON string of one) of `kind` as JSON."""
+def _list(
+    fields: Mapping[str, Any], key: str, where: str, expected: str, kind: type, escaped: bool = True
+) -> list[Any]:
+    """A list (or a JSON string of one) of `kind`; half a surrogate pair is only ever `escaped`."""
     value = _field(fields, key, where, list | str, f"a list of {expected}")
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = json.loads(value)
     if not (isinstance(value, list) and value and all(isinstance(v, kind) for v in value)):
         raise UserError(f"{where}: field {key!r}; expected a non-empty list of {expected}")
-    return _encodable(json.dumps(value, ensure_ascii=False), key, where)
+    if escaped:
+        _encodable(json.dumps(value, ensure_ascii=False), key, where)
+    return value
 
 
 def _encodable(text: str, key: str, where: str) -> str:
