@@ -7,7 +7,7 @@ import inspect
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +113,7 @@ def records(
         )  # fmt: skip
         kept = [name for name in fields if name in dataset.element_spec]
         if len(kept) < len(dataset.element_spec):
-            dataset = dataset.map(tf.autograph.experimental.do_not_convert(lambda example: {k: example[k] for k in kept}))
+            dataset = dataset.map(_only(kept))
         # Ragged batches: one step of tf.data for many examples, whatever their lengths.
         batches = dataset.ragged_batch(_BATCH)
         for batch in batches.prefetch(2).as_numpy_iterator():
@@ -130,6 +130,13 @@ def records(
     # A new one, raised here: the old one's traceback holds tf.data's iterator, and taking that
     # down with the interpreter would hang.
     raise UserError(message)
+
+
+def _only(names: Sequence[str]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function of an example that keeps these fields, not to be translated into a graph."""
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(lambda example: {k: example[k] for k in names})
 
 
 def text_records(

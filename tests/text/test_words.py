@@ -13,7 +13,8 @@ from ift_jax.text.huggingface_tokenizer import HuggingFaceTokenizer
 QWEN, LLAMA = sorted(words._PATTERNS, key=len)
 PIECES = [
     "a", "Is", "'s", "'LL", "7", "42", " ", "  ", "\n", "\r\n", "\t", "\x1c", "!", "...", "('", "_",
-    "é", "e\u0301", "\u0301", "\u00a0", "\u3000", "\u200b", "中", "ſ", "²", "<tool>", "<|end|>", "🙂",
+    "é", "e\u0301", "\u0301", "\u00a0", "\u3000", "\u200b", "中", "ſ", "²", "<tool>", "🙂",
+    "<|end|>",
 ]  # fmt: skip
 BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
 NO_REGEX = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
