@@ -104,8 +104,9 @@ class DecoderConfig:
     # What the backward pass computes again, from nothing to all: "none", "minimal", "dots",
     # "save_attention", "full", "offload"; see docs/memory.md.
     remat: str = "none"
-    # "auto" (by the devices' platform and the length), "xla", "blockwise" or "splash" (Pallas, for
-    # TPU; interpreted elsewhere, so slow), in training; see docs/attention.md.
+    # "auto" (by the devices' platform and the length), "xla", "blockwise", "splash" (Pallas, for
+    # TPU) or "triton" (Pallas, for NVIDIA GPUs), both interpreted elsewhere, so slow; in training.
+    # See docs/attention.md.
     attention: str = "auto"
 
 
@@ -130,7 +131,7 @@ class EncoderDecoderConfig:
     dropout: float = 0.0
     dtype: str = "float32"
     remat: str = "none"
-    attention: str = "auto"  # As a decoder's; "splash" is of cross-attention only.
+    attention: str = "auto"  # As a decoder's; kernels are of cross-attention only.
 
 
 ModelConfig = DecoderConfig | EncoderDecoderConfig
@@ -256,7 +257,7 @@ CHOICES = {
     "model.qk_norm": ("none", "head", "full"),
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("none", "minimal", "dots", "save_attention", "full", "offload"),
-    "model.attention": ("auto", "xla", "blockwise", "splash"),
+    "model.attention": ("auto", "xla", "blockwise", "splash", "triton"),
     "model.dropout_schedule": ("constant", "linear"),
     "model.rope_scaling": ("none", "linear", "llama3"),
     "optimizer.name": ("adamw", "adafactor", "lion", "sgd", "muon"),

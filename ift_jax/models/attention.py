@@ -15,12 +15,13 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from ift_jax import partitioning
-from ift_jax.models import splash
+from ift_jax.models import splash, triton
 from ift_jax.models.layers import ATTENTION, Keys, Linear, RMSNorm, drop
 from ift_jax.models.rope import Rope
 
 DENSE_PAIRS = 2048 * 2048  # Of a query and a key in a row: with more, "plain" is blockwise.
 BLOCK_PAIRS = 1 << 20  # Of a block.
+KERNELS = {"splash": "tpu", "triton": "gpu"}  # And the platform of each; interpreted elsewhere.
 HIDDEN_SCORE = -1e30  # Of a hidden key: exp() of it is exactly 0 beside any visible one.
 
 
@@ -76,14 +77,14 @@ def visible(
 class Sight:
     """What each query sees, in the form that the implementation of the attention wants."""
 
-    implementation: str  # "xla", "blockwise" or "splash".
+    implementation: str  # "xla", "blockwise", "splash" or "triton".
     causal: bool
     queries: Tokens
     keys: Tokens
     window: jax.Array | None = None  # int32 scalar.
     mask_BxLxS: jax.Array | None = None  # xla.
     bias: jax.Array | None = None  # float32, added to the scores: HxLxS, HxW for blockwise.
-    span_BxL: tuple[jax.Array, jax.Array] | None = None  # splash: first and last key in the row.
+    span_BxL: tuple[jax.Array, jax.Array] | None = None  # Kernels: first and last key in the row.
 
     @classmethod
     def of(
@@ -119,14 +120,17 @@ class Sight:
 def choose(wanted: str, L: int, S: int, *, windowed: bool, biased: bool) -> str:
     """The implementation: a config's `model.attention`, or "plain" (blockwise where it is long).
 
-    "auto" on TPU, and "splash", are plain where the kernel cannot: with a bias, or a window over
-    more than 65,536 keys. docs/attention.md has the table.
+    "auto" on TPU and GPU, and the kernels' own names, are plain where the kernel cannot: with a
+    bias, and splash with a window over more than 65,536 keys. docs/attention.md has the table.
     """
     if wanted in ("xla", "blockwise"):
         return wanted
-    if wanted == "splash" or (wanted == "auto" and partitioning.platform() == "tpu"):
-        if not biased and not (windowed and S > splash.MAX_WINDOWED):
-            return "splash"
+    platform = partitioning.platform()
+    if wanted == "auto" and (platform != "gpu" or triton.runs_here()):
+        wanted = {on: kernel for kernel, on in KERNELS.items()}.get(platform, "plain")
+    if wanted in KERNELS and not biased:
+        if not (wanted == "splash" and windowed and S > splash.MAX_WINDOWED):
+            return wanted
     return "xla" if L * S <= DENSE_PAIRS else "blockwise"
 
 
@@ -158,7 +162,7 @@ def attention(
         keys_values = KeysValues(*(partitioning.constrain(part, *gathered) for part in keys_values))
         return dense(q_BxLxHxK, keys_values, sight.mask_BxLxS, bias_HxLxS=sight.bias, **options)
     (L, H), (G, S) = q_BxLxHxK.shape[1:3], keys_values.keys_BxGxSxK.shape[1:3]
-    interpret = partitioning.platform() != "tpu"
+    interpret = partitioning.platform() != KERNELS.get(sight.implementation)
 
     def local(
         q: jax.Array, keys_values: KeysValues, queries: Any, keys: Tokens,
@@ -172,6 +176,9 @@ def attention(
                 q, *keys_values, *ids, *queries[1], windowed=window is not None,
                 interpret=interpret, **options,
             )  # fmt: skip
+        if sight.implementation == "triton":
+            ids = (queries[0].segment_ids_BxL, keys.segment_ids_BxL)
+            return triton.triton(q, *keys_values, *ids, *queries[1], interpret=interpret, **options)
         before = jnp.int32(0 if q.shape[1] == L else jax.lax.axis_index("sequence") * q.shape[1])
         sees = functools.partial(visible, keys=keys, causal=sight.causal, window=window)
         bias = bias_HxW if bias_HxW is None else (bias_HxW, L - before)
@@ -304,6 +311,6 @@ class Attention(nnx.Module):
             values = drop(keys_values.values_BxGxSxK, dropout_BxHxS[..., None])
             keys_values = keys_values._replace(values_BxGxSxK=values)
         y_BxLxE = attention(q_BxLxHxK, keys_values, sight, scale=self.scale, softcap=self.softcap)
-        if sight.implementation != "splash":  # It names its own, with what its gradient needs.
+        if sight.implementation not in KERNELS:  # They name theirs, with what the gradient needs.
             y_BxLxE = checkpoint_name(y_BxLxE, ATTENTION)
         return self.out(partitioning.constrain(y_BxLxE, "batch", "length", "heads_act"))

@@ -9,10 +9,11 @@ import jax
 from ift_jax import partitioning
 from ift_jax.checkpoint.run_state import Checkpoints, check_frozen
 from ift_jax.checkpoint.source import init_params
-from ift_jax.config import Config
+from ift_jax.config import Config, DecoderConfig
 from ift_jax.data.batches import BatchPlan
 from ift_jax.data.view import MixtureView
 from ift_jax.errors import UserError
+from ift_jax.models.attention import KERNELS, choose
 from ift_jax.models.definition import build_model, join, resolve_vocab
 from ift_jax.text.tokenizers import Tokenizer
 from ift_jax.training import step as step_lib
@@ -71,11 +72,25 @@ class Run(Program):
         mesh = " x ".join(f"{axis} {size}" for axis, size in sizes.items() if size > 1)
         return [
             f"model: {config.model.architecture}, {self.model.n_params:,} parameters, "
-            f"{config.model.dtype}; mesh: {mesh or '1 device'}",
+            f"{config.model.dtype}; mesh: {mesh or '1 device'}; attention: {attention_of(config)}",
             f"data: {len(self.train.tasks)} tasks, {sum(map(len, self.train.stores)):,} examples, "
             f"{plan.steps_per_epoch:,.1f} steps an epoch, fill {plan.fill:.1%}; {plan.n_steps:,} "
             f"steps of {config.train.batch_rows} rows",
         ]
+
+
+def attention_of(config: Config) -> str:
+    """The implementations of attention that a run takes, and why it takes no kernel on a GPU."""
+    model, data = config.model, config.data
+    if decoder := isinstance(model, DecoderConfig):
+        L, S, windowed = data.row_length, data.row_length, model.sliding_window > 0
+    else:
+        L, S, windowed = data.decoder_length, data.encoder_length, False
+    chosen = choose(model.attention, L, S, windowed=windowed, biased=False)
+    if model.attention == "auto" and chosen not in KERNELS and partitioning.platform() == "gpu":
+        chosen += " (the kernel is for NVIDIA GPUs from Ampere on)"
+    own = choose(model.attention, S, S, windowed=False, biased=True)
+    return chosen if decoder else f"{chosen} across, {own} inside a stack, which has a bias"
 
 
 def prepare_run(config: Config, log: Callable[[str], None]) -> Run:

@@ -1,8 +1,11 @@
 """Each implementation of attention against a slow numpy one: forward, and gradients of the dense.
 
-Float32; rows of many blocks of an odd length, packed, with padding. On CPU the Pallas kernel of
-splash is interpreted: the same program, block by block.
+Float32; rows of many blocks of an odd length, packed, with padding. On CPU the Pallas kernels of
+splash and triton are interpreted: the same programs, block by block.
 """
+
+import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +13,13 @@ import numpy as np
 import pytest
 
 from ift_jax import partitioning
-from ift_jax.config import MeshConfig
+from ift_jax.config import Config, DecoderConfig, MeshConfig, check
+from ift_jax.errors import UserError
 from ift_jax.models import attention as attention_lib
 from ift_jax.models.attention import KeysValues, Sight, Tokens, attention, visible
 
 ROWS, LENGTH, HEADS, HEAD_DIM = 2, 300, 4, 8
-IMPLEMENTATIONS = ("splash", "blockwise")
+IMPLEMENTATIONS = ("splash", "triton", "blockwise")
 
 
 @pytest.fixture(autouse=True)
@@ -88,8 +92,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("implementation", "case"),
+    [(name, case) for name in ("splash", "blockwise") for case in CASES]
+    # To which every mask is an interval.
+    + [("triton", case) for case in ("causal", "prefix, window, soft cap", "both ways")],
+)
 def test_kernels_are_the_formula_and_its_gradient(implementation, case):
     options = dict(CASES[case])
     tokens = packed(1, options.pop("prefix", False))
@@ -202,12 +210,58 @@ def test_what_is_chosen():
     choose, far = attention_lib.choose, 1 << 17
     for length, plain in ((2048, "xla"), (4096, "blockwise")):
         assert choose("auto", length, length, windowed=False, biased=False) == plain  # No TPU here.
-        assert choose("splash", length, length, windowed=True, biased=False) == "splash"
-        assert choose("splash", length, length, windowed=False, biased=True) == plain
+        for kernel in ("splash", "triton"):
+            assert choose(kernel, length, length, windowed=True, biased=False) == kernel
+            assert choose(kernel, length, length, windowed=False, biased=True) == plain
         assert choose("xla", length, length, windowed=False, biased=False) == "xla"
         assert choose("plain", 1, length, windowed=False, biased=False) == "xla"
     assert choose("splash", far, far, windowed=True, biased=False) == "blockwise"
     assert choose("splash", far, far, windowed=False, biased=False) == "splash"
+    assert choose("triton", far, far, windowed=True, biased=False) == "triton"
+
+
+def test_what_is_chosen_on_a_gpu(monkeypatch):
+    class Device(NamedTuple):
+        compute_capability: str
+
+    monkeypatch.setattr(partitioning, "platform", lambda: "gpu")
+    for capability, kernel in (("8.0", True), ("12.0", True), ("7.5", False), ("gfx942", False)):
+        monkeypatch.setattr(jax, "local_devices", lambda c=capability: [Device(c)])
+        for windowed in (False, True):
+            found = attention_lib.choose("auto", 4096, 4096, windowed=windowed, biased=False)
+            assert found == ("triton" if kernel else "blockwise")
+        assert attention_lib.choose("auto", 512, 512, windowed=False, biased=True) == "xla"
+
+
+def test_a_name_that_no_implementation_has():
+    config = dataclasses.replace(Config(), model=DecoderConfig(attention="cudnn"))
+    with pytest.raises(UserError, match="config.model.attention: expected .*splash, triton.*cudnn"):
+        check(config)
+
+
+def test_triton_is_lowered_for_cuda():
+    """Forward and backward inside shard_map over eight GPUs that are not here: Triton's kernels."""
+    gpu = jax.sharding.AbstractDevice("NVIDIA A100-SXM4-80GB", num_cores=None, platform="gpu")
+    mesh = partitioning.make_mesh(MeshConfig(data=2, fsdp=1, tensor=2, sequence=2)).abstract_mesh
+    B, L, H, G, K = 4, 300, 8, 2, 80
+
+    def loss(q, k, v, ids, positions, prefix):
+        tokens = Tokens(ids, positions, prefix)
+        sight = Sight.of(tokens, tokens, causal=True, window=256, implementation="auto")
+        assert sight.implementation == "triton"
+        return attention(q, KeysValues(k, v), sight, scale=0.1, softcap=30.0).sum()
+
+    like = lambda *shape, dtype=jnp.bfloat16: jax.ShapeDtypeStruct(shape, dtype)  # noqa: E731
+    kv, ids = like(B, G, L, K), like(B, L, dtype=jnp.int32)
+    args = (like(B, L, H, K), kv, kv, ids, ids, like(B, L, dtype=jnp.bool_))
+    with jax.sharding.use_abstract_mesh(mesh.update(abstract_device=gpu)):
+        traced = jax.jit(jax.grad(loss, (0, 1, 2))).trace(*args)
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("custom_call @__gpu$xla.gpu.triton") == 3
+    for kernel in ("forward", "dq", "dkv"):
+        assert f'name = "attention_{kernel}_kernel"' in text
+    # A device's queries: 2 of 4 rows, half of the length in whole blocks, 4 of 8 heads, padded.
+    assert "tensor<2x192x4x128xbf16>" in text
 
 
 @pytest.mark.slow

@@ -176,7 +176,7 @@ def test_parameters_cut_over_lines_of_a_torus(case, alone, shape):
     assert_same(on_mesh(case, mesh, shape[0] * shape[1]), alone["examples"])
 
 
-@pytest.mark.parametrize("implementation", ("blockwise", "splash"))
+@pytest.mark.parametrize("implementation", ("blockwise", "splash", "triton"))
 def test_implementations_of_attention_with_the_length_cut(case, alone, implementation, monkeypatch):
     architecture, _, params, examples = case
     monkeypatch.setattr(attention, "BLOCK_PAIRS", 1)  # Blocks of the least size.

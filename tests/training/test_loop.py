@@ -4,11 +4,14 @@ import dataclasses
 
 import pytest
 
-from ift_jax import config_file
+from ift_jax import config_file, partitioning
 from ift_jax.checkpoint.trained import check_same_run
+from ift_jax.config import Config, EncoderDecoderConfig
 from ift_jax.errors import UserError
+from ift_jax.models import triton
 from ift_jax.training.feed import Feed
 from ift_jax.training.loop import _alone_in
+from ift_jax.training.setup import attention_of
 
 
 def test_another_run_in_the_same_workdir_is_refused(tmp_path):
@@ -58,3 +61,14 @@ def test_a_feed_that_is_left_early_can_be_closed():
     feed = Feed(lambda step: step, range(100))
     assert next(iter(feed)) == 0
     feed.close()
+
+
+def test_the_start_says_which_attention(monkeypatch):
+    decoder, both = Config(), dataclasses.replace(Config(), model=EncoderDecoderConfig())
+    assert attention_of(decoder) == "xla"
+    monkeypatch.setattr(partitioning, "platform", lambda: "gpu")
+    monkeypatch.setattr(triton, "runs_here", lambda: True)
+    assert attention_of(decoder) == "triton"
+    assert attention_of(both) == "triton across, xla inside a stack, which has a bias"
+    monkeypatch.setattr(triton, "runs_here", lambda: False)
+    assert attention_of(decoder) == "xla (the kernel is for NVIDIA GPUs from Ampere on)"
