@@ -64,22 +64,37 @@ class ChunkEncoder:
                 turn = next(blocks, -2) if inside else -1
                 continue
             chunks = self._controls.split(part) if self._controls else [part]
-            around = ("", *chunks, "") if strips else ()
+            if strips:
+                chunks = _stripped(chunks, strips)
             for i, chunk in enumerate(chunks):
-                control = i % 2 == 1
-                if around and not control:
-                    chunk = chunk.lstrip() if strips.get(around[i], _NONE)[1] else chunk
-                    chunk = chunk.rstrip() if strips.get(around[i + 2], _NONE)[0] else chunk
-                if chunk:
-                    pieces.append([special[chunk]] if control else ids(chunk, place))
-                    turns.append(turn)
-                    place = "control" if control else "text"
+                if not chunk:
+                    continue
+                if i % 2:
+                    pieces.append([special[chunk]])
+                    place = "control"
+                else:
+                    pieces.append(ids(chunk, place))
+                    place = "text"
+                turns.append(turn)
         return Tokens(pieces, turns, chat.controls)
 
     def _ids(self, chunk: str, place: str, restore: Mapping[int, str] | None = None) -> list[int]:
         """The ids of text between control tokens; what was broken is encoded in parts."""
+        if restore is None and BREAK not in chunk:
+            return self._tokenizer.encode(chunk, place)
         ids = []
         for part in filter(None, chunk.split(BREAK)):
             ids += self._tokenizer.encode(part.translate(restore) if restore else part, place)
             place = "text"
         return ids
+
+
+def _stripped(chunks: Sequence[str], strips: Mapping[str, tuple[bool, bool]]) -> list[str]:
+    """Texts, every other one a control, without the white space that controls beside them take."""
+    around, made = ("", *chunks, ""), list(chunks)
+    for i in range(0, len(made), 2):
+        if strips.get(around[i], _NONE)[1]:
+            made[i] = made[i].lstrip()
+        if strips.get(around[i + 2], _NONE)[0]:
+            made[i] = made[i].rstrip()
+    return made

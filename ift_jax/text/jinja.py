@@ -18,7 +18,7 @@ from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame, operators
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
-from jinja2.runtime import LoopContext, Macro
+from jinja2.runtime import LoopContext, Macro, new_context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.utils import Namespace
 
@@ -342,7 +342,13 @@ class Template:
             UserError: what the template itself raises, or that it does too much.
         """
         self._sandbox.left = _BUDGET + _BUDGET_A_CHARACTER * size
-        return self._try(where, self._template.render, variables)
+        return self._try(where, self._rendered, variables)
+
+    def _rendered(self, variables: Mapping[str, Any]) -> str:
+        # As `jinja2.Template.render`, without what that does for blocks, imports and tracebacks.
+        made, sandbox = self._template, self._sandbox
+        context = new_context(sandbox, made.name, {}, {**sandbox.globals, **variables}, shared=True)
+        return "".join(made.root_render_func(context))
 
     def _try(self, where: str, function: Callable[..., Any], argument: Any) -> Any:
         try:

@@ -18,6 +18,7 @@ _FOLLOWS: Mapping[str | None, tuple[str, ...]] = {
     "assistant": ("user", "tool"), "tool": ("tool", "assistant"),
 }  # fmt: skip
 _THOUGHT = ("reasoning_content", "thinking", "reasoning")  # All names of one field.
+_PLAIN = {"role", "content"}  # What most messages have, and no more.
 _MESSAGE_FIELDS = ("role", "content", "weight", "tool_calls", "name", "tool_call_id", *_THOUGHT)
 
 
@@ -126,6 +127,8 @@ def check_roles(messages: Sequence[Message], where: str) -> None:
 
 def _message(item: Any, where: str, field: str) -> Message:
     place = f"{where}: {field}"
+    if type(item) is dict and item.keys() == _PLAIN and item["role"] in ROLES:
+        return Message(_text(item["role"], place), _text(item["content"], f"{place}.content"))
     if not isinstance(item, Mapping):
         raise UserError(f"{place}: expected an object with 'role' and 'content', {_found(item)}")
     for name in item:
@@ -235,7 +238,8 @@ def _text(value: Any, place: str) -> str:
         if isinstance(value, bytes):
             return value.decode("utf-8")
         if isinstance(value, str):
-            value.encode("utf-8")  # Half of a surrogate pair, as "\ud83d" in JSON, is no text.
+            if not value.isascii():
+                value.encode("utf-8")  # Half of a surrogate pair, as "\ud83d" in JSON, is none.
             return str(value)
     except UnicodeError as error:
         raise UserError(f"{place}: expected valid UTF-8 text ({error})") from error

@@ -18,6 +18,7 @@ from ift_jax.text.records import Message, Record
 from ift_jax.text.rendering import Refused
 from tasks.preparation.marking import MarkingRenderer
 
+_NOTHING = np.zeros(0, np.int32)
 __all__ = ["Encoded", "ExampleFormatter", "Refused"]
 
 
@@ -141,16 +142,15 @@ class ExampleFormatter(Formatter):
         cuttable = [i for i, weight in enumerate(weights) if not weight]
         tokens = tokens or render(record)
         tokens, truncated = self._fitted(record, tokens, cuttable, "row_length", render)
-        lengths = [len(piece) for piece in tokens.pieces]
-        of_tokens = np.repeat(
-            np.array([weights[t] if t >= 0 else 0.0 for t in tokens.turns], np.float32), lengths
-        )
-        if not of_tokens.any():
+        lengths = [*map(len, tokens.pieces)]
+        of_pieces = np.array([weights[t] if t >= 0 else 0.0 for t in tokens.turns], np.float32)
+        trained = (i for i, weight in enumerate(of_pieces.tolist()) if weight and lengths[i])
+        if (first := next(trained, None)) is None:
             raise Refused("template_unstable")
         return Encoded(
-            tokens=flat(tokens.pieces), weights=of_tokens, encoder_tokens=np.zeros(0, np.int32),
-            prompt_length=sum(lengths[: tokens.turns.index(turn)]),
-            prefix_length=int(np.argmax(of_tokens > 0)), references=_references(record, turn),
+            tokens=flat(tokens.pieces), weights=np.repeat(of_pieces, lengths),
+            encoder_tokens=_NOTHING, prompt_length=sum(lengths[: tokens.turns.index(turn)]),
+            prefix_length=sum(lengths[:first]), references=_references(record, turn),
             truncated=truncated, control_strings=tokens.controls,
         )  # fmt: skip
 
