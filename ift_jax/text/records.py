@@ -18,7 +18,7 @@ _FOLLOWS: Mapping[str | None, tuple[str, ...]] = {
     "assistant": ("user", "tool"), "tool": ("tool", "assistant"),
 }  # fmt: skip
 _THOUGHT = ("reasoning_content", "thinking", "reasoning")  # All names of one field.
-_PLAIN = {"role", "content"}  # What most messages have, and no more.
+_PLAIN = {"role", "content"}  # All that most messages have.
 _MESSAGE_FIELDS = ("role", "content", "weight", "tool_calls", "name", "tool_call_id", *_THOUGHT)
 
 
@@ -126,9 +126,11 @@ def check_roles(messages: Sequence[Message], where: str) -> None:
 
 
 def _message(item: Any, where: str, field: str) -> Message:
+    if type(item) is dict and item.keys() == _PLAIN:
+        role, content = item["role"], item["content"]
+        if type(role) is str is type(content) and role in ROLES and content.isascii():
+            return Message(role, content)
     place = f"{where}: {field}"
-    if type(item) is dict and item.keys() == _PLAIN and item["role"] in ROLES:
-        return Message(_text(item["role"], place), _text(item["content"], f"{place}.content"))
     if not isinstance(item, Mapping):
         raise UserError(f"{place}: expected an object with 'role' and 'content', {_found(item)}")
     for name in item:
@@ -238,8 +240,7 @@ def _text(value: Any, place: str) -> str:
         if isinstance(value, bytes):
             return value.decode("utf-8")
         if isinstance(value, str):
-            if not value.isascii():
-                value.encode("utf-8")  # Half of a surrogate pair, as "\ud83d" in JSON, is none.
+            value.encode("utf-8")  # Half of a surrogate pair, as "\ud83d" in JSON, is no text.
             return str(value)
     except UnicodeError as error:
         raise UserError(f"{place}: expected valid UTF-8 text ({error})") from error
@@ -248,7 +249,9 @@ def _text(value: Any, place: str) -> str:
 
 def _filled(value: Any) -> bool:
     """Whether a field that may be absent says anything: null and empty values do not."""
-    return value is not None and len(value) > 0 if hasattr(value, "__len__") else bool(value)
+    if value is None:
+        return False
+    return len(value) > 0 if hasattr(value, "__len__") else bool(value)
 
 
 def _listed(names: Iterable[str]) -> str:

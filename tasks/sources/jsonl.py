@@ -183,9 +183,22 @@ def _list(
 
 
 def _encodable(text: str, key: str, where: str) -> str:
-    if re.search("[\\ud800-\\udfff]", text):
+    if not text.isascii() and re.search("[\\ud800-\\udfff]", text):
         raise UserError(f"{where}: field {key!r}: holds half of a surrogate pair")
     return text
+
+
+class _Twice(Exception):
+    """A key that an object has more than once."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(result := dict(pairs)) != len(pairs):
+        raise _Twice(collections.Counter(key for key, _ in pairs).most_common(1)[0][0])
+    return result
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)  # `json.loads` would make one a line.
 
 
 def parse_line(path: str, number: int, line: bytes) -> dict[str, Any]:
@@ -195,15 +208,11 @@ def parse_line(path: str, number: int, line: bytes) -> dict[str, Any]:
         text = line.rstrip(b"\r\n").decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: byte {error.start + 1} is not valid UTF-8") from None
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(result := dict(pairs)) != len(pairs):
-            twice = collections.Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise UserError(f"{where}: key {twice!r} occurs twice in one object")
-        return result
-
     try:
-        value = json.loads(text, object_pairs_hook=unique)
+        # A byte order mark has an error of its own there.
+        value = json.loads(text) if text.startswith("\ufeff") else _DECODER.decode(text)
+    except _Twice as error:
+        raise UserError(f"{where}: key {str(error)!r} occurs twice in one object") from None
     except json.JSONDecodeError as error:
         why = f"column {error.colno}: {error.msg}"
         raise UserError(f"{where}: {why}; expected one JSON object on the line") from None
