@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ift_jax.config import FormatConfig
+from ift_jax.errors import UserError
 from ift_jax.text.records import Message, Record
 from tasks.preparation.examples import ExampleFormatter, Refused
 from tests.text.conversations import conversations
@@ -205,3 +206,40 @@ def test_last_mode_trains_the_last_answer_alone(kind):
     both = make_formatter(kind, template="chatml").encode(record)[0]
     assert both.tokens.tolist() == example.tokens.tolist()
     assert both.prefix_length < both.prompt_length == example.prompt_length
+
+
+@pytest.mark.parametrize("architecture", ["decoder", "encoder_decoder"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_records_together_give_what_each_gives_alone(kind, architecture):
+    """Refused, cut, ranked and plain ones, and the first that is an error, in their order."""
+    records = conversations(5, 60, tools=False)
+    asked, answer = Message("user", "Which?"), Message("assistant", "b")
+    records[3:3] = [
+        Record((asked, answer), choices=("a", "b"), text_to_text=True, where="ranked"),
+        Record((asked, dataclasses.replace(answer, weight=0.0)), where="untrained"),
+        Record((asked, answer), references=("c",), where="referenced"),
+    ]
+    options = {"over_length": "truncate-prompt", "template": "chatml"}
+    row = 60 if architecture == "decoder" else 20
+    formatter = make_formatter(kind, architecture=architecture, row=row, **options)
+
+    def alone(record):
+        try:
+            return [dataclasses.astuple(example) for example in formatter.encode(record)]
+        except Refused as refused:
+            return refused.reason
+
+    def together(records):
+        for made in formatter.encode_each(records):
+            refused = isinstance(made, Refused)
+            yield made.reason if refused else [dataclasses.astuple(example) for example in made]
+
+    expected, found = [*map(alone, records)], [*together(records)]
+    assert {"too_long", "nothing_trained"} <= {x for x in expected if isinstance(x, str)}
+    assert any(not isinstance(x, str) and x[0][6] for x in expected)  # One is truncated.
+    np.testing.assert_equal(found, expected)
+    wrong = Record((asked, dataclasses.replace(answer, reasoning_content="b")), where="thought")
+    stream = together([*records[:8], wrong, *records])
+    np.testing.assert_equal([next(stream) for _ in range(8)], expected[:8])
+    with pytest.raises(UserError, match="^thought: "):
+        next(stream)
