@@ -2,9 +2,10 @@
 
 `tokenizers` keeps offsets and normalised forms of all that it encodes, and needs most of its time
 for that. Byte-level BPE joins nothing over the edges of the pieces that its pre-tokenizer makes,
-and no piece of those named here reaches from a visible ASCII character over a space behind it, or
-depends on what stands beyond: so a text may be cut before each space between two such characters,
-and the ids of the parts, as the tokenizer itself gives them, are those of the whole.
+and no piece of those named here reaches from a visible ASCII character to a space behind it, or
+from an ASCII letter or digit to a sign, or depends on what follows: so a text may be cut before
+each single space between visible characters, and between a letter or digit and a sign, and the ids
+of the parts, as the tokenizer itself gives them, are those of the whole.
 """
 
 import itertools
@@ -14,7 +15,12 @@ from typing import Any
 
 from ift_jax.text.tokenizer_base import control_pattern
 
-_PART = re.compile(r" ?[!-~]++(?= [!-~]|\Z)|.+?(?:(?<=[!-~])(?= [!-~])|\Z)", re.DOTALL)
+_SIGN = r"[!-/:-@\[-`{-~]"
+_PART = re.compile(
+    rf" ?[A-Za-z0-9]++(?= [!-~]|{_SIGN}|\Z)| ?[!-~]++(?= [!-~]|\Z)"
+    r"|.+?(?:(?<=[!-~])(?= [!-~])|\Z)",
+    re.DOTALL,
+)
 _MOST = 1 << 17  # Parts that are remembered: about 40 MB.
 _LONGEST = 64  # Characters of one.
 _SUFFIX = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
