@@ -48,7 +48,7 @@ class ExampleFormatter(Formatter):
         """What `encode` gives of each record, or that it was refused.
 
         Step by step for all of them, so that the code and data of a step stay in the processor's
-        caches: that takes a quarter less time.
+        caches: that takes a sixth less time.
         """
         for record, whole in zip(records, self._wholes(records), strict=True):
             try:
@@ -56,30 +56,34 @@ class ExampleFormatter(Formatter):
             except Refused as refused:
                 yield refused
 
-    def _wholes(self, records: Sequence[Record]) -> list[Tokens | None]:
-        """`_rendered` of each record; None where `encode` would not ask, or has to say why not."""
-        chats: list[tuple[Chat, Marked] | None] = []
+    def _wholes(self, records: Sequence[Record]) -> list[Tokens | Refused | None]:
+        """`_rendered` of each record; None where `encode` does not ask, or has to say why not."""
+        chats: list[tuple[Chat, Marked] | Refused | None] = []
         for record in records:
-            made = None
-            if self.architecture == "decoder" and not record.choices:
-                with contextlib.suppress(Refused, UserError):
-                    chat = self._renderer.chat(record)
-                    made = chat, self._renderer.whole(chat)
-            chats.append(made)
-        wholes: list[Tokens | None] = []
-        for made in chats:
-            tokens = None
+            chats.append(None)
+            if self.architecture != "decoder" or record.choices:
+                continue
             with contextlib.suppress(UserError):
-                tokens = self._guarded(self._tokens(*made)) if made else None
-            wholes.append(tokens)
+                chat = self._renderer.chat(record)
+                try:
+                    chats[-1] = chat, self._renderer.whole(chat)
+                except Refused as refused:
+                    chats[-1] = refused
+        wholes: list[Tokens | Refused | None] = []
+        for made in chats:
+            wholes.append(made if isinstance(made, Refused) else None)
+            if isinstance(made, tuple):
+                with contextlib.suppress(UserError):
+                    wholes[-1] = self._guarded(self._tokens(*made))
         return wholes
 
-    def encode(self, record: Record, whole: Tokens | None = None) -> list[Encoded]:
+    def encode(self, record: Record, whole: Tokens | Refused | None = None) -> list[Encoded]:
         """The training examples of a record, taken whole or not at all.
 
         A decoder gets one example; where the template writes an answer in another way when more
         follows it, one for each trained answer, with what comes before it. So does an
-        encoder-decoder. `whole`, what `_rendered` gives of a decoder's record, may be known.
+        encoder-decoder. `whole`, what `_rendered` gives of a decoder's record or raises, may be
+        known.
 
         Raises:
             Refused: "nothing_trained", "too_long" or "template_unstable".
@@ -102,6 +106,8 @@ class ExampleFormatter(Formatter):
                 for own, turn in zip(records, trained, strict=True)
             ]
         try:
+            if isinstance(whole, Refused):
+                raise whole
             whole = whole or self._rendered(record)
         except Refused:
             return [

@@ -208,9 +208,22 @@ def test_last_mode_trains_the_last_answer_alone(kind):
     assert both.prefix_length < both.prompt_length == example.prompt_length
 
 
-@pytest.mark.parametrize("architecture", ["decoder", "encoder_decoder"])
+# Answers that are not the last are written otherwise: an example for each.
+UNSTABLE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{{ m.content | upper if m.role == 'assistant' and not loop.last else m.content }}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "template"),
+    [("decoder", "chatml"), ("decoder", UNSTABLE), ("encoder_decoder", "chatml")],
+    ids=["decoder", "unstable", "encoder_decoder"],
+)
 @pytest.mark.parametrize("kind", KINDS)
-def test_records_together_give_what_each_gives_alone(kind, architecture):
+def test_records_together_give_what_each_gives_alone(kind, architecture, template):
     """Refused, cut, ranked and plain ones, and the first that is an error, in their order."""
     records = conversations(5, 60, tools=False)
     asked, answer = Message("user", "Which?"), Message("assistant", "b")
@@ -219,7 +232,7 @@ def test_records_together_give_what_each_gives_alone(kind, architecture):
         Record((asked, dataclasses.replace(answer, weight=0.0)), where="untrained"),
         Record((asked, answer), references=("c",), where="referenced"),
     ]
-    options = {"over_length": "truncate-prompt", "template": "chatml"}
+    options = {"over_length": "truncate-prompt", "template": template}
     row = 60 if architecture == "decoder" else 20
     formatter = make_formatter(kind, architecture=architecture, row=row, **options)
 
