@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.alternate import OURS, run_in_turn, summary
-from benchmarks.data import ROW, log_normal, made_view, made_words
+from benchmarks.data import ROW, log_normal, made_view
 
 SIDES = {"prepare": (OURS, "trl"), "rows": (OURS, "trl", "seqio")}
 CHATML = (
@@ -39,13 +39,23 @@ CHATML = (
 
 
 def conversations(folder: Path, n: int) -> Path:
-    """A file of n conversations of one or two turns in made words; the same for every side."""
+    """A file of n conversations of one or two turns in made words; the same for every side.
+
+    Words come as often as in text, by Zipf's law with 50,000 kinds, and one of eight with a sign:
+    what a tokenizer remembers of words must not look better than it is.
+    """
     rng = np.random.default_rng(5)
-    words = made_words(rng)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    words = ["".join(rng.choice(letters, k)) for k in rng.integers(2, 9, 50_000)]
+    below = np.cumsum(1 / (np.arange(len(words)) + 3))
+    lengths = log_normal(n, 180, 800, 4) + 4
+    drawn = np.searchsorted(below, rng.random(lengths.sum()) * below[-1])
+    signs = np.array([",", ".", "?", ":"] + [""] * 28)[rng.integers(0, 32, len(drawn))]
+    every = [words[i] + sign for i, sign in zip(drawn, signs.tolist(), strict=True)]
     path = folder / "made.jsonl"
     with open(path, "w") as file:
-        for length in log_normal(n, 165, 420, 4):
-            text = rng.choice(words, length + 4).tolist()
+        for end, length in zip(np.cumsum(lengths), lengths, strict=True):
+            text = every[end - length : end]
             cuts = np.array_split(np.arange(len(text)), 2 if length < 150 else 4)
             messages = [
                 {"role": ("user", "assistant")[i % 2], "content": " ".join(text[j] for j in cut)}
