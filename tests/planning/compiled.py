@@ -60,15 +60,20 @@ def layers(n, unroll=1):
     return jax.grad(loss)
 
 
-def train_step(topology, mesh, n_layers=4, d_model=512, rows=32):
-    """The compiled train step of a small decoder, its mesh, model and config."""
+def step_program(topology, mesh, n_layers=4, d_model=512, rows=32, vocab_size=1024):
+    """The program of a small decoder's train step."""
     config = Config(
         data=DataConfig(row_length=512),
         model=DecoderConfig(
-            vocab_size=1024, n_layers=n_layers, d_model=d_model, n_heads=4, n_kv_heads=2,
+            vocab_size=vocab_size, n_layers=n_layers, d_model=d_model, n_heads=4, n_kv_heads=2,
             head_dim=128, d_ff=1024, dtype="bfloat16", remat="full",
         ),
         optimizer=OptimizerConfig(), mesh=mesh, train=TrainConfig(batch_rows=rows, steps=10),
     )  # fmt: skip
-    program = Program.of_config(config, 1, config.train.steps, devices_of(topology))
+    return Program.of_config(config, 1, config.train.steps, devices_of(topology))
+
+
+def train_step(topology, mesh, **sizes):
+    """The compiled train step of a small decoder, its mesh and model."""
+    program = step_program(topology, mesh, **sizes)
     return Module(program.lower().compile().as_text()), program.mesh, program.model

@@ -12,7 +12,7 @@ from ift_jax import partitioning
 from ift_jax.config import MeshConfig
 from plans.collectives import collectives
 from plans.hlo import Module
-from tests.planning.compiled import compile_for, devices_of, layers, train_step
+from tests.planning.compiled import compile_for, devices_of, layers, step_program, train_step
 
 F32, BF16, MIB = jnp.float32, jnp.bfloat16, 2**20
 
@@ -210,3 +210,13 @@ def test_fsdp_over_a_torus_gathers_and_scatters():
     np.testing.assert_allclose(looped["all-gather"], 2 * weights * 63 / 64, rtol=0.02)
     np.testing.assert_allclose(looped["reduce-scatter"], weights * 63 / 64, rtol=0.02)
     assert looped["all-reduce"] < 0.01 * weights and not reduced_whole(found, least=1 << 16)
+
+
+@pytest.mark.slow
+def test_the_gradient_of_a_large_head_is_held_once():
+    """The sum over devices takes it as it lies; for one laid otherwise there would be two."""
+    large = dict(n_layers=1, d_model=4096, rows=64, vocab_size=1 << 17)
+    program = step_program("v5p:4x4x4", MeshConfig(data=1, fsdp=64), **large)
+    used = program.lower().compile().memory_analysis().temp_size_in_bytes
+    # The gradient in float32 and the weight in bfloat16; half a copy more for everything else.
+    assert used < (4 + 2 + 2) * 4096 * (1 << 17)
