@@ -1,17 +1,14 @@
 """One stand-in for a bucket, and the variables that send TensorFlow's client there."""
 
-import shutil
-
 import pytest
-
-from tests.storage.fake_bucket import FakeBucket
 
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """What `gs://bucket` is for this process and those that it starts."""
-    if not shutil.which("openssl"):
-        pytest.skip("needs openssl, for a certificate")
+    pytest.importorskip("cryptography", reason="for a certificate; apache-beam brings it")
+    from tests.storage.fake_bucket import FakeBucket
+
     fake = FakeBucket(tmp_path_factory.mktemp("bucket"))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in fake.environment.items():

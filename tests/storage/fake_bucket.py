@@ -6,15 +6,20 @@ are atomic and the newest is seen at once, as in the real one; there are no fold
 """
 
 import base64
+import datetime
 import hashlib
 import http.server
 import itertools
 import json
 import re
 import ssl
-import subprocess
 import threading
 import urllib.parse
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 
 class FakeBucket:
@@ -30,17 +35,9 @@ class FakeBucket:
         self.bucket, self.objects, self.requests = bucket, {}, []
         self.generations, self.lock = itertools.count(1), threading.Lock()
         self.uploads: dict[str, tuple[str, bytes]] = {}
-        self.certificate = str(folder / "certificate.pem")
-        key = str(folder / "key.pem")
-        hosts = ",".join(f"DNS:{name}" for name in ("www.googleapis.com", "storage.googleapis.com"))
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key,
-             "-out", self.certificate, "-subj", "/CN=localhost",
-             "-addext", f"subjectAltName={hosts}"],
-            check=True, capture_output=True,
-        )  # fmt: skip
+        self.certificate = _certificate(folder, ["www.googleapis.com", "storage.googleapis.com"])
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.tls.load_cert_chain(self.certificate, key)
+        self.tls.load_cert_chain(self.certificate)
         handler = type("Handler", (_Handler,), {"fake": self})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -85,6 +82,25 @@ class FakeBucket:
             "updated": "2026-01-01T00:00:00.000Z",
             "storageClass": "STANDARD",
         }
+
+
+def _certificate(folder: Path, hosts):
+    """A file with a key and its own certificate, for these names and a day."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stand-in")])
+    names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
+    day = datetime.timedelta(days=1)
+    built = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    built = built.not_valid_before(now - day).not_valid_after(now + day)
+    built = built.add_extension(names, critical=False)
+    built = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = folder / "certificate.pem"
+    public = built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    path.write_bytes(private + public)
+    return str(path)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
