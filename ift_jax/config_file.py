@@ -14,6 +14,7 @@ from ml_collections import config_dict, config_flags
 from ift_jax import config as config_lib
 from ift_jax.config import Config, DecoderConfig, EncoderDecoderConfig
 from ift_jax.errors import UserError
+from ift_jax.storage import place
 
 MODELS = {"decoder": DecoderConfig, "encoder_decoder": EncoderDecoderConfig}
 
@@ -126,8 +127,7 @@ def from_json(path: str) -> Config:
         UserError: the file is missing, is not JSON, or holds an unknown field.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return from_dict(json.load(file), trains=False)
+        return from_dict(json.loads(place(path).read_text("utf-8")), trains=False)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; is this the workdir of a run?") from None
     except json.JSONDecodeError as error:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the virtual environment with the versions that were tested; does nothing where it is complete.
 #
-#   launch/setup.sh [extra ...]     extras of pyproject.toml: test, reference, plan, beam, hf, gguf, tpu, cuda12
+#   launch/setup.sh [extra ...]     extras of pyproject.toml: test, reference, plan, beam, gcs, hf, gguf, tpu, cuda12
 #
 #   PYTHON=python3.12               the interpreter to use (default: the first suitable one)
 #   VENV=/some/folder               the environment (default: .venv in the checkout)

@@ -213,7 +213,7 @@ class Tpu:
             copy = self._remote("scp", str(archive), f"{self.args.name}:{ARCHIVE}")
             self._on_hosts(copy, "copy the checkout")
         self.tools.note("setting up (some minutes on a new TPU)")
-        setup = "bash launch/worker.sh setup tpu"
+        setup = "bash launch/worker.sh setup tpu gcs"
         if self.args.wheel:
             setup = f"WHEEL={shlex.quote(self.args.wheel.name)} {setup}"
         command = f"--command={UNPACK} && {setup}"

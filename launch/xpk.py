@@ -18,7 +18,7 @@ import job
 from job import LaunchError, Tools
 
 # In the pod's folder with the checkout, before the command.
-SET_UP = 'bash launch/setup.sh tpu && PATH="$PWD/.venv/bin:$PATH" && '
+SET_UP = 'bash launch/setup.sh tpu gcs && PATH="$PWD/.venv/bin:$PATH" && '
 
 
 def parse() -> argparse.Namespace:

@@ -10,6 +10,7 @@ from ift_jax.checkpoint.source import DTYPES_FILE, TOKENIZER, open_source
 from ift_jax.checkpoint.tensors import new_folder, write_files
 from ift_jax.checkpoint.trained import Trained, load_trained, save_description
 from ift_jax.errors import UserError
+from ift_jax.storage import Workdir, absolute, is_remote, place
 
 
 def import_model(path: str, workdir: str) -> Trained:
@@ -20,18 +21,22 @@ def import_model(path: str, workdir: str) -> Trained:
     Raises:
         UserError: the workdir exists and is not empty, or the model cannot be used.
     """
-    with new_folder(workdir, "--workdir") as partial:
+    home = Workdir(workdir, writes=True)
+    if is_remote(workdir) and place(workdir).exists():
+        raise UserError(f"--workdir {workdir}: is not empty; name a new folder")
+    with new_folder(home.local, "--workdir") as partial:
         source = open_source(path)
         if source.is_run:
             raise UserError(f"{path}: is a workdir already")
         trained = load_trained(path)
-        own = os.path.join(os.path.abspath(workdir), TOKENIZER)
+        own = os.path.join(absolute(workdir), TOKENIZER)
         tokenizer = dataclasses.replace(trained.config.tokenizer, path=own)
         config = dataclasses.replace(trained.config, tokenizer=tokenizer)
         save_description(partial, config, trained.tokenizer)
         write_files(partial, {DTYPES_FILE: dict(source.dtypes)})
         largest = max(leaf.nbytes for leaf in jax.tree.leaves(trained.params))
-        checkpoints = Checkpoints(partial, in_flight=2 * largest)
+        checkpoints = Checkpoints(workdir if is_remote(workdir) else partial, in_flight=2 * largest)
         checkpoints.save(0, {"params": trained.params})
         checkpoints.close()
+    home.push()
     return dataclasses.replace(trained, config=config)

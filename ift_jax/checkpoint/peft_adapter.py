@@ -9,8 +9,8 @@ from jax.experimental import multihost_utils
 
 from ift_jax import partitioning
 from ift_jax.checkpoint.export import tokenizer_files
-from ift_jax.checkpoint.source import CONFIG, open_source
-from ift_jax.checkpoint.tensors import new_folder, read_json, write_files, write_safetensors
+from ift_jax.checkpoint.source import open_source
+from ift_jax.checkpoint.tensors import new_folder, write_files, write_safetensors
 from ift_jax.config import DecoderConfig, MeshConfig
 from ift_jax.errors import UserError
 from ift_jax.models.definition import build_model, resolve_vocab, trained_model
@@ -32,7 +32,7 @@ def export_adapter(workdir: str, step: int | None, output: str, *, base: str = "
     config, begun = source.config, source.config.model.init_from
     if not config.lora.rank or source.adapters is None:
         raise UserError(f"{workdir}: no LoRA adapters here (config.lora.rank is 0)")
-    released = begun and "model_type" in read_json(os.path.join(begun, CONFIG))
+    released = begun and not open_source(begun).is_run
     if not (base or released):
         raise UserError(f"--base: the run began from {begun or 'nothing'}, no Hugging Face folder; "
                         "name the model that the adapters belong to")  # fmt: skip

@@ -9,6 +9,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from ift_jax.errors import UserError
+from ift_jax.storage import absolute, place
 
 METRIC = "eval_loss"
 
@@ -29,8 +30,8 @@ class Checkpoints:
         The newest `keep` checkpoints stay, and besides `keep_best` of the lowest eval loss.
         `in_flight` bytes may be copied for writing at a time; not less than one array.
         """
-        self.path = os.path.join(os.path.abspath(workdir), "checkpoints")
-        if read_only and not os.path.isdir(self.path):
+        self.path = os.path.join(absolute(workdir), "checkpoints")
+        if read_only and not place(self.path).is_dir():
             raise UserError(f"{workdir}: no checkpoints here; expected the workdir of a run")
         kept: list[Any] = [policies.LatestN(keep)]
         if keep_best:

@@ -21,6 +21,7 @@ from ift_jax.errors import UserError
 from ift_jax.models import lora
 from ift_jax.models.definition import Model, Params, build_model, join, resolve_vocab, trained_model
 from ift_jax.models.families import FREE, from_hugging_face
+from ift_jax.storage import Workdir, exists, is_remote
 from ift_jax.text.tokenizers import Tokenizer, load_tokenizer
 
 CONFIG = "config.json"
@@ -67,18 +68,21 @@ def open_source(path: str, step: int | None = None) -> Source:
     Raises:
         UserError: none of the three, or one that cannot be used; says why.
     """
-    if path.endswith(".gguf"):
+    if path.endswith(".gguf") and not is_remote(path):
         fields, tensors, files = open_gguf(path)
         config = Config(model=from_hugging_face(fields, path))
         read = functools.partial(_tokenizer_of, files)
     else:
-        file = os.path.join(path, CONFIG)
+        local = Workdir(path).local if is_remote(path) else path
+        file = os.path.join(local, CONFIG)
         if not os.path.exists(file):
             raise UserError(f"{path}: no {CONFIG} here; expected a run's workdir or a Hugging Face "
                             "folder")  # fmt: skip
         fields = read_json(file)
         if isinstance(fields.get("model"), dict):
-            return _of_workdir(path, step)
+            return _of_workdir(path, local, step)
+        if is_remote(path):
+            raise UserError(f"{path}: is no run's workdir; expected a copy on this machine")
         model, tensors = from_hugging_face(fields, file), open_safetensors(path)
         section = TokenizerConfig(path=path, extra_ids=_extra_ids(path, model.architecture))
         stops = EvaluationConfig(stop_ids=_stop_ids(path, fields))
@@ -90,8 +94,8 @@ def open_source(path: str, step: int | None = None) -> Source:
     return Source(path, config_lib.check(config), read, load, lambda: dtypes)
 
 
-def _of_workdir(path: str, step: int | None) -> Source:
-    config = config_file.from_json(os.path.join(path, CONFIG))
+def _of_workdir(path: str, local: str, step: int | None) -> Source:
+    config = config_file.from_json(os.path.join(local, CONFIG))
     checkpoints = Checkpoints(path, read_only=True)
     steps = checkpoints.steps()
     if not steps or (step is not None and step not in steps):
@@ -99,7 +103,7 @@ def _of_workdir(path: str, step: int | None) -> Source:
         raise UserError(f"{checkpoints.path}: {wanted}; there: {', '.join(map(str, steps)) or '-'}")
     chosen = steps[-1] if step is None else step
 
-    section = dataclasses.replace(config.tokenizer, path=os.path.join(path, TOKENIZER))
+    section = dataclasses.replace(config.tokenizer, path=os.path.join(local, TOKENIZER))
     read = functools.partial(read_tokenizer, section)
 
     def load(model: Model, mesh: Mesh) -> Params:
@@ -113,7 +117,7 @@ def _of_workdir(path: str, step: int | None) -> Source:
         trained = model.split(_abstract(model, mesh))[0]
         return checkpoints.restore_parts(chosen, {"params": trained})["params"]
 
-    dtypes = functools.partial(_dtypes, path, config)
+    dtypes = functools.partial(_dtypes, local, config)
     return Source(path, config, read, load, dtypes, chosen, True, adapters)
 
 
@@ -151,7 +155,7 @@ def _dtypes(workdir: str, config: Config) -> dict[str, str]:
     if os.path.exists(file):
         return read_json(file)
     before = config.model.init_from
-    return dict(open_source(before).dtypes) if before and os.path.exists(before) else {}
+    return dict(open_source(before).dtypes) if before and exists(before) else {}
 
 
 def _extra_ids(folder: str, architecture: str) -> int:

@@ -9,6 +9,7 @@ from ift_jax.checkpoint.tensors import write_files
 from ift_jax.config import Config, FormatConfig, MeshConfig
 from ift_jax.errors import UserError
 from ift_jax.models.definition import Model, Params, build_model, resolve_vocab
+from ift_jax.storage import place
 from ift_jax.text.tokenizers import Tokenizer
 
 
@@ -36,7 +37,7 @@ def check_same_run(workdir: str, config: Config) -> None:
         UserError: names the first field that differs.
     """
     path = os.path.join(workdir, CONFIG)
-    if not os.path.exists(path):
+    if not place(path).exists():
         return
     before, now = (dataclasses.asdict(c) for c in (config_file.from_json(path), config))
     pairs = [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ift_jax import config_file
 from ift_jax.config import Config
 from ift_jax.errors import UserError
+from ift_jax.storage import absolute, exists, is_remote
 from tasks import modules_of
 
 if TYPE_CHECKING:  # `ift COMMAND --help` needs no JAX.
@@ -40,23 +41,24 @@ def load_config(args: argparse.Namespace, *, weights: bool = True) -> Config:
         text = read_template_file(config.format.template)
         formatted = dataclasses.replace(config.format, template=text)
         config = dataclasses.replace(config, format=formatted)
-    if config.model.init_from and (weights or os.path.exists(config.model.init_from)):
+    if config.model.init_from and (weights or exists(config.model.init_from)):
         from ift_jax.checkpoint.source import resolve_init
 
         config = resolve_init(config)
     return config
 
 
-def local_folder(path: str) -> str:
-    """The absolute path of a local folder: other file systems are not written to."""
-    if "://" in path:
-        raise argparse.ArgumentTypeError(f"{path}: expected a local or mounted folder")
+def local_path(path: str) -> str:
+    """The absolute path of a local file or folder."""
+    if is_remote(path):
+        raise argparse.ArgumentTypeError(f"{path}: expected a local or mounted path")
     return os.path.abspath(path)
 
 
 def add_workdir(parser: argparse.ArgumentParser, what: str) -> None:
     """`--workdir DIR`."""
-    parser.add_argument("--workdir", required=True, type=local_folder, metavar="DIR", help=what)
+    what += "; gs://BUCKET/PATH with the extra gcs"
+    parser.add_argument("--workdir", required=True, type=absolute, metavar="DIR", help=what)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

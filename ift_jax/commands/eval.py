@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_config(parser)
     arguments.add_model(parser)
     parser.add_argument("--which", choices=("eval", "heldout"), default="eval")
-    parser.add_argument("--output", metavar="FILE", help="scores and answers as JSON")
+    parser.add_argument("--output", type=arguments.local_path, metavar="FILE",
+                        help="scores and answers as JSON")  # fmt: skip
     parser.add_argument(
         "--untuned",
         metavar="DIR",

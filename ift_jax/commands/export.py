@@ -9,7 +9,6 @@ A run with LoRA is written with its adapters merged into the weights, unless --a
 """
 
 import argparse
-import os
 
 from ift_jax.commands import arguments
 from ift_jax.errors import UserError
@@ -18,7 +17,7 @@ from ift_jax.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     arguments.add_model(parser)
-    parser.add_argument("--output", required=True, type=os.path.abspath, metavar="DIR",
+    parser.add_argument("--output", required=True, type=arguments.local_path, metavar="DIR",
                         help="the folder to make")  # fmt: skip
     parser.add_argument(
         "--dtype", choices=("source", "float32", "bfloat16", "float16"), default="source",

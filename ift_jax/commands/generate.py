@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--prompt", metavar="TEXT", help="one prompt")
     source.add_argument("--prompts", metavar="FILE", help="JSON lines of prompts")
-    parser.add_argument("--output", metavar="FILE", help="JSON lines; default: the terminal")
+    parser.add_argument("--output", type=arguments.local_path, metavar="FILE",
+                        help="JSON lines; default: the terminal")  # fmt: skip
     parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N")
     arguments.add_generation(parser)

@@ -5,11 +5,13 @@ For example:
   ift train --config configs/quickstart.py --workdir runs/low --config.optimizer.learning_rate=1e-4
   ift train --config configs/jsonl.py:my_data.jsonl --workdir runs/mine --dry-run
   ift train --config configs/t0_11b.py --workdir runs/t0 --dry-run
+  ift train --config configs/tulu3_8b.py:/models/Llama-3.1-8B --workdir gs://my-bucket/tulu3
 """
 
 import argparse
 
 from ift_jax.commands import arguments, distributed
+from ift_jax.storage import check_bucket
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     config = arguments.load_config(args, weights=not args.dry_run)  # Before any device work.
+    if not args.dry_run:
+        check_bucket(args.workdir, writes=True)
     import jax
 
     from ift_jax.training.console import Console

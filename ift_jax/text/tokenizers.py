@@ -3,10 +3,12 @@
 import glob
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 from ift_jax.errors import UserError
+from ift_jax.storage import fetch, is_remote, place
 from ift_jax.text.huggingface_tokenizer import HuggingFaceTokenizer
 from ift_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from ift_jax.text.templates import read_template_file
@@ -26,6 +28,15 @@ def load_tokenizer(path: str, extra_ids: int = 0, added_tokens: Sequence[str] = 
     Raises:
         UserError: no such file, none in the folder or several, or one that cannot be used.
     """
+    if is_remote(path):
+        named, is_file = place(path), path.endswith((".model", ".json"))
+        with tempfile.TemporaryDirectory() as copy:
+            fetch(str(named.parent if is_file else named), copy)
+            local = os.path.join(copy, named.name if is_file else "")
+            try:
+                return load_tokenizer(local, extra_ids, added_tokens)
+            except UserError as error:
+                raise UserError(str(error).replace(local, path)) from error
     file = _find(path)
     folder = os.path.dirname(file)
     special = _read(os.path.join(folder, "special_tokens_map.json"))

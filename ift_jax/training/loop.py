@@ -21,6 +21,7 @@ from ift_jax.checkpoint.trained import check_same_run, save_description
 from ift_jax.config import Config
 from ift_jax.errors import UserError
 from ift_jax.evaluation.generation import Answerer, evaluate, table
+from ift_jax.storage import Workdir, is_remote
 from ift_jax.training.console import Console
 from ift_jax.training.feed import Feed
 from ift_jax.training.held_out import HeldOutLoss
@@ -51,15 +52,16 @@ def train(config: Config, workdir: str, console: Console) -> None:
     if config.train.compile_cache:
         jax.config.update("jax_compilation_cache_dir", config.train.compile_cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    os.makedirs(workdir, exist_ok=True)
     is_first = jax.process_index() == 0
+    home = Workdir(workdir, writes=is_first)
+    os.makedirs(home.local, exist_ok=True)
     check_same_run(workdir, config)
     run = prepare_run(config, console.line)
     console.line(*run.describe())
 
     with jax.set_mesh(run.mesh), _alone_in(workdir), _stop_signals() as stop:
         if is_first:
-            save_description(workdir, config, run.tokenizer)
+            save_description(home.local, config, run.tokenizer)
         # --- State: the newest checkpoint, or fresh -----------------------------------------
         checkpoints = Checkpoints(workdir, keep=config.train.keep, keep_best=config.train.keep_best)
         first, n_steps = checkpoints.latest_step() or 0, run.plan.n_steps
@@ -70,9 +72,9 @@ def train(config: Config, workdir: str, console: Console) -> None:
             state = run.initial_state()
 
         # --- What is written -----------------------------------------------------------------
-        writer = MetricWriter(workdir, first) if is_first else None
+        writer = MetricWriter(home.local, first) if is_first else None
         answerer = Answerer(run.config, run.tokenizer, run.model)
-        previews = Previews(answerer, run.eval, workdir, first, write=is_first)
+        previews = Previews(answerer, run.eval, home.local, first, write=is_first)
         views = {"eval": run.eval} | ({"heldout": run.heldout} if run.heldout else {})
         held_out = {name: HeldOutLoss(run, view) for name, view in views.items()}
 
@@ -140,16 +142,19 @@ def train(config: Config, workdir: str, console: Console) -> None:
                     report()
                     with clock.paused():
                         eval_loss = held_out_loss(step) if evaluates else None
+                        home.push()  # Before the checkpoint: a run that goes on has its lines.
                         if saves:
                             checkpoints.save(step, run.stored(state), eval_loss)
                             saved = step
                         if shows and config.train.preview_prompts:
                             preview(step)
+                            home.push()
                 if stopped:
                     break
         finally:
             feed.close()
             console.stop()
+            home.push()
             checkpoints.wait()
         if stopped and step < n_steps:
             console.line(f"stopped by a signal at step {step}; saved. The same command goes on.")
@@ -160,12 +165,15 @@ def train(config: Config, workdir: str, console: Console) -> None:
                 + (f"; the device waited for data {share:.2%} of the time" if share else "")
             )
             if config.evaluation.examples:
-                _final_evaluation(run, answerer, all_params(state), workdir, console, is_first)
+                _final_evaluation(run, answerer, all_params(state), home.local, console, is_first)
         checkpoints.close()
         if writer:
             writer.close()
-    files = [(os.path.join(workdir, name), what) for name, what in FILES.items()]
-    console.line("files:", *(f"  {f:<44} {what}" for f, what in files if os.path.exists(f)))
+        home.push()
+    console.line("files:", *(
+        f"  {os.path.join(workdir, name):<44} {what}" for name, what in FILES.items()
+        if name == "checkpoints" or os.path.exists(os.path.join(home.local, name))
+    ))  # fmt: skip
 
 
 def _final_evaluation(
@@ -213,7 +221,7 @@ class _Agreement:
 @contextlib.contextmanager
 def _alone_in(workdir: str) -> Iterator[None]:
     """Refuses a second run in the same workdir; a dead one holds no lock."""
-    if jax.process_index():
+    if jax.process_index() or is_remote(workdir):  # A bucket has no locks.
         yield
         return
     with open(os.path.join(workdir, ".lock"), "w") as file:

@@ -4,6 +4,7 @@ import os
 
 from ift_jax.config import Config
 from ift_jax.errors import UserError
+from ift_jax.storage import exists
 from tasks.preparation import shards
 from tasks.preparation.request import mixture_and_split
 
@@ -29,7 +30,7 @@ def missing(config: Config) -> list[str]:
         ("model.init_from", config.model.init_from, "a Hugging Face folder or a run's workdir"),
         ("tokenizer.path", config.tokenizer.path, "a tokenizer, which comes with the weights"),
     ):
-        if path and not os.path.exists(path):
+        if path and not exists(path):
             lines.append(
                 f"config.{field} {path}: no such file or folder; expected {what}: get it and "
                 f"set --config.{field}"

@@ -15,9 +15,9 @@ from typing import Any
 
 from ift_jax.config import Config
 from ift_jax.errors import UserError
+from ift_jax.storage import absolute, place
 from ift_jax.text.records import did_you_mean
 from tasks.preparation.shards import Unit, quiet_import, run_unit
-from tasks.preparation.storage import absolute, place
 
 
 def checked_options(runner: str, options: Sequence[str]) -> list[str]:

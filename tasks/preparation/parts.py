@@ -21,8 +21,9 @@ from ift_jax.data.store import (
     part_path,
     sync_folder,
 )
+from ift_jax.storage import is_remote
 from tasks.preparation.examples import Encoded
-from tasks.preparation.storage import is_remote, write
+from tasks.preparation.storage import write
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from ift_jax.data.randomness import digest
 from ift_jax.data.store import FORMAT_VERSION, MANIFEST, Log
 from ift_jax.data.view import MixtureView
 from ift_jax.errors import UserError
+from ift_jax.storage import is_remote, place
 from ift_jax.text.tokenizers import Tokenizer
 from tasks.preparation import fingerprints, on_beam, run_tokenizer, shards
 from tasks.preparation.examples import ExampleFormatter
@@ -32,7 +33,7 @@ from tasks.preparation.parts import finish_store, locked
 from tasks.preparation.refusals import open_checked
 from tasks.preparation.request import mixture_and_split
 from tasks.preparation.shards import Unit
-from tasks.preparation.storage import fetched, is_remote, place
+from tasks.preparation.storage import fetched
 
 if TYPE_CHECKING:
     import seqio
@@ -88,9 +89,8 @@ def prepare(
 
     data = config.data
     name, split, field = mixture_and_split(config, which)
-    for where, path in (("data.root", data.root), ("tokenizer.path", config.tokenizer.path)):
-        if is_remote(path):
-            raise UserError(f"{where}: {path} is in a bucket; expected a copy on this machine")
+    if is_remote(data.root):
+        raise UserError(f"data.root: {data.root} is in a bucket; expected a copy on this machine")
     registry.import_modules(data.modules, data.root)
     leaks.check_config(data)
     provider = registry.resolve(name, field)

@@ -19,10 +19,11 @@ from ift_jax.data.randomness import digest
 from ift_jax.data.store import Log, json_bytes, read_json
 from ift_jax.data.view import MixtureView
 from ift_jax.errors import UserError
+from ift_jax.storage import is_remote, place
 from ift_jax.text.tokenizers import Tokenizer
 from tasks.preparation import fingerprints, run_tokenizer
 from tasks.preparation.refusals import open_checked
-from tasks.preparation.storage import fetched, place, write
+from tasks.preparation.storage import fetched, write
 
 _VERSION = 2
 # Fields of DataConfig that change neither a store nor which stores are opened.
@@ -92,6 +93,8 @@ def _note_path(config: Config, which: str) -> Path:
         "folder": os.getcwd(),
         "modules": [fingerprints.module_origin(name) for name in config.data.modules],
     }
+    if is_remote(given := config.tokenizer.path):
+        asked["tokenizer"] = [given, run_tokenizer.load(config, given).fingerprint]
     name = f"{which}-{digest(asked)[:16]}.json"
     return place(config.data.store_dir) / "requests" / name
 

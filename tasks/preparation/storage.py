@@ -1,7 +1,4 @@
-"""Stores on this machine, or in a bucket (`gs://`): no locks, renames or memory maps there.
-
-The client is that of etils: TensorFlow's, where it is installed.
-"""
+"""Stores in a bucket: written part by part, read from a copy on this machine."""
 
 import concurrent.futures
 import hashlib
@@ -10,30 +7,9 @@ from pathlib import Path
 
 from ift_jax.data.store import MANIFEST, json_bytes, part_path, read_json, write_atomically
 from ift_jax.errors import UserError
+from ift_jax.storage import is_remote
 
 _AT_ONCE = 16  # Parts on their way: a request to a bucket is mostly waiting.
-
-
-def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is not one of this machine."""
-    return "://" in os.fspath(path)
-
-
-def place(path: str | os.PathLike[str]) -> Path:
-    """A path, local or in a bucket; a UserError for another file system's."""
-    text = os.fspath(path)
-    if not is_remote(text):
-        return Path(text)
-    if not text.startswith("gs://") or not text[5:].strip("/"):
-        raise UserError(f"{text}: expected a local path or gs://BUCKET/PATH")
-    from etils import epath
-
-    return epath.Path(text)  # type: ignore[return-value]  # All that is used of it is the same.
-
-
-def absolute(path: str) -> str:
-    """What names the same file from any folder."""
-    return path if is_remote(path) else os.path.abspath(path)
 
 
 def write(path: Path, content: bytes) -> None:

@@ -7,13 +7,14 @@ from ift_jax.config import Config
 from ift_jax.data.randomness import digest
 from ift_jax.data.store import Log
 from ift_jax.errors import UserError
+from ift_jax.storage import place
 from ift_jax.text.templates import controls
 from tasks.preparation import fingerprints, registry, shards
 from tasks.preparation.parts import locked
 from tasks.preparation.request import mixture_and_split
 from tasks.preparation.sentencepiece_training import train_sentencepiece
 from tasks.preparation.source_files import source_fingerprint
-from tasks.preparation.storage import place, write
+from tasks.preparation.storage import write
 
 if TYPE_CHECKING:
     import seqio

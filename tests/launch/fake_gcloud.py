@@ -46,7 +46,7 @@ def signal_job(home: Path, number: int) -> None:
 
 def on_hosts(argv: list[str], homes: list[Path]) -> int:
     """Runs the command of ssh; the last exit status that is not 0."""
-    command = flag(argv, "command").replace("bash launch/worker.sh setup tpu", "true")
+    command = flag(argv, "command").replace("bash launch/worker.sh setup tpu gcs", "true")
     status = 0
     for home in homes:
         home.mkdir(parents=True, exist_ok=True)

@@ -338,7 +338,7 @@ def test_a_wheel_goes_with_configs_and_launch_alone(cloud):
     assert (home / "configs" / "tulu3_8b.py").exists() and (home / "pyproject.toml").exists()
     assert not (home / "ift_jax").exists()
     (set_up,) = (call[5] for call in cloud.calls() if "tar -x" in "".join(call))
-    assert set_up.endswith(f"WHEEL={wheel.name} bash launch/worker.sh setup tpu")
+    assert set_up.endswith(f"WHEEL={wheel.name} bash launch/worker.sh setup tpu gcs")
 
 
 def test_says_that_a_workdir_on_the_hosts_is_lost(cloud):

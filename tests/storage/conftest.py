@@ -1,4 +1,4 @@
-"""One stand-in for a bucket, and the variables that send TensorFlow's client there."""
+"""One stand-in for a bucket, and the variables that send every client there."""
 
 import pytest
 
@@ -6,7 +6,7 @@ import pytest
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """What `gs://bucket` is for this process and those that it starts."""
-    pytest.importorskip("cryptography", reason="for a certificate; apache-beam brings it")
+    pytest.importorskip("cryptography", reason="makes the stand-in's certificate; of the extra gcs")
     from tests.storage.fake_bucket import FakeBucket
 
     fake = FakeBucket(tmp_path_factory.mktemp("bucket"))

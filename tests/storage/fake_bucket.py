@@ -1,8 +1,9 @@
 """A stand-in for Google Cloud Storage: one bucket in memory, behind the JSON API on loopback.
 
-As much of https://docs.cloud.google.com/storage/docs/json_api/v1 as TensorFlow's client uses for
-whole files. It knows one host by name alone, so this is a proxy that answers for it. Object writes
-are atomic and the newest is seen at once, as in the real one; there are no folders.
+As much of https://docs.cloud.google.com/storage/docs/json_api/v1 as three clients use:
+TensorFlow's, TensorStore's and google-cloud-storage. The first knows one host by name alone, so
+this is a proxy that answers for it; the others are told where to go. Object writes are atomic and
+the newest is seen at once, as in the real one; there are no folders.
 """
 
 import base64
@@ -29,10 +30,11 @@ class FakeBucket:
         url: where, as the clients' environment variables want it.
         objects: name -> (content, generation).
         requests: "METHOD path" of everything that was asked.
+        denied: Patterns of requests that are answered with 403.
     """
 
     def __init__(self, folder, bucket="bucket"):
-        self.bucket, self.objects, self.requests = bucket, {}, []
+        self.bucket, self.objects, self.requests, self.denied = bucket, {}, [], []
         self.generations, self.lock = itertools.count(1), threading.Lock()
         self.uploads: dict[str, tuple[str, bytes]] = {}
         self.certificate = _certificate(folder, ["www.googleapis.com", "storage.googleapis.com"])
@@ -46,12 +48,14 @@ class FakeBucket:
 
     @property
     def environment(self):
-        """Variables with which TensorFlow's client comes here."""
+        """Variables with which the three clients come here."""
         return {
             "https_proxy": self.url,
             "CURL_CA_BUNDLE": self.certificate,
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "nobody",
-            "no_proxy": "",
+            "TENSORSTORE_GCS_HTTP_URL": self.url,
+            "STORAGE_EMULATOR_HOST": self.url,
+            "no_proxy": "127.0.0.1",
         }
 
     def close(self):
@@ -160,28 +164,34 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def route(self, path, query, body):
         bucket = re.escape(self.fake.bucket)
+        asked = f"{self.command} {urllib.parse.unquote(self.path)}"
+        if any(re.search(pattern, asked) for pattern in self.fake.denied):
+            return self.refuse(403, "nobody does not have that access")
         if re.fullmatch(rf"/upload/storage/v1/b/{bucket}/o", path):
             return self.upload(query, body)
         if re.fullmatch(rf"/storage/v1/b/{bucket}", path):
             return self.answer(200, {"kind": "storage#bucket", "name": self.fake.bucket})
         if re.fullmatch(rf"/storage/v1/b/{bucket}/o", path):
             return self.list(query)
-        if found := re.fullmatch(rf"/storage/v1/b/{bucket}/o/(.+)", path):
-            return self.object(urllib.parse.unquote(found[1]), query)
+        if found := re.fullmatch(rf"/storage/v1/b/{bucket}/o/(.+?)(/rewriteTo/.*)?", path):
+            return self.object(urllib.parse.unquote(found[1]), found[2], query)
         if found := re.fullmatch(rf"/{bucket}/(.+)", path):
-            return self.object(urllib.parse.unquote(found[1]), {"alt": "media"})
-        self.refuse(404, f"no such place: {path}")
+            return self.object(urllib.parse.unquote(found[1]), None, {"alt": "media"})
+        self.refuse(404, f"The specified bucket does not exist: {path}")
 
     def list(self, query):
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+        start, end = query.get("startOffset", ""), query.get("endOffset", "")
         items, prefixes = [], set()
         for name in self.fake.names(prefix):
-            if name <= query.get("pageToken", ""):
+            if name < start or (end and name >= end) or name <= query.get("pageToken", ""):
                 continue
             rest = name[len(prefix) :]
             if delimiter and delimiter in rest:
-                prefixes.add(prefix + rest[: rest.index(delimiter) + 1])
-                continue
+                folder = prefix + rest[: rest.index(delimiter) + 1]
+                prefixes.add(folder)
+                if not (query.get("includeTrailingDelimiter") == "true" and name == folder):
+                    continue
             items.append(name)
         most = int(query.get("maxResults", 1000))
         answer = {"kind": "storage#objects", "prefixes": sorted(prefixes)}
@@ -190,13 +200,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             answer["nextPageToken"] = items[most - 1]
         self.answer(200, answer)
 
-    def object(self, name, query):
+    def object(self, name, rewrite, query):
         if name not in self.fake.objects:
             return self.refuse(404, f"No such object: {self.fake.bucket}/{name}")
         content, generation = self.fake.objects[name]
         if self.command == "DELETE":
             del self.fake.objects[name]
             return self.answer(204)
+        if rewrite:
+            target = urllib.parse.unquote(rewrite.rpartition("/o/")[2])
+            self.fake.put(target, content)
+            size = str(len(content))
+            done = {"done": True, "totalBytesRewritten": size, "objectSize": size}
+            return self.answer(200, done | {"resource": self.fake.resource(target)})
         if query.get("alt") != "media":
             return self.answer(200, self.fake.resource(name))
         headers, status = {"x_goog_generation": str(generation)}, 200
@@ -226,6 +242,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.fake.uploads[query["upload_id"]] = (name, body)
                 had = {"Range": f"bytes=0-{len(body) - 1}"} if body else {}
                 return self.answer(308, **had)
+        elif kind == "multipart":
+            boundary = re.search(r'boundary="?([^";]+)', self.headers["Content-Type"])[1]
+            _, described, content, _ = body.split(f"--{boundary}".encode())
+            name = name or json.loads(described.partition(b"\r\n\r\n")[2])["name"]
+            body = content.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")
         generation = self.fake.objects.get(name, (b"", 0))[1]
         if wanted is not None and int(wanted) != generation:
             return self.refuse(412, "conditionNotMet")

@@ -10,10 +10,10 @@ import pytest
 from ift_jax.config import Config, DataConfig, TokenizerConfig
 from ift_jax.data.batches import BatchPlan
 from ift_jax.errors import UserError
+from ift_jax.storage import place
 from tasks.preparation import shards
 from tasks.preparation.prepare import prepare
 from tasks.preparation.request import open_or_prepare
-from tasks.preparation.storage import place
 
 
 def quiet(_):

@@ -1,0 +1,183 @@
+"""Runs in a bucket: Orbax, TensorStore and TensorFlow's own client, against a stand-in."""
+
+import builtins
+import json
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ift_jax.checkpoint.run_state import Checkpoints
+from ift_jax.commands.main import main
+from ift_jax.errors import UserError
+from ift_jax.storage import Workdir
+from ift_jax.text.tokenizers import load_tokenizer
+from tests.training import runs
+from tests.training.test_processes import assert_same_run, start
+
+pytest.importorskip("google.cloud.storage", reason="the extra gcs")
+
+
+def test_a_copy_brings_and_takes_what_is_small(bucket, tmp_path):
+    for name in ("config.json", "metrics.jsonl", "tokenizer/tokenizer.model", "checkpoints/5/x",
+                 "tensorboard/old"):  # fmt: skip
+        bucket.put(f"run/{name}", name.encode())
+    for writes in (False, True):
+        home = Workdir("gs://bucket/run/", writes=writes)
+        local = Path(home.local)
+        assert {str(p.relative_to(local)) for p in local.rglob("*") if p.is_file()} == {
+            "config.json", "tokenizer/tokenizer.model", *["metrics.jsonl"][:writes],
+        }  # fmt: skip
+    (local / "tensorboard").mkdir()
+    (local / "tensorboard" / "new").write_text("2")
+    for text in ("1\n", "1\n2\n"):
+        (local / "metrics.jsonl").write_text(text)
+        home.push()
+        assert bucket.content("run/metrics.jsonl") == text.encode()
+    bucket.requests.clear()
+    home.push()
+    assert bucket.requests == []  # Nothing has changed.
+    assert bucket.names("run/tensorboard/") == ["run/tensorboard/new", "run/tensorboard/old"]
+    folder = str(tmp_path / "w")
+    assert Workdir(folder, writes=True).local == folder  # A local one is itself.
+
+
+def test_checkpoints(bucket):
+    state = {"params": {"a": np.arange(8.0)}, "step": np.ones(())}
+    with pytest.raises(UserError, match="gs://bucket/none: no checkpoints here"):
+        Checkpoints("gs://bucket/none", read_only=True)
+    checkpoints = Checkpoints("gs://bucket/c", keep=2)
+    assert checkpoints.latest_step() is None
+    for step in (1, 2, 3):
+        checkpoints.save(step, jax.tree.map(lambda x, s=step: x * s, state))
+    checkpoints.close()
+    # One that was cut off has no sign that it is whole.
+    for name in bucket.names("c/checkpoints/3/"):
+        if not name.endswith("commit_success.txt"):
+            bucket.put(name.replace("/3/", "/4/"), bucket.content(name))
+    again = Checkpoints("gs://bucket/c", keep=2)
+    assert again.steps() == [2, 3] and again.latest_step() == 3
+    restored = again.restore(3, state)
+    np.testing.assert_array_equal(restored["params"]["a"], 3 * np.arange(8.0))
+    assert not bucket.names("c/checkpoints/4/")
+    again.close()
+
+
+def test_a_bucket_that_cannot_be_used(bucket, capsys, monkeypatch):
+    """One line, and status 2, before JAX has looked for a device."""
+    monkeypatch.setattr(jax, "devices", None)
+    monkeypatch.setattr("ift_jax.commands.distributed.joined", None)
+    data = f"configs/jsonl.py:{runs.shared_data()}"
+
+    def refused(workdir, command="train"):
+        flags = ["--config", data] if command == "train" else ["--prompt", "x"]
+        assert main([command, *flags, "--workdir", workdir]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line.removeprefix(f"error: {workdir}: ")
+
+    for command in ("train", "generate"):
+        line = refused("gs://other/run", command)
+        assert line.startswith("the bucket cannot be used: 404") and "does not exist" in line
+    for denied in ("GET .*/b/bucket[?]", "GET .*/o[?].*prefix=run", "POST /upload"):
+        bucket.denied = [denied]
+        line = refused("gs://bucket/run-denied")
+        bucket.denied = []
+        assert "cannot be used: 403" in line and "does not have that access" in line
+    assert refused("s3://bucket/run") == "expected a local path or gs://BUCKET/PATH"
+    assert refused("gs://bucket/none", "generate").startswith("no config.json here")
+    found = builtins.__import__
+
+    def absent(name, *rest):
+        if name == "google.cloud" and "storage" in (rest[2] or ()):
+            raise ImportError(name)
+        return found(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    assert refused("gs://bucket/x") == "a run in a bucket needs pip install 'ift-jax[gcs]'"
+
+
+def test_what_is_written_on_this_machine(capsys):
+    for command in (["export"], ["generate", "--prompt", "x"], ["eval", "--config", "x"]):
+        with pytest.raises(SystemExit):
+            main([*command, "--workdir", "x", "--output", "gs://bucket/o"])
+        assert "expected a local or mounted path" in capsys.readouterr().err
+
+
+SETTINGS = ["train.steps=24", "train.eval_every=6", "train.preview_every=6", "train.save_every=6",
+            "train.keep_best=0", "train.keep=2", "train.log_every=2",
+            "evaluation.examples=2"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(bucket, tmp_path_factory):
+    """gs://bucket/r: a run stopped by a signal, and gone on with. The same on a disk, in one go."""
+    whole = tmp_path_factory.mktemp("runs") / "whole"
+    runs.finish(runs.start(runs.command(whole, overrides=SETTINGS)))
+    process = runs.start(runs.command("gs://bucket/r", overrides=SETTINGS))
+    runs.wait_until(lambda: bucket.names("r/checkpoints/6/commit_success"), process)
+    process.send_signal(signal.SIGTERM)
+    assert "stopped by a signal" in runs.finish(process)
+    assert max(record["step"] for record in untimed(bucket.content("r/metrics.jsonl"))) < 24
+    output = runs.finish(runs.start(runs.command("gs://bucket/r", overrides=SETTINGS)))
+    assert "from gs://bucket/r/checkpoints" in output and "gs://bucket/r/metrics.jsonl" in output
+    return whole
+
+
+def untimed(content):
+    records = map(json.loads, content.splitlines())
+    return [{k: v for k, v in record.items() if k != "time"} for record in records]
+
+
+@pytest.mark.slow
+def test_a_run_is_what_it_is_on_a_disk(bucket, finished, tmp_path, capsys):
+    for name in ("metrics.jsonl", "samples.jsonl", "answers.jsonl"):
+        there, here = bucket.content(f"r/{name}"), (finished / name).read_bytes()
+        assert untimed(there) == untimed(here) != []
+    for name in ("config.json", "evaluation.json"):
+        assert bucket.content(f"r/{name}") == (finished / name).read_bytes()
+    assert len(bucket.names("r/tensorboard/events")) == 2
+    kept = {name.split("/")[2] for name in bucket.names("r/checkpoints/")} - {""}
+    assert kept == {"18", "24"} == {path.name for path in (finished / "checkpoints").iterdir()}
+    state, expected = (
+        jax.tree.leaves(Checkpoints(where, read_only=True)._manager.restore(24))
+        for where in ("gs://bucket/r", finished)
+    )
+    for a, b in zip(state, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+    # So are the answers, scores and exports of other commands.
+    config = [flag for flag in runs.command("", overrides=SETTINGS)[4:] if flag]
+    config.remove("--workdir")
+    said = []
+    for where in ("gs://bucket/r", str(finished)):
+        folder = tmp_path / f"exported{len(said)}"
+        assert main(["eval", *config, "--workdir", where]) == 0
+        assert main(["generate", "--workdir", where, "--prompt", "red"]) == 0
+        assert main(["export", "--workdir", where, "--output", str(folder)]) == 0
+        text = capsys.readouterr().out.replace(where, "").replace(folder.name, "")
+        said.append([text, {path.name: path.read_bytes() for path in folder.iterdir()}])
+    assert said[0] == said[1]
+
+
+@pytest.mark.slow
+def test_two_processes_begin_with_a_model_that_was_imported(bucket, finished, tmp_path, capsys):
+    """Process 0 writes, both read: model, tokenizer, stores and checkpoints are in the bucket."""
+    assert main(["export", "--workdir", "gs://bucket/r", "--output", str(tmp_path / "m")]) == 0
+    for where in ("gs://bucket/base", str(tmp_path / "base")):
+        assert main(["import", str(tmp_path / "m"), "--workdir", where]) == 0
+    assert main(["import", str(tmp_path / "m"), "--workdir", "gs://bucket/base"]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    there, here = (load_tokenizer(f"{at}/base/tokenizer") for at in ("gs://bucket", tmp_path))
+    assert there.fingerprint == here.fingerprint
+    few = ["train.steps=6", "train.save_every=3", "train.preview_prompts=0", "mesh.data=2",
+           "tokenizer.train_vocab_size=0", "train.keep_best=0"]  # fmt: skip
+    for count, where in ((1, str(tmp_path)), (2, "gs://bucket")):
+        settings = [*few, f"model.init_from={where}/base", f"data.store_dir={where}/stores"]
+        for process in start(f"{where}/two", count, 2 // count, overrides=settings):
+            runs.finish(process)
+    (tmp_path / "got").mkdir()
+    (tmp_path / "got" / "metrics.jsonl").write_bytes(bucket.content("two/metrics.jsonl"))
+    assert_same_run(tmp_path / "got", tmp_path / "two")
+    assert bucket.names("two/checkpoints/6/commit_success")
