@@ -14,9 +14,7 @@ from ift_jax.checkpoint.run_state import Checkpoints
 from ift_jax.commands.main import main
 from ift_jax.errors import UserError
 from ift_jax.storage import Workdir
-from ift_jax.text.tokenizers import load_tokenizer
 from tests.training import runs
-from tests.training.test_processes import assert_same_run, start
 
 pytest.importorskip("google.cloud.storage", reason="the extra gcs")
 
@@ -169,25 +167,3 @@ def test_a_run_is_what_it_is_on_a_disk(bucket, finished, tmp_path, capsys):
         text = capsys.readouterr().out.replace(where, "").replace(folder.name, "")
         said.append([text, {path.name: path.read_bytes() for path in folder.iterdir()}])
     assert said[0] == said[1]
-
-
-@pytest.mark.slow
-def test_two_processes_begin_with_a_model_that_was_imported(bucket, finished, tmp_path, capsys):
-    """Process 0 writes, both read: model, tokenizer, stores and checkpoints are in the bucket."""
-    assert main(["export", "--workdir", "gs://bucket/r", "--output", str(tmp_path / "m")]) == 0
-    for where in ("gs://bucket/base", str(tmp_path / "base")):
-        assert main(["import", str(tmp_path / "m"), "--workdir", where]) == 0
-    assert main(["import", str(tmp_path / "m"), "--workdir", "gs://bucket/base"]) == 2
-    assert "is not empty" in capsys.readouterr().err
-    there, here = (load_tokenizer(f"{at}/base/tokenizer") for at in ("gs://bucket", tmp_path))
-    assert there.fingerprint == here.fingerprint
-    few = ["train.steps=6", "train.save_every=3", "train.preview_prompts=0", "mesh.data=2",
-           "tokenizer.train_vocab_size=0", "train.keep_best=0"]  # fmt: skip
-    for count, where in ((1, str(tmp_path)), (2, "gs://bucket")):
-        settings = [*few, f"model.init_from={where}/base", f"data.store_dir={where}/stores"]
-        for process in start(f"{where}/two", count, 2 // count, overrides=settings):
-            runs.finish(process)
-    (tmp_path / "got").mkdir()
-    (tmp_path / "got" / "metrics.jsonl").write_bytes(bucket.content("two/metrics.jsonl"))
-    assert_same_run(tmp_path / "got", tmp_path / "two")
-    assert bucket.names("two/checkpoints/6/commit_success")
