@@ -6,6 +6,7 @@ copy. The client is that of etils: TensorFlow's, where it is installed.
 
 import atexit
 import functools
+import importlib
 import os
 import shutil
 import socket
@@ -52,9 +53,9 @@ def check_bucket(path: str, writes: bool = False) -> None:
         return
     bucket_name, _, folder = str(place(path)).removeprefix("gs://").partition("/")
     try:
-        from google.api_core.exceptions import GoogleAPIError
-        from google.auth.exceptions import GoogleAuthError
-        from google.cloud import storage
+        storage = importlib.import_module("google.cloud.storage")
+        api = importlib.import_module("google.api_core.exceptions")
+        auth = importlib.import_module("google.auth.exceptions")
     except ImportError:  # It is Orbax that needs it, and says so only when it saves.
         raise UserError(f"{path}: a run in a bucket needs pip install 'ift-jax[gcs]'") from None
     try:
@@ -65,7 +66,7 @@ def check_bucket(path: str, writes: bool = False) -> None:
             probe = bucket.blob(os.path.join(folder, name))
             probe.upload_from_string(b"")
             probe.delete()
-    except (GoogleAPIError, GoogleAuthError, OSError) as error:
+    except (api.GoogleAPIError, auth.GoogleAuthError, OSError) as error:
         why = " ".join(str(error).split())[:300]
         raise UserError(f"{path}: the bucket cannot be used: {why}") from error
     if bucket.hierarchical_namespace_enabled:
