@@ -235,8 +235,8 @@ def _advance_batch(
 
 
 advance_batch = jax.jit(_advance_batch, static_argnums=(0, 1, 2), donate_argnums=(4,))
-# XLA:CPU gives products to YNNPACK, which for a few rows is slower than Eigen: 8 rows of SmolLM2-135M
-# were decoded 1.37 times as fast without it, 32 rows 1.24 times, one row no faster.
+# XLA:CPU gives products to YNNPACK, which for a few rows is slower than Eigen: 8 rows of SmolLM2's
+# 135M were decoded 1.37 times as fast without it, 32 rows 1.24 times, one row no faster.
 _advance_by_eigen = jax.jit(
     _advance_batch, static_argnums=(0, 1, 2), donate_argnums=(4,),
     compiler_options={"xla_cpu_experimental_ynn_fusion_type": ""},
