@@ -41,16 +41,19 @@ def absolute(path: str) -> str:
     return path if is_remote(path) else os.path.abspath(path)
 
 
-@functools.cache
-def check_bucket(path: str, writes: bool = False) -> None:
+def check_bucket(path: str, *, writes: bool = False) -> None:
     """Asks once for what a run needs of a path's bucket; nothing for a local path.
 
     Raises:
         UserError: the extra is missing, or the bucket is, or it may not be read (`writes`: or
             written), with what the service said.
     """
-    if not is_remote(path):
-        return
+    if is_remote(path):
+        _ask(path, writes)
+
+
+@functools.cache
+def _ask(path: str, writes: bool) -> None:
     bucket_name, _, folder = str(place(path)).removeprefix("gs://").partition("/")
     try:
         storage = importlib.import_module("google.cloud.storage")
@@ -99,7 +102,7 @@ class Workdir:
         self._pushes = writes and is_remote(path)
         if not is_remote(path):
             return
-        check_bucket(path, writes)
+        check_bucket(path, writes=writes)
         self.local = tempfile.mkdtemp(prefix="ift_jax-")
         atexit.register(shutil.rmtree, self.local, ignore_errors=True)
         fetch(path, self.local, (*_SMALL, ".jsonl") if writes else _SMALL)
