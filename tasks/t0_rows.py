@@ -89,12 +89,10 @@ class PromptedSource(PythonDataSource):
         self, split: str, seed: int = 0, shard_index: int = 0, num_shards: int = 1
     ) -> Iterator[tuple[int, dict[str, str]]]:
         """Yields a shard's records, each with the number of its row."""
-        self.check_split(split)
-        for index, item in enumerate(self.items(split)):
-            if index % num_shards == shard_index:
-                record = self._rendered(item, index, seed)
-                if record is not None:
-                    yield index, record
+        for index, item in self.items_of_shard(split, shard_index, num_shards):
+            record = self._rendered(item, index, seed)
+            if record is not None:
+                yield index, record
 
     def render(
         self, item: tuple[str, dict[str, Any]], split: str, index: int, seed: int

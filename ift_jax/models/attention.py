@@ -170,15 +170,13 @@ def attention(
     ) -> jax.Array:  # fmt: skip
         keys_values = partitioning.whole_length(keys_values, 2, S)
         keys = partitioning.whole_length(keys, 1, S)
-        if sight.implementation == "splash":
+        if sight.implementation in KERNELS:
             ids = (queries[0].segment_ids_BxL, keys.segment_ids_BxL)
-            return splash.splash(
-                q, *keys_values, *ids, *queries[1], windowed=window is not None,
-                interpret=interpret, **options,
-            )  # fmt: skip
-        if sight.implementation == "triton":
-            ids = (queries[0].segment_ids_BxL, keys.segment_ids_BxL)
-            return triton.triton(q, *keys_values, *ids, *queries[1], interpret=interpret, **options)
+            given = (q, *keys_values, *ids, *queries[1])
+            if sight.implementation == "triton":
+                return triton.triton(*given, interpret=interpret, **options)
+            windowed = window is not None
+            return splash.splash(*given, windowed=windowed, interpret=interpret, **options)
         before = jnp.int32(0 if q.shape[1] == L else jax.lax.axis_index("sequence") * q.shape[1])
         sees = functools.partial(visible, keys=keys, causal=sight.causal, window=window)
         bias = bias_HxW if bias_HxW is None else (bias_HxW, L - before)

@@ -82,7 +82,8 @@ class HuggingFaceTokenizer(Tokenizer):
         self.eos_id, self.pad_id = ids[names["eos_token"]], ids[pad]
         self.bos_id = ids[names["bos_token"]] if "bos_token" in names else None
         self._unseen = {self.pad_id, *self.special_tokens.values()}
-        middle = _spelling(json.dumps(_without_prefix(json.loads(definition))))
+        fields = json.loads(definition)
+        middle = _spelling(json.dumps(_without_prefix(fields)))
         self._places = {"start": self._text, "control": self._text, "text": middle}
         self._words: Words | None = None
         if self.encode("a\nb", "text") == self.encode("a b", "text"):  # T5's: all it sees is words.
@@ -90,7 +91,6 @@ class HuggingFaceTokenizer(Tokenizer):
         eos, n = names["eos_token"], len(self.encode_with_controls(names["eos_token"]))
         if any(self.encode(p) != self.encode_with_controls(eos + p)[n:] for p in _PROBES):
             self._places["control"] = middle
-        fields = json.loads(definition)
         if cuts_at_spaces(fields):  # Then every place is the same.
             self._words = Words(fields, self._whole)
         self._keep(chat_template, {

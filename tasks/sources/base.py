@@ -72,10 +72,13 @@ class PythonDataSource(seqio.DataSource):
         self, split: str, *, seed: int = 0, shard_index: int = 0, num_shards: int = 1
     ) -> Iterator[dict[str, str]]:
         """The records of a shard: those whose index is shard_index modulo num_shards."""
-        self.check_split(split)
-        numbered = enumerate(self.items(split))
-        for index, item in itertools.islice(numbered, shard_index, None, num_shards):
+        for index, item in self.items_of_shard(split, shard_index, num_shards):
             yield self.render(item, split, index, seed)
+
+    def items_of_shard(self, split: str, shard: int, shards: int) -> Iterator[tuple[int, Any]]:
+        """The items whose index is `shard` modulo `shards`, each behind its index."""
+        self.check_split(split)
+        yield from itertools.islice(enumerate(self.items(split)), shard, None, shards)
 
     def parsed(
         self, split: str, name: str, *, seed: int = 0, shard_index: int = 0, num_shards: int = 1

@@ -123,9 +123,7 @@ class JsonLinesDataSource(PythonDataSource):
         self, split: str, name: str, *, seed: int = 0, shard_index: int = 0, num_shards: int = 1
     ) -> Iterator[Record]:
         # Without the JSON in between, which takes longer than to check a record.
-        self.check_split(split)
-        numbered = enumerate(self.items(split))
-        for index, item in itertools.islice(numbered, shard_index, None, num_shards):
+        for index, item in self.items_of_shard(split, shard_index, num_shards):
             record = parse_record(self._record(item), f"{item[0]}:{item[1]}")
             yield dataclasses.replace(record, where=f"{name}:{split}:{index}")
 
