@@ -15,7 +15,6 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from ift_jax import partitioning
-from ift_jax.models import splash, triton
 from ift_jax.models.layers import ATTENTION, Keys, Linear, RMSNorm, drop
 from ift_jax.models.rope import Rope
 
@@ -126,11 +125,19 @@ def choose(wanted: str, L: int, S: int, *, windowed: bool, biased: bool) -> str:
     if wanted in ("xla", "blockwise"):
         return wanted
     platform = partitioning.platform()
-    if wanted == "auto" and (platform != "gpu" or triton.runs_here()):
+    # Each kernel is imported where it is taken: Pallas takes a while, and a CPU does without.
+    if wanted == "auto":
         wanted = {on: kernel for kernel, on in KERNELS.items()}.get(platform, "plain")
+        if wanted == "triton":
+            from ift_jax.models.triton import runs_here
+
+            wanted = wanted if runs_here() else "plain"
+    if wanted == "splash" and not biased:
+        from ift_jax.models.splash import MAX_WINDOWED
+
+        wanted = "plain" if windowed and S > MAX_WINDOWED else wanted
     if wanted in KERNELS and not biased:
-        if not (wanted == "splash" and windowed and S > splash.MAX_WINDOWED):
-            return wanted
+        return wanted
     return "xla" if L * S <= DENSE_PAIRS else "blockwise"
 
 
@@ -174,9 +181,12 @@ def attention(
             ids = (queries[0].segment_ids_BxL, keys.segment_ids_BxL)
             given = (q, *keys_values, *ids, *queries[1])
             if sight.implementation == "triton":
-                return triton.triton(*given, interpret=interpret, **options)
-            windowed = window is not None
-            return splash.splash(*given, windowed=windowed, interpret=interpret, **options)
+                from ift_jax.models.triton import triton
+
+                return triton(*given, interpret=interpret, **options)
+            from ift_jax.models.splash import splash
+
+            return splash(*given, windowed=window is not None, interpret=interpret, **options)
         before = jnp.int32(0 if q.shape[1] == L else jax.lax.axis_index("sequence") * q.shape[1])
         sees = functools.partial(visible, keys=keys, causal=sight.causal, window=window)
         bias = bias_HxW if bias_HxW is None else (bias_HxW, L - before)

@@ -65,6 +65,8 @@ def train(config: Config, workdir: str, console: Console) -> None:
         # --- State: the newest checkpoint, or fresh -----------------------------------------
         checkpoints = Checkpoints(workdir, keep=config.train.keep, keep_best=config.train.keep_best)
         first, n_steps = checkpoints.latest_step() or 0, run.plan.n_steps
+        # Meanwhile the state is read or made, and the first samples; a run at its end has no step.
+        compiled = run.compiling() if first < n_steps else None
         if first:
             state = run.restored_state(checkpoints, first)
             console.line(f"resumed at step {first} from {checkpoints.path}")
@@ -97,9 +99,8 @@ def train(config: Config, workdir: str, console: Console) -> None:
         if not first and config.train.preview_prompts:
             preview(0)
 
-        # --- Compile -------------------------------------------------------------------------
+        # --- Data ----------------------------------------------------------------------------
         feed = Feed(run.device_batch, range(first, n_steps))
-        train_step = run.jit_train_step()
         clock = Clock(run, feed)
         console.start(first, n_steps)
         pending: dict[str, Any] | None = None
@@ -127,9 +128,11 @@ def train(config: Config, workdir: str, console: Console) -> None:
 
         step, saved, stopped, agreed = first, first, False, _Agreement(stop, run.mesh)
         try:
+            train_step: Any = compiled and compiled.result()
             for step, batch in enumerate(feed, start=first + 1):
                 state, metrics = train_step(state, batch)
                 report()
+                clock.find_peak(metrics)
                 last, stopped = step == n_steps, agreed()
                 if step % config.train.log_every == 0 or last:
                     pending = metrics

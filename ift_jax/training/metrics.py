@@ -63,7 +63,7 @@ class MetricWriter:
 
     def __init__(self, workdir: str, step: int):
         """Opens the files to go on after `step` (0: a new run)."""
-        with _without_torch():
+        with _without("torch", "boto3", "google.cloud.storage"):
             from tensorboardX import SummaryWriter  # Late: commands that only read skip it.
 
         path = os.path.join(workdir, "metrics.jsonl")
@@ -89,9 +89,9 @@ class MetricWriter:
 
 
 @contextlib.contextmanager
-def _without_torch() -> Iterator[None]:
-    """Has tensorboardX not import torch, where there is one: seconds, for nothing it does here."""
-    hidden = {} if "torch" in sys.modules else {"torch": None}
+def _without(*modules: str) -> Iterator[None]:
+    """Has tensorboardX not import these, where they are: seconds, for nothing it does here."""
+    hidden = {name: None for name in modules if name not in sys.modules}
     sys.modules.update(hidden)  # type: ignore[arg-type]
     try:
         yield
@@ -104,14 +104,14 @@ class Clock:
     """Speed between two log lines, without the time that evaluation and previews take."""
 
     def __init__(self, run: Run, feed: Feed):
-        """Measures the device's peak if the config does not give it."""
-        train, self._feed = run.config.train, feed
+        """Nothing is measured yet."""
+        train, self._feed, self._dtype = run.config.train, feed, run.config.model.dtype
         self.slots = train.batch_rows * sum(run.plan.capacities)
-        peak = train.peak_tflops * 1e12 or measure_peak(run.config.model.dtype)
-        flops = run.model.flops_per_token(
+        self._peak = train.peak_tflops * 1e12  # 0: to be measured.
+        self._n_devices = run.mesh.size
+        self._flops_a_token = run.model.flops_per_token(
             run.train.lengths, run.train.trained_tokens, run.train.encoder_lengths
         )
-        self._mfu_a_speed = flops / peak / run.mesh.size
         # When a log line was written, and for how long the loop had waited for data by then.
         self._first: tuple[float, float] | None = None
         self._last, self._paused = (time.perf_counter(), 0.0), 0.0
@@ -121,7 +121,8 @@ class Clock:
         (before, waited), now = self._last, (time.perf_counter(), self._feed.waited)
         seconds = max(now[0] - before - self._paused, 1e-9)
         speed = record["tokens"] / seconds
-        mfu = self._mfu_a_speed * speed if self._first else None
+        flops = self._flops_a_token * speed / self._n_devices
+        mfu = flops / self._peak if self._first else None
         self._first, self._last, self._paused = self._first or now, now, 0.0
         return {
             "seconds": seconds,
@@ -130,6 +131,16 @@ class Clock:
             "mfu": mfu,
             "data_wait_share": (now[1] - waited) / seconds,
         }
+
+    def find_peak(self, running: Any) -> None:
+        """Measures the device's peak, if the config does not give it, once a line is written.
+
+        No sooner: no one waits for it before the first step. `running`: what the device computes.
+        """
+        if not self._peak and self._first:
+            jax.block_until_ready(running)
+            with self.paused():
+                self._peak = measure_peak(self._dtype)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -147,14 +158,15 @@ class Clock:
 def measure_peak(dtype: str) -> float:
     """FLOP/s of a square matrix product on one device: the peak that MFU is measured against.
 
-    The best of several runs of 2048^3 (CPU) or 8192^3 (accelerator) in `dtype`; on a CPU all of
+    The best of 4 runs of 2048^3 (CPU) or 12 of 8192^3 (accelerator) in `dtype`; on a CPU all of
     the process's host devices share the cores, so it is the machine's, divided by them.
     """
     device = jax.local_devices()[0]
-    size, share = (2048, jax.local_device_count()) if device.platform == "cpu" else (8192, 1)
+    on_cpu = device.platform == "cpu"
+    size, runs, share = (2048, 4, jax.local_device_count()) if on_cpu else (8192, 12, 1)
     with jax.set_mesh(jax.sharding.Mesh([device], "device")):  # The run's own has all devices.
         a = jnp.ones((size, size), dtype)
         product = jax.jit(lambda a: a @ a)
         product(a).block_until_ready()
-        best = min(timeit.repeat(lambda: product(a).block_until_ready(), number=1, repeat=12))
+        best = min(timeit.repeat(lambda: product(a).block_until_ready(), number=1, repeat=runs))
     return 2 * size**3 / best / share

@@ -6,6 +6,7 @@ It needs neither data nor weights nor the devices that it is for, so it can be c
 import dataclasses
 import functools
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
 import jax
@@ -83,14 +84,19 @@ class Program:
     def _shardings(self) -> step_lib.State:
         return jax.tree.map(lambda leaf: leaf.sharding, self.state_shapes)
 
-    def jit_train_step(self) -> Any:
-        """The compiled-on-first-use train step, its state donated."""
+    def lower(self) -> jax.stages.Lowered:
+        """The train step, its state donated, lowered for the mesh; nothing is allocated."""
         train_step = step_lib.make_train_step(
             self.model, self.tx, self.schedule, self.config, self.n_tasks
         )
-        return jax.jit(train_step, donate_argnums=0, out_shardings=(self._shardings, None))
-
-    def lower(self) -> jax.stages.Lowered:
-        """The train step, lowered for the mesh's devices; nothing is allocated."""
+        jitted = jax.jit(train_step, donate_argnums=0, out_shardings=(self._shardings, None))
         with jax.set_mesh(self.mesh):
-            return self.jit_train_step().lower(self.state_shapes, self.batch_shapes)
+            return jitted.lower(self.state_shapes, self.batch_shapes)
+
+    def compiling(self) -> Future[jax.stages.Compiled]:
+        """The train step's compilation, in a thread of its own."""
+        _ = self.state_shapes  # Wanted by this thread as well: made once.
+        pool = ThreadPoolExecutor(1)
+        future = pool.submit(lambda: self.lower().compile())
+        pool.shutdown(wait=False)
+        return future

@@ -40,7 +40,13 @@ class Run(Program):
         """The state at step 0, of fresh parameters or of those that `model.init_from` names."""
         shardings = self._shardings
         if not self.config.model.init_from:
-            return jax.jit(lambda: self._fresh(), out_shardings=shardings)()
+            # It runs once: on a CPU, which compiles longer than it computes, as it is written.
+            on_cpu = partitioning.platform() == "cpu"
+            options = {"xla_backend_optimization_level": 0} if on_cpu else {}
+            fresh = jax.jit(
+                lambda: self._fresh(), out_shardings=shardings, compiler_options=options
+            )
+            return fresh()
         plain = build_model(self.config.model)
         params = init_params(plain, self.config, shardings["params"], self.tokenizer)
 

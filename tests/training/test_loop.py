@@ -1,7 +1,9 @@
 """The loop's own decisions, without a run."""
 
 import dataclasses
+from types import SimpleNamespace
 
+import jax.numpy as jnp
 import pytest
 
 from ift_jax import config_file, partitioning
@@ -9,6 +11,7 @@ from ift_jax.checkpoint.trained import check_same_run
 from ift_jax.config import Config, EncoderDecoderConfig
 from ift_jax.errors import UserError
 from ift_jax.models import triton
+from ift_jax.training import metrics
 from ift_jax.training.feed import Feed
 from ift_jax.training.loop import _alone_in
 from ift_jax.training.setup import attention_of
@@ -72,3 +75,37 @@ def test_the_start_says_which_attention(monkeypatch):
     assert attention_of(both) == "triton across, xla inside a stack, which has a bias"
     monkeypatch.setattr(triton, "runs_here", lambda: False)
     assert attention_of(decoder) == "xla (the kernel is for NVIDIA GPUs from Ampere on)"
+
+
+def test_the_peak_is_measured_after_the_first_line_and_not_counted(monkeypatch):
+    now, measured = 100.0, []
+
+    def measure(dtype):
+        nonlocal now
+        now += 50.0
+        measured.append((dtype, now))
+        return 600.0
+
+    monkeypatch.setattr(metrics, "measure_peak", measure)
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: now)
+    train = SimpleNamespace(batch_rows=4, peak_tflops=0.0)
+    run = SimpleNamespace(
+        config=SimpleNamespace(train=train, model=SimpleNamespace(dtype="bfloat16")),
+        plan=SimpleNamespace(capacities=(64, 16)), mesh=SimpleNamespace(size=2),
+        train=SimpleNamespace(lengths=0, trained_tokens=0, encoder_lengths=0),
+        model=SimpleNamespace(flops_per_token=lambda *_: 6.0),
+    )  # fmt: skip
+    clock = metrics.Clock(run, SimpleNamespace(waited=0.0))
+    assert clock.slots == 4 * 80
+    clock.find_peak(jnp.ones(1))
+    now += 7.0
+    first = clock.read({"tokens": 70, "trained_tokens": 35})
+    assert (first["seconds"], first["tokens_per_second"], first["mfu"]) == (7.0, 10.0, None)
+    assert not measured  # No step waited for it.
+    for _ in range(2):  # Once.
+        clock.find_peak(jnp.ones(1))
+    assert measured == [("bfloat16", 157.0)]
+    now += 4.0
+    second = clock.read({"tokens": 80, "trained_tokens": 40})
+    assert second["seconds"] == 4.0 and second["trained_tokens_per_second"] == 10.0
+    assert second["mfu"] == pytest.approx(6.0 * 20.0 / 2 / 600.0)
