@@ -16,6 +16,7 @@ import tokenizers
 
 from ift_jax.checkpoint.tensors import Index, Tensor
 from ift_jax.errors import UserError
+from ift_jax.text.words import SPLITS
 
 _FILE = importlib.resources.files(__package__) / "gguf.toml"
 _TABLES = tomllib.loads(_FILE.read_text("utf-8"))
@@ -104,17 +105,17 @@ def _tokenizer_files(metadata: dict[str, Any], path: str) -> dict[str, bytes]:
             f"{path}: tokenizer.ggml.model is {get('model')!r} with pre {get('pre')!r}; expected "
             f"'gpt2' with one of {', '.join(_PRE)}"
         )
-    tokens, kinds = get("tokens"), get("token_type")
-    pre = _PRE[get("pre")]
+    tokens, kinds, pre = get("tokens"), get("token_type"), _PRE[get("pre")]
     last = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    last["use_regex"] = pre["gpt2_pattern"]
+    last["use_regex"] = "digits" not in pre
+    words = [SPLITS[pre["digits"]]] if "digits" in pre else pre["words"]
     definition = {
         "model": {
             "type": "BPE", "vocab": {token: i for i, token in enumerate(tokens)},
             "merges": get("merges"), "ignore_merges": pre["whole_words"],
         },
         "normalizer": pre.get("normalizer"),
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*pre["words"], last]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*words, last]},
         "decoder": last,
     }  # fmt: skip
     tokenizer = tokenizers.Tokenizer.from_str(json.dumps(definition))

@@ -25,8 +25,11 @@ _MOST = 1 << 17  # Parts that are remembered: about 40 MB.
 _LONGEST = 64  # Characters of one.
 _SUFFIX = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _PREFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-# Besides GPT-2's, which is ByteLevel's own: Qwen 2's, and that of GPT-4 and Llama 3.
-_PATTERNS = {_PREFIX + number + _SUFFIX for number in (r"\p{N}", r"\p{N}{1,3}")}
+# Besides ByteLevel's own (GPT-2's), by the digits at a time: Qwen 2's, and GPT-4's and Llama 3's.
+SPLITS: Mapping[int, Mapping[str, Any]] = {
+    n: {"type": "Split", "pattern": {"Regex": _PREFIX + digits + _SUFFIX}, "behavior": "Isolated",
+        "invert": False} for n, digits in {1: r"\p{N}", 3: r"\p{N}{1,3}"}.items()
+}  # fmt: skip
 
 
 class Words:
@@ -67,26 +70,19 @@ def cuts_at_spaces(definition: Mapping[str, Any]) -> bool:
     """Whether a `tokenizer.json` is known to give a text's ids part by part."""
     model, outer = definition["model"], definition.get("pre_tokenizer") or {}
     parts = outer.get("pretokenizers", [outer])
-    kinds = [part.get("type") for part in parts]
+    others = [part for part in parts if part not in SPLITS.values()]
     return (
         model.get("type") == "BPE"
         and not model.get("dropout")
         # NFC changes nothing at an ASCII character that no combining one follows.
         and (definition.get("normalizer") or {"type": "NFC"})["type"] == "NFC"
         and all(map(str.isascii, _added(definition)))
-        and {*kinds} <= {"ByteLevel", "Split", "Digits"}
-        and all(_is_known(part) for part in parts)
-        and any(kind == "Split" or part.get("use_regex", True) for kind, part in
-                zip(kinds, parts, strict=True) if kind != "Digits")
+        and {part.get("type") for part in others} <= {"ByteLevel", "Digits"}
+        and not any(part.get("add_prefix_space", False) for part in others)
+        and (len(others) < len(parts)
+             or any(part.get("use_regex", True) for part in others if part["type"] == "ByteLevel"))
     )  # fmt: skip
 
 
 def _added(definition: Mapping[str, Any]) -> list[str]:
     return [t["content"] for t in definition["added_tokens"] if not t["special"]]
-
-
-def _is_known(part: Mapping[str, Any]) -> bool:
-    if part["type"] == "Split":
-        made = part["behavior"] == "Isolated" and not part["invert"]
-        return made and part["pattern"].get("Regex") in _PATTERNS
-    return not part.get("add_prefix_space", False)

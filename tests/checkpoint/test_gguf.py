@@ -145,6 +145,23 @@ def test_tensors_config_and_tokenizer(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("pre", "words"),
+    [
+        ("gpt-2", ["a", "Ġ", "Ġ12345"]),
+        ("smollm", ["a", "ĠĠ", *"12345"]),
+        ("llama-bpe", ["a", "Ġ", "Ġ", "123", "45"]),
+        ("qwen2", ["a", "Ġ", "Ġ", *"12345"]),
+    ],
+)
+def test_how_digits_are_cut(pre, words, tmp_path):
+    write(tmp_path / "m.gguf", {}, trained_tokenizer(), pre=pre)
+    made = tokenizers.Tokenizer.from_str(
+        open_gguf(str(tmp_path / "m.gguf"))[2]["tokenizer.json"].decode()
+    )
+    assert [word for word, _ in made.pre_tokenizer.pre_tokenize_str("a  12345")] == words
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         (dict(arch="mamba"), "general.architecture is 'mamba'; expected 'llama'"),

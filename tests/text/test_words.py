@@ -10,7 +10,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from ift_jax.text import words
 from ift_jax.text.huggingface_tokenizer import HuggingFaceTokenizer
 
-QWEN, LLAMA = sorted(words._PATTERNS, key=len)
+QWEN, LLAMA = (words.SPLITS[digits]["pattern"]["Regex"] for digits in (1, 3))
 PIECES = [
     "a", "Is", "'s", "'LL", "7", "42", " ", "  ", "\n", "\r\n", "\t", "\x1c", "!", "...", "('", "_",
     "é", "e\u0301", "\u0301", "\u00a0", "\u3000", "\u200b", "中", "ſ", "²", "<tool>", "🙂",
