@@ -19,7 +19,7 @@ from ift_jax.config import Config
 from ift_jax.models.decoder import Decoder
 from ift_jax.models.definition import Model
 from ift_jax.models.splash import BLOCK as KERNEL_BLOCK
-from ift_jax.training.loss import chunk_length
+from ift_jax.training.loss import chunk_length, head_rows
 from plans.chips import Chip
 from plans.collectives import Collective, collectives
 from plans.hlo import Instruction, Module, size
@@ -133,12 +133,11 @@ def _seconds(one: Collective, chip: Chip, devices: Sequence[Any]) -> float:
     return one.bytes_sent / (max(int(links), 1) * chip.ici_bandwidth)
 
 
-def head_turns(config: Config, n_shards: int) -> int:
+def head_turns(config: Config) -> int:
     """Turns of the output head's loop (the `data_turns` of a step) if every position is trained.
 
-    `n_shards` devices have rows of their own: the mesh axes data x fsdp.
+    The step's mesh must be set.
     """
-    length = row_lengths(config)[0]
-    if config.mesh.sequence == 1:
-        length *= config.train.batch_rows // config.train.microbatches // n_shards
+    rows = config.train.batch_rows // config.train.microbatches
+    _, length = head_rows(rows, row_lengths(config)[0])
     return -(-length // chunk_length(length, config.model.vocab_size, config.loss.chunk))

@@ -40,9 +40,9 @@ def record_of(program: Program, compiled: Compiled, topology: str, slices: int) 
 
 def costs(program: Program, text: str, chip: Chip) -> dict[str, Any]:
     """Collectives and the estimate of a step's time, from a compiled program's text."""
-    mesh, module, sizes = program.mesh, Module(text), config_sizes(program.mesh)
-    with jax.set_mesh(mesh):  # Its platform decides on the chunks of the head.
-        turns = head_turns(program.config, sizes["data"] * sizes["fsdp"])
+    mesh, module = program.mesh, Module(text)
+    with jax.set_mesh(mesh):  # It decides on the rows of the head, and its platform on the chunks.
+        turns = head_turns(program.config)
     found = [dataclasses.asdict(one) for one in collectives(module, turns)]
     for one in found:
         del one["group"]  # A long list of devices.

@@ -51,12 +51,17 @@ def head_loss(
     bfloat16; the head is float32, targets are int32. Positions of weight 0 cost nothing.
     """
     batch, length, d_model = x_BxLxD.shape
-    groups = partitioning.batch_shards(batch)
-    # One row a device: the trained positions of a device are gathered without communication.
-    rows = (groups, batch * length // groups) if groups else (batch, length)
+    rows = head_rows(batch, length)
     targets, weights = targets_BxL.reshape(rows), weights_BxL.astype(jnp.float32).reshape(rows)
     total, parts = _grouped_loss(x_BxLxD.reshape(*rows, d_model), w_DxV, targets, weights, options)
     return total, TokenLoss(*(part.reshape(batch, length) for part in parts))
+
+
+def head_rows(batch: int, length: int) -> tuple[int, int]:
+    """How many rows of how many positions the head makes of a batch, by the mesh that is set."""
+    # One row a device: the trained positions of a device are gathered without communication.
+    rows = partitioning.batch_shards(batch) or batch
+    return rows, batch * length // rows
 
 
 def chunk_length(length: int, vocab: int, chosen: int = 0) -> int:

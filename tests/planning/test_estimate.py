@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from ift_jax.config import (
     TrainConfig,
 )
 from ift_jax.models.definition import Model
+from ift_jax.partitioning import make_mesh
 from plans.chips import chips
 from plans.estimate import KERNEL_BLOCK, estimate, head_turns, visited_share
 from tests.planning.compiled import compile_for, layers
@@ -108,11 +110,13 @@ def test_share_of_blocks_that_attention_visits(length, window):
 def test_turns_of_the_output_head():
     """By the docstring of the loss: an eighth of a device's positions, up to 16M logits."""
     config = Config(
-        data=DataConfig(row_length=4096), mesh=MeshConfig(data=2, fsdp=4),
-        model=DecoderConfig(vocab_size=128_256), train=TrainConfig(batch_rows=64, microbatches=2),
+        data=DataConfig(row_length=4096), model=DecoderConfig(vocab_size=128_256),
+        train=TrainConfig(batch_rows=64, microbatches=2),
     )  # fmt: skip
-    assert head_turns(config, 8) == -(-4 * 4096 // (2**24 // 128_256))
     small = dataclasses.replace(config, model=DecoderConfig(vocab_size=1024))
-    assert head_turns(small, 8) == 4 * 4096 // 1024
-    assert head_turns(dataclasses.replace(small, loss=LossConfig(chunk=4096)), 8) == 4
-    assert head_turns(dataclasses.replace(small, mesh=MeshConfig(data=4, sequence=2)), 4) == 8
+    with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=4))):
+        assert head_turns(config) == -(-4 * 4096 // (2**24 // 128_256))
+        assert head_turns(small) == 4 * 4096 // 1024
+        assert head_turns(dataclasses.replace(small, loss=LossConfig(chunk=4096))) == 4
+    with jax.set_mesh(make_mesh(MeshConfig(data=4, sequence=2))):
+        assert head_turns(small) == 8
