@@ -42,6 +42,7 @@ class StepEstimate:
     bound: str  # "compute", "memory" or "interconnect": what makes up most of `seconds`.
     mfu: float  # Model FLOP utilisation: model_flops / seconds / peak.
     model_flops: float  # Of one device.
+    collectives: list[Collective]  # Every one of the program.
 
 
 def estimate(
@@ -57,7 +58,8 @@ def estimate(
     counts = module.executions(data_turns)
     own = {name: _device_seconds(module, name, chip, kernel_share) for name in counts}
     links: dict[tuple[str, bool], float] = defaultdict(float)
-    for one in collectives(module, data_turns):
+    every = collectives(module, data_turns)
+    for one in every:
         links[one.computation, one.overlaps] += _seconds(one, chip, devices)
     left = set(counts)
 
@@ -72,7 +74,7 @@ def estimate(
     parts = {"compute": compute, "memory": memory, "interconnect": seconds - compute - memory}
     return StepEstimate(
         seconds, compute, memory, interconnect, max(parts, key=lambda part: parts[part]),
-        model_flops / seconds / chip.peak_flops, model_flops,
+        model_flops / seconds / chip.peak_flops, model_flops, every,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import jax
 from ift_jax.partitioning import config_sizes
 from ift_jax.training.program import Program
 from plans.chips import Chip, chips
-from plans.collectives import KINDS, collectives
+from plans.collectives import KINDS
 from plans.estimate import estimate, head_turns, visited_share
 from plans.hlo import Module
 from plans.plan import Compiled, model_flops, row_lengths
@@ -43,15 +43,15 @@ def costs(program: Program, text: str, chip: Chip) -> dict[str, Any]:
     mesh, module = program.mesh, Module(text)
     with jax.set_mesh(mesh):  # It decides on the rows of the head, and its platform on the chunks.
         turns = head_turns(program.config)
-    found = [dataclasses.asdict(one) for one in collectives(module, turns)]
-    for one in found:
-        del one["group"]  # A long list of devices.
-    step = estimate(
+    step = dataclasses.asdict(estimate(
         module, chip, list(mesh.devices.flat), model_flops=model_flops(program) / mesh.size,
         kernel_share=visited_share(program.model, row_lengths(program.config)[0]),
         data_turns=turns,
-    )  # fmt: skip
-    return {"collectives": found, "compiler_estimate": dataclasses.asdict(step)}
+    ))  # fmt: skip
+    found = step.pop("collectives")
+    for one in found:
+        del one["group"]  # A long list of devices.
+    return {"collectives": found, "compiler_estimate": step}
 
 
 def sent_by_kind(record: dict[str, Any]) -> dict[str, tuple[int, int]]:
