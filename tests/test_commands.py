@@ -34,6 +34,7 @@ def test_help_has_an_example(command):
             ["train", "--config", "configs/quickstart.py", "--workdir", "x", "--dryrun"],
             "--dryrun: no such argument",
         ),
+        (["prepare", "--config", "configs/quickstart.py", "--", "-x"], "--: no such argument"),
         (
             ["inspect", "--config", "configs/quickstart.py", "--config.data.row_lengt=3"],
             "did you mean 'row_length'",

@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="example: ift train --config configs/quickstart.py --workdir runs/quickstart",
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"ift_jax {__version__}")
+    parser.set_defaults(takes_further=lambda args: False)  # Flags behind "--".
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     # Only the command that was named is imported: `ift --help` needs no JAX.
     named = next((word for word in argv if not word.startswith("-")), None)
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.path.insert(0, os.getcwd())
     choose_platform()
     try:
-        rest += [] if getattr(args, "runner", "") else argv[own:]
+        rest += [] if args.takes_further(args) else argv[own:]
         if unknown := [word for word in rest if word not in args.overrides]:
             raise UserError(f"{unknown[0]}: no such argument; see ift {args.command} --help")
         return args.run(args) or 0

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runner", metavar="NAME", help="make the stores with Apache Beam on this runner, such "
         "as DirectRunner; default: processes of this machine",
     )  # fmt: skip
+    parser.set_defaults(takes_further=lambda args: args.runner)  # Beam's.
 
 
 def run(args: argparse.Namespace) -> None:
