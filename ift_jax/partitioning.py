@@ -8,7 +8,7 @@ TPU slice `fsdp` is two axes, the second (`fsdp_line`) along a line of the torus
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -72,7 +72,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
             raise UserError(f"mesh: {known} does not divide the {len(devices)} devices")
         sizes[sizes.index(-1)] = len(devices) // known
     if math.prod(sizes) != len(devices):
-        shape = " x ".join(f"{axis} {size}" for axis, size in zip(CONFIG_AXES, sizes, strict=True))
+        shape = in_words(dict(zip(CONFIG_AXES, sizes, strict=True)), least=1)
         raise UserError(f"mesh: {shape} makes {math.prod(sizes)}, but {len(devices)} devices exist")
     # GPU and CPU hosts are numbered as slices too; there every mesh is allowed.
     n_slices = len({getattr(d, "slice_index", 0) for d in devices if d.platform == "tpu"}) or 1
@@ -105,6 +105,11 @@ def config_sizes(mesh: Mesh) -> dict[str, int]:
     """The sizes of the axes as a config names them."""
     data, fsdp, line, tensor, sequence = mesh.devices.shape
     return dict(zip(CONFIG_AXES, (data, fsdp * line, tensor, sequence), strict=True))
+
+
+def in_words(sizes: Mapping[str, int], *, least: int = 2) -> str:
+    """The axes of at least so many devices, as "data 2 x fsdp 4"; "1 device" where none is."""
+    return " x ".join(f"{axis} {n}" for axis, n in sizes.items() if n >= least) or "1 device"
 
 
 def _line(along: list[Any]) -> int:

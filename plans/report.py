@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from ift_jax.partitioning import config_sizes
+from ift_jax.partitioning import config_sizes, in_words
 from ift_jax.training.program import Program
 from plans.chips import Chip, chips
 from plans.collectives import KINDS
@@ -92,8 +92,7 @@ def lines(record: dict[str, Any]) -> list[str]:
 
 
 def _choices(record: dict[str, Any]) -> str:
-    axes = (f"{axis} {size}" for axis, size in record["mesh"].items() if size > 1)
-    return (f"mesh {' x '.join(axes) or '1 device'}, remat {record['remat']}, "
+    return (f"mesh {in_words(record['mesh'])}, remat {record['remat']}, "
             f"{record['microbatches']} microbatches")  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from ift_jax.config import CHOICES, Config, MeshConfig
+from ift_jax.partitioning import in_words
 
 
 def candidates(config: Config, n_devices: int, slices: int) -> Iterator[Config]:
@@ -56,7 +57,7 @@ def search(
                 said = "fits" if record["fits"] else f"does not fit: {record['refusal']}"
             except jax.errors.JaxRuntimeError as error:  # The compiler's own failure.
                 said = f"cannot be compiled: {' '.join(str(error).split())[:200]}"
-        mesh = " x ".join(f"{axis} {n}" for axis, n in dataclasses.asdict(config.mesh).items())
+        mesh = in_words(dataclasses.asdict(config.mesh), least=1)
         say(f"mesh {mesh}, remat {config.model.remat}, {config.train.microbatches} microbatches: "
             f"{said}")  # fmt: skip
     fitting = [record for _, record in known if record["fits"]]

@@ -74,11 +74,10 @@ class Run(Program):
     def describe(self) -> list[str]:
         """A few lines on what is about to run."""
         plan, config = self.plan, self.config
-        sizes = partitioning.config_sizes(self.mesh)
-        mesh = " x ".join(f"{axis} {size}" for axis, size in sizes.items() if size > 1)
+        mesh = partitioning.in_words(partitioning.config_sizes(self.mesh))
         return [
             f"model: {config.model.architecture}, {self.model.n_params:,} parameters, "
-            f"{config.model.dtype}; mesh: {mesh or '1 device'}; attention: {attention_of(config)}",
+            f"{config.model.dtype}; mesh: {mesh}; attention: {attention_of(config)}",
             f"data: {len(self.train.tasks)} tasks, {sum(map(len, self.train.stores)):,} examples, "
             f"{plan.steps_per_epoch:,.1f} steps an epoch, fill {plan.fill:.1%}; {plan.n_steps:,} "
             f"steps of {config.train.batch_rows} rows",
@@ -117,10 +116,8 @@ def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
 
         for finding in lint(ExampleFormatter.from_config(config, tokenizer)):
             if not finding.ok:
-                raise UserError(
-                    f"config.format.template: {finding.check}: {finding.detail}; all checks: "
-                    "ift inspect --lint"
-                )
+                raise UserError(f"config.format.template: {finding.check}: {finding.detail}; all "
+                                "checks: ift inspect --lint")  # fmt: skip
     _, evaluation = open_or_prepare(config, "eval", log=log)
     heldout = None
     if config.data.heldout_mixture:
