@@ -48,7 +48,10 @@ def open_or_prepare(
 ) -> tuple[Tokenizer, MixtureView]:
     """Opens the stores of a mixture, preparing them first where something changed: as `prepare`."""
     mixture_and_split(config, which)
-    path = _note_path(config, which)
+    # One in a bucket is known by what is in it: it is read for the note's name already.
+    given = config.tokenizer.path
+    tokenizer = run_tokenizer.load(config, given) if is_remote(given) else None
+    path = _note_path(config, which, tokenizer)
     note = read_json(path) or {}
     if (
         note.get("version") == _VERSION
@@ -60,7 +63,7 @@ def open_or_prepare(
             paths = [fetched(place(config.data.store_dir) / folder) for folder in folders]
             stores = open_checked(paths, tasks, config.data.max_refused_share)
             view = MixtureView(tasks, np.array(rates, np.float64), stores, metric_fns)
-            return run_tokenizer.load(config, note["tokenizer"]), view
+            return tokenizer or run_tokenizer.load(config, note["tokenizer"]), view
     # Whoever has the stores never comes here: it imports what TensorFlow needs seconds for.
     from tasks.preparation.prepare import prepare
 
@@ -79,7 +82,7 @@ def open_or_prepare(
     return prepared.tokenizer, view
 
 
-def _note_path(config: Config, which: str) -> Path:
+def _note_path(config: Config, which: str, tokenizer: Tokenizer | None) -> Path:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     data = dataclasses.asdict(config.data)
@@ -93,8 +96,8 @@ def _note_path(config: Config, which: str) -> Path:
         "folder": os.getcwd(),
         "modules": [fingerprints.module_origin(name) for name in config.data.modules],
     }
-    if is_remote(given := config.tokenizer.path):
-        asked["tokenizer"] = [given, run_tokenizer.load(config, given).fingerprint]
+    if tokenizer:
+        asked["tokenizer"] = [config.tokenizer.path, tokenizer.fingerprint]
     name = f"{which}-{digest(asked)[:16]}.json"
     return place(config.data.store_dir) / "requests" / name
 

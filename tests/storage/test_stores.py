@@ -95,6 +95,22 @@ def test_a_part_that_is_not_what_was_written(config, bucket, own_cache):
         prepare(remote, log=quiet)
 
 
+def test_a_tokenizer_in_the_bucket(config, bucket):
+    """It is known by what is in it, and read once where the stores are there."""
+    for size in (300, 290):
+        own = dataclasses.replace(config, tokenizer=TokenizerConfig(train_vocab_size=size))
+        wanted, _ = open_or_prepare(own, log=quiet)
+        for name, content in wanted.files.items():
+            bucket.put(f"tokenizer/{name}", content)
+        given = dataclasses.replace(config, tokenizer=TokenizerConfig(path="gs://bucket/tokenizer"))
+        open_or_prepare(given, log=quiet)
+        bucket.requests.clear()
+        lines = []
+        tokenizer, _ = open_or_prepare(given, log=lines.append)
+        assert tokenizer.fingerprint == wanted.fingerprint and lines == []
+        assert bucket.requests.count("GET /bucket/tokenizer%2Ftokenizer.model") == 1
+
+
 def test_beam_writes_to_the_bucket(config, bucket):
     pytest.importorskip("apache_beam")
     from tasks.preparation.on_beam import checked_options
