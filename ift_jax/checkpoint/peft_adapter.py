@@ -32,16 +32,15 @@ def export_adapter(workdir: str, step: int | None, output: str, *, base: str = "
     config, begun = source.config, source.config.model.init_from
     if not config.lora.rank or source.adapters is None:
         raise UserError(f"{workdir}: no LoRA adapters here (config.lora.rank is 0)")
-    released = begun and not open_source(begun).is_run
-    if not (base or released):
+    before = open_source(begun) if begun else None
+    if not base and (before is None or before.is_run):
         raise UserError(f"--base: the run began from {begun or 'nothing'}, no Hugging Face folder; "
                         "name the model that the adapters belong to")  # fmt: skip
     tokenizer = source.tokenizer()
     own = resolve_vocab(config.model, tokenizer.vocab_size)
     config = dataclasses.replace(config, model=own)
     template = Formatter.from_config(config, tokenizer).template_source
-    if begun:
-        before = open_source(begun)
+    if before:
         rows, known = before.config.model.vocab_size, before.tokenizer()
         if rows != config.model.vocab_size or known.n_given < min(tokenizer.vocab_size, rows):
             raise UserError("--adapter: the run added tokens to the vocabulary of its base model, "

@@ -37,16 +37,11 @@ class Source:
     config: Config  # A run's; of a released model, what its folder says of model and tokenizer.
     tokenizer: Callable[[], Tokenizer]
     load: Callable[[Model, Mesh], Params]  # Reads the parameters of `config.model`.
-    read_dtypes: Callable[[], Mapping[str, str]]
+    dtypes: Callable[[], Mapping[str, str]]  # Tensor -> "BF16", as released; empty: unknown.
     step: int = 0  # The checkpoint's.
     is_run: bool = False
     # The adapters of a LoRA run, by themselves: `load` gives the parameters they are merged into.
     adapters: Callable[[Model, Mesh], Params] | None = None
-
-    @property
-    def dtypes(self) -> Mapping[str, str]:
-        """Tensor -> "BF16", as it was released; empty: unknown."""
-        return self.read_dtypes()
 
     def params(self, model: Model, mesh: Mesh, tokenizer: Tokenizer) -> Params:
         """The parameters, with the vocabulary of `model` and `tokenizer` (`fit_vocabulary`)."""
@@ -155,7 +150,7 @@ def _dtypes(workdir: str, config: Config) -> dict[str, str]:
     if os.path.exists(file):
         return read_json(file)
     before = config.model.init_from
-    return dict(open_source(before).dtypes) if before and exists(before) else {}
+    return dict(open_source(before).dtypes()) if before and exists(before) else {}
 
 
 def _extra_ids(folder: str, architecture: str) -> int:

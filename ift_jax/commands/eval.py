@@ -11,11 +11,14 @@ For example:
 import argparse
 import dataclasses
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ift_jax.commands import arguments
 from ift_jax.config import Config
 from ift_jax.errors import UserError
+
+if TYPE_CHECKING:  # `ift eval --help` needs no JAX.
+    from ift_jax.checkpoint.source import Source
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=arguments.local_path, metavar="FILE",
                         help="scores and answers as JSON")  # fmt: skip
     parser.add_argument(
-        "--untuned",
-        metavar="DIR",
-        help="a model to compare with, such as that "
-        "which the run began from: it answers behind --shots solved examples",
-    )
+        "--untuned", metavar="DIR", help="a model to compare with, such as that which the run "
+        "began from: it answers behind --shots solved examples",
+    )  # fmt: skip
     parser.add_argument("--shots", type=int, choices=(1, 5, 32), default=5, help="default: 5")
 
 
@@ -42,27 +43,26 @@ def run(args: argparse.Namespace) -> None:
     from ift_jax.checkpoint.source import open_source
     from tasks.in_context_config import in_context_config
 
-    result = _evaluate(config, args.workdir, args.step, args.which)
+    result = _evaluate(config, open_source(args.workdir, args.step), args.which)
     if args.untuned:
-        few = in_context_config(config, open_source(args.untuned).config, args.which, args.shots)
-        result["untuned"] = _evaluate(few, args.untuned, None, args.which, args.shots)
+        untuned = open_source(args.untuned)
+        few = in_context_config(config, untuned.config, args.which, args.shots)
+        result["untuned"] = _evaluate(few, untuned, args.which, args.shots)
     if args.output:
         with open(args.output, "w", encoding="utf-8") as file:
             json.dump(result, file, indent=2)
 
 
-def _evaluate(
-    config: Config, workdir: str, step: int | None, which: str, shots: int = 0
-) -> dict[str, Any]:
+def _evaluate(config: Config, source: "Source", which: str, shots: int = 0) -> dict[str, Any]:
     import jax
 
     from ift_jax.checkpoint.trained import load_trained
     from ift_jax.evaluation.generation import Answerer, evaluate, table
     from tasks.preparation.request import open_or_prepare
 
-    trained = load_trained(workdir, step)
+    trained = load_trained(source)
     wanted, found = config.model.architecture, trained.config.model.architecture
-    where = f"the model in {workdir}"
+    where = f"the model in {source.path}"
     if wanted != found:
         raise UserError(f"config.model.architecture: is {wanted!r}, {where} is {found!r}")
     tokenizer, view = open_or_prepare(config, which)
@@ -72,6 +72,6 @@ def _evaluate(
     config = dataclasses.replace(config, model=trained.config.model)
     with jax.set_mesh(jax.tree.leaves(trained.params)[0].sharding.mesh):
         result = evaluate(Answerer(config, tokenizer, trained.model), trained.params, view)
-    title = f"untuned, {shots}-shot: {workdir}" if shots else f"{which}, step {trained.step}"
+    title = f"untuned, {shots}-shot: {source.path}" if shots else f"{which}, step {trained.step}"
     print(*table(title, result), sep="\n")
     return {"which": which, "step": trained.step, **result}

@@ -44,13 +44,13 @@ def run(args: argparse.Namespace) -> None:
         export_adapter(args.workdir, args.step, args.output, base=args.base)
         print(f"the adapters of {args.workdir} in {args.output}")
         return
-    trained = load_trained(args.workdir, args.step)
+    source = open_source(args.workdir, args.step)
+    trained = load_trained(source)
     formatter = Formatter.from_config(trained.config, trained.tokenizer)
-    stop_ids = (*formatter.stop_ids, *trained.config.evaluation.stop_ids)
     export(
         trained.model, trained.params, trained.tokenizer, args.output,
-        template=formatter.template_source, stop_ids=stop_ids,
-        dtype=args.dtype, source_dtypes=open_source(args.workdir, args.step).dtypes,
+        template=formatter.template_source, dtype=args.dtype, source_dtypes=source.dtypes(),
+        stop_ids=(*formatter.stop_ids, *trained.config.evaluation.stop_ids),
         shard_bytes=int(args.shard_size * 1e9), max_length=trained.config.data.row_length,
     )  # fmt: skip
     print(f"step {trained.step} of {args.workdir} in {args.output}")

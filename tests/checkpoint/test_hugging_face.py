@@ -101,7 +101,7 @@ def test_import_greedy_text_and_export(name, tmp_path):
     template = "{% for m in messages %}{{ m['content'] }} </s>{% endfor %}"
     export(
         model, params, tokenizer, str(out), template=template, stop_ids=STOP,
-        source_dtypes=source.dtypes, shard_bytes=50_000,
+        source_dtypes=source.dtypes(), shard_bytes=50_000,
     )  # fmt: skip
     assert len(list(out.glob("model-*.safetensors"))) > 2
     back = auto(out, name)
@@ -124,7 +124,7 @@ def test_an_untouched_model_comes_out_with_the_same_bytes(name, dtype, tmp_path)
     trained = load_trained(str(tmp_path / "workdir"))
     assert {leaf.dtype for leaf in jax.tree.leaves(trained.params)} == {np.dtype("float32")}
     out = tmp_path / "exported"
-    dtypes = open_source(str(tmp_path / "workdir")).dtypes
+    dtypes = open_source(str(tmp_path / "workdir")).dtypes()
     export(trained.model, trained.params, trained.tokenizer, str(out), source_dtypes=dtypes)
     before, after = raw(folder), raw(out)
     assert before and {n: after[n] for n in before} == before
@@ -159,8 +159,8 @@ def test_each_device_gets_its_part(name, tmp_path):
         n_cut += not leaf.sharding.is_fully_replicated
         np.testing.assert_array_equal(leaf, at(whole, path))
     assert n_cut > 5
-    export(model, cut, source.tokenizer(), str(tmp_path / "out"), source_dtypes=source.dtypes)
-    assert {n: raw(tmp_path / "out")[n] for n in source.dtypes} == raw(tmp_path / "released")
+    export(model, cut, source.tokenizer(), str(tmp_path / "out"), source_dtypes=source.dtypes())
+    assert {n: raw(tmp_path / "out")[n] for n in source.dtypes()} == raw(tmp_path / "released")
 
 
 def test_new_rows_are_the_mean_of_the_old(tmp_path):
