@@ -4,6 +4,7 @@ The variables must be set before JAX or TensorFlow is imported, so before any te
 """
 
 import atexit
+import contextlib
 import os
 import shutil
 import sys
@@ -45,9 +46,9 @@ hypothesis.settings.register_profile("ift_jax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ift_jax")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def what_a_file_registers_is_gone_after_it():
-    """SeqIO's registries are global, and another file has its data in another folder."""
+@contextlib.contextmanager
+def _registries_as_they_were():
+    """SeqIO's are global, and another test has its data in another folder."""
 
     def registries():
         seqio = sys.modules.get("seqio")
@@ -57,3 +58,19 @@ def what_a_file_registers_is_gone_after_it():
     yield
     for registry in registries():
         registry._REGISTRY = kept.get(registry, {})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_a_file_registers_is_gone_after_it():
+    with _registries_as_they_were():
+        yield
+
+
+@pytest.fixture
+def own_registry():
+    """A test registers its tasks anew, and they are gone after it."""
+    from tasks.preparation import registry
+
+    registry._registered.clear()
+    with _registries_as_they_were():
+        yield

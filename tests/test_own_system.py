@@ -9,7 +9,6 @@ import sys
 import pytest
 
 from ift_jax.commands import main
-from tests.tasks.dataset_files import own_registry  # noqa: F401
 from tests.training.runs import REPO
 
 PAGE = (REPO / "docs" / "own_system.md").read_text(encoding="utf-8")

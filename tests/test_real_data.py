@@ -8,7 +8,6 @@ import pytest
 from ift_jax.commands import main
 from tasks.preparation import registry
 from tests.shared_data import SHARED, requires_shared
-from tests.tasks.dataset_files import own_registry  # noqa: F401
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_registry"), requires_shared]
 DATA = SHARED / "data"

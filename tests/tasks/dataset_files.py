@@ -5,10 +5,7 @@ import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 import seqio
-
-from tasks.preparation import registry
 
 # A data set's file in promptsource, of `text` and a `label` of 0 or 1.
 TEMPLATES = """templates:
@@ -44,12 +41,3 @@ def records(task, split, **options):
 def messages(record):
     """A chat record's turns as (role, content)."""
     return [(m["role"], m["content"]) for m in json.loads(record["messages"])]
-
-
-@pytest.fixture
-def own_registry():
-    """A test registers its tasks anew, and they are gone after it."""
-    kept = dict(seqio.TaskRegistry._REGISTRY), dict(seqio.MixtureRegistry._REGISTRY)
-    registry._registered.clear()
-    yield
-    seqio.TaskRegistry._REGISTRY, seqio.MixtureRegistry._REGISTRY = kept

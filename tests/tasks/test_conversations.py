@@ -8,7 +8,7 @@ import seqio
 from ift_jax.errors import UserError
 from tasks import open_assistant, sharegpt
 from tests.shared_data import SHARED, requires_shared
-from tests.tasks.dataset_files import messages, own_registry, records, write  # noqa: F401
+from tests.tasks.dataset_files import messages, records, write
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 

@@ -8,7 +8,7 @@ import seqio
 
 from ift_jax.errors import UserError
 from tasks.dataset_rows import RowsSource, conversation, register_rows
-from tests.tasks.dataset_files import own_registry, write  # noqa: F401
+from tests.tasks.dataset_files import write
 
 MODULES = (
     "alpaca", "dolly", "gsm8k", "instructgpt", "lima", "open_assistant", "self_instruct", "tulu",

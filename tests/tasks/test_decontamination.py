@@ -10,7 +10,7 @@ from tasks.dataset_rows import RowsSource, conversation, register_rows
 from tasks.decontamination import EvaluationSet, ngrams, overlaps, words
 from tasks.sources.register import register_mixture
 from tests.shared_data import SHARED, requires_shared
-from tests.tasks.dataset_files import own_registry, records, write  # noqa: F401
+from tests.tasks.dataset_files import records, write
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 TEN = "a b c d e f g h i j"

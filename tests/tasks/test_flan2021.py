@@ -17,13 +17,7 @@ from tasks.preparation import registry
 from tasks.sources.tfds import plain
 from tests.tasks.flan_rows import ROWS
 
-
-@pytest.fixture(autouse=True)
-def _clean_registry():
-    yield
-    for kind in (seqio.TaskRegistry, seqio.MixtureRegistry):
-        for name in [n for n in kind.names() if n.startswith("flan")]:
-            kind.remove(name)
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def _example(name):

@@ -15,13 +15,7 @@ from tasks.preparation import registry
 from tasks.sources.draws import Draws
 from tests.shared_data import SHARED, requires_shared
 
-
-@pytest.fixture(autouse=True)
-def _clean_registry():
-    yield
-    for kind in (seqio.TaskRegistry, seqio.MixtureRegistry):
-        for name in [n for n in kind.names() if n.startswith("flan")]:
-            kind.remove(name)
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 NI = {

@@ -7,7 +7,7 @@ import pytest
 from tasks import gsm8k
 from tasks.gsm8k_metrics import final_answer, last_number, marked_number
 from tests.shared_data import SHARED, requires_shared
-from tests.tasks.dataset_files import own_registry, records, write  # noqa: F401
+from tests.tasks.dataset_files import records, write
 
 
 @pytest.mark.usefixtures("own_registry")

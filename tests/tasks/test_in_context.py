@@ -14,14 +14,7 @@ from tasks.sources.base import PythonDataSource
 from tasks.sources.features import CHAT_FEATURES, TEXT_FEATURES
 from tasks.sources.register import register_mixture, register_task
 
-
-@pytest.fixture(autouse=True)
-def _clean_registry():
-    before = {id(r): set(r.names()) for r in (seqio.TaskRegistry, seqio.MixtureRegistry)}
-    yield
-    for registry in (seqio.MixtureRegistry, seqio.TaskRegistry):
-        for name in set(registry.names()) - before[id(registry)]:
-            registry.remove(name)
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 class Squares(PythonDataSource):

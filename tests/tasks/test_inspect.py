@@ -13,7 +13,7 @@ from ift_jax.commands import main
 from tasks import FAMILIES, tulu
 from tasks.flan_datasets import DATASETS
 from tasks.preparation import registry
-from tests.tasks.dataset_files import TEMPLATES, own_registry, write  # noqa: F401
+from tests.tasks.dataset_files import TEMPLATES, write
 from tests.tasks.flan_rows import ROWS
 from tests.training.runs import REPO
 

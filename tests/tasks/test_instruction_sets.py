@@ -9,7 +9,7 @@ import seqio
 from ift_jax.errors import UserError
 from tasks import alpaca, dolly, instructgpt, lima, self_instruct
 from tests.shared_data import SHARED, requires_shared
-from tests.tasks.dataset_files import messages, own_registry, records, write  # noqa: F401
+from tests.tasks.dataset_files import messages, records, write
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 

@@ -8,13 +8,7 @@ import seqio
 from ift_jax.errors import UserError
 from tasks import jsonl
 
-
-@pytest.fixture(autouse=True)
-def _clean_registry():
-    yield
-    for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-        for name in [n for n in registry.names() if n.startswith("jsonl")]:
-            registry.remove(name)
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def _write(path, record, n):

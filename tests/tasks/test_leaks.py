@@ -9,7 +9,7 @@ from ift_jax.commands import main
 from ift_jax.errors import UserError
 from tasks import flan2021, flan_collection
 from tasks.preparation import leaks, registry
-from tests.tasks.dataset_files import TEMPLATES, own_registry, write  # noqa: F401
+from tests.tasks.dataset_files import TEMPLATES, write
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 

@@ -11,13 +11,7 @@ from tasks import natural_instructions
 from tasks.natural_instructions_source import load_task
 from tests.shared_data import SHARED, requires_shared
 
-
-@pytest.fixture(autouse=True)
-def _clean_registry():
-    yield
-    for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-        for name in [n for n in registry.names() if n.startswith("natural_instructions")]:
-            registry.remove(name)
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def _folder(tmp_path, train, test, on_disk):

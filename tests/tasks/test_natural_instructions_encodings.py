@@ -21,6 +21,8 @@ from tasks.natural_instructions_source import (
 from tasks.preparation import registry
 from tests.shared_data import SHARED, requires_shared
 
+pytestmark = pytest.mark.usefixtures("own_registry")
+
 TASK = {
     "Categories": ["Word Analogy"],
     "Definition": ["Add the numbers"],
@@ -57,14 +59,6 @@ PROMPTS = {
     "definition_positive2_negative2": DEFINITION + POSITIVE + NEGATIVE + QUESTION,
     "definition_positive2_explanations": DEFINITION + EXPLAINED + QUESTION,
 }
-
-
-@pytest.fixture(autouse=True)
-def _clean_registry():
-    yield
-    for registry_ in (seqio.MixtureRegistry, seqio.TaskRegistry):
-        for name in [n for n in registry_.names() if n.startswith("natural_instructions")]:
-            registry_.remove(name)
 
 
 def _folder(root, tracks, **changes):

@@ -10,6 +10,8 @@ from tasks import natural_instructions_v1
 from tasks.natural_instructions_v1 import NaturalInstructionsV1Source, V1Options
 from tests.shared_data import SHARED, requires_shared
 
+pytestmark = pytest.mark.usefixtures("own_registry")
+
 OUTPUTS = ["How long?", "When?"]
 SUBTASK = {
     "Title": "Asking about time",
@@ -29,14 +31,6 @@ SUBTASK = {
     },
     "Instances": [{"input": f"It rained {i}.", "output": OUTPUTS} for i in range(40)],
 }
-
-
-@pytest.fixture(autouse=True)
-def _clean_registry():
-    yield
-    for registry in (seqio.MixtureRegistry, seqio.TaskRegistry):
-        for name in [n for n in registry.names() if n.startswith("natural_instructions_v1")]:
-            registry.remove(name)
 
 
 def _write(root, name="subtask001_time", **changes):

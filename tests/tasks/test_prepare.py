@@ -20,7 +20,6 @@ from tasks.preparation.module_files import module_files
 from tasks.preparation.parts import locked
 from tasks.preparation.prepare import prepare
 from tasks.preparation.request import open_or_prepare
-from tests.tasks.dataset_files import own_registry  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 

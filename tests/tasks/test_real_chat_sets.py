@@ -6,7 +6,6 @@ from ift_jax.config import Config, DataConfig, FormatConfig, TokenizerConfig
 from ift_jax.errors import UserError
 from tasks.preparation.request import open_or_prepare
 from tests.shared_data import SHARED, requires_shared
-from tests.tasks.dataset_files import own_registry  # noqa: F401
 
 pytestmark = [pytest.mark.usefixtures("own_registry"), requires_shared]
 M_MODEL = SHARED / "data" / "tokenizers" / "m.model"  # 2,000 pieces.

@@ -17,14 +17,7 @@ from tasks.t0_datasets import DATASETS
 from tasks.t0_rows import PromptedSource
 from tests.shared_data import SHARED, requires_shared
 
-
-@pytest.fixture(autouse=True)
-def _clean_registry():
-    before = {id(r): set(r.names()) for r in (seqio.TaskRegistry, seqio.MixtureRegistry)}
-    yield
-    for registry_ in (seqio.MixtureRegistry, seqio.TaskRegistry):
-        for name in set(registry_.names()) - before[id(registry_)]:
-            registry_.remove(name)
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def _yaml(templates):

@@ -13,7 +13,6 @@ from ift_jax.errors import UserError
 from tasks import t5
 from tasks.preparation import registry
 from tasks.preparation.prepare import prepare
-from tests.tasks.dataset_files import own_registry  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 

@@ -13,7 +13,6 @@ from ift_jax.errors import UserError
 from tasks import t5_objectives as objectives
 from tasks.preparation.prepare import prepare
 from tasks.sources.draws import Draws
-from tests.tasks.dataset_files import own_registry  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 

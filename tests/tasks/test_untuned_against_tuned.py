@@ -5,7 +5,6 @@ import sys
 
 import jax
 import numpy as np
-import pytest
 
 from ift_jax.checkpoint import trained
 from ift_jax.checkpoint.run_state import Checkpoints
@@ -64,21 +63,6 @@ def get_config(path):
     config.update(json.load(open(path)))
     return config
 """
-
-
-@pytest.fixture
-def own_registry(monkeypatch):
-    import seqio
-
-    from tasks.preparation import registry
-
-    kept = dict(seqio.TaskRegistry._REGISTRY), dict(seqio.MixtureRegistry._REGISTRY)
-    registered = dict(registry._registered)
-    seqio.TaskRegistry._REGISTRY, seqio.MixtureRegistry._REGISTRY = {}, {}
-    registry._registered.clear()
-    yield
-    seqio.TaskRegistry._REGISTRY, seqio.MixtureRegistry._REGISTRY = kept
-    registry._registered.update(registered)
 
 
 def write_workdir(path, config, seed):

@@ -10,7 +10,6 @@ from tasks.preparation import shards
 from tasks.sources.features import CHAT_FEATURES, TEXT_FEATURES
 from tasks.sources.jsonl import JsonLinesDataSource
 from tasks.sources.parquet import ParquetDataSource
-from tests.tasks.dataset_files import own_registry  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
