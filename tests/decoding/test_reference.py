@@ -9,8 +9,6 @@ from ift_jax.models import build_model
 pytest.importorskip("torch", reason="the reference models are torch modules")
 pytest.importorskip("transformers", reason="the reference models live there")
 
-import torch  # noqa: E402
-
 from tests.models import hugging_face as hf  # noqa: E402
 
 N_NEW = 24
@@ -37,16 +35,8 @@ def test_greedy_text(family, penalty):
         sampling=Sampling(repetition_penalty=penalty),
     )  # fmt: skip
     for prompt, ours in zip(prompts, got, strict=True):
-        with torch.no_grad():
-            theirs = reference.generate(
-                torch.tensor([prompt]),
-                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-                max_new_tokens=N_NEW,
-                do_sample=False,
-                repetition_penalty=penalty,
-                use_cache=not is_t5,  # 5.23 sizes the cache by the encoder's layers.
-            )[0].tolist()
-        assert ours == theirs[1 if is_t5 else len(prompt) :]
+        options = dict(max_new_tokens=N_NEW, repetition_penalty=penalty)
+        assert ours == hf.greedy(reference, prompt, **options)
     # Long and varied enough to mean something (the tied T5 1.0 soon repeats itself).
     assert max(map(len, got)) >= 20
     assert len({token for tokens in got for token in tokens}) >= (3 if family == "1.0" else 15)

@@ -227,3 +227,17 @@ def decoder_params(model: Any, config: ModelConfig) -> dict[str, Any]:
 
 
 t5_pair, t5_params = decoder_pair, decoder_params
+
+
+def greedy(reference: Any, prompt: list[int], **options: Any) -> list[int]:
+    """What the `generate` of `transformers` says after a prompt."""
+    is_t5 = reference.config.is_encoder_decoder
+    with torch.no_grad():
+        ids = reference.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            use_cache=not is_t5,  # 5.23 sizes the cache by the encoder's layers.
+            **options,
+        )[0].tolist()
+    return ids[1 if is_t5 else len(prompt) :]
