@@ -91,6 +91,23 @@ def lines(record: dict[str, Any]) -> list[str]:
     return found
 
 
+def ranking(records: list[dict[str, Any]]) -> list[str]:
+    """What a search found, a line each, in the order given."""
+    form = "  {:<36} {:<15} {:>12} {:>12} {:>9} {:>5}  {}".format
+    found = [
+        f"{len(records)} fit; the step's time is the compiler's estimate, not a measurement:",
+        form("mesh", "remat", "microbatches", "GiB a device", "s a step", "MFU", "bound by"),
+    ]
+    for record in records:
+        step = record["compiler_estimate"]
+        found.append(form(
+            in_words(record["mesh"]), record["remat"], record["microbatches"],
+            f"{record['memory']['total'] / GIB:.2f}", f"{step['seconds']:.3g}",
+            f"{step['mfu']:.0%}", step["bound"],
+        ))  # fmt: skip
+    return found
+
+
 def _choices(record: dict[str, Any]) -> str:
     return (f"mesh {in_words(record['mesh'])}, remat {record['remat']}, "
             f"{record['microbatches']} microbatches")  # fmt: skip

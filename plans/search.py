@@ -47,18 +47,23 @@ def search(
     than one that does not fit.
     """
     known: list[tuple[Config, dict[str, Any]]] = []
+    slower = larger = 0
     for config in every:
-        said = "does not fit, as one that needs less does not"
         if any(record["fits"] and covers(other, config) for other, record in known):
-            said = "not compiled: one that recomputes less fits"
-        elif not any(covers(config, other) for other, record in known if not record["fits"]):
-            try:
-                known.append((config, record := judge(config)))
-                said = "fits" if record["fits"] else f"does not fit: {record['refusal']}"
-            except jax.errors.JaxRuntimeError as error:  # The compiler's own failure.
-                said = f"cannot be compiled: {' '.join(str(error).split())[:200]}"
-        mesh = in_words(dataclasses.asdict(config.mesh), least=1)
+            slower += 1
+            continue
+        if any(covers(config, other) for other, record in known if not record["fits"]):
+            larger += 1
+            continue
+        try:
+            known.append((config, record := judge(config)))
+            said = "fits" if record["fits"] else f"does not fit: {record['refusal']}"
+        except jax.errors.JaxRuntimeError as error:  # The compiler's own failure.
+            said = f"cannot be compiled: {' '.join(str(error).split())[:200]}"
+        mesh = in_words(dataclasses.asdict(config.mesh))
         say(f"mesh {mesh}, remat {config.model.remat}, {config.train.microbatches} microbatches: "
             f"{said}")  # fmt: skip
+    say(f"not compiled, as it follows: {slower} choices that recompute more than one that fits, "
+        f"{larger} that need more memory than one that does not fit")  # fmt: skip
     fitting = [record for _, record in known if record["fits"]]
     return sorted(fitting, key=lambda record: record["compiler_estimate"]["seconds"])

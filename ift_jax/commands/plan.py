@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decode", action="store_true",
                         help="compile generation too, as at the run's evaluation")  # fmt: skip
     parser.add_argument("--search", action="store_true",
-                        help="try meshes, remat policies and microbatches")  # fmt: skip
+                        help="rank meshes, remat policies and microbatches")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="where to write the same as JSON")
 
 
@@ -51,10 +51,11 @@ def run(args: argparse.Namespace) -> int:
     if args.search:
         n_devices = len(plan.devices_of(args.topology, args.slices))
         said = search.search(search.candidates(config, n_devices, args.slices), judge, print)
-        print(f"{len(said)} fit, the best first:")
+        print(*report.ranking(said), "", sep="\n")
     else:
         said = [judge(config)]
-    print(*(line for record in said for line in report.lines(record)), sep="\n")
+    for record in said[:1]:
+        print(*report.lines(record), sep="\n")
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
             json.dump(said if args.search else said[0], file, indent=2)

@@ -213,7 +213,9 @@ def test_search_finds_the_best_without_compiling_what_follows():
         return activations / config.train.microbatches / config.mesh.tensor + 24 / config.mesh.fsdp
 
     found, asked, said, every = _search(memory_of)
-    assert len(asked) < len(said) == len(every) == len(set(every))
+    assert len(asked) == len(said) - 1 < len(every) == len(set(every))
+    counts = [int(word) for word in said[-1].split() if word.isdigit()]
+    assert "not compiled" in said[-1] and sum(counts) == len(every) - len(asked)
     # Whatever fits and was not compiled is covered by one that was.
     fitting = [record["config"] for record in found]
     for candidate in every:
@@ -226,7 +228,33 @@ def test_search_finds_the_best_without_compiling_what_follows():
 def test_search_says_when_nothing_fits():
     found, asked, said, _ = _search(lambda config: 11)
     assert found == [] and all("does not fit" in line for line in said)
+    assert report.ranking(found)[0].startswith("0 fit")
     # Of a mesh the lightest, and that with the layers' inputs elsewhere.
     assert {config.model.remat for config in asked} == {"full", "offload"}
     full = [config.mesh for config in asked if config.model.remat == "full"]
     assert len(set(full)) == len(full)
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_search_by_the_compiler():
+    plans.set_environment()
+    model = dataclasses.replace(SMALL.model, n_layers=1)
+    train = TrainConfig(batch_rows=4, steps=1)
+    config = dataclasses.replace(SMALL, model=model, train=train)
+    said = []
+
+    def judge(config):
+        program = plan.program_of(config, "v5e:2x2")
+        return report.record_of(program, plan.compile_step(program), "v5e:2x2", 1)
+
+    every = [one for one in search.candidates(config, 4, 1) if one.mesh.fsdp == 4]
+    found = search.search(iter(every), judge, said.append)
+    assert {record["remat"] for record in found} == {"none", "full"} and len(said) == 3
+    header, *rows = report.ranking(found)[1:]
+    for row, record in zip(rows, found, strict=True):
+        assert row.split()[:4] == ["fsdp", "4", record["remat"], "1"]
+        end = header.index("s a step") + len("s a step")
+        assert float(row[:end].split()[-1]) == pytest.approx(
+            record["compiler_estimate"]["seconds"], rel=1e-2
+        )
