@@ -97,7 +97,10 @@ def test_a_bad_line_is_named_before_anything_is_trained(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_way_of_a_small_run(tmp_path):
+def test_the_whole_way_of_a_small_run(tmp_path, monkeypatch):
+    # As users have it: XLA compiles by its defaults.
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    monkeypatch.delenv("NPROC")
     data = runs.write_data(tmp_path / "data.jsonl")
     work = tmp_path / "run"
     arguments = runs.command(work, overrides=["evaluation.examples=3"], data=data, stores=tmp_path)

@@ -55,10 +55,12 @@ def test_it_changes_nothing_but_the_memory(runs):
     leaves = jax.tree.leaves(first["params"])
     n_matrices = sum(p.size for p in leaves if p.ndim > 1 and min(p.shape[-2:]) > 2)
     assert held - held_cut == 2 * 4 * n_matrices * (1 / 2 - 1 / 8)
-    for part in ("params", "opt_state"):
+    # A step is 1e-2 at the most, and Adam's division makes much of a rounding where a gradient is
+    # nearly zero: parameters are held to a thousandth of a step.
+    for part, tolerance in (("params", 1e-5), ("opt_state", 1e-6)):
         for a, b, start in zip(*map(jax.tree.leaves, (plain[part], cut[part], first[part])),
                                strict=True):  # fmt: skip
-            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=tolerance)
             assert np.abs(np.asarray(a) - np.asarray(start)).max() > 1e-7
     for a, b in zip(*map(jax.tree.leaves, (plain["params"], cut["params"])), strict=True):
         assert a.sharding.is_equivalent_to(b.sharding, a.ndim)
