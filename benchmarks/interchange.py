@@ -78,6 +78,7 @@ def child(folder: str, workdir: str) -> None:
     import jax
 
     from ift_jax.checkpoint.import_model import import_model
+    from ift_jax.checkpoint.source import open_source
     from ift_jax.checkpoint.trained import load_trained
 
     jax.numpy.zeros(8).block_until_ready()
@@ -90,7 +91,7 @@ def child(folder: str, workdir: str) -> None:
     thread = threading.Thread(target=watch)
     thread.start()
     began = time.perf_counter()
-    trained = import_model(folder, workdir) if workdir else load_trained(folder)
+    trained = import_model(folder, workdir) if workdir else load_trained(open_source(folder))
     seconds = time.perf_counter() - began
     done.set()
     thread.join()

@@ -4,7 +4,7 @@ import dataclasses
 import os
 
 from ift_jax import config_file, partitioning
-from ift_jax.checkpoint.source import CONFIG, TOKENIZER, Source, open_source
+from ift_jax.checkpoint.source import CONFIG, TOKENIZER, Source
 from ift_jax.checkpoint.tensors import write_files
 from ift_jax.config import Config, FormatConfig, MeshConfig
 from ift_jax.errors import UserError
@@ -54,16 +54,12 @@ def check_same_run(workdir: str, config: Config) -> None:
                             "use another --workdir for another run")  # fmt: skip
 
 
-def load_trained(model: str | Source, step: int | None = None) -> Trained:
+def load_trained(source: Source) -> Trained:
     """Reads config, tokenizer and parameters onto all devices here.
 
-    Of a run's workdir, at a step (None: the newest), of the folder or `.gguf` file of a released
-    model, or of one of these that is open already.
-
     Raises:
-        UserError: no model there, or no such checkpoint.
+        UserError: what is there cannot be read.
     """
-    source = open_source(model, step) if isinstance(model, str) else model
     tokenizer, config = source.tokenizer(), source.config
     if not source.is_run:
         template = "model" if tokenizer.chat_template else "chatml"
@@ -71,6 +67,6 @@ def load_trained(model: str | Source, step: int | None = None) -> Trained:
     own = config.model
     if own.vocab_size < tokenizer.vocab_size:  # Unresolved, or it got a padding token.
         own = resolve_vocab(dataclasses.replace(own, vocab_size=0), tokenizer.vocab_size)
-    built, mesh = build_model(own), partitioning.make_mesh(MeshConfig(data=1, fsdp=-1))
-    params = source.params(built, mesh, tokenizer)
-    return Trained(dataclasses.replace(config, model=own), tokenizer, built, params, source.step)
+    model, mesh = build_model(own), partitioning.make_mesh(MeshConfig(data=1, fsdp=-1))
+    params = source.params(model, mesh, tokenizer)
+    return Trained(dataclasses.replace(config, model=own), tokenizer, model, params, source.step)

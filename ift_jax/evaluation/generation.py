@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ift_jax.checkpoint.source import open_source
 from ift_jax.checkpoint.trained import load_trained
 from ift_jax.config import Config
 from ift_jax.data.store import TokenStore
@@ -59,8 +60,8 @@ class Answerer:
 def open_answerer(
     workdir: str, step: int | None = None, stop_strings: Sequence[str] = ()
 ) -> tuple[Answerer, Generator]:
-    """What `load_trained` finds, in its own format; only the weights for decoding are kept."""
-    trained = load_trained(workdir, step)
+    """The model of `open_source`, in its own format; only the weights for decoding are kept."""
+    trained = load_trained(open_source(workdir, step))
     if trained.config.train.compile_cache:
         jax.config.update("jax_compilation_cache_dir", trained.config.train.compile_cache)
     answerer = Answerer(trained.config, trained.tokenizer, trained.model, stop_strings)

@@ -108,10 +108,10 @@ class Clock:
         train, self._feed, self._dtype = run.config.train, feed, run.config.model.dtype
         self.slots = train.batch_rows * sum(run.plan.capacities)
         self._peak = train.peak_tflops * 1e12  # 0: to be measured.
-        self._n_devices = run.mesh.size
-        self._flops_a_token = run.model.flops_per_token(
+        flops = run.model.flops_per_token(
             run.train.lengths, run.train.trained_tokens, run.train.encoder_lengths
         )
+        self._flops_a_token = flops / run.mesh.size  # Of each device.
         # When a log line was written, and for how long the loop had waited for data by then.
         self._first: tuple[float, float] | None = None
         self._last, self._paused = (time.perf_counter(), 0.0), 0.0
@@ -121,8 +121,7 @@ class Clock:
         (before, waited), now = self._last, (time.perf_counter(), self._feed.waited)
         seconds = max(now[0] - before - self._paused, 1e-9)
         speed = record["tokens"] / seconds
-        flops = self._flops_a_token * speed / self._n_devices
-        mfu = flops / self._peak if self._first else None
+        mfu = self._flops_a_token * speed / self._peak if self._first else None
         self._first, self._last, self._paused = self._first or now, now, 0.0
         return {
             "seconds": seconds,

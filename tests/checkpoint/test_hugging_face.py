@@ -112,7 +112,7 @@ def test_import_greedy_text_and_export(name, tmp_path):
 def test_an_untouched_model_comes_out_with_the_same_bytes(name, dtype, tmp_path):
     folder = write_folder(tmp_path / "released", name, dtype)
     import_model(str(folder), str(tmp_path / "workdir"))
-    trained = load_trained(str(tmp_path / "workdir"))
+    trained = load_trained(open_source(str(tmp_path / "workdir")))
     assert {leaf.dtype for leaf in jax.tree.leaves(trained.params)} == {np.dtype("float32")}
     out = tmp_path / "exported"
     dtypes = open_source(str(tmp_path / "workdir")).dtypes()
@@ -212,7 +212,7 @@ def test_a_larger_tokenizer_makes_more_rows(tmp_path):
     write_tokenizer(folder, n_words=170)
     config = resolve_init(config_from(folder))
     assert config.model.vocab_size == 256
-    assert load_trained(str(folder)).params["embedding"].shape == (256, 48)
+    assert load_trained(open_source(str(folder))).params["embedding"].shape == (256, 48)
 
     # A run that goes on from an import with a larger tokenizer: the new rows are means.
     write_tokenizer(folder)
@@ -263,7 +263,7 @@ def test_what_ends_an_answer_comes_from_generation_config(tmp_path, caplog, capf
     import_model(str(folder), str(workdir))
     caplog.clear()
     capfd.readouterr()
-    trained = load_trained(str(workdir))
+    trained = load_trained(open_source(str(workdir)))
     assert "read_only" not in caplog.text + "".join(capfd.readouterr())
     assert not caplog.records, caplog.text
     assert trained.config.evaluation.stop_ids == (1, 7, 9)

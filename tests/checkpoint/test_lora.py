@@ -15,7 +15,7 @@ peft = pytest.importorskip("peft", reason="the adapters are read back by peft")
 from ift_jax import partitioning  # noqa: E402
 from ift_jax.checkpoint.import_model import import_model  # noqa: E402
 from ift_jax.checkpoint.run_state import Checkpoints, checksum  # noqa: E402
-from ift_jax.checkpoint.source import init_params, resolve_init  # noqa: E402
+from ift_jax.checkpoint.source import init_params, open_source, resolve_init  # noqa: E402
 from ift_jax.checkpoint.trained import load_trained, save_description  # noqa: E402
 from ift_jax.commands.main import main  # noqa: E402
 from ift_jax.config import FormatConfig, LoraConfig  # noqa: E402
@@ -85,7 +85,7 @@ def test_peft_and_the_merged_export_give_our_logits(name, lora, tmp_path):
     kind = dict(architecture="encoder_decoder") if name in hf.T5S else {}
     _, model, params = write_run(run, base, lora, **kind)
     want = ours(model, params, name)
-    trained = load_trained(str(run))
+    trained = load_trained(open_source(str(run)))
     np.testing.assert_allclose(
         ours(trained.model, trained.params, name), want, atol=2e-4, rtol=2e-4
     )
@@ -111,7 +111,7 @@ def test_another_base_and_a_base_that_peft_cannot_load(tmp_path, capsys):
     base, run = tmp_path / "base", tmp_path / "run"
     import_model(str(released), str(base))
     write_run(run, base, LoraConfig(rank=2), dtype="bfloat16")
-    load_trained(str(run))
+    load_trained(open_source(str(run)))
     export = ["export", "--workdir", str(run), "--adapter", "--output", str(tmp_path / "out")]
     assert main(export) == 2
     assert "--base" in capsys.readouterr().err
@@ -120,9 +120,9 @@ def test_another_base_and_a_base_that_peft_cannot_load(tmp_path, capsys):
     assert "no LoRA adapters here" in capsys.readouterr().err
     # The same folder with other weights.
     checkpoints = Checkpoints(str(base))
-    params = load_trained(str(base)).params
+    params = load_trained(open_source(str(base))).params
     params["final_norm"]["scale"] = params["final_norm"]["scale"].at[0].add(1e-3)
     checkpoints.save(1, {"params": params})
     checkpoints.close()
     with pytest.raises(UserError, match="its weights are not those that this run was trained on"):
-        load_trained(str(run))
+        load_trained(open_source(str(run)))
