@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from ift_jax.config import Config, DataConfig, FormatConfig, TokenizerConfig
+from ift_jax.config.schema import Config, DataConfig, FormatConfig, TokenizerConfig
 from ift_jax.data.batches import BatchPlan
+from ift_jax.data.mixture import Mixture
 from ift_jax.data.packing import pack, pack_2d
 from ift_jax.data.store import TokenStore, part_path
-from ift_jax.data.view import MixtureView
-from tasks.preparation.examples import Encoded
-from tasks.preparation.parts import PartBuilder, finish_store
+from ift_jax.preparation.store_writer import PartBuilder, finish_store
+from ift_jax.text.examples import Encoded
 
 ROW = 2048
 ENCODER, DECODER = 512, 128
@@ -46,7 +46,7 @@ def log_normal(n: int, mean: float, most: int, seed: int) -> np.ndarray:
     return np.clip(drawn, 1, most).astype(np.int64)
 
 
-def made_view(folder: Path, n: int) -> MixtureView:
+def made_view(folder: Path, n: int) -> Mixture:
     """One store of n examples with log-normal lengths of mean 333 and random ids."""
     rng = np.random.default_rng(0)
     partial = folder / "made.partial"
@@ -61,13 +61,13 @@ def made_view(folder: Path, n: int) -> MixtureView:
     part.write(part_path(partial, 0))
     finish_store(partial, folder / "made", {"shards": 1, "variants": 1, "split": "train"})
     store = TokenStore.open(folder / "made")
-    return MixtureView(["made"], np.ones(1), [store], [[]])
+    return Mixture(["made"], np.ones(1), [store], [[]])
 
 
 def batches(folder: Path, n: int) -> dict[str, Any]:
     """Planning the order and rows of a run, and assembling its batches."""
     view = made_view(folder, n)
-    data = DataConfig(row_length=ROW, store_dir=str(folder))
+    data = DataConfig(max_length=ROW, store_dir=str(folder))
     start = time.perf_counter()
     plan = BatchPlan(view, data, "decoder", 32, 0, epochs=3.0)
     planning = time.perf_counter() - start
@@ -89,7 +89,7 @@ def batches(folder: Path, n: int) -> dict[str, Any]:
         "planned_fill_of_the_run": round(plan.fill, 4),
         "assembly_tokens_per_second": round(positions * len(steps) / rows_alone),
         "assembly_with_window_planning_tokens_per_second": round(positions * n_steps / whole_run),
-        "row_length": ROW,
+        "max_length": ROW,
     }
 
 
@@ -135,8 +135,8 @@ def preparing(folder: Path, n: int) -> dict[str, Any]:
             third = len(text) // 3
             record = {"inputs": " ".join(text[:third]), "targets": " ".join(text[third:])}
             file.write(json.dumps(record) + "\n")
-    from tasks.preparation.prepare import prepare
-    from tasks.sources.register import register_jsonl_task
+    from ift_jax.preparation.prepare import prepare
+    from ift_jax.sources.register import register_jsonl_task
 
     register_jsonl_task("benchmark_made", {"train": str(path)})
     config = Config(
@@ -145,8 +145,8 @@ def preparing(folder: Path, n: int) -> dict[str, Any]:
         data=DataConfig(
             mixture="benchmark_made",
             store_dir=str(folder / "stores"),
-            row_length=ROW,
-            max_refused_share=1.0,
+            max_length=ROW,
+            max_dropped_fraction=1.0,
             processes=1,
         ),
     )
@@ -154,7 +154,7 @@ def preparing(folder: Path, n: int) -> dict[str, Any]:
     again = dataclasses.replace(
         config,
         tokenizer=TokenizerConfig(path_of_tokenizer),
-        data=dataclasses.replace(config.data, row_length=ROW - 1),
+        data=dataclasses.replace(config.data, max_length=ROW - 1),
     )
     start = time.perf_counter()
     prepared = prepare(again, log=lambda _: None)

@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.alternate import OURS, run_in_turn, summary
 from benchmarks.step_against_torch import DECODERS, torch_model
+from ift_jax.sharding.mesh import make_mesh
 
 PROMPT, NEW = 128, 128
 SIDES = (OURS, "torch")
@@ -43,20 +44,25 @@ def ours(batch: int, repeats: int) -> dict[str, Any]:
     """`Generator`, as `ift generate` uses it."""
     import jax
 
-    from ift_jax import partitioning
-    from ift_jax.config import DecoderConfig, MeshConfig
+    from ift_jax.config.schema import DecoderConfig, MeshConfig
     from ift_jax.decoding.generate import Generator, Options
     from ift_jax.decoding.stops import Stops
-    from ift_jax.models.definition import build_model
+    from ift_jax.models.model import build_model
 
     s = DECODERS["llama_135m"]
     model = build_model(
         DecoderConfig(
-            vocab_size=s["vocab"], d_model=s["d"], n_layers=s["layers"], n_heads=s["heads"],
-            n_kv_heads=s["kv"], head_dim=s["head"], d_ff=s["ff"], tied_embedding=True,
+            vocab_size=s["vocab"],
+            d_model=s["d"],
+            n_layers=s["layers"],
+            n_heads=s["heads"],
+            n_kv_heads=s["kv"],
+            head_dim=s["head"],
+            d_ff=s["ff"],
+            tied_embedding=True,
         )
-    )  # fmt: skip
-    with jax.set_mesh(partitioning.make_mesh(MeshConfig(), jax.devices()[:1])):
+    )
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
         params = jax.jit(model.init)(jax.random.key(0))
         generator = Generator(model, params, stops=Stops((), (), None), pad_id=0)
         del params
@@ -80,9 +86,14 @@ def torch_side(batch: int, repeats: int) -> dict[str, Any]:
     def call() -> int:
         with torch.inference_mode():
             out = model.generate(
-                ids, attention_mask=torch.ones_like(ids), do_sample=False, min_new_tokens=NEW,
-                max_new_tokens=NEW, eos_token_id=2, pad_token_id=0,
-            )  # fmt: skip
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                min_new_tokens=NEW,
+                max_new_tokens=NEW,
+                eos_token_id=2,
+                pad_token_id=0,
+            )
         return int(out[:, PROMPT:].numel())
 
     return timed(call, batch, repeats)

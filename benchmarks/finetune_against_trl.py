@@ -28,7 +28,7 @@ LENGTH, ROWS, SKIPPED = 1024, 4, 4
 
 def ours(folder: Path, shape: str, steps: int) -> dict[str, Any]:
     """`ift train`, from its own metrics."""
-    from ift_jax.config import (
+    from ift_jax.config.schema import (
         Config,
         DataConfig,
         DecoderConfig,
@@ -44,17 +44,25 @@ def ours(folder: Path, shape: str, steps: int) -> dict[str, Any]:
         tokenizer=TokenizerConfig(str(tokenizer_folder(folder, path, "bpe"))),
         format=FormatConfig(template=CHATML),
         data=DataConfig(
-            modules=("tasks.jsonl",), root=str(path), mixture="jsonl", row_length=LENGTH,
+            modules=("tasks.jsonl",),
+            root=str(path),
+            mixture="jsonl",
+            max_length=LENGTH,
             store_dir=str(folder / "stores"),
         ),
         model=DecoderConfig(
-            vocab_size=s["vocab"], d_model=s["d"], n_layers=s["layers"], n_heads=s["heads"],
-            n_kv_heads=s["kv"], head_dim=s["head"], d_ff=s["ff"],
+            vocab_size=s["vocab"],
+            d_model=s["d"],
+            n_layers=s["layers"],
+            n_heads=s["heads"],
+            n_kv_heads=s["kv"],
+            head_dim=s["head"],
+            d_ff=s["ff"],
         ),
         train=TrainConfig(
-            batch_rows=ROWS, steps=steps, log_every=1, preview_prompts=0, eval_rows=ROWS
+            batch_size=ROWS, steps=steps, log_every=1, preview_prompts=0, eval_rows=ROWS
         ),
-    )  # fmt: skip
+    )
     train(config, str(folder / "run"), Console(quiet=True))
     lines = map(json.loads, (folder / "run" / "metrics.jsonl").read_text().splitlines())
     records = [r for r in lines if "time" in r and r["step"] > SKIPPED]
@@ -76,12 +84,22 @@ def trl(folder: Path, shape: str, steps: int, how: str) -> dict[str, Any]:
     path = conversations(folder, 2000)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tokenizer_folder(folder, path, "bpe"))
     options = SFTConfig(
-        output_dir=str(folder / "out"), max_length=LENGTH, packing=how == "trl_packed",
+        output_dir=str(folder / "out"),
+        max_length=LENGTH,
+        packing=how == "trl_packed",
         train_sampling_strategy="group_by_length" if how == "trl_grouped" else "random",
-        assistant_only_loss=True, per_device_train_batch_size=ROWS, max_steps=steps, use_cpu=True,
-        bf16=False, report_to=[], save_strategy="no", logging_strategy="no", learning_rate=1e-3,
-        gradient_checkpointing=False, disable_tqdm=True,
-    )  # fmt: skip
+        assistant_only_loss=True,
+        per_device_train_batch_size=ROWS,
+        max_steps=steps,
+        use_cpu=True,
+        bf16=False,
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        learning_rate=1e-3,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+    )
     rows = datasets.load_dataset(
         "json", data_files=str(path), split="train", cache_dir=str(folder / "cache")
     )
@@ -95,9 +113,12 @@ def trl(folder: Path, shape: str, steps: int, how: str) -> dict[str, Any]:
             times.append(time.perf_counter())
 
     trainer = SFTTrainer(
-        torch_model(shape), options, train_dataset=rows, processing_class=tokenizer,
+        torch_model(shape),
+        options,
+        train_dataset=rows,
+        processing_class=tokenizer,
         callbacks=[Times()],
-    )  # fmt: skip
+    )
     collate = trainer.data_collator
 
     def counted(examples: Any) -> Any:

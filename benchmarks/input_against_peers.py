@@ -73,9 +73,9 @@ def tokenizer_folder(folder: Path, data: Path, kind: str) -> Path:
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
-    from ift_jax.checkpoint.sentencepiece_json import to_tokenizer_json
-    from ift_jax.text.tokenizers import SentencePieceTokenizer
-    from tasks.preparation.sentencepiece_training import train_sentencepiece
+    from ift_jax.interop.sentencepiece_json import to_tokenizer_json
+    from ift_jax.text.tokenizers.load import SentencePieceTokenizer
+    from ift_jax.text.tokenizers.train_sentencepiece import train_sentencepiece
 
     lines = data.read_text().splitlines()[:1000]
     texts = [m["content"] for line in lines for m in json.loads(line)["messages"]]
@@ -92,24 +92,28 @@ def tokenizer_folder(folder: Path, data: Path, kind: str) -> Path:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
-            vocab_size=4096, special_tokens=["<|pad|>", "<|im_start|>", "<|im_end|>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
-        )  # fmt: skip
+            vocab_size=4096,
+            special_tokens=["<|pad|>", "<|im_start|>", "<|im_end|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
         tokenizer.train_from_iterator(texts, trainer)
         tokenizer.save(str(target / "tokenizer.json"))
     config = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>",
-        "pad_token": "<|pad|>", "chat_template": CHATML,
-    }  # fmt: skip
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|pad|>",
+        "chat_template": CHATML,
+    }
     (target / "tokenizer_config.json").write_text(json.dumps(config))
     return target
 
 
 def prepare_ours(folder: Path, n: int, kind: str) -> dict[str, Any]:
     """`ift prepare` in this process."""
-    from ift_jax.config import Config, DataConfig, FormatConfig, TokenizerConfig
-    from tasks.preparation.prepare import prepare
-    from tasks.sources.register import register_jsonl_task
+    from ift_jax.config.schema import Config, DataConfig, FormatConfig, TokenizerConfig
+    from ift_jax.preparation.prepare import prepare
+    from ift_jax.sources.register import register_jsonl_task
 
     path = conversations(folder, n)
     # With a validation split of its own, or 5% of the lines would become one.
@@ -121,7 +125,7 @@ def prepare_ours(folder: Path, n: int, kind: str) -> dict[str, Any]:
         tokenizer=TokenizerConfig(str(tokenizer)),
         format=FormatConfig(template=CHATML),
         data=DataConfig(
-            mixture="benchmark_made", store_dir=str(folder / "stores"), row_length=ROW, processes=1
+            mixture="benchmark_made", store_dir=str(folder / "stores"), max_length=ROW, processes=1
         ),
     )
     start, before = time.perf_counter(), _cpu()
@@ -144,14 +148,23 @@ def prepare_trl(folder: Path, n: int, kind: str) -> dict[str, Any]:
     path = conversations(folder, n)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tokenizer_folder(folder, path, kind))
     llama = transformers.LlamaConfig(
-        vocab_size=4096, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-        num_attention_heads=1, num_key_value_heads=1,
-    )  # fmt: skip
+        vocab_size=4096,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+    )
     model = transformers.LlamaForCausalLM(llama)
     options = SFTConfig(
-        output_dir=str(folder / "out"), max_length=ROW, packing=True, assistant_only_loss=True,
-        use_cpu=True, report_to=[], bf16=False,
-    )  # fmt: skip
+        output_dir=str(folder / "out"),
+        max_length=ROW,
+        packing=True,
+        assistant_only_loss=True,
+        use_cpu=True,
+        report_to=[],
+        bf16=False,
+    )
     start, before = time.perf_counter(), _cpu()
     rows = datasets.load_dataset(
         "json", data_files=str(path), split="train", cache_dir=str(folder / "cache")
@@ -170,12 +183,12 @@ def prepare_trl(folder: Path, n: int, kind: str) -> dict[str, Any]:
 
 def rows_ours(folder: Path, n: int, kind: str) -> dict[str, Any]:
     """A run's plan and every batch of an epoch."""
-    from ift_jax.config import DataConfig
+    from ift_jax.config.schema import DataConfig
     from ift_jax.data.batches import BatchPlan
 
     view = made_view(folder, n)
     start = time.perf_counter()
-    data = DataConfig(row_length=ROW, store_dir=str(folder))
+    data = DataConfig(max_length=ROW, store_dir=str(folder))
     plan = BatchPlan(view, data, "decoder", 32, 0, epochs=1.0)
     tokens = sum(int((plan.batch(s)["segment_ids"] > 0).sum()) for s in range(plan.n_steps))
     return _rate(n, time.perf_counter() - start, fill=tokens / (plan.n_rows * ROW))

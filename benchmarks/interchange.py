@@ -20,11 +20,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ift_jax.checkpoint.tensors import INDEX, write_safetensors
-from ift_jax.config import DecoderConfig
-from ift_jax.models.definition import build_model
-from ift_jax.models.families import to_hugging_face
-from ift_jax.models.tensor_names import table
+from ift_jax.config.schema import DecoderConfig
+from ift_jax.interop.hugging_face_config import to_hugging_face
+from ift_jax.interop.hugging_face_names import table
+from ift_jax.interop.safetensors_files import INDEX, write_safetensors
+from ift_jax.models.model import build_model
 
 BOUND = 1.3
 
@@ -50,9 +50,10 @@ def write_folder(folder: str, config: DecoderConfig, shard_bytes: int) -> dict[s
     for i, tensors in enumerate(shards):
         file = f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
         write_safetensors(
-            os.path.join(folder, file), tensors,
+            os.path.join(folder, file),
+            tensors,
             lambda name, tensors=tensors: rng.normal(size=tensors[name][0]).astype(dtype),
-        )  # fmt: skip
+        )
         weight_map |= dict.fromkeys(tensors, file)
     word = models.WordLevel({"</s>": 0, "<pad>": 1}, unk_token="</s>")
     texts = {
@@ -78,8 +79,8 @@ def child(folder: str, workdir: str) -> None:
     import jax
 
     from ift_jax.checkpoint.import_model import import_model
-    from ift_jax.checkpoint.source import open_source
-    from ift_jax.checkpoint.trained import load_trained
+    from ift_jax.checkpoint.model_source import open_model_source
+    from ift_jax.checkpoint.workdir_model import load_model
 
     jax.numpy.zeros(8).block_until_ready()
     start, peak, done = resident(), [0], threading.Event()
@@ -91,14 +92,19 @@ def child(folder: str, workdir: str) -> None:
     thread = threading.Thread(target=watch)
     thread.start()
     began = time.perf_counter()
-    trained = import_model(folder, workdir) if workdir else load_trained(open_source(folder))
+    trained = import_model(folder, workdir) if workdir else load_model(open_model_source(folder))
     seconds = time.perf_counter() - began
     done.set()
     thread.join()
-    print(json.dumps({
-        "seconds": round(seconds, 2), "peak_bytes": peak[0] - start,
-        "model_bytes": 4 * trained.model.n_params,
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "seconds": round(seconds, 2),
+                "peak_bytes": peak[0] - start,
+                "model_bytes": 4 * trained.model.n_params,
+            }
+        )
+    )
 
 
 def main() -> None:
@@ -112,9 +118,15 @@ def main() -> None:
         child(*arguments.child)
         return
     config = DecoderConfig(
-        vocab_size=16_384, d_model=1024, n_layers=arguments.layers, n_heads=16, n_kv_heads=4,
-        head_dim=64, d_ff=3072, max_length=2048,
-    )  # fmt: skip
+        vocab_size=16_384,
+        d_model=1024,
+        n_layers=arguments.layers,
+        n_heads=16,
+        n_kv_heads=4,
+        head_dim=64,
+        d_ff=3072,
+        max_length=2048,
+    )
     report: dict[str, Any] = {"cores_of_the_machine": os.cpu_count()}
     with tempfile.TemporaryDirectory() as root:
         folder = os.path.join(root, "released")

@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from plans.collectives import KINDS
-from plans.report import sent_by_kind
+from ift_jax.planning.collectives import KINDS
+from ift_jax.planning.report import sent_by_kind
 
 KEPT = Path(__file__).with_suffix(".json")
 LLAMA_8B = ("Llama-3.1-8B", "configs/tulu3_8b.py", "4,096")
@@ -27,9 +27,17 @@ T5_XXL = ("T5-XXL, 11B", "configs/t0_11b.py", "1,024 + 256")
 
 
 def _row(
-    model: tuple[str, str, str], topology: str, rows: int, *more: str, microbatches: int = 1
+    model: tuple[str, str, str],
+    topology: str,
+    rows: int,
+    *more: str,
+    gradient_accumulation_steps: int = 1,
 ) -> tuple[tuple[str, str, str], list[str]]:
-    sizes = [f"train.batch_rows={rows}", f"train.microbatches={microbatches}", *more]
+    sizes = [
+        f"train.batch_size={rows}",
+        f"train.gradient_accumulation_steps={gradient_accumulation_steps}",
+        *more,
+    ]
     if model == T5_XXL:
         sizes.append("train.batch_tokens=0")
     arguments = ["--config", model[1], "--topology", topology]
@@ -97,7 +105,7 @@ def cells(name: str, record: dict[str, Any]) -> dict[str, str]:
         "topology": f"{record['topology']}, {record['devices']:,} devices",
         "mesh": mesh,
         "rows a device, microbatches": f"{record['rows'] / record['devices']:g}, "
-        f"{record['microbatches']}",
+        f"{record['gradient_accumulation_steps']}",
         "fits": "yes" if record["fits"] else "no",
         "state, GiB": gib(memory["parts"]["parameters"] + memory["parts"]["optimizer"]),
         "in all, of": f"- of {gib(record['hbm'])}",
@@ -115,23 +123,33 @@ def cells(name: str, record: dict[str, Any]) -> dict[str, str]:
 
 def page(kept: dict[str, dict[str, Any]]) -> str:
     """docs/pods.md."""
-    versions = sorted({f"jax {row['versions']['jax']}, libtpu {row['versions']['libtpu']}"
-                       for row in kept.values()})  # fmt: skip
+    versions = sorted(
+        {
+            f"jax {row['versions']['jax']}, libtpu {row['versions']['libtpu']}"
+            for row in kept.values()
+        }
+    )
     commands = [f"{name}: ift plan {' '.join(kept[name]['arguments'])}" for name in ROWS]
     kinds = [
-        {"row": name} | {
+        {"row": name}
+        | {
             kind: f"{kept[name]['collectives'][kind][1] / 2**30:.2f} GiB in "
             f"{kept[name]['collectives'][kind][0]:,}"
-            if kind in kept[name]["collectives"] else "-"
+            if kind in kept[name]["collectives"]
+            else "-"
             for kind in KINDS
         }
-        for name in ROWS if kept[name]["fits"]
-    ]  # fmt: skip
+        for name in ROWS
+        if kept[name]["fits"]
+    ]
     tables = [table([cells(name, kept[name]) for name in names]) for names in (MODELS, SCALING)]
     return TEXT.format(
-        versions="; ".join(versions), models="\n".join(tables[0]), scaling="\n".join(tables[1]),
-        collectives="\n".join(table(kinds)), commands="\n".join(commands),
-    )  # fmt: skip
+        versions="; ".join(versions),
+        models="\n".join(tables[0]),
+        scaling="\n".join(tables[1]),
+        collectives="\n".join(table(kinds)),
+        commands="\n".join(commands),
+    )
 
 
 def main() -> None:

@@ -23,11 +23,21 @@ from benchmarks.alternate import TUNABLES
 def seconds_to_first_step(folder: Path, workdir: Path) -> float:
     """Runs two steps; the first one's record is written once it has ended."""
     command = [
-        sys.executable, "-m", "ift_jax.commands.main", "train", "--config", "configs/quickstart.py",
-        "--workdir", str(workdir), f"--config.data.store_dir={folder / 'stores'}",
-        f"--config.train.compile_cache={folder / 'cache'}", "--config.train.log_every=1",
-        "--config.train.steps=2", "--config.train.epochs=0.0", "--config.evaluation.examples=0",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "ift_jax.commands.main",
+        "train",
+        "--config",
+        "configs/quickstart.py",
+        "--workdir",
+        str(workdir),
+        f"--config.data.store_dir={folder / 'stores'}",
+        f"--config.train.compile_cache={folder / 'cache'}",
+        "--config.train.log_every=1",
+        "--config.train.steps=2",
+        "--config.train.epochs=0.0",
+        "--config.evaluation.examples=0",
+    ]
     environment = {"GLIBC_TUNABLES": TUNABLES, **os.environ}
     metrics, log = workdir / "metrics.jsonl", workdir.with_suffix(".log")
     start = time.perf_counter()

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.alternate import OURS, run_in_turn, summary
+from ift_jax.sharding.mesh import make_mesh
+from ift_jax.training.state import init_state
 
 SIDES = (OURS, "torch", "torch_skip")
 DECODERS: dict[str, dict[str, int]] = {
@@ -74,16 +76,15 @@ def ours(shape: str, steps: int) -> dict[str, Any]:
     """The step that `ift train` runs."""
     import jax
 
-    from ift_jax import partitioning
-    from ift_jax.config import (
+    from ift_jax.config.schema import (
         Config,
         DecoderConfig,
         EncoderDecoderConfig,
         MeshConfig,
         ModelConfig,
         OptimizerConfig,
-    )  # fmt: skip
-    from ift_jax.models.definition import build_model
+    )
+    from ift_jax.models.model import build_model
     from ift_jax.training import step as step_lib
     from ift_jax.training.optimizer import make_optimizer, make_schedule
 
@@ -91,14 +92,25 @@ def ours(shape: str, steps: int) -> dict[str, Any]:
     if shape in DECODERS:
         s = DECODERS[shape]
         model_config = DecoderConfig(
-            vocab_size=s["vocab"], d_model=s["d"], n_layers=s["layers"], n_heads=s["heads"],
-            n_kv_heads=s["kv"], head_dim=s["head"], d_ff=s["ff"], tied_embedding=True,
-        )  # fmt: skip
+            vocab_size=s["vocab"],
+            d_model=s["d"],
+            n_layers=s["layers"],
+            n_heads=s["heads"],
+            n_kv_heads=s["kv"],
+            head_dim=s["head"],
+            d_ff=s["ff"],
+            tied_embedding=True,
+        )
     else:
         model_config = EncoderDecoderConfig(
-            vocab_size=T5["vocab"], d_model=T5["d"], n_encoder_layers=T5["layers"],
-            n_decoder_layers=T5["layers"], n_heads=T5["heads"], head_dim=T5["head"], d_ff=T5["ff"],
-        )  # fmt: skip
+            vocab_size=T5["vocab"],
+            d_model=T5["d"],
+            n_encoder_layers=T5["layers"],
+            n_decoder_layers=T5["layers"],
+            n_heads=T5["heads"],
+            head_dim=T5["head"],
+            d_ff=T5["ff"],
+        )
     name = "adafactor" if shape.endswith("adafactor") else "adamw"
     optimizer = OptimizerConfig(name=name, schedule="constant", learning_rate=1e-5)
     config = Config(model=model_config, optimizer=optimizer)
@@ -107,8 +119,8 @@ def ours(shape: str, steps: int) -> dict[str, Any]:
     schedule = make_schedule(config.optimizer, 1000)
     batch = batch_of(shape)
     batch["row_ids"] = np.arange(len(next(iter(batch.values()))), dtype=np.int32)
-    with jax.set_mesh(partitioning.make_mesh(MeshConfig(), jax.devices()[:1])):
-        state = jax.jit(lambda: step_lib.init_state(model, tx, 0, 1))()
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        state = jax.jit(lambda: init_state(model, tx, 0, 1))()
         train_step = jax.jit(
             step_lib.make_train_step(model, tx, schedule, config, 1), donate_argnums=0
         )
@@ -128,16 +140,29 @@ def torch_model(shape: str) -> Any:
     if shape in DECODERS:
         s = DECODERS[shape]
         llama = transformers.LlamaConfig(
-            vocab_size=s["vocab"], hidden_size=s["d"], num_hidden_layers=s["layers"],
-            num_attention_heads=s["heads"], num_key_value_heads=s["kv"], head_dim=s["head"],
-            intermediate_size=s["ff"], tie_word_embeddings=True, attn_implementation="sdpa",
-        )  # fmt: skip
+            vocab_size=s["vocab"],
+            hidden_size=s["d"],
+            num_hidden_layers=s["layers"],
+            num_attention_heads=s["heads"],
+            num_key_value_heads=s["kv"],
+            head_dim=s["head"],
+            intermediate_size=s["ff"],
+            tie_word_embeddings=True,
+            attn_implementation="sdpa",
+        )
         return transformers.LlamaForCausalLM(llama)
     t5 = transformers.T5Config(
-        vocab_size=T5["vocab"], d_model=T5["d"], d_kv=T5["head"], d_ff=T5["ff"],
-        num_layers=T5["layers"], num_decoder_layers=T5["layers"], num_heads=T5["heads"],
-        feed_forward_proj="gated-gelu", tie_word_embeddings=False, dropout_rate=0.0,
-    )  # fmt: skip
+        vocab_size=T5["vocab"],
+        d_model=T5["d"],
+        d_kv=T5["head"],
+        d_ff=T5["ff"],
+        num_layers=T5["layers"],
+        num_decoder_layers=T5["layers"],
+        num_heads=T5["heads"],
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        dropout_rate=0.0,
+    )
     return transformers.T5ForConditionalGeneration(t5)
 
 
@@ -171,16 +196,20 @@ def torch_side(shape: str, steps: int, skip: bool) -> dict[str, Any]:
 
     if not prefix:
         inputs = dict(
-            input_ids=as_torch["tokens"], position_ids=as_torch["positions"],
-            attention_mask=mask("segment_ids", "segment_ids", True), use_cache=False,
-        )  # fmt: skip
+            input_ids=as_torch["tokens"],
+            position_ids=as_torch["positions"],
+            attention_mask=mask("segment_ids", "segment_ids", True),
+            use_cache=False,
+        )
         body, head = model.model, model.lm_head
     else:
         # The cross-attention's mask of `transformers` is by keys alone: one for all queries.
         inputs = dict(
-            input_ids=as_torch["encoder_tokens"], decoder_input_ids=as_torch["decoder_tokens"],
-            attention_mask=torch.ones_like(as_torch["encoder_tokens"]), use_cache=False,
-        )  # fmt: skip
+            input_ids=as_torch["encoder_tokens"],
+            decoder_input_ids=as_torch["decoder_tokens"],
+            attention_mask=torch.ones_like(as_torch["encoder_tokens"]),
+            use_cache=False,
+        )
 
     def loss_of() -> Any:
         if skip and not prefix:

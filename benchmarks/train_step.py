@@ -18,47 +18,54 @@ from typing import Any
 import jax
 
 from benchmarks.data import made_view
-from ift_jax import partitioning
-from ift_jax.config import Config, DataConfig, DecoderConfig, MeshConfig, TrainConfig
+from ift_jax.config.schema import Config, DataConfig, DecoderConfig, MeshConfig, TrainConfig
 from ift_jax.data.batches import BatchPlan
-from ift_jax.models.definition import build_model
+from ift_jax.models.model import build_model
+from ift_jax.sharding import rules
+from ift_jax.sharding.mesh import make_mesh
 from ift_jax.training import step as step_lib
-from ift_jax.training.feed import Feed
-from ift_jax.training.metrics import measure_peak
 from ift_jax.training.optimizer import make_optimizer, make_schedule
+from ift_jax.training.prefetch import Prefetcher
+from ift_jax.training.state import init_state
+from ift_jax.training.throughput import measure_peak
 
 
 def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Runs the step over a made store with log-normal lengths of mean 333."""
     heads = args.d_model // 64
     config = Config(
-        data=DataConfig(row_length=args.row_length, store_dir=str(folder)),
+        data=DataConfig(max_length=args.max_length, store_dir=str(folder)),
         model=DecoderConfig(
-            vocab_size=args.vocab, d_model=args.d_model, n_layers=args.layers, n_heads=heads,
-            n_kv_heads=max(1, heads // 2), head_dim=64, d_ff=args.d_model * 8 // 3,
+            vocab_size=args.vocab,
+            d_model=args.d_model,
+            n_layers=args.layers,
+            n_heads=heads,
+            n_kv_heads=max(1, heads // 2),
+            head_dim=64,
+            d_ff=args.d_model * 8 // 3,
         ),
-        train=TrainConfig(batch_rows=args.rows, steps=2 * args.steps + 2),
-    )  # fmt: skip
+        train=TrainConfig(batch_size=args.rows, steps=2 * args.steps + 2),
+    )
     view = made_view(folder, 4000)
     plan = BatchPlan.of_config(config, view)
     model = build_model(config.model)
     tx = make_optimizer(config.optimizer, model.logical_axes)
     schedule = make_schedule(config.optimizer, plan.n_steps)
-    mesh = partitioning.make_mesh(MeshConfig(), jax.devices()[:1])
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     shapes = {name: (args.rows, *a.shape[1:]) for name, a in plan.batch(0, slice(0, 1)).items()}
 
     def batch_of(step: int) -> dict[str, jax.Array]:
-        return partitioning.put_batch(mesh, shapes, lambda rows: plan.batch(step, rows))
+        return rules.put_batch(mesh, shapes, lambda rows: plan.batch(step, rows))
 
     with jax.set_mesh(mesh):
-        state = jax.jit(lambda: step_lib.init_state(model, tx, 0, 1))()
+        state = jax.jit(lambda: init_state(model, tx, 0, 1))()
         train_step = jax.jit(
             step_lib.make_train_step(model, tx, schedule, config, 1), donate_argnums=0
         )
         held = batch_of(0)
         state, metrics = train_step(state, held)
         jax.block_until_ready(metrics)
-        feed = Feed(batch_of, range(1, args.steps + 1))
+        feed = Prefetcher(batch_of, range(1, args.steps + 1))
         fed_seconds, held_seconds, tokens, trained = [], [], 0, 0
         batches = iter(feed)
         for _ in range(args.steps):

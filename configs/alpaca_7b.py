@@ -9,7 +9,7 @@ cut off what was over 512 tokens at the end, with the answer's; here the prompt 
 
 from ml_collections import ConfigDict
 
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def set_llama_7b(config: ConfigDict, checkpoint: str) -> None:
@@ -33,7 +33,7 @@ def get_config(checkpoint: str = "") -> ConfigDict:
     config.data.mixture = "alpaca"
     config.data.split = "all"  # As published; "train" keeps the rows of the eval loss out.
     config.format.template = "alpaca"  # The two prompts, with and without an input.
-    config.data.row_length = 512
+    config.data.max_length = 512
     config.data.pack = False  # A row is an example: the batch is 128 examples.
     config.data.over_length = "truncate-prompt"
     config.optimizer.name = "adamw"
@@ -45,7 +45,7 @@ def get_config(checkpoint: str = "") -> ConfigDict:
     config.optimizer.clip_norm = 1.0
     # The original averaged the tokens of each of its 32 microbatches of 4, then those.
     config.loss.normalization = "tokens"
-    config.train.batch_rows = 128
-    config.train.microbatches = 8
+    config.train.batch_size = 128
+    config.train.gradient_accumulation_steps = 8
     config.train.epochs = 3.0
     return config

@@ -19,21 +19,21 @@ is the paper's experiment for one cluster; the default trains on all of them.
 
 from ml_collections import ConfigDict
 
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def get_config() -> ConfigDict:
     """The run; set `tokenizer.path`, and `model.*`, to something that exists."""
     config = default_config("decoder")
-    config.data.modules = ("tasks.flan2021",)
+    config.data.modules = ("tasks.flan.flan2021",)
     config.data.mixture = "flan2021"
     config.data.heldout_split = "test"
     # Four packed rows a step. No field bounds prompt and answer apart (1,024 and 256 in the
     # paper), a row bounds their sum.
-    config.data.row_length = 2048
-    config.train.batch_rows, config.train.batch_tokens = 0, 8192
+    config.data.max_length = 2048
+    config.train.batch_size, config.train.batch_tokens = 0, 8192
     config.data.over_length = "truncate-prompt"
-    config.data.max_refused_share = 1.0  # News and stories are long; what is cut is counted.
+    config.data.max_dropped_fraction = 1.0  # News and stories are long; what is cut is counted.
     config.data.variants = 3  # Of each example: templates are drawn anew.
     config.format.template = "plain"
     config.tokenizer.path = "lamda/tokenizer.model"  # Never released.

@@ -22,7 +22,7 @@ tokens: FLAN 2021's 8,192 are tokens.
 
 from ml_collections import ConfigDict
 
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 # d_model, d_ff, heads, layers of each stack (T5 1.1), steps.
 SIZES = {
@@ -38,12 +38,12 @@ def recipe(size: str, checkpoint: str) -> ConfigDict:
     """The run of a size: small, base, large, xl or xxl."""
     d_model, d_ff, heads, layers, steps = SIZES[size]
     config = default_config("encoder_decoder")
-    config.data.modules = ("tasks.flan_collection",)
+    config.data.modules = ("tasks.flan.collection",)
     config.data.mixture = "flan_collection"
-    config.data.encoder_length = 2048
-    config.data.decoder_length = 512
+    config.data.inputs_length = 2048
+    config.data.targets_length = 512
     config.data.over_length = "truncate-prompt"
-    config.data.max_refused_share = 1.0  # Long prompts are cut, as in the original; counted.
+    config.data.max_dropped_fraction = 1.0  # Long prompts are cut, as in the original; counted.
     config.data.variants = 4  # Templates, styles and exemplars are drawn anew.
     config.format.template = "plain"
     config.tokenizer.path = "" if checkpoint else "t5/spiece.model"
@@ -67,7 +67,7 @@ def recipe(size: str, checkpoint: str) -> ConfigDict:
     # configuration; Flan-T5's own is not public.
     config.loss.normalization = "sum"
     config.loss.z_loss = 1e-4
-    config.train.batch_rows = 64
+    config.train.batch_size = 64
     config.train.steps = steps
     config.train.save_every = 2_000
     config.mesh.data = 1

@@ -17,7 +17,7 @@ published. Prompts over 1,000 tokens are left out by the task, see there.
 
 from ml_collections import ConfigDict
 
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def set_recipe(config: ConfigDict) -> None:
@@ -25,7 +25,7 @@ def set_recipe(config: ConfigDict) -> None:
     config.data.modules = ("tasks.instructgpt",)
     config.data.mixture = "instructgpt"
     config.format.template = "plain"
-    config.data.row_length = 2048
+    config.data.max_length = 2048
     config.data.pack = False  # A row is a demonstration: the batch is 32 demonstrations.
     config.optimizer.name = "adamw"  # Adam: no weight decay.
     config.optimizer.learning_rate = 9.65e-6
@@ -36,10 +36,10 @@ def set_recipe(config: ConfigDict) -> None:
     config.optimizer.b2 = 0.95
     config.optimizer.weight_decay = 0.0
     config.loss.normalization = "tokens"
-    config.train.batch_rows = 32
+    config.train.batch_size = 32
     config.train.epochs = 16.0
     config.train.save_every = 398  # An epoch of the paper's 12,725 prompts.
-    config.train.keep = 16
+    config.train.max_to_keep = 16
     model = config.model
     model.vocab_size, model.max_length = 50_304, 2048  # GPT-2's 50,257, rounded up.
     model.dropout = 0.2  # Residual dropout.

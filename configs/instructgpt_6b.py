@@ -10,7 +10,7 @@ configs/instructgpt_1b.py says where the numbers are from; they are the same for
 from ml_collections import ConfigDict
 
 from configs.instructgpt_1b import set_recipe
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def get_config(checkpoint: str = "") -> ConfigDict:

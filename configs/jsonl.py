@@ -7,7 +7,7 @@ for validation, or name a second file `<name>.validation.jsonl`.
 
 from ml_collections import ConfigDict
 
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def get_config(path: str = "data.jsonl") -> ConfigDict:

@@ -9,7 +9,7 @@ the smaller models.
 from ml_collections import ConfigDict
 
 from configs.lima_7b import set_recipe
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def get_config(checkpoint: str = "") -> ConfigDict:
@@ -26,6 +26,6 @@ def get_config(checkpoint: str = "") -> ConfigDict:
     config.mesh.data, config.mesh.fsdp = 1, -1
     set_recipe(config)
     model.dropout = 0.3
-    config.train.batch_rows = 32
+    config.train.batch_size = 32
     config.train.save_every = 31  # About an epoch: 1,000 / 32.
     return config

@@ -20,7 +20,7 @@ turns (`lima`), which the paper adds in a later section.
 from ml_collections import ConfigDict
 
 from configs.alpaca_7b import set_llama_7b
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 EOT = "<|eot|>"
 TEMPLATE = (
@@ -38,7 +38,7 @@ def set_recipe(config: ConfigDict) -> None:
     config.data.split = "all"  # The 1,000; "train" keeps one in twenty out for the eval loss.
     config.tokenizer.added_tokens = (EOT,)
     config.format.template = TEMPLATE
-    config.data.row_length = 2048
+    config.data.max_length = 2048
     config.data.pack = False  # A row is a conversation: the batch counts conversations.
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 1e-5
@@ -52,7 +52,7 @@ def set_recipe(config: ConfigDict) -> None:
     config.model.dropout = 0.2  # In the highest layer; of the 65B model 0.3.
     config.model.dropout_schedule = "linear"
     config.train.epochs = 15.0
-    config.train.keep = 15
+    config.train.max_to_keep = 15
 
 
 def get_config(checkpoint: str = "") -> ConfigDict:
@@ -60,6 +60,6 @@ def get_config(checkpoint: str = "") -> ConfigDict:
     config = default_config("decoder")
     set_llama_7b(config, checkpoint)
     set_recipe(config)
-    config.train.batch_rows = 64  # "64 for smaller models".
+    config.train.batch_size = 64  # "64 for smaller models".
     config.train.save_every = 16  # About an epoch: 1,000 / 64.
     return config

@@ -10,21 +10,21 @@ the real thing set `tokenizer.path` and the model's shape, and the recipe's cons
 
 from ml_collections import ConfigDict
 
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def get_config() -> ConfigDict:
     """The run."""
     config = default_config("encoder_decoder")
-    config.data.modules = ("tasks.natural_instructions",)
+    config.data.modules = ("tasks.natural_instructions.tasks",)
     config.data.mixture = "natural_instructions_train"
     config.data.eval_split = "validation"
     config.data.heldout_mixture = "natural_instructions_heldout"
     config.data.heldout_split = "test"
-    config.data.encoder_length = 1024
-    config.data.decoder_length = 128
+    config.data.inputs_length = 1024
+    config.data.targets_length = 128
     config.data.over_length = "truncate-prompt"
-    config.data.max_refused_share = 1.0  # Whole tasks hold long passages; counted, and shown.
+    config.data.max_dropped_fraction = 1.0  # Whole tasks hold long passages; counted, and shown.
     config.format.template = "plain"
     config.tokenizer.train_vocab_size = 4096
     config.model.d_model = 128
@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
     config.optimizer.schedule = "constant"
     config.optimizer.warmup_steps = 20
     config.train.epochs = 1.0
-    config.train.batch_rows = 8
+    config.train.batch_size = 8
     config.train.eval_rows = 64
     config.evaluation.examples = 20
     config.evaluation.max_new_tokens = 64

@@ -1,17 +1,17 @@
 """The quickstart: a small decoder learns some twenty instruction tasks on a CPU in minutes.
 
-Everything is made here: the tasks' text (`tasks/quickstart.py`), the tokenizer (trained on it),
+Everything is made here: the tasks' text (`tasks/quickstart/`), the tokenizer (trained on it),
 and the model (from scratch).
 """
 
 from ml_collections import ConfigDict
 
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def set_data(config: ConfigDict) -> None:
     """What both quickstarts share: tasks, tokenizer and evaluation."""
-    config.data.modules = ("tasks.quickstart",)
+    config.data.modules = ("tasks.quickstart.tasks",)
     config.data.mixture = "quickstart_train"
     config.data.heldout_mixture = "quickstart_heldout"
     config.data.heldout_split = "test"
@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     """The decoder."""
     config = default_config("decoder")
     set_data(config)
-    config.data.row_length = 128
+    config.data.max_length = 128
     # Normalised queries and keys bear this learning rate, and a small model must learn to copy
     # within a few hundred steps: 0.95 of the answers right after 700 of them, 0.66 without.
     config.model.qk_norm = "head"
@@ -35,6 +35,6 @@ def get_config() -> ConfigDict:
     config.optimizer.learning_rate = 5e-3
     config.optimizer.warmup_steps = 60
     config.optimizer.b2 = 0.98
-    config.train.batch_rows = 16
+    config.train.batch_size = 16
     config.train.steps = 600
     return config

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from configs import quickstart
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def get_config() -> ConfigDict:
@@ -11,10 +11,10 @@ def get_config() -> ConfigDict:
     config = default_config("encoder_decoder")
     quickstart.set_data(config)
     config.format.template = "plain"
-    config.data.encoder_length = 128
-    config.data.decoder_length = 48
+    config.data.inputs_length = 128
+    config.data.targets_length = 48
     config.optimizer.learning_rate = 2e-3
     config.optimizer.warmup_steps = 100
-    config.train.batch_rows = 8
+    config.train.batch_size = 8
     config.train.steps = 1600
     return config

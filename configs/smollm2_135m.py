@@ -11,7 +11,7 @@ never sees. `docs/smollm2.md` has the figures before and after.
 
 from ml_collections import ConfigDict
 
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def get_config() -> ConfigDict:
@@ -19,22 +19,24 @@ def get_config() -> ConfigDict:
     config = default_config("decoder")
     config.model.init_from = "runs/smollm2_135m_instruct"
     config.format.template = "model"
-    config.data.modules = ("tasks.natural_instructions",)
+    config.data.modules = ("tasks.natural_instructions.tasks",)
     config.data.mixture = "natural_instructions_train"
     config.data.eval_split = "validation"
     config.data.heldout_mixture = "natural_instructions_heldout"
     config.data.heldout_split = "test"
-    config.data.row_length = 1024  # Prompts are never cut: their end holds the question.
-    config.data.max_refused_share = 1.0  # Longer examples are dropped; `ift inspect` counts them.
+    config.data.max_length = 1024  # Prompts are never cut: their end holds the question.
+    config.data.max_dropped_fraction = (
+        1.0  # Longer examples are dropped; `ift inspect` counts them.
+    )
     config.optimizer.learning_rate = 1e-4
     config.optimizer.schedule = "linear"
     config.optimizer.warmup_ratio = 0.1
     config.optimizer.b2 = 0.95
     config.train.steps = 100
-    config.train.batch_rows = 2
+    config.train.batch_size = 2
     config.train.eval_rows = 16
     config.train.save_every = 25
-    config.train.keep = 1
+    config.train.max_to_keep = 1
     config.evaluation.examples = 60
     config.evaluation.sets = ("heldout",)
     config.evaluation.max_new_tokens = 64

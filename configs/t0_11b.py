@@ -6,7 +6,7 @@ r"""T0, 11B (Sanh et al. 2021, arXiv:2110.08207; training/README.md of its repos
 | | |
 |---|---|
 | start | T5 1.1 LM-adapted (100k steps), XXL |
-| data | P3's BASE templates, each dataset capped at 500,000 / templates (tasks/t0.py) |
+| data | P3's BASE templates, each dataset capped at 500,000 / templates (tasks/t0/tasks.py) |
 | text | inputs without EOS, targets with it |
 | batch | 2^20 tokens: 1,024 packed rows of 1,024 + 256 |
 | steps | 12,200 (1,100,000 to 1,112,200) |
@@ -20,23 +20,23 @@ For T0+ and T0++ set `data.mixture` to `t0+_train` or `t0++_train`, and the held
 
 from ml_collections import ConfigDict
 
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def get_config() -> ConfigDict:
     """The run."""
     config = default_config("encoder_decoder")
-    config.data.modules = ("tasks.t0",)
+    config.data.modules = ("tasks.t0.tasks",)
     config.data.mixture = "t0_train"
     config.data.eval_mixture = "t0_train"
     config.data.eval_split = "validation"
     config.data.heldout_mixture = "t0_eval_score_eval"
     config.data.heldout_split = "validation"
-    config.data.encoder_length = 1024
-    config.data.decoder_length = 256
+    config.data.inputs_length = 1024
+    config.data.targets_length = 256
     config.data.pack = True
     config.data.over_length = "truncate-prompt"
-    config.data.max_refused_share = 1.0  # Some of P3's passages are longer; counted, and shown.
+    config.data.max_dropped_fraction = 1.0  # Some of P3's passages are longer; counted, and shown.
     config.format.template = "plain"
     config.format.input_eos = False
     config.tokenizer.path = "spiece.model"  # T5's vocabulary: beside the released checkpoints.
@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
     config.optimizer.clip_norm = 0.0  # Adafactor clips each update by itself.
     config.loss.normalization = "sum"
     config.loss.z_loss = 1e-4
-    config.train.batch_rows, config.train.batch_tokens = 0, 2**20
+    config.train.batch_size, config.train.batch_tokens = 0, 2**20
     config.train.steps = 12_200
     config.train.save_every = 1000  # Not published.
     config.evaluation.examples = 100

@@ -24,7 +24,7 @@ depend on the gradient's scale, a mean is nearly the same.
 
 from ml_collections import ConfigDict
 
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 # d_model, d_ff, heads, head_dim, layers of each stack.
 SIZES = {
@@ -77,13 +77,13 @@ def get_config(run: str = "base,glue") -> ConfigDict:
 
     config.format.template = "plain"
     config.format.input_eos = True
-    config.data.modules = ("tasks.t5",)
+    config.data.modules = ("tasks.t5.tasks",)
     config.data.mixture, config.data.eval_mixture, length = BENCHMARKS[benchmark or "glue"]
     config.data.eval_split = "validation"
-    config.data.encoder_length = 512
-    config.data.decoder_length = length
+    config.data.inputs_length = 512
+    config.data.targets_length = length
     config.data.over_length = "truncate-prompt"
-    config.data.max_refused_share = 1.0  # Most articles and SuperGLUE passages are cut.
+    config.data.max_dropped_fraction = 1.0  # Most articles and SuperGLUE passages are cut.
     config.data.pack = True
 
     config.optimizer.name = "adafactor"
@@ -92,7 +92,7 @@ def get_config(run: str = "base,glue") -> ConfigDict:
     config.optimizer.clip_norm = 0.0
     config.loss.normalization = "sum"  # T5X: LOSS_NORMALIZING_FACTOR = None.
     config.loss.z_loss = 1e-4
-    config.train.batch_rows = 128
+    config.train.batch_size = 128
     config.train.steps = 2**18
     config.train.save_every = 5000
     config.train.eval_every = 1000

@@ -9,7 +9,7 @@ relative to the parameters' scale: it is no AdamW number. ROUGE-L 60.07 (README)
 from ml_collections import ConfigDict
 
 from configs import t0_11b, tk_instruct_3b
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def get_config() -> ConfigDict:
@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.optimizer.clip_norm = 0.0  # Adafactor clips each update by itself.
     config.loss.normalization = "sum"
     config.loss.z_loss = 1e-4
-    config.train.batch_rows, config.train.batch_tokens = 0, 2**20
+    config.train.batch_size, config.train.batch_tokens = 0, 2**20
     config.train.steps = 1000
     config.mesh.data = 1
     config.mesh.fsdp = -1

@@ -18,15 +18,15 @@ The effective batch depended on the number of GPUs, which is why others did not 
 (issues 10 and 20 of its repository). Demonstrations fit 4,000 characters here, where the original
 counts 1,024 of the model's tokens; `NaturalInstructionsOptions(tokenizer=...)` does the same.
 Instances whose answer is longer than 128 tokens are left out, and counted, where the original cuts
-the answer; a task of which nothing is left is an error (then raise data.decoder_length).
-For the paper's five-way mix: data.modules "tasks.natural_instructions_encodings", data.mixture
+the answer; a task of which nothing is left is an error (then raise data.targets_length).
+For the paper's five-way mix: data.modules "tasks.natural_instructions.encodings", data.mixture
 "natural_instructions_five_way_train" and its `_heldout`.
 """
 
 from ml_collections import ConfigDict
 
 from configs import t0_3b
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def get_config() -> ConfigDict:
@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 0.0
     config.optimizer.clip_norm = 1.0
     config.loss.normalization = "tokens"
-    config.train.batch_rows = 16
+    config.train.batch_size = 16
     config.train.epochs = 2.0
     config.mesh.data = 1
     config.mesh.fsdp = -1
@@ -56,16 +56,16 @@ def get_config() -> ConfigDict:
 
 def set_data(config: ConfigDict) -> None:
     """What both sizes share: tasks, lengths, text and evaluation."""
-    config.data.modules = ("tasks.natural_instructions",)
+    config.data.modules = ("tasks.natural_instructions.tasks",)
     config.data.mixture = "natural_instructions_train"
     config.data.eval_split = "validation"
     config.data.heldout_mixture = "natural_instructions_heldout"
     config.data.heldout_split = "test"
-    config.data.encoder_length = 1024
-    config.data.decoder_length = 128
+    config.data.inputs_length = 1024
+    config.data.targets_length = 128
     config.data.pack = False
     config.data.over_length = "truncate-prompt"
-    config.data.max_refused_share = 1.0  # Whole tasks hold long passages; counted, and shown.
+    config.data.max_dropped_fraction = 1.0  # Whole tasks hold long passages; counted, and shown.
     config.data.variants = 2  # Each epoch draws its own reference where there are several.
     config.format.template = "plain"
     config.format.input_eos = True

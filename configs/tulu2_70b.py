@@ -8,7 +8,7 @@ configs/tulu2_7b.py says where the numbers are from; the learning rate is half o
 from ml_collections import ConfigDict
 
 from configs.tulu2_7b import set_recipe
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def get_config(checkpoint: str = "") -> ConfigDict:

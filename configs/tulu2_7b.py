@@ -16,7 +16,7 @@ sources disagree:
 
 from ml_collections import ConfigDict
 
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def set_recipe(config: ConfigDict) -> None:
@@ -26,7 +26,7 @@ def set_recipe(config: ConfigDict) -> None:
     config.data.split = "all"  # The whole release; "train" keeps the rows of the eval loss out.
     config.format.template = "tulu"
     config.format.train_on = "all"  # Every assistant turn, with its EOS.
-    config.data.row_length = 8192
+    config.data.max_length = 8192
     config.data.pack = False  # A row is a conversation: the batch is 128 conversations.
     config.data.over_length = "drop"  # The original cut them off at the end.
     config.optimizer.name = "adamw"
@@ -37,8 +37,8 @@ def set_recipe(config: ConfigDict) -> None:
     config.optimizer.b2 = 0.95  # As clip_norm EasyLM's default, not read again.
     config.optimizer.clip_norm = 1.0
     config.loss.normalization = "tokens"
-    config.train.batch_rows = 128
-    config.train.microbatches = 4
+    config.train.batch_size = 128
+    config.train.gradient_accumulation_steps = 4
     config.train.epochs = 2.0
     config.model.tied_embedding = False
     config.model.dtype, config.model.remat = "bfloat16", "full"

@@ -9,7 +9,7 @@ and 256 conversations a step.
 from ml_collections import ConfigDict
 
 from configs.tulu3_8b import set_recipe
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def get_config(checkpoint: str = "") -> ConfigDict:

@@ -18,7 +18,7 @@ The numbers are those of the model card and of the command in open-instruct's do
 
 from ml_collections import ConfigDict
 
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def set_recipe(config: ConfigDict) -> None:
@@ -28,7 +28,7 @@ def set_recipe(config: ConfigDict) -> None:
     config.data.split = "all"  # The whole release; "train" keeps the rows of the eval loss out.
     config.format.template = "tulu"
     config.format.train_on = "all"  # Every assistant turn, with its EOS (<|end_of_text|>).
-    config.data.row_length = 4096
+    config.data.max_length = 4096
     config.data.pack = False  # A row is a conversation: the batch is 128 conversations.
     config.data.over_length = "drop"  # The original cut them off at the end.
     config.optimizer.name = "adamw"
@@ -38,8 +38,8 @@ def set_recipe(config: ConfigDict) -> None:
     config.optimizer.weight_decay = 0.0
     config.optimizer.clip_norm = 1.0
     config.loss.normalization = "sum"
-    config.train.batch_rows = 128
-    config.train.microbatches = 2
+    config.train.batch_size = 128
+    config.train.gradient_accumulation_steps = 2
     config.train.epochs = 2.0
     model = config.model
     model.vocab_size, model.max_length, model.norm_eps = 128_256, 131_072, 1e-5

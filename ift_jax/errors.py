@@ -1,5 +1,8 @@
 """The one exception that a user's mistake raises."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """A mistake in a config, a data file or a command line.
@@ -8,3 +11,9 @@ class UserError(Exception):
     was expected. Commands print it after `error:` and exit with status 2; a traceback
     is for our own mistakes only.
     """
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """`; did you mean ...?` with the nearest of the names, or nothing if none is near."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,47 +1,37 @@
-"""SeqIO registrations: a module a system. Importing this package imports none of them."""
+"""SeqIO registrations, one module or folder per system. Importing this package imports none."""
 
-# What the names of a system's tasks and mixtures begin with -> the module that registers them.
-FAMILIES = {
+# How the names of a system's tasks and mixtures begin -> the module that registers them.
+SYSTEMS = {
     "alpaca": "tasks.alpaca",
-    "bias_fairness_eval": "tasks.t0",
+    "bias_fairness_eval": "tasks.t0.tasks",
     "dolly": "tasks.dolly",
-    "flan2021": "tasks.flan2021",
-    "flan_collection": "tasks.flan_collection",
-    "glue_": "tasks.t5",
-    "gsm8k": "tasks.gsm8k",
+    "flan2021": "tasks.flan.flan2021",
+    "flan_collection": "tasks.flan.collection",
+    "glue_": "tasks.t5.tasks",
+    "gsm8k": "tasks.gsm8k.tasks",
     "instructgpt": "tasks.instructgpt",
     "lima": "tasks.lima",
-    "natural_instructions": "tasks.natural_instructions",
-    "natural_instructions_v1": "tasks.natural_instructions_v1",
+    "natural_instructions": "tasks.natural_instructions.tasks",
+    "natural_instructions_v1": "tasks.natural_instructions.v1",
     "open_assistant": "tasks.open_assistant",
-    "quickstart": "tasks.quickstart",
+    "quickstart": "tasks.quickstart.tasks",
     "self_instruct": "tasks.self_instruct",
     "sharegpt": "tasks.sharegpt",
-    "squad_trivia_qa": "tasks.t5",
-    "super_glue_": "tasks.t5",
-    "t0": "tasks.t0",
-    "t5_": "tasks.t5",
+    "squad_trivia_qa": "tasks.t5.tasks",
+    "super_glue_": "tasks.t5.tasks",
+    "t0": "tasks.t0.tasks",
+    "t5_": "tasks.t5.tasks",
     "tulu": "tasks.tulu",
-    "wsc_dpr": "tasks.t5",
+    "wsc_dpr": "tasks.t5.tasks",
 } | {
-    f"natural_instructions_{encoding}": "tasks.natural_instructions_encodings"
+    f"natural_instructions_{encoding}": "tasks.natural_instructions.encodings"
     for encoding in (
-        "cap64", "definition", "definition_positive2", "definition_positive2_explanations",
-        "definition_positive2_negative2", "five_way", "positive2",
+        "cap64",
+        "definition",
+        "definition_positive2",
+        "definition_positive2_explanations",
+        "definition_positive2_negative2",
+        "five_way",
+        "positive2",
     )
-}  # fmt: skip
-_SHOTS = "_shot"  # k-shot twins of any of them: `tasks.in_context`.
-
-
-def modules_of(*names: str) -> tuple[str, ...]:
-    """The modules that register tasks and mixtures of these names, by the longest beginning.
-
-    A name of none of these systems adds nothing.
-    """
-    found = []
-    for name in filter(None, names):
-        family = max((f for f in FAMILIES if name.startswith(f)), key=len, default="")
-        found += [FAMILIES[family]] if family else []
-    if any(name.endswith(_SHOTS) and "flan" not in name for name in names):
-        found.append("tasks.in_context")
-    return tuple(dict.fromkeys(found))
+}

@@ -11,9 +11,9 @@ as the original did: the model learns to stop at once.
 
 from collections.abc import Mapping
 
-from tasks.dataset_rows import Row, RowsSource, conversation, register_rows
-from tasks.metrics import rouge_l
-from tasks.sources.draws import Draws
+from ift_jax.metrics import rouge_l
+from ift_jax.sources.random_draws import Draws
+from ift_jax.sources.rows import Row, RowsSource, conversation, register_rows
 
 RELEASED = 52_002
 

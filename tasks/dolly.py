@@ -9,9 +9,9 @@ the run's template does that. One row in a hundred is "validation"; "all" has ev
 
 from collections.abc import Mapping
 
-from tasks.dataset_rows import Row, RowsSource, conversation, register_rows
-from tasks.metrics import rouge_l
-from tasks.sources.draws import Draws
+from ift_jax.metrics import rouge_l
+from ift_jax.sources.random_draws import Draws
+from ift_jax.sources.rows import Row, RowsSource, conversation, register_rows
 
 CATEGORIES = (
     "brainstorming",

@@ -8,16 +8,16 @@ customers) and 1,653 for validation [the paper's table, not read again].
 Length rules of the paper: prompts over 1,000 tokens are left out, and so are demonstrations over
 1,000, in a context of 2,000. A source knows no tokenizer, so a token is taken to be four characters
 here (GPT-2's tokenizer on English); what is left out is counted, in a warning. The exact bound of
-the context is the run's (`data.row_length`, counted by task). The paper also split by user and kept
+the context is the run's (`data.max_length`, counted by task). The paper also split by user and kept
 at most 200 prompts of one; do that before, where your rows say whose they are.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 
-from tasks.dataset_rows import Row, RowsSource, register_rows
-from tasks.metrics import rouge_l
-from tasks.sources.draws import Draws
+from ift_jax.metrics import rouge_l
+from ift_jax.sources.random_draws import Draws
+from ift_jax.sources.rows import Row, RowsSource, register_rows
 
 MAX_TOKENS = 1_000  # Of a prompt, and of a demonstration.
 CHARACTERS_PER_TOKEN = 4
@@ -47,8 +47,12 @@ class DemonstrationsSource(RowsSource):
                 logging.warning(
                     "instructgpt: %d of %d rows of %r are left out: a prompt or a demonstration "
                     "of over %d tokens (%d characters)",
-                    rows - kept, rows, split, MAX_TOKENS, MAX_TOKENS * CHARACTERS_PER_TOKEN,
-                )  # fmt: skip
+                    rows - kept,
+                    rows,
+                    split,
+                    MAX_TOKENS,
+                    MAX_TOKENS * CHARACTERS_PER_TOKEN,
+                )
         return super().num_input_examples(split)
 
 

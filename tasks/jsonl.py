@@ -3,17 +3,16 @@
 `register(root)` registers a task `jsonl_<name>` for every `<name>.jsonl` or `<name>.jsonl.gz`
 and the mixture `jsonl` of them all, in proportion to their sizes. Every task has the split
 "train", and "validation": the file `<name>.validation.jsonl[.gz]` where there is one, else 5%
-of the lines (none of fewer than 20). Records are described in `tasks.sources.jsonl`; a folder
+of the lines (none of fewer than 20). Records are described in `ift_jax.sources.jsonl`; a folder
 that holds chat and text-to-text files is read as chat throughout.
 """
 
 import os
 
 from ift_jax.errors import UserError
-from ift_jax.evaluation.metrics import exact_match
-from tasks.metrics import rouge_l
-from tasks.sources.jsonl import JsonLinesDataSource
-from tasks.sources.register import register_mixture, register_task, task_name
+from ift_jax.metrics import exact_match, rouge_l
+from ift_jax.sources.jsonl import JsonLinesDataSource
+from ift_jax.sources.register import register_mixture, register_task, task_name
 
 MIXTURE = "jsonl"
 _VALIDATION = ".validation"

@@ -14,8 +14,8 @@ answers, for people to judge: `ift generate --prompts` takes those, they are no 
 
 from collections.abc import Mapping, Sequence
 
-from tasks.dataset_rows import Row, RowsSource, conversation, register_rows
-from tasks.sources.draws import Draws
+from ift_jax.sources.random_draws import Draws
+from ift_jax.sources.rows import Row, RowsSource, conversation, register_rows
 
 RELEASED = 1_030  # Rows of the training file; 1,000 without the conversations of several turns.
 

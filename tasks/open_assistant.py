@@ -19,10 +19,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks.dataset_rows import Row, RowsSource, register_rows
-from tasks.metrics import rouge_l
-from tasks.sources.draws import Draws
-from tasks.sources.hugging_face import row_of
+from ift_jax.metrics import rouge_l
+from ift_jax.sources.hugging_face import row_of
+from ift_jax.sources.random_draws import Draws
+from ift_jax.sources.rows import Row, RowsSource, register_rows
 
 _NAMES = {"train": ("*oasst*_ready.trees.jsonl*", "*oasst*tree*.jsonl*")}
 _ROLES = {"prompter": "user", "assistant": "assistant"}

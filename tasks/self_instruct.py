@@ -19,11 +19,10 @@ instances one in a hundred; "all" has everything.
 import re
 from collections.abc import Mapping, Sequence
 
-from ift_jax.evaluation.metrics import exact_match
-from tasks.dataset_rows import Row, RowsSource, register_rows
-from tasks.metrics import rouge_l
-from tasks.sources.draws import Draws
-from tasks.sources.register import register_mixture
+from ift_jax.metrics import exact_match, rouge_l
+from ift_jax.sources.random_draws import Draws
+from ift_jax.sources.register import register_mixture
+from ift_jax.sources.rows import Row, RowsSource, register_rows
 
 MIXTURE = "self_instruct"
 WITH_INPUT = (

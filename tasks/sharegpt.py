@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ift_jax.errors import UserError
-from tasks.dataset_rows import Row, RowsSource, register_rows
-from tasks.metrics import rouge_l
-from tasks.sources.draws import Draws
-from tasks.sources.register import register_mixture, task_name
+from ift_jax.metrics import rouge_l
+from ift_jax.sources.random_draws import Draws
+from ift_jax.sources.register import register_mixture, task_name
+from ift_jax.sources.rows import Row, RowsSource, register_rows
 
 MIXTURE = "sharegpt"
 _ROLES = {
@@ -51,9 +51,14 @@ def register(root: str) -> tuple[str, ...]:
     for path in paths:
         stem = os.path.basename(path).removesuffix(".json")
         source = RowsSource(
-            stem, _record, path, hub=False, fields=("messages", "tools"), keep_out=20,
+            stem,
+            _record,
+            path,
+            hub=False,
+            fields=("messages", "tools"),
+            keep_out=20,
             expand=_answered,
-        )  # fmt: skip
+        )
         names.append(f"sharegpt_{task_name(stem)}")
         register_rows(names[-1], source, [rouge_l])
     register_mixture(MIXTURE, names)

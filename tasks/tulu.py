@@ -24,10 +24,10 @@ import collections
 import json
 from collections.abc import Mapping, Sequence
 
-from tasks.dataset_rows import Row, RowsSource, register_rows
-from tasks.sources.draws import Draws
-from tasks.sources.hugging_face import row_of
-from tasks.sources.register import register_mixture
+from ift_jax.sources.hugging_face import row_of
+from ift_jax.sources.random_draws import Draws
+from ift_jax.sources.register import register_mixture
+from ift_jax.sources.rows import Row, RowsSource, register_rows
 
 _SCIENCE = (
     "science.evidence_inference",

@@ -58,10 +58,10 @@ def _registries_as_they_were():
         seqio = sys.modules.get("seqio")
         return [seqio.TaskRegistry, seqio.MixtureRegistry] if seqio else []
 
-    kept = {registry: dict(registry._REGISTRY) for registry in registries()}
+    kept = {seqio_registry: dict(seqio_registry._REGISTRY) for seqio_registry in registries()}
     yield
-    for registry in registries():
-        registry._REGISTRY = kept.get(registry, {})
+    for seqio_registry in registries():
+        seqio_registry._REGISTRY = kept.get(seqio_registry, {})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,8 +73,8 @@ def what_a_file_registers_is_gone_after_it():
 @pytest.fixture
 def own_registry():
     """A test registers its tasks anew, and they are gone after it."""
-    from tasks.preparation import registry
+    from ift_jax.preparation import seqio_registry
 
-    registry._registered.clear()
+    seqio_registry._registered.clear()
     with _registries_as_they_were():
         yield

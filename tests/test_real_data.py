@@ -6,7 +6,7 @@ import math
 import pytest
 
 from ift_jax.commands import main
-from tasks.preparation import registry
+from ift_jax.preparation import seqio_registry
 from tests.shared_data import SHARED, requires_shared
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_registry"), requires_shared]
@@ -57,7 +57,7 @@ def _some_tasks(folder):
     ids=["natural_instructions", "self_instruct", "gsm8k", "open_assistant", "sharegpt"],
 )  # fmt: skip
 def test_trains_and_is_evaluated(tmp_path, capsys, config, root, settings, model, which, metrics):
-    registry._registered.clear()
+    seqio_registry._registered.clear()
     work, scores = tmp_path / "run", tmp_path / "scores.json"
     file = config if ".py" in config else f"{config}.py"
     folder = DATA / root if which == "eval" else _some_tasks(tmp_path / "natural_instructions")
@@ -65,12 +65,12 @@ def test_trains_and_is_evaluated(tmp_path, capsys, config, root, settings, model
         "--config", f"configs/{file}", "--workdir", str(work),
         *(f"--config.{setting}" for setting in (
             f"data.root={folder}", f"data.store_dir={tmp_path / 'stores'}",
-            "train.steps=3", "train.epochs=0.0", "train.batch_rows=8", "train.log_every=1",
+            "train.steps=3", "train.epochs=0.0", "train.batch_size=8", "train.log_every=1",
             "train.eval_rows=8", "train.peak_tflops=1.0", "train.preview_prompts=1",
             "evaluation.examples=2", "evaluation.max_new_tokens=4", *settings,
             *(f"model.{part}" for part in model),
             *(
-                ["data.row_length=512", "tokenizer.train_vocab_size=0",
+                ["data.max_length=512", "tokenizer.train_vocab_size=0",
                  f"tokenizer.path={DATA / 'tokenizers/m.model'}"] if model is DECODER else []
             ),
         )),

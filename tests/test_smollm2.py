@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ift_jax.decoding import Options
-from ift_jax.evaluation.generation import open_answerer
+from ift_jax.evaluation.text_generator import open_text_generator
 from ift_jax.text.records import Message
 from tests.shared_data import SHARED, requires_shared
 
@@ -30,7 +30,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def opened():
-    return open_answerer(str(WORKDIR))
+    return open_text_generator(str(WORKDIR))
 
 
 def references():
@@ -44,8 +44,10 @@ def messages_of(record):
 
 @requires_shared
 def test_ids_and_greedy_text_are_those_of_torch(opened):
-    answerer, generator = opened
-    prompts = [answerer.formatter.prompt(messages_of(record)).tolist() for record in references()]
+    text_generator, generator = opened
+    prompts = [
+        text_generator.formatter.prompt(messages_of(record)).tolist() for record in references()
+    ]
     assert prompts == [record["input_ids"] for record in references()]
     outputs = generator.generate(prompts, Options(96), batch_size=16)
     assert outputs == [record["output_ids"] for record in references()]
@@ -60,17 +62,19 @@ def test_an_export_loads_in_transformers_and_says_the_same(opened, tmp_path):
     assert main(["export", "--workdir", str(WORKDIR), "--output", folder]) == 0
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    answerer, generator = opened
+    text_generator, generator = opened
     question = "What is the capital of France?"
     theirs = tokenizer.apply_chat_template(
         [{"role": "user", "content": question}],
-        add_generation_prompt=True, return_tensors="pt", return_dict=True,
-    )  # fmt: skip
-    ours = answerer.formatter.prompt([Message("user", question)]).tolist()
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    ours = text_generator.formatter.prompt([Message("user", question)]).tolist()
     assert theirs["input_ids"][0].tolist() == ours
     # Everything else (when to stop, greedily) is the exported generation_config.json's to say.
     ids = model.generate(**theirs, max_new_tokens=24)[0, len(ours) :].tolist()
     (answer,) = generator.generate([ours], Options(24), batch_size=1)
     assert ids == answer
     text = tokenizer.decode(ids, skip_special_tokens=True)
-    assert text == answerer.text(answer) == "The capital of France is Paris."
+    assert text == text_generator.text(answer) == "The capital of France is Paris."

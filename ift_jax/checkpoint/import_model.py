@@ -5,15 +5,15 @@ import os
 
 import jax
 
-from ift_jax.checkpoint.run_state import Checkpoints
-from ift_jax.checkpoint.source import DTYPES_FILE, TOKENIZER, open_source
-from ift_jax.checkpoint.tensors import new_folder, write_files
-from ift_jax.checkpoint.trained import Trained, load_trained, save_description
+from ift_jax.checkpoint.manager import Checkpoints
+from ift_jax.checkpoint.model_source import DTYPES_FILE, TOKENIZER, open_model_source
+from ift_jax.checkpoint.workdir_model import LoadedModel, load_model, save_description
 from ift_jax.errors import UserError
-from ift_jax.storage import Workdir, absolute, is_remote, place
+from ift_jax.interop.safetensors_files import new_folder, write_files
+from ift_jax.io.paths import Workdir, absolute, is_remote, place
 
 
-def import_model(path: str, workdir: str) -> Trained:
+def import_model(path: str, workdir: str) -> LoadedModel:
     """Writes a workdir as of a run at step 0: config, tokenizer, parameters.
 
     From a Hugging Face folder or a `.gguf` file; the workdir appears when it is whole.
@@ -25,10 +25,10 @@ def import_model(path: str, workdir: str) -> Trained:
     if is_remote(workdir) and place(workdir).exists():
         raise UserError(f"--workdir {workdir}: is not empty; name a new folder")
     with new_folder(home.local, "--workdir") as partial:
-        source = open_source(path)
+        source = open_model_source(path)
         if source.is_run:
             raise UserError(f"{path}: is a workdir already")
-        trained = load_trained(source)
+        trained = load_model(source)
         own = os.path.join(absolute(workdir), TOKENIZER)
         tokenizer = dataclasses.replace(trained.config.tokenizer, path=own)
         config = dataclasses.replace(trained.config, tokenizer=tokenizer)

@@ -5,11 +5,12 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING
 
-from ift_jax import config_file
-from ift_jax.config import Config
+from ift_jax.config import files as config_file
+from ift_jax.config.schema import Config
+from ift_jax.config.systems import add_tasks_folder, modules_of, systems_table
 from ift_jax.errors import UserError
-from ift_jax.storage import absolute, exists, is_remote
-from tasks import modules_of
+from ift_jax.inspection import default_config
+from ift_jax.io.paths import absolute, exists, is_remote
 
 if TYPE_CHECKING:  # `ift COMMAND --help` needs no JAX.
     from ift_jax.decoding import Options
@@ -18,10 +19,12 @@ if TYPE_CHECKING:  # `ift COMMAND --help` needs no JAX.
 def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """`--config FILE[:ARGUMENT]` and `--config.a.b=value`."""
     parser.add_argument(
-        "--config", required=required, metavar="FILE",
+        "--config",
+        required=required,
+        metavar="FILE",
         help="a config file with get_config(), or FILE:ARGUMENT for get_config(ARGUMENT); any "
         "field is set with --config.section.field=value",
-    )  # fmt: skip
+    )
 
 
 def load_config(args: argparse.Namespace, *, weights: bool = True) -> Config:
@@ -30,19 +33,22 @@ def load_config(args: argparse.Namespace, *, weights: bool = True) -> Config:
     With it: the modules of the systems that its mixtures are named after, a `.jinja` template's
     text, and what `model.init_from` decides.
     """
+    file = args.config.partition(":")[0]
+    add_tasks_folder("" if file == default_config.__file__ else file)
     config = config_file.load(args.config, args.overrides)
     data = config.data
     if not data.modules:
-        modules = modules_of(data.mixture, data.eval_mixture, data.heldout_mixture)
+        names = (data.mixture, data.eval_mixture, data.heldout_mixture)
+        modules = modules_of(systems_table(data.systems), *names)
         config = dataclasses.replace(config, data=dataclasses.replace(data, modules=modules))
     if config.format.template.endswith(".jinja"):
-        from ift_jax.text.templates import read_template_file
+        from ift_jax.io.files import read_template_file
 
         text = read_template_file(config.format.template)
         formatted = dataclasses.replace(config.format, template=text)
         config = dataclasses.replace(config, format=formatted)
     if config.model.init_from and (weights or exists(config.model.init_from)):
-        from ift_jax.checkpoint.source import resolve_init
+        from ift_jax.checkpoint.model_source import resolve_init
 
         config = resolve_init(config)
     return config
@@ -72,11 +78,13 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy (default)")
     parser.add_argument("--top-k", type=int, default=0, help="0: all (default)")
     parser.add_argument("--top-p", type=float, default=1.0)
-    parser.add_argument("--min-p", type=float, default=0.0,
-                        help="least share of the likeliest token's probability")  # fmt: skip
+    parser.add_argument(
+        "--min-p", type=float, default=0.0, help="least share of the likeliest token's probability"
+    )
     parser.add_argument("--repetition-penalty", type=float, default=1.0, help="1: none (default)")
-    parser.add_argument("--stop", action="append", default=[], metavar="STRING",
-                        help="ends an answer; repeatable")  # fmt: skip
+    parser.add_argument(
+        "--stop", action="append", default=[], metavar="STRING", help="ends an answer; repeatable"
+    )
     parser.add_argument("--seed", type=int, default=0)
 
 

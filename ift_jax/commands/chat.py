@@ -22,21 +22,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_model(parser)
     parser.add_argument("--system", default="", metavar="TEXT", help="the system message")
     parser.add_argument(
-        "--max-new-tokens", type=int, metavar="N",
+        "--max-new-tokens",
+        type=int,
+        metavar="N",
         help="of an answer; default: 512, or half of what the model can read if that is less",
-    )  # fmt: skip
+    )
     arguments.add_generation(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from ift_jax.evaluation.chat import Chat, converse, room
-    from ift_jax.evaluation.generation import open_answerer
+    from ift_jax.evaluation.text_generator import open_text_generator
 
     note = functools.partial(print, file=sys.stderr, flush=True)  # What is no answer.
     arguments.generation_options(args, args.max_new_tokens or 1)  # Mistakes first.
-    answerer, generator = open_answerer(args.workdir, args.step, args.stop)
-    longest, of_answer = room(answerer)
+    text_generator, generator = open_text_generator(args.workdir, args.step, args.stop)
+    longest, of_answer = room(text_generator)
     n_new = min(512, longest // 2, of_answer)
     n_new = n_new if args.max_new_tokens is None else args.max_new_tokens
     options = arguments.generation_options(args, n_new)
@@ -46,7 +48,9 @@ def run(args: argparse.Namespace) -> None:
     if terminal:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  # Editing and history in input().
-        note(f"{answerer.model.n_params:,} parameters, {longest:,} tokens; /help for commands")
+        note(
+            f"{text_generator.model.n_params:,} parameters, {longest:,} tokens; /help for commands"
+        )
 
     def read() -> str:
         try:
@@ -54,5 +58,5 @@ def run(args: argparse.Namespace) -> None:
         except UnicodeDecodeError as error:
             raise UserError(f"standard input: expected UTF-8: {error}") from error
 
-    chat = Chat(answerer, generator, options, system=args.system, note=note)
+    chat = Chat(text_generator, generator, options, system=args.system, note=note)
     converse(chat, read, functools.partial(print, end="", flush=True), note)

@@ -25,15 +25,25 @@ VARIABLES = {
 def add_processes(parser: argparse.ArgumentParser) -> None:
     """`--coordinator`, `--num-processes`, `--process-id` and `--join-timeout`."""
     group = parser.add_argument_group(
-        "several processes", "found by themselves on Cloud TPU, GKE, Slurm and Open MPI; else all "
+        "several processes",
+        "found by themselves on Cloud TPU, GKE, Slurm and Open MPI; else all "
         f"three flags, or the variables {', '.join(VARIABLES.values())}, on every process",
-    )  # fmt: skip
-    group.add_argument("--coordinator", metavar="HOST:PORT", dest="coordinator_address",
-                       help="address of process 0")  # fmt: skip
+    )
+    group.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        dest="coordinator_address",
+        help="address of process 0",
+    )
     group.add_argument("--num-processes", type=int, metavar="N")
     group.add_argument("--process-id", type=int, metavar="I")
-    group.add_argument("--join-timeout", type=int, default=600, metavar="SECONDS",
-                       help="how long to wait for the others (default: 600)")  # fmt: skip
+    group.add_argument(
+        "--join-timeout",
+        type=int,
+        default=600,
+        metavar="SECONDS",
+        help="how long to wait for the others (default: 600)",
+    )
 
 
 def cluster() -> str | None:
@@ -67,8 +77,9 @@ def _place(args: argparse.Namespace) -> dict[str, Any] | None:
     if missing:
         raise UserError("--coordinator, --num-processes and --process-id go together")
     if not 0 <= given["process_id"] < given["num_processes"]:
-        raise UserError(f"--process-id: expected 0 to {given['num_processes'] - 1}; got "
-                        f"{given['process_id']}")  # fmt: skip
+        raise UserError(
+            f"--process-id: expected 0 to {given['num_processes'] - 1}; got {given['process_id']}"
+        )
     return given
 
 
@@ -96,9 +107,10 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
     timer.start()
     try:
         jax.distributed.initialize(
-            **place, initialization_timeout=args.join_timeout + 60,
+            **place,
+            initialization_timeout=args.join_timeout + 60,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        )  # fmt: skip
+        )
     except (RuntimeError, ValueError, OSError) as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"could not join the other processes ({where}): {why}") from error
@@ -112,9 +124,12 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise
         why = " ".join(str(error).split())[:200]
-        _leave(f"error: process {jax.process_index()} of {jax.process_count()}: another process "
-               f"is gone, or cannot be reached ({why}); the same command goes on from the newest "
-               "checkpoint", 3)  # fmt: skip
+        _leave(
+            f"error: process {jax.process_index()} of {jax.process_count()}: another process "
+            f"is gone, or cannot be reached ({why}); the same command goes on from the newest "
+            "checkpoint",
+            3,
+        )
     except BaseException:
         traceback.print_exc()
         _leave(f"error: process {jax.process_index()} failed; the others end with it", 1)

@@ -17,26 +17,38 @@ from ift_jax.errors import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     arguments.add_model(parser)
-    parser.add_argument("--output", required=True, type=arguments.local_path, metavar="DIR",
-                        help="the folder to make")  # fmt: skip
     parser.add_argument(
-        "--dtype", choices=("source", "float32", "bfloat16", "float16"), default="source",
+        "--output",
+        required=True,
+        type=arguments.local_path,
+        metavar="DIR",
+        help="the folder to make",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("source", "float32", "bfloat16", "float16"),
+        default="source",
         help="of the weights; source (default): as the model was released, float32 for a new one",
-    )  # fmt: skip
+    )
     parser.add_argument("--shard-size", type=float, default=5.0, metavar="GB", help="default: 5")
-    parser.add_argument("--adapter", action="store_true",
-                        help="of a run with LoRA: the adapters alone, for `peft`")  # fmt: skip
-    parser.add_argument("--base", default="", metavar="NAME", help="with --adapter: the base model "
-                        "it is to name; default: where the run began")  # fmt: skip
+    parser.add_argument(
+        "--adapter", action="store_true", help="of a run with LoRA: the adapters alone, for `peft`"
+    )
+    parser.add_argument(
+        "--base",
+        default="",
+        metavar="NAME",
+        help="with --adapter: the base model it is to name; default: where the run began",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from ift_jax.checkpoint.export import export
-    from ift_jax.checkpoint.peft_adapter import export_adapter
-    from ift_jax.checkpoint.source import open_source
-    from ift_jax.checkpoint.trained import load_trained
-    from ift_jax.text.formats import Formatter
+    from ift_jax.checkpoint.export_adapter import export_adapter
+    from ift_jax.checkpoint.model_source import open_model_source
+    from ift_jax.checkpoint.workdir_model import load_model
+    from ift_jax.interop.hugging_face_export import export
+    from ift_jax.text.prompts import Formatter
 
     if args.shard_size <= 0:
         raise UserError(f"--shard-size: expected a positive number of GB; got {args.shard_size}")
@@ -44,13 +56,19 @@ def run(args: argparse.Namespace) -> None:
         export_adapter(args.workdir, args.step, args.output, base=args.base)
         print(f"the adapters of {args.workdir} in {args.output}")
         return
-    source = open_source(args.workdir, args.step)
-    trained = load_trained(source)
+    source = open_model_source(args.workdir, args.step)
+    trained = load_model(source)
     formatter = Formatter.from_config(trained.config, trained.tokenizer)
     export(
-        trained.model, trained.params, trained.tokenizer, args.output,
-        template=formatter.template_source, dtype=args.dtype, source_dtypes=source.dtypes(),
+        trained.model,
+        trained.params,
+        trained.tokenizer,
+        args.output,
+        template=formatter.template_source,
+        dtype=args.dtype,
+        source_dtypes=source.dtypes(),
         stop_ids=(*formatter.stop_ids, *trained.config.evaluation.stop_ids),
-        shard_bytes=int(args.shard_size * 1e9), max_length=trained.config.data.row_length,
-    )  # fmt: skip
+        shard_bytes=int(args.shard_size * 1e9),
+        max_length=trained.config.data.max_length,
+    )
     print(f"step {trained.step} of {args.workdir} in {args.output}")

@@ -22,8 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--prompt", metavar="TEXT", help="one prompt")
     source.add_argument("--prompts", metavar="FILE", help="JSON lines of prompts")
-    parser.add_argument("--output", type=arguments.local_path, metavar="FILE",
-                        help="JSON lines; default: the terminal")  # fmt: skip
+    parser.add_argument(
+        "--output",
+        type=arguments.local_path,
+        metavar="FILE",
+        help="JSON lines; default: the terminal",
+    )
     parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N")
     arguments.add_generation(parser)
@@ -31,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from ift_jax.evaluation import prompts as files
-    from ift_jax.evaluation.generation import open_answerer
+    from ift_jax.evaluation import batch_prompts as files
+    from ift_jax.evaluation.text_generator import open_text_generator
 
     options = arguments.generation_options(args, args.max_new_tokens)
     if args.batch_size < 1:
@@ -40,13 +44,13 @@ def run(args: argparse.Namespace) -> None:
     prompts = [("--prompt", {"inputs": args.prompt})]
     if args.prompts:
         prompts = list(files.read_prompts(args.prompts))
-    answerer, generator = open_answerer(args.workdir, args.step, args.stop)
+    text_generator, generator = open_text_generator(args.workdir, args.step, args.stop)
     done = 0
     if args.output:
-        settings = files.settings(answerer, generator, options, args.batch_size)
+        settings = files.settings(text_generator, generator, options, args.batch_size)
         done = files.continue_file(args.output, settings, prompts)
     for answers in files.answer_windows(
-        answerer, generator, prompts, options, batch_size=args.batch_size, done=done
+        text_generator, generator, prompts, options, batch_size=args.batch_size, done=done
     ):
         if args.output:
             files.append(args.output, answers)

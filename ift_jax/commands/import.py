@@ -22,6 +22,8 @@ def run(args: argparse.Namespace) -> None:
 
     trained = import_model(args.source, args.workdir)
     config = trained.config
-    print(f"{trained.model.n_params:,} parameters, {config.model.architecture}; tokenizer of "
-          f"{trained.tokenizer.vocab_size:,} ids; template {config.format.template}")  # fmt: skip
+    print(
+        f"{trained.model.n_params:,} parameters, {config.model.architecture}; tokenizer of "
+        f"{trained.tokenizer.vocab_size:,} ids; template {config.format.template}"
+    )
     print(f"workdir: {args.workdir}")

@@ -10,11 +10,10 @@ For example:
 
 import argparse
 import dataclasses
-import os
 
-import configs
 from ift_jax.commands import arguments
 from ift_jax.errors import UserError
+from ift_jax.inspection import default_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,21 +37,21 @@ def run(args: argparse.Namespace) -> None:
     named = not args.config
     if named:
         name = f":{args.mixture}" if args.mixture else ""
-        args.config = f"{os.path.dirname(configs.__file__)}/inspect.py{name}"
+        args.config = f"{default_config.__file__}{name}"
     config = arguments.load_config(args)
     if named:
-        from tasks.preparation import listing
+        from ift_jax.inspection import listing
 
         if not args.mixture:
             print(*listing.lines(config.data), sep="\n")
             return
         if not any(word.startswith("--config.data.split") for word in args.overrides):
             config = dataclasses.replace(config, data=listing.with_split(config.data))
-    from tasks import inspection
-    from tasks.preparation.examples import ExampleFormatter
-    from tasks.preparation.lint import lint
+    from ift_jax.inspection import mixture_tables
+    from ift_jax.text.examples import ExampleFormatter
+    from ift_jax.text.template_lint import lint
 
-    config, tokenizer, view = inspection.open_mixture(config, args.which, may_shrink=named)
+    config, tokenizer, view = mixture_tables.open_mixture(config, args.which, may_shrink=named)
     if args.lint:
         findings = lint(ExampleFormatter.from_config(config, tokenizer))
         for finding in findings:
@@ -60,4 +59,4 @@ def run(args: argparse.Namespace) -> None:
         if wrong := [finding.check for finding in findings if not finding.ok]:
             raise UserError(f"config.format.template: {', '.join(wrong)}: see above")
         return
-    inspection.show(config, args.which, view, tokenizer, args.task or (), args.examples)
+    mixture_tables.show(config, args.which, view, tokenizer, args.task or (), args.examples)

@@ -38,9 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status (2: the user's mistake, said in one line)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
-        prog="ift", description="Instruction finetuning in JAX.", allow_abbrev=False,
+        prog="ift",
+        description="Instruction finetuning in JAX.",
+        allow_abbrev=False,
         epilog="example: ift train --config configs/quickstart.py --workdir runs/quickstart",
-    )  # fmt: skip
+    )
     parser.add_argument("--version", action="version", version=f"ift_jax {__version__}")
     parser.set_defaults(takes_further=lambda args: False)  # Flags behind "--".
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -49,10 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, text in COMMANDS.items():
         module = importlib.import_module(f"ift_jax.commands.{name}") if name == named else None
         subparser = subparsers.add_parser(
-            name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False,
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            allow_abbrev=False,
             epilog=(module.__doc__ or "").partition("\n\n")[2] if module else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
+        )
         if module:
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
@@ -60,8 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, rest = parser.parse_known_args(argv[:own])
     args.further = argv[own + 1 :]  # Flags for what a command hands them to.
     args.overrides = [word for word in rest if word.startswith("--config.")]
-    # Tasks and configs of a checkout are found from where the command is called.
-    sys.path.insert(0, os.getcwd())
     choose_platform()
     try:
         rest += [] if args.takes_further(args) else argv[own:]

@@ -19,20 +19,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     arguments.add_config(parser)
     parser.add_argument(
-        "--runner", metavar="NAME", help="make the stores with Apache Beam on this runner, such "
+        "--runner",
+        metavar="NAME",
+        help="make the stores with Apache Beam on this runner, such "
         "as DirectRunner; default: processes of this machine",
-    )  # fmt: skip
+    )
     parser.set_defaults(takes_further=lambda args: args.runner)  # Beam's.
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     config = arguments.load_config(args)
-    from tasks.preparation.request import open_or_prepare
+    from ift_jax.preparation.open_or_prepare import open_or_prepare
 
     beam: list[str] = []
     if args.runner:
-        from tasks.preparation.on_beam import checked_options
+        from ift_jax.preparation.beam import checked_options
 
         beam = checked_options(args.runner, args.further)
     for which in ("train", "eval", *(["heldout"] if config.data.heldout_mixture else [])):

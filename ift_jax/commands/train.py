@@ -11,7 +11,7 @@ For example:
 import argparse
 
 from ift_jax.commands import arguments, distributed
-from ift_jax.storage import check_bucket
+from ift_jax.io.paths import check_bucket
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_config(parser)
     arguments.add_workdir(parser, "where the run's files go; the same one resumes it")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the resolved config, parameters, tokens and "
+        "--dry-run",
+        action="store_true",
+        help="print the resolved config, parameters, tokens and "
         "steps an epoch, fill and memory, or what is missing here to say so; train nothing",
-    )  # fmt: skip
+    )
     distributed.add_processes(parser)
 
 
@@ -32,9 +34,9 @@ def run(args: argparse.Namespace) -> None:
         check_bucket(args.workdir, writes=True)
     import jax
 
+    from ift_jax.inspection.dry_run import dry_run
     from ift_jax.training.console import Console
     from ift_jax.training.loop import train
-    from tasks.preparation.dry_run import dry_run
 
     with distributed.joined(args):
         console = Console(quiet=jax.process_index() > 0)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ift_jax.config import Config, DataConfig
-from ift_jax.data.mixing import SampleOrder
-from ift_jax.data.plan import Planner
-from ift_jax.data.rows import RowLayout
-from ift_jax.data.view import MixtureView
+from ift_jax.config.schema import Config, DataConfig
+from ift_jax.data.mixture import Mixture
+from ift_jax.data.packed_layout import RowLayout
+from ift_jax.data.packed_windows import Planner
+from ift_jax.data.sample_order import SampleOrder
 
 Batch = dict[str, np.ndarray]
 INT = np.dtype(np.int32)
@@ -26,7 +26,7 @@ class BatchPlan:
 
     An epoch is as many examples as the tasks have; at rates proportional to the tasks' sizes each
     of them once. The last batch is then filled up with empty rows. `data` says row lengths,
-    packing, window, and the folder in which the plan is kept; `batch_rows` is B, of the global
+    packing, window, and the folder in which the plan is kept; `batch_size` is B, of the global
     batch. With `bidirectional_prefix` a decoder's batches carry `prefix_mask`.
 
     Attributes:
@@ -36,37 +36,50 @@ class BatchPlan:
     """
 
     def __init__(
-        self, view: MixtureView, data: DataConfig, architecture: str, batch_rows: int, seed: int,
-        *, steps: int = 0, epochs: float = 0.0, bidirectional_prefix: bool = False,
-    ):  # fmt: skip
+        self,
+        view: Mixture,
+        data: DataConfig,
+        architecture: str,
+        batch_size: int,
+        seed: int,
+        *,
+        steps: int = 0,
+        epochs: float = 0.0,
+        bidirectional_prefix: bool = False,
+    ):
         if not (steps > 0 or epochs > 0):
             raise ValueError(f"steps={steps}, epochs={epochs}: one must be positive")
-        self.view, self.batch_rows = view, batch_rows
+        self.view, self.batch_size = view, batch_size
         self._encoder_decoder = architecture == "encoder_decoder"
         self._bidirectional_prefix = bidirectional_prefix and not self._encoder_decoder
         end = None if steps > 0 else epochs
         self.order = SampleOrder(view.sizes, view.rates, seed, view.tasks, data.window, end)
         self._planner = Planner(view, data, architecture, seed, self.order)
-        totals = self._planner.all_totals(steps * batch_rows if steps > 0 else None)
+        totals = self._planner.all_totals(steps * batch_size if steps > 0 else None)
         self.n_rows, self.n_examples, *n_tokens = totals.sum(axis=0).tolist()
         self.n_tokens, self.n_encoder_tokens, self.n_trained_tokens = n_tokens
         self._rows_before = np.concatenate([[0], np.cumsum(totals[:, 0])])
-        self.n_steps = steps if steps > 0 else -(-self.n_rows // batch_rows)
+        self.n_steps = steps if steps > 0 else -(-self.n_rows // batch_size)
         self.capacities = self._planner.capacities
         positions = max(self.n_rows * sum(self.capacities), 1)
         self.fill = (self.n_tokens + self.n_encoder_tokens) / positions
         rows_per_epoch = self.n_rows * self.order.n_examples / max(self.n_examples, 1)
-        self.steps_per_epoch = rows_per_epoch / batch_rows
+        self.steps_per_epoch = rows_per_epoch / batch_size
 
     @classmethod
-    def of_config(cls, config: Config, view: MixtureView) -> "BatchPlan":
+    def of_config(cls, config: Config, view: Mixture) -> "BatchPlan":
         """The training batches of a run."""
         train = config.train
         return cls(
-            view, config.data, config.model.architecture, train.batch_rows, config.seed,
-            steps=train.steps, epochs=train.epochs,
+            view,
+            config.data,
+            config.model.architecture,
+            train.batch_size,
+            config.seed,
+            steps=train.steps,
+            epochs=train.epochs,
             bidirectional_prefix=config.format.bidirectional_prefix,
-        )  # fmt: skip
+        )
 
     @functools.cached_property
     def task_examples(self) -> np.ndarray:
@@ -96,8 +109,8 @@ class BatchPlan:
         """
         if not 0 <= step < self.n_steps:
             raise IndexError(f"step {step} of a run of {self.n_steps}")
-        first, stop, _ = rows.indices(self.batch_rows)
-        at, end = (step * self.batch_rows + row for row in (first, stop))
+        first, stop, _ = rows.indices(self.batch_size)
+        at, end = (step * self.batch_size + row for row in (first, stop))
         empty = max(end - max(at, self.n_rows), 0)
         nothing = np.zeros(0, np.int32)
         pieces = []
@@ -135,7 +148,7 @@ class BatchPlan:
         tokens = layout.concatenate([ids for ids, _ in pairs], np.int32)
         weights = layout.concatenate([weights for _, weights in pairs], np.float32)
         same = layout.places() | {"task_ids": layout.repeat(task_ids, -1)}
-        row_ids = np.arange(*rows.indices(self.batch_rows), dtype=np.int32)
+        row_ids = np.arange(*rows.indices(self.batch_size), dtype=np.int32)
         if self._encoder_decoder:
             encoder = RowLayout(self.view.encoder_lengths[flat], counts, self.capacities[0])
             texts = [rendering.encoder_tokens(i) for rendering, i in found]
@@ -163,9 +176,9 @@ class BatchPlan:
 
 def batch_arrays(config: Config) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Name -> shape and dtype of what `BatchPlan.batch` gives in a run, known without its data."""
-    data, rows = config.data, config.train.batch_rows
+    data, rows = config.data, config.train.batch_size
     encoder_decoder = config.model.architecture == "encoder_decoder"
-    length = data.decoder_length if encoder_decoder else data.row_length
+    length = data.targets_length if encoder_decoder else data.max_length
     seen: dict[str, np.dtype] = dict.fromkeys(("tokens", "segment_ids", "positions"), INT)
     side = seen | dict.fromkeys(("targets", "task_ids"), INT) | {"loss_weights": np.dtype("f4")}
     if config.format.bidirectional_prefix and not encoder_decoder:
@@ -173,15 +186,20 @@ def batch_arrays(config: Config) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     before = "decoder_" if encoder_decoder else ""
     arrays = {before + name: ((rows, length), dtype) for name, dtype in side.items()}
     if encoder_decoder:
-        shape = (rows, data.encoder_length)
+        shape = (rows, data.inputs_length)
         arrays |= {f"encoder_{name}": (shape, dtype) for name, dtype in seen.items()}
     return {**arrays, "row_ids": ((rows,), INT)}
 
 
 def eval_batches(
-    view: MixtureView, data: DataConfig, architecture: str, batch_rows: int, *,
-    max_rows: int = 0, bidirectional_prefix: bool = False,
-) -> Iterator[Batch]:  # fmt: skip
+    view: Mixture,
+    data: DataConfig,
+    architecture: str,
+    batch_size: int,
+    *,
+    max_rows: int = 0,
+    bidirectional_prefix: bool = False,
+) -> Iterator[Batch]:
     """Every example of a mixture (as rendered for epoch 0) once, whatever the rates and seed.
 
     The last batch is filled up with empty rows. With `max_rows` it is a sample: the first rows
@@ -189,8 +207,13 @@ def eval_batches(
     """
     sizes = np.array([sizes[0] for sizes in view.sizes], np.float64)
     plan = BatchPlan(
-        dataclasses.replace(view, rates=sizes), data, architecture, batch_rows, 0,
-        epochs=1.0, bidirectional_prefix=bidirectional_prefix,
-    )  # fmt: skip
-    n_steps = min(plan.n_steps, -(-max_rows // batch_rows)) if max_rows else plan.n_steps
+        dataclasses.replace(view, rates=sizes),
+        data,
+        architecture,
+        batch_size,
+        0,
+        epochs=1.0,
+        bidirectional_prefix=bidirectional_prefix,
+    )
+    n_steps = min(plan.n_steps, -(-max_rows // batch_size)) if max_rows else plan.n_steps
     yield from map(plan.batch, range(n_steps))

@@ -8,9 +8,7 @@ the folder gets its name only then: a folder under this name is a whole store.
 
 import dataclasses
 import functools
-import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from ift_jax.errors import UserError
+from ift_jax.io.files import read_json
 
-Log = Callable[[str], None]
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that, whatever happens, is afterwards whole or not there."""
-    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-
-
-def json_bytes(value: Any) -> bytes:
-    """A JSON value as it is written: the same value gives the same bytes."""
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-
-
-def read_json(path: Path) -> Any:
-    """The JSON value in a file, or None if there is none."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
 
 
 def part_path(folder: Path, part: int) -> Path:
@@ -60,7 +27,7 @@ def part_path(folder: Path, part: int) -> Path:
     return folder / f"part-{part:05d}.arrow"
 
 
-class Rendering:
+class Variant:
     """One variant of a store: N examples in the order of the parts.
 
     Attributes:
@@ -165,12 +132,12 @@ class TokenStore:
         return self.manifest["variants"]
 
     @functools.cached_property
-    def renderings(self) -> list[Rendering]:
+    def renderings(self) -> list[Variant]:
         """The variants; one may hold more or fewer examples than another."""
         n, variants = self.manifest["shards"], range(self.n_variants)
-        return [Rendering([part_path(self.path, v * n + k) for k in range(n)]) for v in variants]
+        return [Variant([part_path(self.path, v * n + k) for k in range(n)]) for v in variants]
 
-    def variant(self, v: int) -> Rendering:
+    def variant(self, v: int) -> Variant:
         """The examples as rendered for variant v."""
         return self.renderings[v]
 

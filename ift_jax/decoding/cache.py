@@ -14,25 +14,32 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ift_jax.models.attention import KeysValues, Tokens
+from ift_jax.models.attention.mask import Tokens
+from ift_jax.models.attention.reference import KVPair
 from ift_jax.models.decoder import Decoder
-from ift_jax.models.definition import Model, Params
+from ift_jax.models.model import Model, Params
 
 
 class Cache(NamedTuple):
     """What decoding remembers; a pytree of fixed shapes, so a loop can carry it."""
 
-    layers: list[KeysValues]  # Self-attention, BxGxSxK each.
+    layers: list[KVPair]  # Self-attention, BxGxSxK each.
     slots: Tokens  # BxS: segment 1 where a slot holds a token, else 0.
     next_slot: jax.Array  # int32 scalar.
     lengths_B: jax.Array  # int32: the position that a row's next token takes.
-    cross: tuple[list[KeysValues], Tokens] | None = None  # Of the encoder's output.
+    cross: tuple[list[KVPair], Tokens] | None = None  # Of the encoder's output.
 
 
 def prefill(
-    model: Model, params: Params, prompts_BxP: jax.Array, lengths_B: jax.Array, *, n_new: int,
-    start_id: int, bidirectional_prompt: bool = False,
-) -> tuple[jax.Array, Cache]:  # fmt: skip
+    model: Model,
+    params: Params,
+    prompts_BxP: jax.Array,
+    lengths_B: jax.Array,
+    *,
+    n_new: int,
+    start_id: int,
+    bidirectional_prompt: bool = False,
+) -> tuple[jax.Array, Cache]:
     """Reads the prompts (a decoder's own text, or the encoder's input), int32, padded right.
 
     `lengths_B` is int32, at least 1 for a decoder; `n_new` slots are kept for tokens to come;
@@ -58,7 +65,7 @@ def prefill(
     empty = jnp.zeros((rows, c.n_heads, n_new + 1, c.head_dim), jnp.dtype(c.dtype))
     nothing_BxS = jnp.zeros((rows, n_new + 1), jnp.int32)
     cache = Cache(
-        layers=[KeysValues(empty, empty)] * c.n_decoder_layers,
+        layers=[KVPair(empty, empty)] * c.n_decoder_layers,
         slots=Tokens(nothing_BxS, nothing_BxS),
         next_slot=jnp.int32(0),
         lengths_B=jnp.zeros_like(lengths_B),

@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ift_jax import partitioning
-from ift_jax.config import DecoderConfig
+from ift_jax.config.schema import DecoderConfig
 from ift_jax.decoding.cache import Cache, extend, prefill
 from ift_jax.decoding.sampling import Sampling, choose
 from ift_jax.decoding.stops import Stops
-from ift_jax.models.definition import Model, Params
+from ift_jax.models.model import Model, Params
+from ift_jax.sharding import rules
 
 BLOCK = 16  # Tokens between two looks for stop strings.
 
@@ -46,9 +46,14 @@ class Generator:
     """
 
     def __init__(
-        self, model: Model, params: Params, *, stops: Stops, pad_id: int,
+        self,
+        model: Model,
+        params: Params,
+        *,
+        stops: Stops,
+        pad_id: int,
         bidirectional_prompt: bool = False,
-    ):  # fmt: skip
+    ):
         """Copies the weights; `params`, as training has them, need not be kept.
 
         `pad_id` is also the first input of an encoder-decoder's decoder; `bidirectional_prompt`
@@ -66,9 +71,14 @@ class Generator:
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], options: Options, *, batch_size: int = 32,
-        first_index: int = 0, block: int = BLOCK,
-    ) -> list[list[int]]:  # fmt: skip
+        self,
+        prompts: Sequence[Sequence[int]],
+        options: Options,
+        *,
+        batch_size: int = 32,
+        first_index: int = 0,
+        block: int = BLOCK,
+    ) -> list[list[int]]:
         """Continues each prompt until it is stopped or has `max_new_tokens`.
 
         Prompts are token ids, for an encoder-decoder the encoder's input, which may be empty; the
@@ -100,9 +110,13 @@ class Generator:
         return (outputs[0] for outputs in self._blocks({index: prompt}, options, 1, 1, block))
 
     def _blocks(
-        self, prompts: Mapping[int, Sequence[int]], options: Options, rows: int, first: int,
+        self,
+        prompts: Mapping[int, Sequence[int]],
+        options: Options,
+        rows: int,
+        first: int,
         block: int,
-    ) -> Iterator[list[list[int]]]:  # fmt: skip
+    ) -> Iterator[list[list[int]]]:
         """The new tokens of prompts (by index) after `first` tokens and after each block more."""
         lengths = [len(prompt) for prompt in prompts.values()]
         if self._decoder and not all(lengths):
@@ -114,21 +128,34 @@ class Generator:
             lengths_B[row], index_B[row] = len(prompt), index
         before = prompts_BxP.shape[1] if self._decoder else 1
         cache, state = begin_batch(
-            self._model, bucket(before + options.max_new_tokens), self._pad_id,
-            self._bidirectional_prompt, options.sampling.repetition_penalty != 1.0, self._params,
-            prompts_BxP, lengths_B, index_B, jax.random.key(options.seed),
-        )  # fmt: skip
+            self._model,
+            bucket(before + options.max_new_tokens),
+            self._pad_id,
+            self._bidirectional_prompt,
+            options.sampling.repetition_penalty != 1.0,
+            self._params,
+            prompts_BxP,
+            lengths_B,
+            index_B,
+            jax.random.key(options.seed),
+        )
         advance = advance_batch
-        if rows > 1 and partitioning.platform() == "cpu":
+        if rows > 1 and rules.platform() == "cpu":
             advance = _advance_by_eigen
         outputs: list[list[int]] = [[] for _ in prompts]
         n, wanted_B = 0, index_B >= 0
         while n < options.max_new_tokens and wanted_B.any():
             n = min(n + block if n else first, options.max_new_tokens)
             cache, state = advance(
-                self._model, self.stops.ids, options.sampling, self._params, cache, state,
-                wanted_B, np.int32(n),
-            )  # fmt: skip
+                self._model,
+                self.stops.ids,
+                options.sampling,
+                self._params,
+                cache,
+                state,
+                wanted_B,
+                np.int32(n),
+            )
             tokens_BxS, counts_B, running_B = map(np.asarray, state[:3])
             for row in np.flatnonzero(wanted_B).tolist():
                 ids = tokens_BxS[row, : counts_B[row]].tolist()
@@ -139,11 +166,18 @@ class Generator:
 
 
 def generate(
-    model: Model, params: Params, prompts: Sequence[Sequence[int]], *, stop_ids: Sequence[int],
-    pad_id: int, batch_size: int = 32, bidirectional_prompt: bool = False,
-    stop_strings: Sequence[str] = (), decode: Callable[[list[int]], str] | None = None,
+    model: Model,
+    params: Params,
+    prompts: Sequence[Sequence[int]],
+    *,
+    stop_ids: Sequence[int],
+    pad_id: int,
+    batch_size: int = 32,
+    bidirectional_prompt: bool = False,
+    stop_strings: Sequence[str] = (),
+    decode: Callable[[list[int]], str] | None = None,
     **options: Any,
-) -> list[list[int]]:  # fmt: skip
+) -> list[list[int]]:
     """`Generator.generate` with weights that are used once; `options` are those of `Options`."""
     stops = Stops(tuple(stop_ids), tuple(stop_strings), decode)
     return Generator(
@@ -173,17 +207,29 @@ class _State(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def begin_batch(
-    model: Model, n_slots: int, pad_id: int, bidirectional_prompt: bool, penalised: bool,
-    params: Params, prompts_BxP: jax.Array, lengths_B: jax.Array, index_B: jax.Array,
+    model: Model,
+    n_slots: int,
+    pad_id: int,
+    bidirectional_prompt: bool,
+    penalised: bool,
+    params: Params,
+    prompts_BxP: jax.Array,
+    lengths_B: jax.Array,
+    index_B: jax.Array,
     key: jax.Array,
-) -> tuple[Cache, _State]:  # fmt: skip
+) -> tuple[Cache, _State]:
     """Reads the prompts. Rows of index -1 only fill the batch up."""
     B, P = prompts_BxP.shape
     decoder = isinstance(model.config, DecoderConfig)
     states_BxD, cache = prefill(
-        model, params, prompts_BxP, lengths_B, n_new=n_slots - (P if decoder else 1),
-        start_id=pad_id, bidirectional_prompt=bidirectional_prompt,
-    )  # fmt: skip
+        model,
+        params,
+        prompts_BxP,
+        lengths_B,
+        n_new=n_slots - (P if decoder else 1),
+        start_id=pad_id,
+        bidirectional_prompt=bidirectional_prompt,
+    )
     seen_BxV = None
     if penalised:
         # A penalty looks at what the decoder has read: of an encoder-decoder its first input.
@@ -193,16 +239,26 @@ def begin_batch(
         place = jnp.arange(B)[:, None], read_BxP
         seen_BxV = jnp.zeros((B, n_vocab), bool).at[place].set(True, mode="drop")
     return cache, _State(
-        tokens_BxS=jnp.full((B, n_slots), pad_id, jnp.int32), counts_B=jnp.zeros(B, jnp.int32),
-        running_B=index_B >= 0, states_BxD=states_BxD, n=jnp.int32(0), seen_BxV=seen_BxV,
+        tokens_BxS=jnp.full((B, n_slots), pad_id, jnp.int32),
+        counts_B=jnp.zeros(B, jnp.int32),
+        running_B=index_B >= 0,
+        states_BxD=states_BxD,
+        n=jnp.int32(0),
+        seen_BxV=seen_BxV,
         keys_B=jax.vmap(lambda index: jax.random.fold_in(key, index))(index_B),
-    )  # fmt: skip
+    )
 
 
 def _advance_batch(
-    model: Model, stop_ids: tuple[int, ...], sampling: Sampling, params: Params, cache: Cache,
-    state: _State, wanted_B: jax.Array, limit: jax.Array,
-) -> tuple[Cache, _State]:  # fmt: skip
+    model: Model,
+    stop_ids: tuple[int, ...],
+    sampling: Sampling,
+    params: Params,
+    cache: Cache,
+    state: _State,
+    wanted_B: jax.Array,
+    limit: jax.Array,
+) -> tuple[Cache, _State]:
     """Makes tokens until there are `limit` or no row that is wanted runs.
 
     Each is read as soon as it is made, the last for nothing: so a block need not know its place.
@@ -230,7 +286,7 @@ def _advance_batch(
         lambda carry: (carry[1].n < limit) & carry[1].running_B.any(), step, (cache, state)
     )
     # What the host reads is whole on every device, so that every process can read it.
-    read = (partitioning.constrain(a, *(None,) * a.ndim) for a in state[:3])
+    read = (rules.constrain(a, *(None,) * a.ndim) for a in state[:3])
     return cache, _State._make((*read, *state[3:]))
 
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-from ift_jax.config import DecoderConfig
+from ift_jax.config.schema import DecoderConfig
 from ift_jax.decoding import Generator, Options, TextStream
 from ift_jax.errors import UserError
-from ift_jax.evaluation.generation import Answerer
+from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.text.records import Message
 
 HELP = """\
@@ -18,27 +18,32 @@ HELP = """\
 Ctrl-C        stops an answer"""
 
 
-def room(answerer: Answerer) -> tuple[int, int]:
+def room(text_generator: TextGenerator) -> tuple[int, int]:
     """The most tokens of a prompt with its answer, and of an answer: as made for, or trained on."""
-    model, data = answerer.config.model, answerer.config.data
+    model, data = text_generator.config.model, text_generator.config.data
     if isinstance(model, DecoderConfig):
-        longest = model.max_length or data.row_length
+        longest = model.max_length or data.max_length
         return longest, longest - 1
-    return data.encoder_length + data.decoder_length, data.decoder_length
+    return data.inputs_length + data.targets_length, data.targets_length
 
 
 class Chat:
     """The turns of a conversation (user, assistant, ...), its system message, and its model."""
 
     def __init__(
-        self, answerer: Answerer, generator: Generator, options: Options, *, system: str = "",
+        self,
+        text_generator: TextGenerator,
+        generator: Generator,
+        options: Options,
+        *,
+        system: str = "",
         note: Callable[[str], None] = print,
-    ):  # fmt: skip
+    ):
         """Begins without turns; `note` is told what the user should know."""
-        self._answerer, self._generator, self._options = answerer, generator, options
+        self._answerer, self._generator, self._options = text_generator, generator, options
         self._note, self.system = note, system
         # XLA converts bfloat16 weights on CPU, in every block anew.
-        slow = answerer.model.config.dtype == "bfloat16" and jax.default_backend() == "cpu"
+        slow = text_generator.model.config.dtype == "bfloat16" and jax.default_backend() == "cpu"
         self._block = 16 if slow else 4
         self.reset()
 

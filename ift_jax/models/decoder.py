@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ift_jax import partitioning
-from ift_jax.config import DecoderConfig
+from ift_jax.config.schema import DecoderConfig
 from ift_jax.models import layers
-from ift_jax.models.attention import Attention, KeysValues, Sight, Tokens
+from ift_jax.models.attention.attention import Attention
+from ift_jax.models.attention.mask import AttentionMask, Tokens
+from ift_jax.models.attention.reference import KVPair
 from ift_jax.models.rope import Rope, Ropes
+from ift_jax.sharding import rules
 
 # With hidden states of unit size, logits then start at a deviation of 0.02 * sqrt(D) (0.3 at
 # 192, 1.3 at 4,096), so that the first loss is near log(V), tied or not.
@@ -25,11 +27,19 @@ class Block(nnx.Module):
     def __init__(self, config: DecoderConfig, *, keys: layers.Keys):
         c = self.config = config
         self.attention = Attention(
-            c.d_model, c.n_heads, c.n_kv_heads, c.head_dim, keys=keys,
-            scale=c.query_scale or c.head_dim**-0.5, softcap=c.attention_softcap,
-            qkv_bias=c.qkv_bias, output_bias=c.output_bias, qk_norm=c.qk_norm,
-            norm_eps=c.norm_eps, norm_offset=c.norm_offset,
-        )  # fmt: skip
+            c.d_model,
+            c.n_heads,
+            c.n_kv_heads,
+            c.head_dim,
+            keys=keys,
+            scale=c.query_scale or c.head_dim**-0.5,
+            softcap=c.attention_softcap,
+            qkv_bias=c.qkv_bias,
+            output_bias=c.output_bias,
+            qk_norm=c.qk_norm,
+            norm_eps=c.norm_eps,
+            norm_offset=c.norm_offset,
+        )
         self.mlp = layers.MLP(c.d_model, c.d_ff, c.activation, bias=c.mlp_bias, keys=keys)
 
         def norm(placement: str) -> layers.RMSNorm | None:
@@ -41,10 +51,15 @@ class Block(nnx.Module):
         self.mlp_pre_norm, self.mlp_post_norm = norm("pre"), norm("post")
 
     def __call__(
-        self, x_BxLxD: jax.Array, sight: Sight, rope: Rope, *,
-        keys_B: jax.Array | None = None, dropout: float | jax.Array = 0.0,
-        cache: tuple[KeysValues, jax.Array] | None = None,
-    ) -> tuple[jax.Array, KeysValues]:  # fmt: skip
+        self,
+        x_BxLxD: jax.Array,
+        sight: AttentionMask,
+        rope: Rope,
+        *,
+        keys_B: jax.Array | None = None,
+        dropout: float | jax.Array = 0.0,
+        cache: tuple[KVPair, jax.Array] | None = None,
+    ) -> tuple[jax.Array, KVPair]:
         """Returns the layer's output and its keys and values.
 
         `dropout` is the layer's rate, used where there are `keys_B`. With a cache and the slot
@@ -55,7 +70,7 @@ class Block(nnx.Module):
 
         def finish(y: jax.Array, norm: layers.RMSNorm | None, mask: jax.Array | None) -> jax.Array:
             y = layers.drop(y if norm is None else norm(y), mask)
-            return partitioning.constrain(y, "batch", "length", "embed_act")
+            return rules.constrain(y, "batch", "length", "embed_act")
 
         h = x_BxLxD if self.attention_pre_norm is None else self.attention_pre_norm(x_BxLxD)
         keys_values = self.attention.keys_values(h, rope)
@@ -87,14 +102,21 @@ class Decoder(nnx.Module):
         is_global = (np.arange(1, c.n_layers + 1) % every == 0) | (c.sliding_window == 0)
         return np.where(is_global, EVERYTHING, c.sliding_window).astype(np.int32)
 
-    def _sights(self, queries: Tokens, keys: Tokens, implementation: str) -> dict[int, Sight]:
+    def _sights(
+        self, queries: Tokens, keys: Tokens, implementation: str
+    ) -> dict[int, AttentionMask]:
         """What a layer of each window sees."""
         only = not self.config.sliding_window
         return {
-            window: Sight.of(queries, keys, causal=True, window=None if only else window,
-                             implementation=implementation)
+            window: AttentionMask.of(
+                queries,
+                keys,
+                causal=True,
+                window=None if only else window,
+                implementation=implementation,
+            )
             for window in set(self.windows().tolist())
-        }  # fmt: skip
+        }
 
     def dropout_rates(self) -> np.ndarray:
         """Of each layer, float32; "linear" is LIMA's l / (L - 1) * rate (arXiv:2305.11206)."""
@@ -128,9 +150,12 @@ class Decoder(nnx.Module):
         return self.final_norm(x_BxLxD)
 
     def cached(
-        self, tokens_BxL: jax.Array, queries: Tokens, keys: Tokens,
-        caches: tuple[list[KeysValues], jax.Array] | None = None,
-    ) -> tuple[jax.Array, list[KeysValues]]:  # fmt: skip
+        self,
+        tokens_BxL: jax.Array,
+        queries: Tokens,
+        keys: Tokens,
+        caches: tuple[list[KVPair], jax.Array] | None = None,
+    ) -> tuple[jax.Array, list[KVPair]]:
         """States of new tokens and the keys and values to keep (unrolled layers only).
 
         `queries` says where the new tokens stand, `keys` what the cache's slots hold once they

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ift_jax import partitioning
-from ift_jax.config import EncoderDecoderConfig
+from ift_jax.config.schema import EncoderDecoderConfig
 from ift_jax.models import layers
-from ift_jax.models.attention import Attention, KeysValues, Sight, Tokens
+from ift_jax.models.attention.attention import Attention
+from ift_jax.models.attention.mask import AttentionMask, Tokens
+from ift_jax.models.attention.reference import KVPair
+from ift_jax.sharding import rules
 
 ENCODER, DECODER = 0, 1  # Which stack, for dropout's keys.
 
@@ -63,10 +65,14 @@ class Block(nnx.Module):
         )
 
     def __call__(
-        self, x_BxLxD: jax.Array, sight: Sight, *,
-        encoded: tuple[jax.Array | KeysValues, Sight] | None = None,
-        keys_B: jax.Array | None = None, cache: tuple[KeysValues, jax.Array] | None = None,
-    ) -> tuple[jax.Array, KeysValues]:  # fmt: skip
+        self,
+        x_BxLxD: jax.Array,
+        sight: AttentionMask,
+        *,
+        encoded: tuple[jax.Array | KVPair, AttentionMask] | None = None,
+        keys_B: jax.Array | None = None,
+        cache: tuple[KVPair, jax.Array] | None = None,
+    ) -> tuple[jax.Array, KVPair]:
         """Returns the layer's output and the keys and values of its self-attention.
 
         In the decoder `encoded` is the encoder's output, or the keys and values that
@@ -82,7 +88,7 @@ class Block(nnx.Module):
         )
 
         def add(x: jax.Array, y: jax.Array, mask: jax.Array | None) -> jax.Array:
-            return partitioning.constrain(x + layers.drop(y, mask), "batch", "length", "embed_act")
+            return rules.constrain(x + layers.drop(y, mask), "batch", "length", "embed_act")
 
         h = self.attention_norm(x_BxLxD)
         keys_values = self.attention.keys_values(h)
@@ -93,7 +99,7 @@ class Block(nnx.Module):
         if self.cross is not None:
             assert self.cross_norm is not None and encoded is not None
             source, sees = encoded
-            kept = source if isinstance(source, KeysValues) else self.cross.keys_values(source)
+            kept = source if isinstance(source, KVPair) else self.cross.keys_values(source)
             y = self.cross(self.cross_norm(x_BxLxD), kept, sees, dropout_BxHxS=cross_weights)
             x_BxLxD = add(x_BxLxD, y, cross_out)
         y = self.mlp(self.mlp_norm(x_BxLxD), mlp_hidden)
@@ -119,17 +125,23 @@ class Stack(nnx.Module):
         """Hx(last - first + 1): the bias at key - query = first .. last, float32."""
         c = self.config
         of_distance = relative_buckets(
-            np.arange(first, last + 1), bidirectional=not self.decoder,
-            buckets=c.relative_buckets, max_distance=c.relative_max_distance,
-        )  # fmt: skip
+            np.arange(first, last + 1),
+            bidirectional=not self.decoder,
+            buckets=c.relative_buckets,
+            max_distance=c.relative_max_distance,
+        )
         return self.relative_bias[...].astype(jnp.float32)[of_distance].T
 
     def __call__(
-        self, x_BxLxD: jax.Array, tokens: Tokens, *,
-        encoded: tuple[jax.Array, Tokens] | None = None, keys_B: jax.Array | None = None,
-    ) -> jax.Array:  # fmt: skip
+        self,
+        x_BxLxD: jax.Array,
+        tokens: Tokens,
+        *,
+        encoded: tuple[jax.Array, Tokens] | None = None,
+        keys_B: jax.Array | None = None,
+    ) -> jax.Array:
         """Final states of a batch's rows: BxLxD; a decoder is given the encoder's (BxSxD)."""
-        look = functools.partial(Sight.of, tokens, implementation=self.config.attention)
+        look = functools.partial(AttentionMask.of, tokens, implementation=self.config.attention)
         # By place in the row, not by position in the segment: inside a segment, whose tokens
         # stand side by side, the distance is the same, and one bias serves all rows.
         bias_HxW = self.bias_of_distances(1 - x_BxLxD.shape[1], x_BxLxD.shape[1] - 1)
@@ -181,14 +193,18 @@ class EncoderDecoder(nnx.Module):
         x_BxLxD = self.decoder(x_BxLxD, targets, encoded=encoded, keys_B=of_stack_B)
         return x_BxLxD * c.d_model**-0.5 if c.tied_embedding else x_BxLxD
 
-    def cross_caches(self, encoded_BxSxD: jax.Array) -> list[KeysValues]:
+    def cross_caches(self, encoded_BxSxD: jax.Array) -> list[KVPair]:
         """Each decoder layer's keys and values of the encoder's output (unrolled layers only)."""
         return [block.cross.keys_values(encoded_BxSxD) for block in self.decoder.layers]
 
     def cached(
-        self, tokens_Bx1: jax.Array, queries: Tokens, keys: Tokens,
-        caches: tuple[list[KeysValues], jax.Array], cross: tuple[list[KeysValues], Tokens],
-    ) -> tuple[jax.Array, list[KeysValues]]:  # fmt: skip
+        self,
+        tokens_Bx1: jax.Array,
+        queries: Tokens,
+        keys: Tokens,
+        caches: tuple[list[KVPair], jax.Array],
+        cross: tuple[list[KVPair], Tokens],
+    ) -> tuple[jax.Array, list[KVPair]]:
         """The state of one new decoder token a row, and the caches (unrolled layers only).
 
         As `Decoder.cached`, with the caches of cross-attention and what their slots hold. The
@@ -197,8 +213,8 @@ class EncoderDecoder(nnx.Module):
         slot, S = caches[1], keys.positions_BxL.shape[1]
         by_distance_HxW = self.decoder.bias_of_distances(1 - S, S - 1)
         bias_HxS = jax.lax.dynamic_slice_in_dim(by_distance_HxW, S - 1 - slot, S, axis=1)
-        sight = Sight.of(queries, keys, causal=True, bias_HxW=bias_HxS)
-        across = Sight.of(queries, cross[1], causal=False)
+        sight = AttentionMask.of(queries, keys, causal=True, bias_HxW=bias_HxS)
+        across = AttentionMask.of(queries, cross[1], causal=False)
         x_Bx1xD, kept = self._embed(tokens_Bx1), []
         for block, of_self, of_cross in zip(self.decoder.layers, caches[0], cross[0], strict=True):
             x_Bx1xD, keys_values = block(

@@ -14,7 +14,8 @@ import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from ift_jax import partitioning
+from ift_jax.sharding import rules
+from ift_jax.sharding.fsdp import by_device, flat_matmul, gather, in_lines, scatter
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
@@ -55,9 +56,15 @@ class Linear(nnx.Module):
     """`x @ weight (+ bias)`; the weight is (d_in, d_out) with the two logical axes given."""
 
     def __init__(
-        self, d_in: int, d_out: int, axes: tuple[str, str], *, keys: Keys,
-        std: float | None = None, bias: bool = False,
-    ):  # fmt: skip
+        self,
+        d_in: int,
+        d_out: int,
+        axes: tuple[str, str],
+        *,
+        keys: Keys,
+        std: float | None = None,
+        bias: bool = False,
+    ):
         self.axes = axes
         self.weight = weight(keys, (d_in, d_out), axes, d_in**-0.5 if std is None else std)
         self.bias = nnx.Param(jnp.zeros((d_out,)), axes=axes[1:]) if bias else None
@@ -66,10 +73,10 @@ class Linear(nnx.Module):
         self.lora_scale = 0.0
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = partitioning.flat_matmul(x, self.weight[...], x.dtype, self.axes)
+        y = flat_matmul(x, self.weight[...], x.dtype, self.axes)
         if self.lora_a is not None:
-            h = partitioning.flat_matmul(x, self.lora_a[...], x.dtype)
-            y += self.lora_scale * partitioning.flat_matmul(h, self.lora_b[...], x.dtype)
+            h = flat_matmul(x, self.lora_a[...], x.dtype)
+            y += self.lora_scale * flat_matmul(h, self.lora_b[...], x.dtype)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
@@ -93,9 +100,15 @@ class MLP(nnx.Module):
     """`down(activation(gate(x)) * up(x))`, or `down(activation(up(x)))` without a gate."""
 
     def __init__(
-        self, d_model: int, d_ff: int, activation: str, *, keys: Keys,
-        gated: bool = True, bias: bool = False,
-    ):  # fmt: skip
+        self,
+        d_model: int,
+        d_ff: int,
+        activation: str,
+        *,
+        keys: Keys,
+        gated: bool = True,
+        bias: bool = False,
+    ):
         self.activation = activation
         up_axes, down_axes = ("embed", "mlp"), ("mlp", "embed")
         self.gate = Linear(d_model, d_ff, up_axes, bias=bias, keys=keys) if gated else None
@@ -107,27 +120,27 @@ class MLP(nnx.Module):
         activate = ACTIVATIONS[self.activation]
         h_BxLxF = self.up(x_BxLxD)
         h_BxLxF = activate(h_BxLxF) if self.gate is None else activate(self.gate(x_BxLxD)) * h_BxLxF
-        h_BxLxF = partitioning.constrain(h_BxLxF, "batch", "length", "mlp_act")
+        h_BxLxF = rules.constrain(h_BxLxF, "batch", "length", "mlp_act")
         return self.down(drop(h_BxLxF, dropout_Bx1xF))
 
 
 def embed(table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """The rows of the table for the tokens, in `dtype`; ids are trusted to be below V."""
-    if partitioning.in_lines(TABLE, table_VxD.shape) and partitioning.batch_shards(len(tokens_BxL)):
+    if in_lines(TABLE, table_VxD.shape) and rules.batch_shards(len(tokens_BxL)):
         return _fsdp_embed(table_VxD, tokens_BxL, dtype)
     # Gathered over the width first: the lookup then comes out cut by rows, as it is wanted.
-    return _look_up(partitioning.gather(table_VxD, TABLE), tokens_BxL, dtype)
+    return _look_up(gather(table_VxD, TABLE), tokens_BxL, dtype)
 
 
 def _look_up(table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: jnp.dtype) -> jax.Array:
     x_BxLxD = jnp.take(table_VxD, tokens_BxL, axis=0, mode="clip").astype(dtype)
-    return partitioning.constrain(x_BxLxD, "batch", "length", "embed_act")
+    return rules.constrain(x_BxLxD, "batch", "length", "embed_act")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _fsdp_embed(table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """`embed`, whose gradient each device adds up for itself before it is summed and cut."""
-    return _look_up(partitioning.gather(table_VxD.astype(dtype), TABLE), tokens_BxL, dtype)
+    return _look_up(gather(table_VxD.astype(dtype), TABLE), tokens_BxL, dtype)
 
 
 def _embed_forward(table: Any, tokens: Any, dtype: jnp.dtype) -> tuple[jax.Array, Any]:
@@ -141,9 +154,9 @@ def _embed_backward(dtype: jnp.dtype, kept: Any, dx_BxLxD: jax.Array) -> tuple[A
     like_Vx0, tokens_BxL = kept
     zeros_VxD = jnp.zeros((len(like_Vx0), dx_BxLxD.shape[-1]), jnp.float32)
     add = jax.vmap(lambda tokens, dx: zeros_VxD.at[tokens].add(dx.astype(jnp.float32)))
-    parts_GxVxD = add(partitioning.by_device(tokens_BxL), partitioning.by_device(dx_BxLxD))
-    parts_GxVxD = partitioning.constrain(parts_GxVxD, "batch", "vocab", None)
-    return partitioning.scatter(parts_GxVxD, TABLE).astype(like_Vx0.dtype), None
+    parts_GxVxD = add(by_device(tokens_BxL), by_device(dx_BxLxD))
+    parts_GxVxD = rules.constrain(parts_GxVxD, "batch", "vocab", None)
+    return scatter(parts_GxVxD, TABLE).astype(like_Vx0.dtype), None
 
 
 _fsdp_embed.defvjp(_embed_forward, _embed_backward, symbolic_zeros=True)
@@ -199,9 +212,12 @@ def stack_layers(make: Callable[[Keys], Any], n: int, keys: Keys, stacked: bool)
 
 
 def run_layers(
-    layers: Any, x_BxLxD: jax.Array, call: Callable[[Any, jax.Array, Any], jax.Array], each: Any,
+    layers: Any,
+    x_BxLxD: jax.Array,
+    call: Callable[[Any, jax.Array, Any], jax.Array],
+    each: Any,
     remat: str,
-) -> jax.Array:  # fmt: skip
+) -> jax.Array:
     """`x = call(layer, x, each[i])` for every layer of `stack_layers`.
 
     Stacked layers are scanned, so compile time does not grow with depth; a list is unrolled.

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
-from ift_jax.config import LoraConfig
+from ift_jax.config.schema import LoraConfig
 from ift_jax.errors import UserError
 from ift_jax.models.layers import Linear
 
@@ -47,8 +47,10 @@ def attach(module: Any, config: LoraConfig, key: jax.Array) -> None:
         node.lora_scale = scale(config)
         n_found += 1
     if not n_found:
-        raise UserError(f"config.lora.targets: {config.targets!r} matches no projection; there are "
-                        "attention.query, .key, .value, .out, mlp.gate, .up and .down")  # fmt: skip
+        raise UserError(
+            f"config.lora.targets: {config.targets!r} matches no projection; there are "
+            "attention.query, .key, .value, .out, mlp.gate, .up and .down"
+        )
 
 
 def merge(params: Any, config: LoraConfig) -> Any:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ift_jax.config import DecoderConfig
+from ift_jax.config.schema import DecoderConfig
 
 
 def frequencies(config: DecoderConfig, *, local: bool) -> np.ndarray:

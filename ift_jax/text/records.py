@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, did_you_mean
 
 ROLES = ("system", "user", "assistant", "tool")
 # Which roles may come after which; None stands for the beginning.
@@ -87,9 +87,10 @@ def parse_record(fields: Mapping[str, Any], where: str, *, prompt_only: bool = F
             )
         messages.append(Message(role, _text(fields[field], f"{where}: field {field!r}")))
     if choices and not prompt_only and not {messages[1].content, *references} & set(choices):
-        raise UserError(f"{where}: field 'choices': expected the answer {messages[1].content!r} or "
-                        f"a reference among them; found {', '.join(map(repr, choices))}"
-                        )  # fmt: skip
+        raise UserError(
+            f"{where}: field 'choices': expected the answer {messages[1].content!r} or "
+            f"a reference among them; found {', '.join(map(repr, choices))}"
+        )
     return Record(tuple(messages), references, choices, text_to_text=True, where=where)
 
 
@@ -102,12 +103,6 @@ def parse_references(
         return ()
     items = _json_list(value, where, field, "a list of texts")
     return tuple(_text(item, f"{where}: {field}[{i}]") for i, item in enumerate(items))
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`; did you mean ...?` with the nearest of the names, or nothing if none is near."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def check_roles(messages: Sequence[Message], where: str) -> None:
@@ -158,8 +153,9 @@ def _message(item: Any, where: str, field: str) -> Message:
     content = item.get("content")
     texts = {
         name: _text(given[name], f"{place}.{name}")
-        for name in ("name", "tool_call_id") if name in given
-    }  # fmt: skip
+        for name in ("name", "tool_call_id")
+        if name in given
+    }
     return Message(
         role,
         "" if calls and content is None else _text(content, f"{place}.content"),

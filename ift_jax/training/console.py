@@ -27,10 +27,12 @@ class Console:
         self._n_steps, self._first, self._began = n_steps, step, time.perf_counter()
         if self._rich.is_terminal:
             self._bar = progress.Progress(
-                progress.TextColumn("train"), progress.BarColumn(bar_width=20),
-                progress.MofNCompleteColumn(), progress.TextColumn("{task.fields[text]}"),
+                progress.TextColumn("train"),
+                progress.BarColumn(bar_width=20),
+                progress.MofNCompleteColumn(),
+                progress.TextColumn("{task.fields[text]}"),
                 console=self._rich,
-            )  # fmt: skip
+            )
             self._task = self._bar.add_task("train", total=n_steps, completed=step, text="")
             self._bar.start()
 

@@ -1,34 +1,31 @@
 """The run itself: resume, step, log, evaluate, preview, save; from top to bottom."""
 
 import contextlib
-import fcntl
 import json
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ift_jax.checkpoint.run_state import Checkpoints
-from ift_jax.checkpoint.trained import check_same_run, save_description
-from ift_jax.config import Config
+from ift_jax.checkpoint.manager import Checkpoints
+from ift_jax.checkpoint.workdir_model import check_same_run, save_description
+from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
-from ift_jax.evaluation.generation import Answerer, evaluate, table
-from ift_jax.storage import Workdir, is_remote
+from ift_jax.evaluation.evaluate import evaluate, table
+from ift_jax.evaluation.text_generator import TextGenerator
+from ift_jax.io.locks import alone_in
+from ift_jax.io.paths import Workdir
 from ift_jax.training.console import Console
-from ift_jax.training.feed import Feed
-from ift_jax.training.held_out import HeldOutLoss
-from ift_jax.training.metrics import Clock, MetricWriter, summarize
+from ift_jax.training.eval_loss import EvalLoss
+from ift_jax.training.metric_writer import MetricWriter, summarize
+from ift_jax.training.preemption import _Agreement, _stop_signals
+from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.previews import Previews
 from ift_jax.training.setup import Run, prepare_run
-from ift_jax.training.step import all_params
+from ift_jax.training.state import all_params
+from ift_jax.training.throughput import Clock
 
 FILES = {
     "config.json": "the resolved config",
@@ -59,11 +56,17 @@ def train(config: Config, workdir: str, console: Console) -> None:
     run = prepare_run(config, console.line)
     console.line(*run.describe())
 
-    with jax.set_mesh(run.mesh), _alone_in(workdir), _stop_signals() as stop:
+    with (
+        jax.set_mesh(run.mesh),
+        alone_in(workdir) if is_first else contextlib.nullcontext(),
+        _stop_signals() as stop,
+    ):
         if is_first:
             save_description(home.local, config, run.tokenizer)
         # --- State: the newest checkpoint, or fresh -----------------------------------------
-        checkpoints = Checkpoints(workdir, keep=config.train.keep, keep_best=config.train.keep_best)
+        checkpoints = Checkpoints(
+            workdir, keep=config.train.max_to_keep, keep_best=config.train.keep_best
+        )
         first, n_steps = checkpoints.latest_step() or 0, run.plan.n_steps
         # Meanwhile the state is read or made, and the first samples; a run at its end has no step.
         compiled = run.compiling() if first < n_steps else None
@@ -75,10 +78,10 @@ def train(config: Config, workdir: str, console: Console) -> None:
 
         # --- What is written -----------------------------------------------------------------
         writer = MetricWriter(home.local, first) if is_first else None
-        answerer = Answerer(run.config, run.tokenizer, run.model)
-        previews = Previews(answerer, run.eval, home.local, first, write=is_first)
+        text_generator = TextGenerator(run.config, run.tokenizer, run.model)
+        previews = Previews(text_generator, run.eval, home.local, first, write=is_first)
         views = {"eval": run.eval} | ({"heldout": run.heldout} if run.heldout else {})
-        held_out = {name: HeldOutLoss(run, view) for name, view in views.items()}
+        held_out = {name: EvalLoss(run, view) for name, view in views.items()}
 
         def preview(step: int) -> None:
             lines, stopped = previews.write(all_params(state), step)
@@ -100,7 +103,7 @@ def train(config: Config, workdir: str, console: Console) -> None:
             preview(0)
 
         # --- Data ----------------------------------------------------------------------------
-        feed = Feed(run.device_batch, range(first, n_steps))
+        feed = Prefetcher(run.device_batch, range(first, n_steps))
         clock = Clock(run, feed)
         console.start(first, n_steps)
         pending: dict[str, Any] | None = None
@@ -168,19 +171,30 @@ def train(config: Config, workdir: str, console: Console) -> None:
                 + (f"; the device waited for data {share:.2%} of the time" if share else "")
             )
             if config.evaluation.examples:
-                _final_evaluation(run, answerer, all_params(state), home.local, console, is_first)
+                _final_evaluation(
+                    run, text_generator, all_params(state), home.local, console, is_first
+                )
         checkpoints.close()
         if writer:
             writer.close()
         home.push()
-    console.line("files:", *(
-        f"  {os.path.join(workdir, name):<44} {what}" for name, what in FILES.items()
-        if name == "checkpoints" or os.path.exists(os.path.join(home.local, name))
-    ))  # fmt: skip
+    console.line(
+        "files:",
+        *(
+            f"  {os.path.join(workdir, name):<44} {what}"
+            for name, what in FILES.items()
+            if name == "checkpoints" or os.path.exists(os.path.join(home.local, name))
+        ),
+    )
 
 
 def _final_evaluation(
-    run: Run, answerer: Answerer, params: Any, workdir: str, console: Console, write: bool
+    run: Run,
+    text_generator: TextGenerator,
+    params: Any,
+    workdir: str,
+    console: Console,
+    write: bool,
 ) -> None:
     views = {
         "unseen examples of the trained tasks": ("eval", run.eval),
@@ -190,7 +204,7 @@ def _final_evaluation(
     for title, (name, view) in views.items():
         if view is None or name not in run.config.evaluation.sets:
             continue
-        result = evaluate(answerer, params, view)
+        result = evaluate(text_generator, params, view)
         console.line(*table(title, result))
         results[title] = {name: result[name] for name in ("tasks", "overall", "groups")}
         answers += result["answers"]
@@ -198,59 +212,3 @@ def _final_evaluation(
         Path(workdir, "evaluation.json").write_text(json.dumps(results, indent=2), "utf-8")
         lines = "".join(json.dumps(a, ensure_ascii=False) + "\n" for a in answers)
         Path(workdir, "answers.jsonl").write_text(lines, "utf-8")
-
-
-class _Agreement:
-    """Whether any process was asked to stop: the same answer at the same step on all of them.
-
-    With several processes each call asks, and answers what was asked one call before: by then the
-    devices have the next step to do, so nothing waits.
-    """
-
-    def __init__(self, stop: threading.Event, mesh: Mesh):
-        self._stop, self._before = stop, None
-        self._sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        self._any = jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))
-
-    def __call__(self) -> bool:
-        if jax.process_count() == 1:
-            return self._stop.is_set()
-        asked = np.full(jax.local_device_count(), self._stop.is_set())
-        votes = jax.make_array_from_process_local_data(self._sharding, asked)
-        before, self._before = self._before, self._any(votes)
-        return before is not None and bool(before)
-
-
-@contextlib.contextmanager
-def _alone_in(workdir: str) -> Iterator[None]:
-    """Refuses a second run in the same workdir; a dead one holds no lock."""
-    if jax.process_index() or is_remote(workdir):  # A bucket has no locks.
-        yield
-        return
-    with open(os.path.join(workdir, ".lock"), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"--workdir {workdir}: another process is training here") from None
-        yield
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and the first Ctrl-C set; the second Ctrl-C interrupts."""
-    event = threading.Event()
-
-    def handle(number: int, frame: Any) -> None:
-        if number == signal.SIGINT and event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    if threading.current_thread() is not threading.main_thread():  # Python hears none elsewhere.
-        yield event
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from ift_jax.config import OptimizerConfig
+from ift_jax.config.schema import OptimizerConfig
 
 Schedule = Callable[[jax.Array], jax.Array]
 

@@ -3,10 +3,10 @@
 import os
 from typing import Any
 
-from ift_jax.data.view import MixtureView
-from ift_jax.evaluation.generation import Answerer
-from ift_jax.evaluation.prompts import append
-from ift_jax.training.metrics import drop_later
+from ift_jax.data.mixture import Mixture
+from ift_jax.evaluation.batch_prompts import append
+from ift_jax.evaluation.text_generator import TextGenerator
+from ift_jax.training.metric_writer import drop_later
 
 
 class Previews:
@@ -17,16 +17,16 @@ class Previews:
     """
 
     def __init__(
-        self, answerer: Answerer, view: MixtureView, workdir: str, step: int, *, write: bool
+        self, text_generator: TextGenerator, view: Mixture, workdir: str, step: int, *, write: bool
     ):
         """Picks prompts that are not trained on; goes on after `step` if this process writes."""
-        count = min(answerer.config.train.preview_prompts, len(view.tasks))
+        count = min(text_generator.config.train.preview_prompts, len(view.tasks))
         self._tasks = [round(i * len(view.tasks) / count) for i in range(count)]
-        self._answerer, self._view = answerer, view
+        self._answerer, self._view = text_generator, view
         self._path = os.path.join(workdir, "samples.jsonl") if write else None
         if self._path:
             drop_later(self._path, step)
-        self._prompts = [answerer.prompt(view.stores[task], 0) for task in self._tasks]
+        self._prompts = [text_generator.prompt(view.stores[task], 0) for task in self._tasks]
 
     def write(self, params: Any, step: int) -> tuple[list[str], float]:
         """Answers, appends to the file, and returns lines to show and the stop rate."""

@@ -6,19 +6,20 @@ from typing import Any
 
 import jax
 
-from ift_jax import partitioning
-from ift_jax.checkpoint.run_state import Checkpoints, check_frozen
-from ift_jax.checkpoint.source import init_params
-from ift_jax.config import Config, DecoderConfig
+from ift_jax.checkpoint.manager import Checkpoints, check_frozen
+from ift_jax.checkpoint.model_source import init_params
+from ift_jax.config.schema import Config, DecoderConfig
 from ift_jax.data.batches import BatchPlan
-from ift_jax.data.view import MixtureView
+from ift_jax.data.mixture import Mixture
 from ift_jax.errors import UserError
-from ift_jax.models.attention import KERNELS, choose
-from ift_jax.models.definition import build_model, join, resolve_vocab
-from ift_jax.text.tokenizers import Tokenizer
-from ift_jax.training import step as step_lib
-from ift_jax.training.program import Program
-from tasks.preparation.request import open_or_prepare
+from ift_jax.models.attention.mask import KERNELS, choose
+from ift_jax.models.model import build_model, join, resolve_vocab
+from ift_jax.preparation.open_or_prepare import open_or_prepare
+from ift_jax.sharding import rules
+from ift_jax.sharding.mesh import config_sizes, in_words
+from ift_jax.text.tokenizers.load import Tokenizer
+from ift_jax.training.state import State, state_of
+from ift_jax.training.train_program import Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,22 +27,22 @@ class Run(Program):
     """What `prepare_run` resolves: a program with its data."""
 
     tokenizer: Tokenizer
-    train: MixtureView
-    eval: MixtureView
-    heldout: MixtureView | None
+    train: Mixture
+    eval: Mixture
+    heldout: Mixture | None
     plan: BatchPlan
 
     def device_batch(self, step: int) -> dict[str, jax.Array]:
         """The batch of a step, each process building the rows that its devices hold."""
         shapes = {name: like.shape for name, like in self.batch_shapes.items()}
-        return partitioning.put_batch(self.mesh, shapes, lambda rows: self.plan.batch(step, rows))
+        return rules.put_batch(self.mesh, shapes, lambda rows: self.plan.batch(step, rows))
 
-    def initial_state(self) -> step_lib.State:
+    def initial_state(self) -> State:
         """The state at step 0, of fresh parameters or of those that `model.init_from` names."""
         shardings = self._shardings
         if not self.config.model.init_from:
             # It runs once: on a CPU, which compiles longer than it computes, as it is written.
-            on_cpu = partitioning.platform() == "cpu"
+            on_cpu = rules.platform() == "cpu"
             options = {"xla_backend_optimization_level": 0} if on_cpu else {}
             fresh = jax.jit(
                 lambda: self._fresh(), out_shardings=shardings, compiler_options=options
@@ -50,19 +51,19 @@ class Run(Program):
         plain = build_model(self.config.model)
         params = init_params(plain, self.config, shardings["params"], self.tokenizer)
 
-        def make(params: Any) -> step_lib.State:
+        def make(params: Any) -> State:
             # Adapters begin as in a run from nothing; of the other fresh ones none is computed.
             params = join(self.model.init(jax.random.key(self.config.seed)), params)
-            return step_lib.state_of(self.model, params, self.tx, len(self.train.tasks))
+            return state_of(self.model, params, self.tx, len(self.train.tasks))
 
         return jax.jit(make, out_shardings=shardings, donate_argnums=0)(params)
 
-    def stored(self, state: step_lib.State) -> step_lib.State:
+    def stored(self, state: State) -> State:
         """What of a state is in a checkpoint: not what `model.init_from` holds unchanged."""
         without = {"frozen"} if self.config.model.init_from else set()
         return {name: part for name, part in state.items() if name not in without}
 
-    def restored_state(self, checkpoints: Checkpoints, step: int) -> step_lib.State:
+    def restored_state(self, checkpoints: Checkpoints, step: int) -> State:
         """The state of a checkpoint; UserError where the frozen parameters are other ones now."""
         state = checkpoints.restore(step, self.stored(self.state_shapes))
         if state.keys() == self.state_shapes.keys():
@@ -74,13 +75,13 @@ class Run(Program):
     def describe(self) -> list[str]:
         """A few lines on what is about to run."""
         plan, config = self.plan, self.config
-        mesh = partitioning.in_words(partitioning.config_sizes(self.mesh))
+        mesh = in_words(config_sizes(self.mesh))
         return [
             f"model: {config.model.architecture}, {self.model.n_params:,} parameters, "
             f"{config.model.dtype}; mesh: {mesh}; attention: {attention_of(config)}",
             f"data: {len(self.train.tasks)} tasks, {sum(map(len, self.train.stores)):,} examples, "
             f"{plan.steps_per_epoch:,.1f} steps an epoch, fill {plan.fill:.1%}; {plan.n_steps:,} "
-            f"steps of {config.train.batch_rows} rows",
+            f"steps of {config.train.batch_size} rows",
         ]
 
 
@@ -88,11 +89,11 @@ def attention_of(config: Config) -> str:
     """The implementations of attention that a run takes, and why it takes no kernel on a GPU."""
     model, data = config.model, config.data
     if decoder := isinstance(model, DecoderConfig):
-        L, S, windowed = data.row_length, data.row_length, model.sliding_window > 0
+        L, S, windowed = data.max_length, data.max_length, model.sliding_window > 0
     else:
-        L, S, windowed = data.decoder_length, data.encoder_length, False
+        L, S, windowed = data.targets_length, data.inputs_length, False
     chosen = choose(model.attention, L, S, windowed=windowed, biased=False)
-    if model.attention == "auto" and chosen not in KERNELS and partitioning.platform() == "gpu":
+    if model.attention == "auto" and chosen not in KERNELS and rules.platform() == "gpu":
         chosen += " (the kernel is for NVIDIA GPUs from Ampere on)"
     own = choose(model.attention, S, S, windowed=False, biased=True)
     return chosen if decoder else f"{chosen} across, {own} inside a stack, which has a bias"
@@ -107,17 +108,21 @@ def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
         UserError: anything in the config or data that is wrong.
     """
     if config.model.remat == "offload" and jax.default_backend() == "cpu":
-        raise UserError("config.model.remat: 'offload' moves to the host's memory, and the devices "
-                        "here are the host (cpu); expected 'full'")  # fmt: skip
+        raise UserError(
+            "config.model.remat: 'offload' moves to the host's memory, and the devices "
+            "here are the host (cpu); expected 'full'"
+        )
     tokenizer, train = open_or_prepare(config, "train", log=log)
     if config.model.architecture == "decoder":
-        from tasks.preparation.examples import ExampleFormatter
-        from tasks.preparation.lint import lint
+        from ift_jax.text.examples import ExampleFormatter
+        from ift_jax.text.template_lint import lint
 
         for finding in lint(ExampleFormatter.from_config(config, tokenizer)):
             if not finding.ok:
-                raise UserError(f"config.format.template: {finding.check}: {finding.detail}; all "
-                                "checks: ift inspect --lint")  # fmt: skip
+                raise UserError(
+                    f"config.format.template: {finding.check}: {finding.detail}; all "
+                    "checks: ift inspect --lint"
+                )
     _, evaluation = open_or_prepare(config, "eval", log=log)
     heldout = None
     if config.data.heldout_mixture:
@@ -126,6 +131,12 @@ def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
     config = dataclasses.replace(config, model=model_config)
     plan = BatchPlan.of_config(config, train)
     return Run.of_config(
-        config, len(train.tasks), plan.n_steps,
-        tokenizer=tokenizer, train=train, eval=evaluation, heldout=heldout, plan=plan,
-    )  # fmt: skip
+        config,
+        len(train.tasks),
+        plan.n_steps,
+        tokenizer=tokenizer,
+        train=train,
+        eval=evaluation,
+        heldout=heldout,
+        plan=plan,
+    )

@@ -17,16 +17,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ift_jax import partitioning
-from ift_jax.checkpoint.run_state import checksum
-from ift_jax.config import Config, LossConfig
-from ift_jax.models.definition import Model, join
+from ift_jax.config.schema import Config, LossConfig
+from ift_jax.models.fused_cross_entropy import HeadLoss, head_loss
+from ift_jax.models.model import Model, join
+from ift_jax.sharding import rules
 from ift_jax.training import loss as loss_lib
 from ift_jax.training.optimizer import Schedule
+from ift_jax.training.state import State, _moment_axes
 
-State = dict[str, Any]
 Batch = dict[str, jax.Array]
 
 
@@ -38,9 +37,14 @@ def decoder_side(batch: Batch) -> dict[str, jax.Array]:
 
 
 def batch_sums(
-    model: Model, params: Any, batch: Batch, weights_BxL: jax.Array, loss: LossConfig,
-    n_tasks: int, dropout_key: jax.Array | None,
-) -> tuple[jax.Array, dict[str, jax.Array]]:  # fmt: skip
+    model: Model,
+    params: Any,
+    batch: Batch,
+    weights_BxL: jax.Array,
+    loss: LossConfig,
+    n_tasks: int,
+    dropout_key: jax.Array | None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The weighted loss sum of a (micro)batch and the sums that metrics are made of.
 
     `batch` has B rows (`ift_jax.data.batches`); `weights_BxL` are normalised by the *global*
@@ -53,8 +57,8 @@ def batch_sums(
     """
     side = decoder_side(batch)
     x_BxLxD, (w_DxV, softcap) = model.hidden(params, batch, dropout_key), model.head(params)
-    options = loss_lib.HeadLoss(softcap, loss.z_loss, loss.label_smoothing, loss.chunk)
-    total, parts = loss_lib.head_loss(x_BxLxD, w_DxV, side["targets"], weights_BxL, options)
+    options = HeadLoss(softcap, loss.z_loss, loss.label_smoothing, loss.chunk)
+    total, parts = head_loss(x_BxLxD, w_DxV, side["targets"], weights_BxL, options)
     raw_BxL = side["loss_weights"]
     nll_BxL = parts.nll * raw_BxL
     by_task = jax.nn.one_hot(side["task_ids"].reshape(-1), n_tasks, dtype=jnp.float32)
@@ -75,9 +79,16 @@ def batch_sums(
 
 
 def loss_and_grads(
-    model: Model, params: Any, batch: Batch, loss: LossConfig, *, n_tasks: int,
-    microbatches: int = 1, dropout_key: jax.Array | None = None, frozen: Any = None,
-) -> tuple[jax.Array, Any, dict[str, jax.Array]]:  # fmt: skip
+    model: Model,
+    params: Any,
+    batch: Batch,
+    loss: LossConfig,
+    *,
+    n_tasks: int,
+    gradient_accumulation_steps: int = 1,
+    dropout_key: jax.Array | None = None,
+    frozen: Any = None,
+) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
     """Loss and gradient of a global batch, the same however the batch is cut.
 
     The denominator comes from the whole batch before anything is cut; microbatches are summed
@@ -95,13 +106,15 @@ def loss_and_grads(
         return batch_sums(model, params, batch, weights, loss, n_tasks, dropout_key)
 
     grad_fn = jax.value_and_grad(sums_of, has_aux=True)
-    if microbatches == 1:
+    if gradient_accumulation_steps == 1:
         (total, sums), grads = grad_fn(params, batch, weights_BxL)
     else:
         # Row b goes to microbatch b mod M: every device keeps its own rows.
         def cut(a: jax.Array) -> jax.Array:
-            a = a.reshape(a.shape[0] // microbatches, microbatches, *a.shape[1:]).swapaxes(0, 1)
-            return partitioning.constrain(a, None, "batch", *(None,) * (a.ndim - 2))
+            a = a.reshape(
+                a.shape[0] // gradient_accumulation_steps, gradient_accumulation_steps, *a.shape[1:]
+            ).swapaxes(0, 1)
+            return rules.constrain(a, None, "batch", *(None,) * (a.ndim - 2))
 
         def add(carry: Any, slices: Any) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, carry, grad_fn(params, *slices)), None
@@ -112,63 +125,6 @@ def loss_and_grads(
         ((total, sums), grads), _ = jax.lax.scan(add, zeros, cuts)
     grads = jax.tree.map(lambda g: g / denominator, grads)
     return total / denominator, grads, sums
-
-
-def init_state(model: Model, tx: optax.GradientTransformation, seed: int, n_tasks: int) -> State:
-    """A fresh state; jit it with `state_shardings` so that no device holds it whole."""
-    return state_of(model, model.init(jax.random.key(seed)), tx, n_tasks)
-
-
-def state_of(model: Model, params: Any, tx: optax.GradientTransformation, n_tasks: int) -> State:
-    """The state at step 0 of these parameters, all of the model's."""
-    params, frozen = model.split(params)
-    frozen = model.frozen_form(frozen)
-    names = ("loss", "nll", "z_loss", "correct", "weight", "trained", "tokens", "steps")
-    interval = {name: jnp.zeros((), jnp.float32) for name in names}
-    interval |= {name: jnp.zeros(n_tasks, jnp.float32) for name in ("task_nll", "task_weight")}
-    counters = {name: jnp.zeros((), jnp.int32) for name in ("step", "skipped", "bad_streak")}
-    state = {"params": params, "opt_state": tx.init(params), **counters, "interval": interval}
-    return state | ({"frozen": frozen, "frozen_sum": checksum(frozen)} if frozen else {})
-
-
-def all_params(state: State) -> Any:
-    """The parameters of `model` that a state holds, the frozen ones among them."""
-    return join(state["params"], state.get("frozen", {}))
-
-
-def _moment_axes(model: Model, over_data: bool) -> Any:
-    """The logical axes of the trained parameters' moments."""
-    axes = model.split(model.logical_axes)[0]
-    of = partitioning.over_data if over_data else tuple
-    return jax.tree.map(of, axes, is_leaf=lambda node: isinstance(node, tuple))
-
-
-def state_shardings(model: Model, mesh: Mesh, state: State, over_data: bool = False) -> State:
-    """Shardings like `state` (arrays or shapes): the optimizer's moments as their parameters.
-
-    With `over_data` they are cut along `data`, too (ZeRO-1, arXiv:1910.02054).
-    """
-    axes = dict(zip(("params", "frozen"), model.split(model.logical_axes), strict=True))
-    params = partitioning.tree_shardings(mesh, axes["params"], state["params"])
-    moments = partitioning.tree_shardings(mesh, _moment_axes(model, over_data), state["params"])
-    replicated = NamedSharding(mesh, PartitionSpec())
-    leaves = jax.tree.leaves_with_path(state["params"])
-    by_path = {
-        (path, leaf.shape): sharding
-        for (path, leaf), sharding in zip(leaves, jax.tree.leaves(moments), strict=True)
-    }
-
-    def moment(path: Any, leaf: Any) -> NamedSharding:
-        # Replicated: counters, and Adafactor's factors, a vector a matrix.
-        ends = (by_path.get((path[start:], leaf.shape)) for start in range(len(path)))
-        return next(filter(None, ends), replicated)
-
-    shardings = jax.tree.map(lambda _: replicated, state)
-    shardings["params"] = params
-    if "frozen" in state:
-        shardings["frozen"] = partitioning.tree_shardings(mesh, axes["frozen"], state["frozen"])
-    shardings["opt_state"] = jax.tree_util.tree_map_with_path(moment, state["opt_state"])
-    return shardings
 
 
 def make_train_step(
@@ -185,13 +141,17 @@ def make_train_step(
         step, params = state["step"], state["params"]
         dropout_key = jax.random.fold_in(jax.random.key(config.seed + 1), step)
         loss, grads, sums = loss_and_grads(
-            model, params, batch, config.loss,
-            n_tasks=n_tasks, microbatches=train.microbatches,
+            model,
+            params,
+            batch,
+            config.loss,
+            n_tasks=n_tasks,
+            gradient_accumulation_steps=train.gradient_accumulation_steps,
             dropout_key=dropout_key if config.model.dropout else None,
             frozen=state.get("frozen"),
-        )  # fmt: skip
+        )
         if config.optimizer.shard_over_data:  # Each device updates its part alone.
-            cut = lambda g, axes: partitioning.constrain(g, *axes)  # noqa: E731
+            cut = lambda g, axes: rules.constrain(g, *axes)  # noqa: E731
             grads = jax.tree.map(cut, grads, _moment_axes(model, True))
         grad_norm = optax.tree.norm(grads)
         if clip:
@@ -213,11 +173,15 @@ def make_train_step(
             "skipped": state["skipped"] + bad,
             "bad_streak": (state["bad_streak"] + bad) * bad,
         }
-        new_state = state | counters | {
-            "params": jax.tree.map(keep, updated, params),
-            "opt_state": jax.tree.map(keep, opt_state, state["opt_state"]),
-            "interval": interval,
-        }  # fmt: skip
+        new_state = (
+            state
+            | counters
+            | {
+                "params": jax.tree.map(keep, updated, params),
+                "opt_state": jax.tree.map(keep, opt_state, state["opt_state"]),
+                "interval": interval,
+            }
+        )
         return new_state, interval | counters | {"grad_norm": grad_norm, "learning_rate": rate}
 
     return train_step

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from ift_jax.data.mixture import Mixture
 from ift_jax.data.store import TokenStore, part_path
-from ift_jax.data.view import MixtureView
-from tasks.preparation.examples import Encoded
-from tasks.preparation.parts import PartBuilder, finish_store
+from ift_jax.preparation.store_writer import PartBuilder, finish_store
+from ift_jax.text.examples import Encoded
 
 
 def example(n, m=0, rng=None, prefix=None):
@@ -59,4 +59,4 @@ def make_view(folder, sizes, rates=None, *, max_length=40, encoder=0, variants=1
         ]
         stores.append(make_store(folder, name, made, shards))
     rates = np.array(sizes if rates is None else rates, np.float64)
-    return MixtureView(names, rates, stores, [[] for _ in names])
+    return Mixture(names, rates, stores, [[] for _ in names])

@@ -6,21 +6,21 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ift_jax.config import (
+from ift_jax.config.schema import (
     Config,
     DataConfig,
     DecoderConfig,
     EncoderDecoderConfig,
     FormatConfig,
     TrainConfig,
-)  # fmt: skip
+)
 from ift_jax.data.batches import BatchPlan, batch_arrays, eval_batches
-from ift_jax.data.view import MixtureView
+from ift_jax.data.mixture import Mixture
 from tests.data.made_stores import example, make_store, make_view
 
 
 def config(folder, **kwargs):
-    defaults = {"row_length": 64, "encoder_length": 48, "decoder_length": 40, "window": 50}
+    defaults = {"max_length": 64, "inputs_length": 48, "targets_length": 40, "window": 50}
     return DataConfig(store_dir=str(folder), **(defaults | kwargs))
 
 
@@ -67,14 +67,14 @@ def slow_decoder(rows, length):
     return batch
 
 
-def slow_encoder_decoder(rows, encoder_length, decoder_length):
+def slow_encoder_decoder(rows, inputs_length, targets_length):
     batch = {}
-    for side, length in (("encoder", encoder_length), ("decoder", decoder_length)):
+    for side, length in (("encoder", inputs_length), ("decoder", targets_length)):
         for name in ("tokens", "segment_ids", "positions"):
             batch[f"{side}_{name}"] = np.zeros((len(rows), length), np.int32)
-    batch["decoder_targets"] = np.zeros((len(rows), decoder_length), np.int32)
-    batch["decoder_loss_weights"] = np.zeros((len(rows), decoder_length), np.float32)
-    batch["decoder_task_ids"] = np.full((len(rows), decoder_length), -1, np.int32)
+    batch["decoder_targets"] = np.zeros((len(rows), targets_length), np.int32)
+    batch["decoder_loss_weights"] = np.zeros((len(rows), targets_length), np.float32)
+    batch["decoder_task_ids"] = np.full((len(rows), targets_length), -1, np.int32)
     for r, examples in enumerate(rows):
         at = {"encoder": 0, "decoder": 0}
         for segment, (task, store, i) in enumerate(examples, 1):
@@ -107,7 +107,7 @@ def test_decoder_batches_equal_the_slow_reference(tmp_path, packed):
     view = make_view(tmp_path, [30, 12], max_length=64, shards=3)
     extreme = [example(1, prefix=0), example(64), example(2, prefix=1)]
     view.stores.append(make_store(tmp_path, "extreme", [extreme]))
-    view = MixtureView([*view.tasks, "extreme"], np.ones(3), view.stores, [[]] * 3)
+    view = Mixture([*view.tasks, "extreme"], np.ones(3), view.stores, [[]] * 3)
     plan = BatchPlan(
         view, config(tmp_path, pack=packed), "decoder", 7, 0, epochs=2, bidirectional_prefix=True
     )
@@ -126,7 +126,7 @@ def test_encoder_decoder_batches_equal_the_slow_reference(tmp_path, packed):
     view = make_view(tmp_path, [30, 12], max_length=20, encoder=30, shards=2)
     extreme = [example(1, 0, prefix=0), example(40, 0), example(1, 48, prefix=0), example(40, 48)]
     view.stores.append(make_store(tmp_path, "extreme", [extreme]))
-    view = MixtureView([*view.tasks, "extreme"], np.ones(3), view.stores, [[]] * 3)
+    view = Mixture([*view.tasks, "extreme"], np.ones(3), view.stores, [[]] * 3)
     plan = BatchPlan(view, config(tmp_path, pack=packed), "encoder_decoder", 5, 3, epochs=2)
     together = 0
     for step in range(plan.n_steps):
@@ -143,9 +143,11 @@ def test_encoder_decoder_batches_equal_the_slow_reference(tmp_path, packed):
 def test_the_arrays_of_a_batch_are_known_without_data(tmp_path, model, prefix):
     view = make_view(tmp_path, [9, 12], encoder=30)
     run = Config(
-        data=config(tmp_path), model=model, format=FormatConfig(bidirectional_prefix=prefix),
-        train=TrainConfig(batch_rows=6, steps=2),
-    )  # fmt: skip
+        data=config(tmp_path),
+        model=model,
+        format=FormatConfig(bidirectional_prefix=prefix),
+        train=TrainConfig(batch_size=6, steps=2),
+    )
     batch = BatchPlan.of_config(run, view).batch(1)
     assert {name: (array.shape, array.dtype) for name, array in batch.items()} == batch_arrays(run)
 
@@ -234,7 +236,7 @@ def test_plan_is_cached_and_never_stale(tmp_path):
     assert len(files) == 1
     BatchPlan(view, config(tmp_path, processes=9), "decoder", 4, 0, steps=20)
     assert list((tmp_path / "plans").iterdir()) == files
-    for other in ({"row_length": 80}, {"pack": False}, {"window": 70}):
+    for other in ({"max_length": 80}, {"pack": False}, {"window": 70}):
         BatchPlan(view, config(tmp_path, **other), "decoder", 4, 0, steps=20)
     assert len(list((tmp_path / "plans").iterdir())) == 4
     files[0].write_bytes(b"cut off")
@@ -259,6 +261,6 @@ def test_misuse(tmp_path):
     with pytest.raises(IndexError):
         plan.batch(plan.n_steps)
     with pytest.raises(ValueError, match="does not fit a row of 16"):
-        BatchPlan(view, config(tmp_path, row_length=16), "decoder", 4, 0, epochs=1)
+        BatchPlan(view, config(tmp_path, max_length=16), "decoder", 4, 0, epochs=1)
     with pytest.raises(dataclasses.FrozenInstanceError):
         view.tasks = []

@@ -7,8 +7,8 @@ import pytest
 
 from ift_jax.data.store import TokenStore, part_path
 from ift_jax.errors import UserError
-from tasks.preparation.parts import PartBuilder
-from tasks.preparation.refusals import check_store
+from ift_jax.preparation.drop_limits import check_store
+from ift_jax.preparation.store_writer import PartBuilder
 from tests.data.made_stores import example, make_store
 
 
@@ -85,7 +85,9 @@ def test_a_store_that_lost_too_much_is_an_error(tmp_path):
     store.manifest["refused"] = {"too_long": 1}
     store.manifest["truncated_examples"] = 1
     check_store(store, "t", 0.11)
-    with pytest.raises(UserError, match=r"task 't'.*2 of 19 .*too_long 1, truncated 1.*max_refus"):
+    with pytest.raises(
+        UserError, match=r"task 't'.*2 of 19 .*too_long 1, truncated 1.*max_dropped"
+    ):
         check_store(store, "t", 0.1)
     empty = make_store(tmp_path, "empty", [[]])
     with pytest.raises(UserError, match="task 't'.*no example is left"):

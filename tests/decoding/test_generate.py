@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from ift_jax.config import DecoderConfig, EncoderDecoderConfig
+from ift_jax.config.schema import DecoderConfig, EncoderDecoderConfig
 from ift_jax.decoding import Generator, Options, Sampling, Stops, generate
 from ift_jax.decoding.cache import extend, prefill
 from ift_jax.decoding.generate import bucket

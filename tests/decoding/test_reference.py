@@ -31,9 +31,14 @@ def test_greedy_text(family, penalty):
     rng = np.random.default_rng(4)
     prompts = [rng.integers(3, hf.VOCAB, n).tolist() for n in (9, 4, 12)]
     got = generate(
-        model, params, prompts, max_new_tokens=N_NEW, stop_ids=(1,), pad_id=0,
+        model,
+        params,
+        prompts,
+        max_new_tokens=N_NEW,
+        stop_ids=(1,),
+        pad_id=0,
         sampling=Sampling(repetition_penalty=penalty),
-    )  # fmt: skip
+    )
     for prompt, ours in zip(prompts, got, strict=True):
         options = dict(max_new_tokens=N_NEW, repetition_penalty=penalty)
         assert ours == hf.greedy(reference, prompt, **options)

@@ -7,11 +7,11 @@ import importlib
 import jax
 import numpy as np
 
-from ift_jax.checkpoint import trained
-from ift_jax.checkpoint.run_state import Checkpoints
-from ift_jax.config import Config, DataConfig, DecoderConfig, TokenizerConfig, TrainConfig
+from ift_jax.checkpoint import workdir_model
+from ift_jax.checkpoint.manager import Checkpoints
+from ift_jax.config.schema import Config, DataConfig, DecoderConfig, TokenizerConfig, TrainConfig
 from ift_jax.decoding import Generator
-from ift_jax.evaluation.generation import Answerer
+from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.models import build_model
 from tests.text.small_tokenizers import sentencepiece_tokenizer
 
@@ -26,7 +26,7 @@ CONFIG = Config(
         head_dim=8,
         d_ff=24,
     ),
-    data=DataConfig(mixture="none", row_length=64),
+    data=DataConfig(mixture="none", max_length=64),
     tokenizer=TokenizerConfig(path="none"),
     train=TrainConfig(steps=1),
 )
@@ -45,14 +45,14 @@ def random_model():
     return model, jax.tree.map(weight, model.shapes, model.logical_axes)
 
 
-def opened(*stop_strings, **fields) -> tuple[Answerer, Generator]:
-    """As `open_answerer`; the fields replace those of the model's config."""
+def opened(*stop_strings, **fields) -> tuple[TextGenerator, Generator]:
+    """As `open_text_generator`; the fields replace those of the model's config."""
     model, params = random_model()
     if fields:
         model = build_model(dataclasses.replace(CONFIG.model, **fields))
     config = dataclasses.replace(CONFIG, model=model.config)
-    answerer = Answerer(config, sentencepiece_tokenizer(), model, stop_strings)
-    return answerer, answerer.generator(params)
+    text_generator = TextGenerator(config, sentencepiece_tokenizer(), model, stop_strings)
+    return text_generator, text_generator.generator(params)
 
 
 def one_program(monkeypatch) -> None:
@@ -63,7 +63,7 @@ def one_program(monkeypatch) -> None:
 
 def write_workdir(path) -> str:
     """The model's workdir, without a run."""
-    trained.save_description(str(path), CONFIG, sentencepiece_tokenizer())
+    workdir_model.save_description(str(path), CONFIG, sentencepiece_tokenizer())
     checkpoints = Checkpoints(str(path))
     checkpoints.save(0, {"params": random_model()[1]})
     checkpoints.wait()

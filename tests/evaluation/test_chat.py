@@ -22,9 +22,9 @@ def one_program(monkeypatch):
 
 def hold(lines, options=OPTIONS, write=None, system="", **fields):
     """Holds a conversation; returns it, the answers and the notes."""
-    answerer, generator = small_models.opened(**fields)
+    text_generator, generator = small_models.opened(**fields)
     out, notes, script = io.StringIO(), [], iter(lines)
-    chat = Chat(answerer, generator, options, system=system, note=notes.append)
+    chat = Chat(text_generator, generator, options, system=system, note=notes.append)
 
     def read():
         line = next(script, None)
@@ -40,10 +40,10 @@ def hold(lines, options=OPTIONS, write=None, system="", **fields):
 
 def expected(turns, index, options=OPTIONS):
     """The answer to these turns, in one generation."""
-    answerer, generator = small_models.opened()
-    prompt = answerer.formatter.prompt(turns).tolist()
+    text_generator, generator = small_models.opened()
+    prompt = text_generator.formatter.prompt(turns).tolist()
     [ids] = generator.generate([prompt], options, first_index=index)
-    return answerer.text(ids)
+    return text_generator.text(ids)
 
 
 def test_turns_follow_one_another():
@@ -102,8 +102,8 @@ def test_what_no_longer_fits_is_forgotten_with_a_note():
     assert "error: expected a text of at most 118 tokens, with its system message" in notes
     assert len(chat.turns) < 10 and chat.turns[-2].content == "one"
     assert [turn.role for turn in chat.turns] == ["user", "assistant"] * (len(chat.turns) // 2)
-    answerer, _ = small_models.opened()
-    assert len(answerer.formatter.prompt(chat.turns[:-1])) <= 118
+    text_generator, _ = small_models.opened()
+    assert len(text_generator.formatter.prompt(chat.turns[:-1])) <= 118
 
 
 def test_room():
@@ -117,9 +117,13 @@ def test_a_chat_through_a_pipe(tmp_path):
                "--temperature", "0.9", "--top-k", "50", "--seed", "5", "--system", "Be brief.",
                "--workdir", small_models.write_workdir(tmp_path)]  # fmt: skip
     result = subprocess.run(
-        command, input="apples\n/help\n\nfiles", capture_output=True, text=True, cwd=runs.REPO,
+        command,
+        input="apples\n/help\n\nfiles",
+        capture_output=True,
+        text=True,
+        cwd=runs.REPO,
         timeout=200,
-    )  # fmt: skip
+    )
     assert result.returncode == 0, result.stderr
     chat, out, _ = hold(["apples", "files"], system="Be brief.")
     assert result.stdout == out and len(out.splitlines()) >= 2

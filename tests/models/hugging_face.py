@@ -13,12 +13,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="the reference models are torch modules")
 transformers = pytest.importorskip("transformers", reason="the reference models live there")
 
-from ift_jax import partitioning  # noqa: E402
-from ift_jax.checkpoint.hugging_face import load_params  # noqa: E402
-from ift_jax.checkpoint.tensors import Tensor  # noqa: E402
-from ift_jax.config import MeshConfig  # noqa: E402
+from ift_jax.config.schema import MeshConfig  # noqa: E402
+from ift_jax.interop.hugging_face_config import ModelConfig, from_hugging_face  # noqa: E402
+from ift_jax.interop.hugging_face_weights import load_params  # noqa: E402
+from ift_jax.interop.safetensors_files import Tensor  # noqa: E402
 from ift_jax.models import build_model  # noqa: E402
-from ift_jax.models.families import ModelConfig, from_hugging_face  # noqa: E402
+from ift_jax.sharding.mesh import make_mesh  # noqa: E402
 
 VOCAB = 160
 SIZES = dict(
@@ -212,7 +212,7 @@ def tensors_of(model: Any) -> Mapping[str, Tensor]:
 def mesh(**sizes: int) -> Any:
     """A mesh of as many devices as it needs; one by default."""
     n = int(np.prod(list(sizes.values()))) if sizes else 1
-    return partitioning.make_mesh(MeshConfig(**({"data": 1} | sizes)), jax.devices()[:n])
+    return make_mesh(MeshConfig(**({"data": 1} | sizes)), jax.devices()[:n])
 
 
 def decoder_pair(name: str) -> tuple[Any, ModelConfig]:

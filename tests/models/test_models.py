@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax._src.ad_checkpoint import saved_residuals  # Public only as a printer.
 
-from ift_jax.config import DecoderConfig, EncoderDecoderConfig
+from ift_jax.config.schema import DecoderConfig, EncoderDecoderConfig
 from ift_jax.models import build_model
 from ift_jax.models.layers import REMAT, dropout_masks, fold, row_keys
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ift_jax.interop.hugging_face_names import leaves, table
 from ift_jax.models import build_model
 from ift_jax.models.encoder_decoder import relative_buckets
-from ift_jax.models.tensor_names import leaves, table
 
 pytest.importorskip("torch", reason="the reference models are torch modules")
 pytest.importorskip("transformers", reason="the reference models live there")

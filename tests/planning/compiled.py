@@ -8,22 +8,16 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-import plans
-from ift_jax.config import (
-    Config,
-    DataConfig,
-    DecoderConfig,
-    OptimizerConfig,
-    TrainConfig,
-)
-from ift_jax.training.program import Program
-from plans import topology as topologies
-from plans.hlo import Module
+from ift_jax.config.schema import Config, DataConfig, DecoderConfig, OptimizerConfig, TrainConfig
+from ift_jax.planning import topology as topologies
+from ift_jax.planning.environment import set_environment
+from ift_jax.planning.hlo import Module
+from ift_jax.training.train_program import Program
 
 
 def devices_of(topology, slices=1):
     pytest.importorskip("libtpu")
-    plans.set_environment()
+    set_environment()
     return topologies.devices_of(topology, slices)
 
 
@@ -63,13 +57,22 @@ def layers(n, unroll=1):
 def step_program(topology, mesh, n_layers=4, d_model=512, rows=32, vocab_size=1024):
     """The program of a small decoder's train step."""
     config = Config(
-        data=DataConfig(row_length=512),
+        data=DataConfig(max_length=512),
         model=DecoderConfig(
-            vocab_size=vocab_size, n_layers=n_layers, d_model=d_model, n_heads=4, n_kv_heads=2,
-            head_dim=128, d_ff=1024, dtype="bfloat16", remat="full",
+            vocab_size=vocab_size,
+            n_layers=n_layers,
+            d_model=d_model,
+            n_heads=4,
+            n_kv_heads=2,
+            head_dim=128,
+            d_ff=1024,
+            dtype="bfloat16",
+            remat="full",
         ),
-        optimizer=OptimizerConfig(), mesh=mesh, train=TrainConfig(batch_rows=rows, steps=10),
-    )  # fmt: skip
+        optimizer=OptimizerConfig(),
+        mesh=mesh,
+        train=TrainConfig(batch_size=rows, steps=10),
+    )
     return Program.of_config(config, 1, config.train.steps, devices_of(topology))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ift_jax.config import MeshConfig
+from ift_jax.config.schema import MeshConfig
 from tests.planning.compiled import train_step
 
 

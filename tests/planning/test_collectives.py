@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from ift_jax import partitioning
-from ift_jax.config import MeshConfig
-from plans.collectives import collectives
-from plans.hlo import Module
+from ift_jax.config.schema import MeshConfig
+from ift_jax.planning.collectives import collectives
+from ift_jax.planning.hlo import Module
+from ift_jax.sharding.mesh import config_sizes, make_mesh
 from tests.planning.compiled import compile_for, devices_of, layers, step_program, train_step
 
 F32, BF16, MIB = jnp.float32, jnp.bfloat16, 2**20
@@ -186,9 +186,9 @@ def test_loops_and_groups_as_they_are_written(groups, first):
     ],
 )
 def test_fsdp_over_many_devices_ends_in_lines_of_the_torus(topology, sizes, line):
-    mesh = partitioning.make_mesh(MeshConfig(**{"data": 1} | sizes), devices_of(topology))
+    mesh = make_mesh(MeshConfig(**{"data": 1} | sizes), devices_of(topology))
     assert mesh.shape["fsdp_line"] == line
-    assert partitioning.config_sizes(mesh)["fsdp"] == sizes["fsdp"]
+    assert config_sizes(mesh)["fsdp"] == sizes["fsdp"]
     for along in mesh.devices.transpose(0, 1, 3, 4, 2).reshape(-1, line):
         coords = np.array([device.coords for device in along])
         assert (np.ptp(coords, axis=0) > 0).sum() == (line > 1)

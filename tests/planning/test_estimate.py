@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from ift_jax.config import (
+from ift_jax.config.schema import (
     Config,
     DataConfig,
     DecoderConfig,
@@ -16,10 +16,10 @@ from ift_jax.config import (
     MeshConfig,
     TrainConfig,
 )
-from ift_jax.models.definition import Model
-from ift_jax.partitioning import make_mesh
-from plans.chips import chips
-from plans.estimate import KERNEL_BLOCK, estimate, head_turns, visited_share
+from ift_jax.models.model import Model
+from ift_jax.planning.chips import chips
+from ift_jax.planning.estimate import KERNEL_BLOCK, estimate, head_turns, visited_share
+from ift_jax.sharding.mesh import make_mesh
 from tests.planning.compiled import compile_for, layers
 
 BF16 = jnp.bfloat16
@@ -110,9 +110,10 @@ def test_share_of_blocks_that_attention_visits(length, window):
 def test_turns_of_the_output_head():
     """By the docstring of the loss: an eighth of a device's positions, up to 16M logits."""
     config = Config(
-        data=DataConfig(row_length=4096), model=DecoderConfig(vocab_size=128_256),
-        train=TrainConfig(batch_rows=64, microbatches=2),
-    )  # fmt: skip
+        data=DataConfig(max_length=4096),
+        model=DecoderConfig(vocab_size=128_256),
+        train=TrainConfig(batch_size=64, gradient_accumulation_steps=2),
+    )
     small = dataclasses.replace(config, model=DecoderConfig(vocab_size=1024))
     with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=4))):
         assert head_turns(config) == -(-4 * 4096 // (2**24 // 128_256))

@@ -9,8 +9,7 @@ import sys
 
 import pytest
 
-import plans
-from ift_jax.config import (
+from ift_jax.config.schema import (
     Config,
     DataConfig,
     DecoderConfig,
@@ -20,20 +19,29 @@ from ift_jax.config import (
     TrainConfig,
 )
 from ift_jax.errors import UserError
-from ift_jax.partitioning import config_sizes
-from plans import generation, plan, report, search, topology
+from ift_jax.planning import compile_decode, compile_step, report, search, topology
+from ift_jax.planning.environment import set_environment
+from ift_jax.sharding.mesh import config_sizes
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU's compiler, is not here"
 )
 SMALL = Config(
     model=DecoderConfig(
-        vocab_size=512, d_model=256, n_layers=3, n_heads=2, n_kv_heads=1, head_dim=128, d_ff=512,
-        dtype="bfloat16", remat="full",
+        vocab_size=512,
+        d_model=256,
+        n_layers=3,
+        n_heads=2,
+        n_kv_heads=1,
+        head_dim=128,
+        d_ff=512,
+        dtype="bfloat16",
+        remat="full",
     ),
-    data=DataConfig(row_length=256), train=TrainConfig(batch_rows=16, steps=10),
+    data=DataConfig(max_length=256),
+    train=TrainConfig(batch_size=16, steps=10),
     mesh=MeshConfig(data=1, fsdp=-1),
-)  # fmt: skip
+)
 
 
 def python(*arguments):
@@ -45,9 +53,9 @@ def python(*arguments):
 
 @pytest.fixture(scope="module")
 def small():
-    plans.set_environment()
-    program = plan.program_of(SMALL, "v5p:2x2x1")
-    return program, plan.compile_step(program)
+    set_environment()
+    program = compile_step.program_of(SMALL, "v5p:2x2x1")
+    return program, compile_step.compile_step(program)
 
 
 @needs_libtpu
@@ -75,8 +83,8 @@ def test_memory_by_kind_is_the_compilers(small):
 @needs_libtpu
 def test_what_does_not_fit_is_an_answer(small):
     program, _ = small
-    more = dataclasses.replace(SMALL, train=TrainConfig(batch_rows=2**21, steps=10))
-    compiled = plan.compile_step(plan.program_of(more, "v5e:2x2"))
+    more = dataclasses.replace(SMALL, train=TrainConfig(batch_size=2**21, steps=10))
+    compiled = compile_step.compile_step(compile_step.program_of(more, "v5e:2x2"))
     record = report.record_of(program, compiled, "v5e:2x2", 1)
     assert not record["fits"] and compiled.executable is None
     assert "hbm" in record["refusal"].lower()  # The compiler's own words.
@@ -89,7 +97,7 @@ def test_what_does_not_fit_is_an_answer(small):
 def test_the_command_says_whether_it_fits_by_its_exit_code(tmp_path):
     config = tmp_path / "small.py"
     config.write_text(
-        "from ift_jax.config_file import default_config\n"
+        "from ift_jax.config.files import default_config\n"
         "def get_config():\n"
         "    config = default_config('decoder')\n"
         "    config.data.mixture, config.tokenizer.path = 'none', 'nowhere.model'\n"
@@ -108,16 +116,17 @@ def test_the_command_says_whether_it_fits_by_its_exit_code(tmp_path):
         "--json",
         str(said),
     ]
-    few = python(*given, "--config.train.batch_rows=4", "--config.model.n_layers=1")
+    few = python(*given, "--config.train.batch_size=4", "--config.model.n_layers=1")
     assert few.returncode == 0 and few.stderr == "", few.stderr
     assert "train step: fits" in few.stdout
     assert json.loads(said.read_text())["fits"] is True
-    many = python(*given, f"--config.train.batch_rows={2**20}", "--config.model.n_layers=1")
+    many = python(*given, f"--config.train.batch_size={2**20}", "--config.model.n_layers=1")
     assert many.returncode == 1 and "train step: does not fit: " in many.stdout
     unknown = python(*given, "--config.model.vocab_size=0")
     assert unknown.returncode == 2 and unknown.stdout == ""
-    assert unknown.stderr == ("error: config.model.vocab_size: not known, as nowhere.model is not "
-                              "here; set it\n")  # fmt: skip
+    assert unknown.stderr == (
+        "error: config.model.vocab_size: not known, as nowhere.model is not here; set it\n"
+    )
 
 
 @needs_libtpu
@@ -133,19 +142,19 @@ def test_the_command_says_whether_it_fits_by_its_exit_code(tmp_path):
     ],
 )
 def test_a_mistake_is_one_line_before_any_compiling(name, slices, mesh, said):
-    plans.set_environment()
+    set_environment()
     config = dataclasses.replace(SMALL, mesh=MeshConfig(**mesh))
     with pytest.raises(UserError, match=r"^(--topology|mesh|config\.mesh)") as error:
-        plan.program_of(config, name, slices)
+        compile_step.program_of(config, name, slices)
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
 @needs_libtpu
 def test_slices_are_along_data_alone():
-    plans.set_environment()
-    more = TrainConfig(batch_rows=64, steps=10)
+    set_environment()
+    more = TrainConfig(batch_size=64, steps=10)
     config = dataclasses.replace(SMALL, mesh=MeshConfig(data=4, fsdp=-1), train=more)
-    mesh = plan.program_of(config, "v5e:4x4", 2).mesh
+    mesh = compile_step.program_of(config, "v5e:4x4", 2).mesh
     assert config_sizes(mesh) == {"data": 4, "fsdp": 8, "tensor": 1, "sequence": 1}
     slices = [{device.slice_index for device in part.flat} for part in mesh.devices]
     assert slices == [{0}, {0}, {1}, {1}]
@@ -154,7 +163,7 @@ def test_slices_are_along_data_alone():
 @needs_libtpu
 @pytest.mark.parametrize("chip", topology.AXES)
 def test_every_chip_can_be_named(chip):
-    plans.set_environment()
+    set_environment()
     name = f"{chip}:2x2x1" if topology.AXES[chip] == 3 else f"{chip}:2x2"
     devices = topology.devices_of(name)
     assert len(devices) == (8 if chip == "tpu7x" else 4)  # Two a chip there.
@@ -176,11 +185,11 @@ def test_without_the_compiler_it_is_said_how_to_get_it():
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [SMALL.model, EncoderDecoderConfig(vocab_size=512)])
 def test_generation_compiles_too(model):
-    plans.set_environment()
+    set_environment()
     asked = EvaluationConfig(batch_size=4, max_new_tokens=100)
     config = dataclasses.replace(SMALL, model=model, evaluation=asked)
-    program = plan.program_of(config, "v5p:2x2x1")
-    done = generation.compile_generation(program)
+    program = compile_step.program_of(config, "v5p:2x2x1")
+    done = compile_decode.compile_generation(program)
     assert list(done) == ["prefill", "decode"]
     for name, compiled in done.items():
         memory = compiled.memory
@@ -199,10 +208,14 @@ def _search(memory_of, n_devices=8, rows=32):
     def judge(config):
         asked.append(config)
         needs = memory_of(config)
-        return {"fits": needs <= 10, "refusal": "", "config": config,
-                "compiler_estimate": {"seconds": needs}}  # fmt: skip
+        return {
+            "fits": needs <= 10,
+            "refusal": "",
+            "config": config,
+            "compiler_estimate": {"seconds": needs},
+        }
 
-    config = dataclasses.replace(SMALL, train=TrainConfig(batch_rows=rows, steps=1))
+    config = dataclasses.replace(SMALL, train=TrainConfig(batch_size=rows, steps=1))
     every = list(search.candidates(config, n_devices, 1))
     return search.search(iter(every), judge, said.append), asked, said, every
 
@@ -210,7 +223,10 @@ def _search(memory_of, n_devices=8, rows=32):
 def test_search_finds_the_best_without_compiling_what_follows():
     def memory_of(config):
         activations = {"none": 64, "full": 4, "offload": 2}.get(config.model.remat, 16)
-        return activations / config.train.microbatches / config.mesh.tensor + 24 / config.mesh.fsdp
+        return (
+            activations / config.train.gradient_accumulation_steps / config.mesh.tensor
+            + 24 / config.mesh.fsdp
+        )
 
     found, asked, said, every = _search(memory_of)
     assert len(asked) == len(said) - 1 < len(every) == len(set(every))
@@ -238,15 +254,15 @@ def test_search_says_when_nothing_fits():
 @needs_libtpu
 @pytest.mark.slow
 def test_search_by_the_compiler():
-    plans.set_environment()
+    set_environment()
     model = dataclasses.replace(SMALL.model, n_layers=1)
-    train = TrainConfig(batch_rows=4, steps=1)
+    train = TrainConfig(batch_size=4, steps=1)
     config = dataclasses.replace(SMALL, model=model, train=train)
     said = []
 
     def judge(config):
-        program = plan.program_of(config, "v5e:2x2")
-        return report.record_of(program, plan.compile_step(program), "v5e:2x2", 1)
+        program = compile_step.program_of(config, "v5e:2x2")
+        return report.record_of(program, compile_step.compile_step(program), "v5e:2x2", 1)
 
     every = [one for one in search.candidates(config, 4, 1) if one.mesh.fsdp == 4]
     found = search.search(iter(every), judge, said.append)

@@ -8,7 +8,7 @@ import seqio
 from ift_jax.errors import UserError
 from tasks import open_assistant, sharegpt
 from tests.shared_data import SHARED, requires_shared
-from tests.tasks.dataset_files import messages, records, write
+from tests.sources.dataset_files import messages, records, write
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -71,8 +71,16 @@ def test_messages_with_parents_give_the_same_conversations(tmp_path):
     def lay(node, parent):
         name = f"id{len(flat)}"
         fields = {k: v for k, v in node.items() if k != "replies"}
-        flat.append({"message_id": name, "parent_id": parent, "rank": None, "deleted": False,
-                     "review_result": True} | fields)  # fmt: skip
+        flat.append(
+            {
+                "message_id": name,
+                "parent_id": parent,
+                "rank": None,
+                "deleted": False,
+                "review_result": True,
+            }
+            | fields
+        )
         for reply in node["replies"]:
             lay(reply, name)
 
@@ -94,8 +102,9 @@ def test_messages_with_parents_give_the_same_conversations(tmp_path):
 def test_the_real_trees():
     open_assistant.register(str(SHARED / "data" / "chat"))
     found = records("open_assistant", "all")
-    threads = [json.loads(line)["messages"]
-               for line in (SHARED / "data/chat/oasst_messages.jsonl").open()]  # fmt: skip
+    threads = [
+        json.loads(line)["messages"] for line in (SHARED / "data/chat/oasst_messages.jsonl").open()
+    ]
     expected = {json.dumps([(m["role"], m["content"]) for m in thread]) for thread in threads}
     ours = [json.dumps(messages(r)) for r in found]
     # The file of threads also has those that end where a question was never answered, although
@@ -105,10 +114,16 @@ def test_the_real_trees():
     assert all(any(text.startswith(thread[:-1]) for text in ours) for thread in more)
     best = records("open_assistant_best", "all")
     assert len(best) == 100 and {json.dumps(messages(r)) for r in best} <= expected
-    trained = [m for r in found for m in json.loads(r["messages"])
-               if m["role"] == "assistant" and "weight" not in m]  # fmt: skip
-    answers = sum(line.count('"role": "assistant"')
-                  for line in (SHARED / "data/chat/oasst_en_100_tree.jsonl").open())  # fmt: skip
+    trained = [
+        m
+        for r in found
+        for m in json.loads(r["messages"])
+        if m["role"] == "assistant" and "weight" not in m
+    ]
+    answers = sum(
+        line.count('"role": "assistant"')
+        for line in (SHARED / "data/chat/oasst_en_100_tree.jsonl").open()
+    )
     assert len(trained) == answers
 
 

@@ -9,7 +9,7 @@ import seqio
 from ift_jax.errors import UserError
 from tasks import alpaca, dolly, instructgpt, lima, self_instruct
 from tests.shared_data import SHARED, requires_shared
-from tests.tasks.dataset_files import messages, records, write
+from tests.sources.dataset_files import messages, records, write
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -69,12 +69,18 @@ def test_dolly_by_category(tmp_path):
 
 def _self_instruct(tmp_path, n=60):
     seeds = [
-        {"id": f"seed_task_{i}", "name": "x", "is_classification": False,
-         "instruction": f"Shorten it, {i}.", "instances":
-         [{"input": f"Text: long {{input}} {i}\n\nmore", "output": "short "},
-          {"input": "", "output": "none"}]}
+        {
+            "id": f"seed_task_{i}",
+            "name": "x",
+            "is_classification": False,
+            "instruction": f"Shorten it, {i}.",
+            "instances": [
+                {"input": f"Text: long {{input}} {i}\n\nmore", "output": "short "},
+                {"input": "", "output": "none"},
+            ],
+        }
         for i in range(n)
-    ]  # fmt: skip
+    ]
     write(tmp_path / "self_instruct" / "seed_tasks.jsonl", seeds)
     generated = [{"instruction": "Count.", "input": "a b", "output": "2"} for _ in range(300)]
     write(tmp_path / "all_instances_82K.jsonl", generated)
@@ -90,8 +96,12 @@ def test_self_instruct_golden_texts(tmp_path):
         "targets": "short",
     }
     assert without == {"inputs": "Shorten it, 0.", "targets": "none"}
-    layouts = {r["inputs"] for s in range(60) for r in records("self_instruct_seeds", "all", seed=s)
-               if "Shorten it, 7." in r["inputs"]}  # fmt: skip
+    layouts = {
+        r["inputs"]
+        for s in range(60)
+        for r in records("self_instruct_seeds", "all", seed=s)
+        if "Shorten it, 7." in r["inputs"]
+    }
     bare, whole = "long {input} 7\nmore", "Text: long {input} 7\n\nmore"
     expected = {
         layout.replace("{input}", "%s").replace("{instruction}", "Shorten it, 7.") % text
@@ -109,9 +119,10 @@ def test_self_instruct_draws_and_splits(tmp_path):
     first = records("self_instruct_seeds", "train", seed=1)
     assert first == records("self_instruct_seeds", "train", seed=1)
     assert first != records("self_instruct_seeds", "train", seed=2)
-    train, held = ({r["inputs"].split(".")[0].split(",")[-1] for r in records(t, s)}
-                   for t, s in (("self_instruct_seeds", "train"),
-                                ("self_instruct_seeds", "validation")))  # fmt: skip
+    train, held = (
+        {r["inputs"].split(".")[0].split(",")[-1] for r in records(t, s)}
+        for t, s in (("self_instruct_seeds", "train"), ("self_instruct_seeds", "validation"))
+    )
     assert held and not train & held  # A seed task's instances are on one side.
     mixture = seqio.MixtureRegistry.get("self_instruct")
     rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ift_jax.config import Config, DataConfig, FormatConfig, TokenizerConfig
+from ift_jax.config.schema import Config, DataConfig, FormatConfig, TokenizerConfig
 from ift_jax.errors import UserError
-from tasks.preparation.request import open_or_prepare
+from ift_jax.preparation.open_or_prepare import open_or_prepare
 from tests.shared_data import SHARED, requires_shared
 
 pytestmark = [pytest.mark.usefixtures("own_registry"), requires_shared]
@@ -12,18 +12,23 @@ M_MODEL = SHARED / "data" / "tokenizers" / "m.model"  # 2,000 pieces.
 
 
 def _prepare(tmp_path, module, mixture, split, root=SHARED / "data", **data):
-    from tasks.preparation import registry
+    from ift_jax.preparation import seqio_registry
 
-    registry._registered.clear()
-    settings = {"row_length": 2048, "max_refused_share": 0.1} | data
+    seqio_registry._registered.clear()
+    settings = {"max_length": 2048, "max_dropped_fraction": 0.1} | data
     config = Config(
         tokenizer=TokenizerConfig(path=str(M_MODEL)),
         format=FormatConfig(template="tulu"),
         data=DataConfig(
-            modules=(module,), root=str(root), mixture=mixture, split=split, processes=1,
-            store_dir=str(tmp_path), **settings,
+            modules=(module,),
+            root=str(root),
+            mixture=mixture,
+            split=split,
+            processes=1,
+            store_dir=str(tmp_path),
+            **settings,
         ),
-    )  # fmt: skip
+    )
     _, view = open_or_prepare(config, "train", log=lambda line: None)
     return view
 
@@ -31,8 +36,8 @@ def _prepare(tmp_path, module, mixture, split, root=SHARED / "data", **data):
 @pytest.mark.parametrize(
     ("module", "mixture", "split", "root", "examples"),
     [
-        ("tasks.gsm8k", "gsm8k", "train", "", 760),
-        ("tasks.gsm8k", "gsm8k", "test", "", 400),
+        ("tasks.gsm8k.tasks", "gsm8k", "train", "", 760),
+        ("tasks.gsm8k.tasks", "gsm8k", "test", "", 400),
         ("tasks.self_instruct", "self_instruct_seeds", "all", "", 175),
         ("tasks.self_instruct", "self_instruct_user_oriented", "test", "", 252),
         ("tasks.open_assistant", "open_assistant_best", "all", "chat", 100),
@@ -47,8 +52,9 @@ def test_prepared(tmp_path, module, mixture, split, root, examples):
 
 
 def test_every_answer_of_the_trees_is_trained_once(tmp_path):
-    view = _prepare(tmp_path, "tasks.open_assistant", "open_assistant", "all",
-                    SHARED / "data" / "chat")  # fmt: skip
+    view = _prepare(
+        tmp_path, "tasks.open_assistant", "open_assistant", "all", SHARED / "data" / "chat"
+    )
     assert 500 <= len(view.stores[0]) <= 546
 
 

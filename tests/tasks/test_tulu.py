@@ -5,7 +5,7 @@ import seqio
 
 from ift_jax.errors import UserError
 from tasks import tulu
-from tests.tasks.dataset_files import messages, records, write
+from tests.sources.dataset_files import messages, records, write
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 FILES = {"tulu2": "tulu-v2-sft-mixture", "tulu3": "tulu-3-sft-mixture"}

@@ -6,7 +6,7 @@ import json
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 
-from ift_jax.text.tokenizers import HuggingFaceTokenizer
+from ift_jax.text.tokenizers.load import HuggingFaceTokenizer
 from tests.text.small_tokenizers import TEXTS
 
 NAMED = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
@@ -22,9 +22,10 @@ def definition(style: str, control: tuple[str, ...]) -> str:
     byte_level = style == "byte_level"
     alphabet = pre_tokenizers.ByteLevel.alphabet() if byte_level else []
     trained.pre_tokenizer = (
-        pre_tokenizers.ByteLevel(add_prefix_space=False) if byte_level
+        pre_tokenizers.ByteLevel(add_prefix_space=False)
+        if byte_level
         else pre_tokenizers.Metaspace()
-    )  # fmt: skip
+    )
     trained.train_from_iterator(  # From lines: as in Llama's, no piece crosses a newline.
         [line for text in TEXTS for line in text.split("\n")],
         trainers.BpeTrainer(
@@ -39,9 +40,10 @@ def definition(style: str, control: tuple[str, ...]) -> str:
         vocab.setdefault("\u2581", len(vocab))
     merges = [tuple(pair) for pair in model["merges"]]
     inner = tokenizers.Tokenizer(
-        models.BPE(vocab, merges) if byte_level
+        models.BPE(vocab, merges)
+        if byte_level
         else models.BPE(vocab, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
-    )  # fmt: skip
+    )
     if byte_level:
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         inner.decoder = decoders.ByteLevel()

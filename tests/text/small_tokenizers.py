@@ -7,8 +7,8 @@ import sentencepiece
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from ift_jax.text.tokenizers import HuggingFaceTokenizer, SentencePieceTokenizer, Tokenizer
-from tasks.preparation.sentencepiece_training import train_sentencepiece
+from ift_jax.text.tokenizers.load import HuggingFaceTokenizer, SentencePieceTokenizer, Tokenizer
+from ift_jax.text.tokenizers.train_sentencepiece import train_sentencepiece
 
 CHATML = ("<|im_start|>", "<|im_end|>")
 TULU = ("<|system|>", "<|user|>", "<|assistant|>")

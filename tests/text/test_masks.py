@@ -2,7 +2,7 @@
 
 The reference below writes the conversation as one string, by hand for each template, and
 notes which bytes are trained and where a control token may be. Every token's bytes are then
-laid along that string. Nothing of `ift_jax.text.templates` is used.
+laid along that string. Nothing of `ift_jax.text.chat_templates.registry` is used.
 """
 
 import dataclasses
@@ -10,10 +10,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ift_jax.config import FormatConfig
+from ift_jax.config.schema import FormatConfig
 from ift_jax.errors import UserError
+from ift_jax.text.examples import ExampleFormatter, Refused
 from ift_jax.text.records import Message, Record
-from tasks.preparation.examples import ExampleFormatter, Refused
 from tests.text.conversations import conversations
 from tests.text.small_tokenizers import small_tokenizer, token_bytes
 
@@ -27,9 +27,9 @@ def make_formatter(kind, *, architecture="decoder", row=100_000, over_length="dr
         FormatConfig(**options),
         small_tokenizer(kind),
         architecture,
-        row_length=row,
-        encoder_length=row,
-        decoder_length=row,
+        max_length=row,
+        inputs_length=row,
+        targets_length=row,
         over_length=over_length,
     )
 

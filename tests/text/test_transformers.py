@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.preparation.examples import Refused
+from ift_jax.text.examples import Refused
 from tests.text.conversations import conversations
 from tests.text.small_tokenizers import huggingface_definition
 from tests.text.test_masks import make_formatter

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ift_jax.config import DecoderConfig, EncoderDecoderConfig
+from ift_jax.config.schema import DecoderConfig, EncoderDecoderConfig
 
 VOCAB = 40
 CONFIGS = {

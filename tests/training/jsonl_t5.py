@@ -1,7 +1,7 @@
 """The JSON-lines config with an encoder-decoder."""
 
 from configs import jsonl
-from ift_jax.config_file import default_config
+from ift_jax.config.files import default_config
 
 
 def get_config(path):

@@ -14,10 +14,10 @@ REPO = Path(__file__).parents[2]
 SHARED = Path(os.environ["IFT_JAX_TESTS"])  # See conftest.py.
 SMALL = {
     "decoder": ["model.d_model=32", "model.n_layers=2", "model.n_heads=2", "model.n_kv_heads=1",
-                "model.head_dim=16", "model.d_ff=48", "data.row_length=64"],
+                "model.head_dim=16", "model.d_ff=48", "data.max_length=64"],
     "encoder_decoder": ["model.d_model=32", "model.n_encoder_layers=1", "model.n_decoder_layers=1",
                         "model.n_heads=2", "model.head_dim=16", "model.d_ff=48",
-                        "data.encoder_length=48", "data.decoder_length=24",
+                        "data.inputs_length=48", "data.targets_length=24",
                         "format.template=plain"],
 }  # fmt: skip
 WORDS = "red green blue small large old new cat dog bird house river stone apple table".split()
@@ -51,7 +51,8 @@ def command(
     data = data or shared_data()
     settings = [
         *SMALL[architecture], "model.dropout=0.1", "tokenizer.train_vocab_size=320",
-        "train.steps=60", "train.epochs=0.0", "train.batch_rows=8", "train.microbatches=2",
+        "train.steps=60", "train.epochs=0.0", "train.batch_size=8",
+        "train.gradient_accumulation_steps=2",
         "train.log_every=4", "train.save_every=5", "train.eval_every=20", "train.keep_best=1",
         "train.preview_every=25", "train.preview_prompts=2", "train.peak_tflops=1.0",
         "evaluation.examples=0", "evaluation.max_new_tokens=4", "data.window=32",
@@ -65,8 +66,14 @@ def command(
                  *(f"--config.{setting}" for setting in settings)]  # fmt: skip
     if processes:
         port, count = processes
-        arguments += ["--coordinator", f"127.0.0.1:{port}", "--num-processes", str(count),
-                      "--process-id", str(index)]  # fmt: skip
+        arguments += [
+            "--coordinator",
+            f"127.0.0.1:{port}",
+            "--num-processes",
+            str(count),
+            "--process-id",
+            str(index),
+        ]
     return arguments
 
 
@@ -76,9 +83,13 @@ def start(arguments, devices=1):
     flags = re.sub(r"(device_count)=\d+", rf"\1={devices}", environment["XLA_FLAGS"])
     environment["XLA_FLAGS"] = flags
     return subprocess.Popen(
-        arguments, cwd=REPO, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        arguments,
+        cwd=REPO,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-    )  # fmt: skip
+    )
 
 
 def finish(process, timeout=240):

@@ -10,10 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from ift_jax import partitioning
-from ift_jax.config import LossConfig, MeshConfig
-from ift_jax.models import attention
-from ift_jax.models.definition import build_model
+from ift_jax.config.schema import LossConfig, MeshConfig
+from ift_jax.models.attention import reference
+from ift_jax.models.model import build_model
+from ift_jax.sharding import rules
+from ift_jax.sharding.mesh import make_mesh, mesh_of
 from ift_jax.training.step import loss_and_grads
 from tests.training.examples import BATCHES, CONFIGS, make_examples, random_params
 
@@ -53,9 +54,9 @@ def program(model, normalization, microbatches, dropout):
             batch,
             loss_config(normalization),
             n_tasks=3,
-            microbatches=microbatches,
+            gradient_accumulation_steps=microbatches,
             dropout_key=jax.random.key(3) if dropout else None,
-        )  # fmt: skip
+        )
     )
 
 
@@ -132,7 +133,8 @@ def padded_rows(examples, multiple=8):
 
 
 @pytest.mark.parametrize(
-    ("microbatches", "normalization"), [(2, n) for n in NORMALIZATIONS] + [(4, "examples")]
+    ("microbatches", "normalization"),
+    [(2, n) for n in NORMALIZATIONS] + [(4, "examples")],
 )
 def test_microbatches(case, alone, normalization, microbatches):
     architecture, model, params, examples = case
@@ -153,10 +155,9 @@ def on_mesh(case, mesh, shards):
     architecture, model, params, examples = case
     host = BATCHES[architecture](padded_rows(examples), LENGTH)
     with jax.set_mesh(mesh):
-        shardings = partitioning.tree_shardings(mesh, model.logical_axes, params)
+        shardings = rules.tree_shardings(mesh, model.logical_axes, params)
         params = jax.device_put(params, shardings)
-        batch = {k: jax.device_put(v, partitioning.batch_sharding(mesh, v.shape))
-                 for k, v in host.items()}  # fmt: skip
+        batch = {k: jax.device_put(v, rules.batch_sharding(mesh, v.shape)) for k, v in host.items()}
         microbatches = 2 if len(host["row_ids"]) % (2 * shards) == 0 else 1
         return compute(model, params, batch, "examples", microbatches)
 
@@ -164,14 +165,14 @@ def on_mesh(case, mesh, shards):
 @pytest.mark.parametrize("mesh_config", MESHES, ids=str)
 def test_devices_and_meshes(case, alone, mesh_config):
     size = mesh_config.data * mesh_config.fsdp * mesh_config.tensor * mesh_config.sequence
-    mesh = partitioning.make_mesh(mesh_config, jax.devices()[:size])
+    mesh = make_mesh(mesh_config, jax.devices()[:size])
     shards = mesh_config.data * mesh_config.fsdp
     assert_same(on_mesh(case, mesh, shards), alone["examples"])
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 1, 1), (2, 4, 1, 1), (1, 4, 2, 1)], ids=str)
 def test_parameters_cut_over_lines_of_a_torus(case, alone, shape):
-    mesh = partitioning.mesh_of(np.array(jax.devices()).reshape(shape), line=2)
+    mesh = mesh_of(np.array(jax.devices()).reshape(shape), line=2)
     assert mesh.shape["fsdp_line"] == 2
     assert_same(on_mesh(case, mesh, shape[0] * shape[1]), alone["examples"])
 
@@ -179,15 +180,14 @@ def test_parameters_cut_over_lines_of_a_torus(case, alone, shape):
 @pytest.mark.parametrize("implementation", ("blockwise", "splash", "triton"))
 def test_implementations_of_attention_with_the_length_cut(case, alone, implementation, monkeypatch):
     architecture, _, params, examples = case
-    monkeypatch.setattr(attention, "BLOCK_PAIRS", 1)  # Blocks of the least size.
+    monkeypatch.setattr(reference, "BLOCK_PAIRS", 1)  # Blocks of the least size.
     model = build_model(dataclasses.replace(CONFIGS[architecture], attention=implementation))
     host = BATCHES[architecture](padded_rows(examples), LENGTH)
-    mesh = partitioning.make_mesh(MeshConfig(data=2, sequence=4))
+    mesh = make_mesh(MeshConfig(data=2, sequence=4))
     with jax.set_mesh(mesh):
-        shardings = partitioning.tree_shardings(mesh, model.logical_axes, params)
+        shardings = rules.tree_shardings(mesh, model.logical_axes, params)
         params = jax.device_put(params, shardings)
-        batch = {k: jax.device_put(v, partitioning.batch_sharding(mesh, v.shape))
-                 for k, v in host.items()}  # fmt: skip
+        batch = {k: jax.device_put(v, rules.batch_sharding(mesh, v.shape)) for k, v in host.items()}
         assert_same(compute(model, params, batch, "tokens"), alone["tokens"])
 
 

@@ -6,14 +6,15 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import pytest
 
-from ift_jax import config_file, partitioning
-from ift_jax.checkpoint.trained import check_same_run
-from ift_jax.config import Config, EncoderDecoderConfig
+from ift_jax.checkpoint.workdir_model import check_same_run
+from ift_jax.config import files as config_file
+from ift_jax.config.schema import Config, EncoderDecoderConfig
 from ift_jax.errors import UserError
-from ift_jax.models import triton
-from ift_jax.training import metrics
-from ift_jax.training.feed import Feed
-from ift_jax.training.loop import _alone_in
+from ift_jax.io.locks import alone_in
+from ift_jax.models.attention import triton
+from ift_jax.sharding import rules
+from ift_jax.training import throughput
+from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.setup import attention_of
 
 
@@ -26,8 +27,8 @@ def test_another_run_in_the_same_workdir_is_refused(tmp_path):
     check_same_run(str(tmp_path), dataclasses.replace(config, train=longer))
     changes = {
         "model": dataclasses.replace(config.model, d_ff=64),
-        "data": dataclasses.replace(config.data, row_length=64),
-        "train": dataclasses.replace(config.train, batch_rows=64),
+        "data": dataclasses.replace(config.data, max_length=64),
+        "train": dataclasses.replace(config.train, batch_size=64),
         "seed": 5,
     }
     for section, value in changes.items():
@@ -36,23 +37,23 @@ def test_another_run_in_the_same_workdir_is_refused(tmp_path):
 
 
 def test_two_runs_in_one_workdir_at_once_are_refused(tmp_path):
-    with _alone_in(str(tmp_path)):
+    with alone_in(str(tmp_path)):
         with pytest.raises(UserError, match=rf"{tmp_path}: another process is training here"):
-            with _alone_in(str(tmp_path)):
+            with alone_in(str(tmp_path)):
                 pass
-    with _alone_in(str(tmp_path)):  # Free again.
+    with alone_in(str(tmp_path)):  # Free again.
         pass
 
 
 def test_the_feed_keeps_order_and_hands_on_errors():
-    assert list(Feed(lambda step: step * step, range(3, 8))) == [9, 16, 25, 36, 49]
+    assert list(Prefetcher(lambda step: step * step, range(3, 8))) == [9, 16, 25, 36, 49]
 
     def fail(step):
         if step == 2:
             raise UserError("line 2")
         return step
 
-    feed, got = Feed(fail, range(5)), []
+    feed, got = Prefetcher(fail, range(5)), []
     with pytest.raises(UserError, match="line 2"):
         for batch in feed:
             got.append(batch)
@@ -61,7 +62,7 @@ def test_the_feed_keeps_order_and_hands_on_errors():
 
 
 def test_a_feed_that_is_left_early_can_be_closed():
-    feed = Feed(lambda step: step, range(100))
+    feed = Prefetcher(lambda step: step, range(100))
     assert next(iter(feed)) == 0
     feed.close()
 
@@ -69,7 +70,7 @@ def test_a_feed_that_is_left_early_can_be_closed():
 def test_the_start_says_which_attention(monkeypatch):
     decoder, both = Config(), dataclasses.replace(Config(), model=EncoderDecoderConfig())
     assert attention_of(decoder) == "xla"
-    monkeypatch.setattr(partitioning, "platform", lambda: "gpu")
+    monkeypatch.setattr(rules, "platform", lambda: "gpu")
     monkeypatch.setattr(triton, "runs_here", lambda: True)
     assert attention_of(decoder) == "triton"
     assert attention_of(both) == "triton across, xla inside a stack, which has a bias"
@@ -86,16 +87,17 @@ def test_the_peak_is_measured_after_the_first_line_and_not_counted(monkeypatch):
         measured.append((dtype, now))
         return 600.0
 
-    monkeypatch.setattr(metrics, "measure_peak", measure)
-    monkeypatch.setattr(metrics.time, "perf_counter", lambda: now)
-    train = SimpleNamespace(batch_rows=4, peak_tflops=0.0)
+    monkeypatch.setattr(throughput, "measure_peak", measure)
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: now)
+    train = SimpleNamespace(batch_size=4, peak_tflops=0.0)
     run = SimpleNamespace(
         config=SimpleNamespace(train=train, model=SimpleNamespace(dtype="bfloat16")),
-        plan=SimpleNamespace(capacities=(64, 16)), mesh=SimpleNamespace(size=2),
+        plan=SimpleNamespace(capacities=(64, 16)),
+        mesh=SimpleNamespace(size=2),
         train=SimpleNamespace(lengths=0, trained_tokens=0, encoder_lengths=0),
         model=SimpleNamespace(flops_per_token=lambda *_: 6.0),
-    )  # fmt: skip
-    clock = metrics.Clock(run, SimpleNamespace(waited=0.0))
+    )
+    clock = throughput.Clock(run, SimpleNamespace(waited=0.0))
     assert clock.slots == 4 * 80
     clock.find_peak(jnp.ones(1))
     now += 7.0

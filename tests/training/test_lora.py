@@ -9,14 +9,23 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from ift_jax import partitioning
-from ift_jax.config import Config, LoraConfig, LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from ift_jax.config.schema import (
+    Config,
+    LoraConfig,
+    LossConfig,
+    MeshConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
 from ift_jax.errors import UserError
 from ift_jax.models import lora as lora_lib
-from ift_jax.models.definition import build_model, join, trained_model
-from ift_jax.training import loss as loss_lib
+from ift_jax.models.fused_cross_entropy import HeadLoss, head_loss
+from ift_jax.models.model import build_model, join, trained_model
+from ift_jax.sharding import rules
+from ift_jax.sharding.mesh import make_mesh
 from ift_jax.training.optimizer import make_optimizer, make_schedule
-from ift_jax.training.step import loss_and_grads, make_train_step, state_of, state_shardings
+from ift_jax.training.state import state_of, state_shardings
+from ift_jax.training.step import loss_and_grads, make_train_step
 from tests.training import runs
 from tests.training.examples import BATCHES, CONFIGS, make_examples, random_params
 from tests.training.test_resume import assert_identical
@@ -36,7 +45,11 @@ def batch_of(architecture, n=8):
 def gradients(model, params, batch, microbatches=1):
     trained, frozen = model.split(params)
     grad = functools.partial(
-        loss_and_grads, model, loss=LossConfig(), n_tasks=3, microbatches=microbatches
+        loss_and_grads,
+        model,
+        loss=LossConfig(),
+        n_tasks=3,
+        gradient_accumulation_steps=microbatches,
     )
     return jax.jit(lambda t, f, b: grad(t, b, frozen=f)[:2])(trained, frozen, batch)
 
@@ -49,11 +62,9 @@ def test_adapters_get_the_gradient_of_the_merged_weights(architecture):
     params, batch = random_params(model), batch_of(architecture)
     want_loss, dense = gradients(plain, lora_lib.merge(params, LORA), batch)
     dense, own, s = flat(dense), flat(params), lora_lib.scale(LORA)
-    mesh = partitioning.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     with jax.set_mesh(mesh):
-        cut = jax.device_put(
-            params, partitioning.tree_shardings(mesh, model.logical_axes, model.shapes)
-        )
+        cut = jax.device_put(params, rules.tree_shardings(mesh, model.logical_axes, model.shapes))
         loss, got = gradients(model, cut, batch, microbatches=2)
     np.testing.assert_allclose(loss, want_loss, rtol=1e-5)
     got = flat(got)
@@ -69,10 +80,11 @@ def test_adapters_get_the_gradient_of_the_merged_weights(architecture):
 
 def trainer(architecture, **fields):
     config = Config(
-        model=CONFIGS[architecture], train=TrainConfig(steps=4, microbatches=2),
+        model=CONFIGS[architecture],
+        train=TrainConfig(steps=4, gradient_accumulation_steps=2),
         optimizer=OptimizerConfig(learning_rate=1e-2, freeze=fields.get("freeze", "")),
         lora=fields.get("lora", LoraConfig()),
-    )  # fmt: skip
+    )
     config = dataclasses.replace(
         config, model=dataclasses.replace(config.model, dtype=fields.get("dtype", "float32"))
     )
@@ -99,7 +111,7 @@ def test_frozen_parameters_have_no_moments_and_stay(fields):
     before = flat(state["frozen"])
     assert fields.get("dtype") != "bfloat16" or before["embedding"].dtype == jnp.bfloat16
     batch = batch_of("decoder")
-    mesh = partitioning.make_mesh(MeshConfig(data=4, fsdp=2))
+    mesh = make_mesh(MeshConfig(data=4, fsdp=2))
     with jax.set_mesh(mesh):
         shardings = state_shardings(model, mesh, state)
         cut = jax.device_put(state, shardings)
@@ -127,7 +139,7 @@ def test_a_frozen_head_has_no_gradient_in_the_program():
     targets, weights = jnp.zeros((2, 8), jnp.int32), jnp.ones((2, 8))
 
     def loss(x, w):
-        return loss_lib.head_loss(x, w, targets, weights, loss_lib.HeadLoss())[0]
+        return head_loss(x, w, targets, weights, HeadLoss())[0]
 
     dw = "f32[1,17,4]"
     assert dw in str(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(x, w))

@@ -7,14 +7,17 @@ import jax
 import numpy as np
 import pytest
 
-from ift_jax import partitioning
-from ift_jax.checkpoint.run_state import Checkpoints, abstract
-from ift_jax.config import Config, DecoderConfig, MeshConfig, OptimizerConfig, TrainConfig
+from ift_jax.checkpoint.manager import Checkpoints
+from ift_jax.config.schema import Config, DecoderConfig, MeshConfig, OptimizerConfig, TrainConfig
 from ift_jax.errors import UserError
-from ift_jax.models.definition import build_model
+from ift_jax.models.model import build_model
+from ift_jax.sharding import rules
+from ift_jax.sharding.mesh import make_mesh
+from ift_jax.sharding.trees import abstract
 from ift_jax.training.optimizer import make_optimizer, make_schedule
 from ift_jax.training.setup import prepare_run
-from ift_jax.training.step import make_train_step, state_of, state_shardings
+from ift_jax.training.state import state_of, state_shardings
+from ift_jax.training.step import make_train_step
 from tests.training.examples import BATCHES, CONFIGS, make_examples, random_params
 
 N_STEPS = 3
@@ -24,7 +27,7 @@ N_STEPS = 3
 def runs():
     """The state at first and after three steps, its shardings, and bytes of state a device."""
     rows = [[example] for example in make_examples([9, 7, 5, 8, 3, 9, 6, 4], [1] * 8)]
-    host, mesh = BATCHES["decoder"](rows, 10), partitioning.make_mesh(MeshConfig(data=4, fsdp=2))
+    host, mesh = BATCHES["decoder"](rows, 10), make_mesh(MeshConfig(data=4, fsdp=2))
     model = build_model(dataclasses.replace(CONFIGS["decoder"], tied_embedding=False))
     results = {}
     for over_data in (False, True):
@@ -38,8 +41,9 @@ def runs():
         shardings = state_shardings(model, mesh, state, over_data)
         with jax.set_mesh(mesh):
             first = state = jax.device_put(state, shardings)
-            batch = {k: jax.device_put(v, partitioning.batch_sharding(mesh, v.shape))
-                     for k, v in host.items()}  # fmt: skip
+            batch = {
+                k: jax.device_put(v, rules.batch_sharding(mesh, v.shape)) for k, v in host.items()
+            }
             lowered = jax.jit(step, out_shardings=(shardings, None)).lower(state, batch)
             compiled = lowered.compile({"xla_backend_optimization_level": 0})
             for _ in range(N_STEPS):
@@ -58,8 +62,9 @@ def test_it_changes_nothing_but_the_memory(runs):
     # A step is 1e-2 at the most, and Adam's division makes much of a rounding where a gradient is
     # nearly zero: parameters are held to a thousandth of a step.
     for part, tolerance in (("params", 1e-5), ("opt_state", 1e-6)):
-        for a, b, start in zip(*map(jax.tree.leaves, (plain[part], cut[part], first[part])),
-                               strict=True):  # fmt: skip
+        for a, b, start in zip(
+            *map(jax.tree.leaves, (plain[part], cut[part], first[part])), strict=True
+        ):
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=tolerance)
             assert np.abs(np.asarray(a) - np.asarray(start)).max() > 1e-7
     for a, b in zip(*map(jax.tree.leaves, (plain["params"], cut["params"])), strict=True):

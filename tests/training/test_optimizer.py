@@ -7,7 +7,7 @@ import optax
 import optax.contrib
 import pytest
 
-from ift_jax.config import OptimizerConfig
+from ift_jax.config.schema import OptimizerConfig
 from ift_jax.training.optimizer import make_optimizer, make_schedule
 
 AXES = {"layers": {"w": ("layers", "embed", "mlp"), "scale": ("layers", "norm")},
@@ -68,8 +68,9 @@ def test_adamw_and_what_it_decays():
     params, grad = tree(0), tree(1)
     direction, _ = tx.update(grad, tx.init(params), params)
     # The first step of Adam is the sign of the gradient.
-    np.testing.assert_allclose(direction["layers"]["scale"], np.sign(grad["layers"]["scale"]),
-                               rtol=1e-4)  # fmt: skip
+    np.testing.assert_allclose(
+        direction["layers"]["scale"], np.sign(grad["layers"]["scale"]), rtol=1e-4
+    )
     want = np.sign(grad["head"]) + 0.1 * params["head"]
     np.testing.assert_allclose(direction["head"], want, rtol=1e-3, atol=1e-4)
     everything = OptimizerConfig(weight_decay=0.1, decay_norms_and_biases=True)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from ift_jax.checkpoint.run_state import Checkpoints
+from ift_jax.checkpoint.manager import Checkpoints
 from tests.training import runs
 
 pytestmark = pytest.mark.slow

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from ift_jax.config import Config, OptimizerConfig, TrainConfig
-from ift_jax.models.definition import build_model
-from ift_jax.training.metrics import summarize
+from ift_jax.config.schema import Config, OptimizerConfig, TrainConfig
+from ift_jax.models.model import build_model
+from ift_jax.training.metric_writer import summarize
 from ift_jax.training.optimizer import make_optimizer, make_schedule
-from ift_jax.training.step import init_state, make_train_step
+from ift_jax.training.state import init_state
+from ift_jax.training.step import make_train_step
 from tests.training.examples import BATCHES, CONFIGS, make_examples
 
 

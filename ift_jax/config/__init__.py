@@ -1,0 +1,1 @@
+"""The config of a run: schema, checks and files."""

@@ -1,0 +1,72 @@
+"""Which modules register the tasks and mixtures of a name.
+
+`ift_jax` imports no tasks. A config names one module (`data.systems`, by default "tasks") that
+holds a table `SYSTEMS`: how the names of a system's tasks and mixtures begin -> the module that
+registers them.
+"""
+
+import importlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Mapping
+
+from ift_jax.errors import UserError
+
+FEW_SHOT_MODULE = "ift_jax.sources.few_shot"  # Registers the k-shot twin of any text task.
+_FEW_SHOT_NAME = re.compile(r"_\d+_shot$")
+
+
+def add_tasks_folder(config_file: str = "") -> None:
+    """Puts the folder that holds `tasks/` first on the Python path.
+
+    That is the nearest folder above the config file that has a folder `tasks`, or else the
+    working folder: a recipe works from wherever it is called.
+    """
+    folder = os.getcwd()
+    above = os.path.dirname(os.path.abspath(config_file)) if config_file else ""
+    while above:
+        if os.path.isdir(os.path.join(above, "tasks")):
+            folder = above
+            break
+        parent = os.path.dirname(above)
+        above = "" if parent == above else parent
+    if sys.path[0] != folder:
+        sys.path.insert(0, folder)
+
+
+def systems_table(module: str) -> Mapping[str, str]:
+    """Reads the table `SYSTEMS` of a module; empty where there is no such module or table.
+
+    Raises:
+        UserError: `SYSTEMS` does not map strings to strings.
+    """
+    try:
+        if not module or importlib.util.find_spec(module) is None:
+            return {}
+    except ModuleNotFoundError:  # A package above it is missing.
+        return {}
+    table = getattr(importlib.import_module(module), "SYSTEMS", {})
+    pairs = table.items() if isinstance(table, Mapping) else [(table, None)]
+    if not all(isinstance(key, str) and isinstance(value, str) for key, value in pairs):
+        raise UserError(
+            f"config.data.systems: {module}.SYSTEMS must map the beginnings of names to modules"
+        )
+    return table
+
+
+def modules_of(systems: Mapping[str, str], *names: str) -> tuple[str, ...]:
+    """Returns the modules that register tasks and mixtures of these names.
+
+    The longest beginning in the table decides. A name of no system adds nothing; a name that ends
+    in `_<k>_shot` adds the module that registers k-shot twins.
+    """
+    found: list[str] = []
+    for name in filter(None, names):
+        beginnings = [beginning for beginning in systems if name.startswith(beginning)]
+        if beginnings:
+            found.append(systems[max(beginnings, key=len)])
+    if any(_FEW_SHOT_NAME.search(name) for name in names):
+        found.append(FEW_SHOT_MODULE)
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,1 @@
+"""What `ift inspect` and dry runs show."""

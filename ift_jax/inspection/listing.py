@@ -1,0 +1,55 @@
+"""What there is to inspect: the systems' mixtures, and the split that a mixture is shown by."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from ift_jax.config.schema import DataConfig
+from ift_jax.config.systems import modules_of, systems_table
+from ift_jax.errors import UserError
+from ift_jax.preparation.shards import quiet_import
+
+with quiet_import():
+    import seqio
+
+    from ift_jax.preparation import seqio_registry
+
+_TASKS_SHOWN = 12  # Of a system that has no more of them, tasks are listed too.
+_SPLITS = ("train", "all", "validation", "test")  # The first that there is.
+
+
+def lines(data: DataConfig) -> Iterator[str]:
+    """Yields each system's module and the names that it registers, or what data it needs."""
+    systems = systems_table(data.systems)
+    for module in dict.fromkeys([*data.modules, *sorted(systems.values())]):
+        yield f"{module}"
+        try:
+            seqio_registry.import_modules((module,), data.root)
+        except UserError as error:
+            yield f"  needs its data to be registered: {error}"
+            continue
+        mixtures, tasks = (
+            sorted(name for name in names if _registers(systems, module, name))
+            for names in (seqio.MixtureRegistry.names(), seqio.TaskRegistry.names())
+        )
+        yield from (f"  {name}" for name in mixtures)
+        if len(tasks) <= _TASKS_SHOWN:
+            yield from (f"  {name} (task)" for name in tasks)
+        else:
+            yield f"  and {len(tasks):,} tasks, from {tasks[0]} to {tasks[-1]}"
+
+
+def _registers(systems: Mapping[str, str], module: str, name: str) -> bool:
+    return name in seqio_registry.registered_by(module) or modules_of(systems, name) == (module,)
+
+
+def with_split(data: DataConfig) -> DataConfig:
+    """The data with the split to show: what is held out has no "train".
+
+    Raises:
+      UserError: the mixture is not registered, or its data is needed for that and not there.
+    """
+    seqio_registry.import_modules(data.modules, data.root)
+    provider = seqio_registry.resolve(data.mixture, "data.mixture")
+    splits = {split for task in seqio.get_subtasks(provider) for split in task.splits}
+    split = next((name for name in _SPLITS if name in splits), min(splits))
+    return dataclasses.replace(data, split=split)

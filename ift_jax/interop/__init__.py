@@ -1,0 +1,1 @@
+"""Other formats: Hugging Face folders, PEFT adapters and GGUF files."""

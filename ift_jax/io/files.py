@@ -1,0 +1,68 @@
+"""Atomic writes, JSON, and digests of files."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ift_jax.errors import UserError
+from ift_jax.io.paths import is_remote
+
+Log = Callable[[str], None]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file that, whatever happens, is afterwards whole or not there."""
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def json_bytes(value: Any) -> bytes:
+    """A JSON value as it is written: the same value gives the same bytes."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in a file, or None if there is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256, in hex, of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a file that, whatever happens, is afterwards whole or not there; and its folder."""
+    if is_remote(path):
+        path.write_bytes(bytes(content))  # An object is there when all of it is.
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+
+
+def read_template_file(path: str) -> str:
+    """The text of a `.jinja` file; UserError where there is none, or it is not UTF-8."""
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            return stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"format.template: no chat template in {path!r} ({error})") from error

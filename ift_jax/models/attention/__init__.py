@@ -1,0 +1,1 @@
+"""Attention: mask, reference and kernels."""

@@ -1,0 +1,1 @@
+"""What `ift plan` does: compiling for a machine that is not here."""

@@ -1,0 +1,45 @@
+"""The devices of a TPU topology that is not here, which the TPU compiler compiles for."""
+
+import re
+import sys
+
+import jax
+from jax.experimental import topologies
+
+from ift_jax.errors import UserError
+
+AXES = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2, "tpu7x": 3}  # Of a chip's network.
+EXAMPLES = "v4:2x2x2, v5e:16x16, v5p:4x4x4, v6e:16x16 or tpu7x:2x2x2"
+
+
+def devices_of(topology: str, slices: int = 1) -> list[jax.Device]:
+    """The devices of that many slices of a topology: its chips, or two a chip on tpu7x.
+
+    Raises:
+        UserError: no such topology, or no compiler for it on this machine.
+    """
+    name, _, sizes = topology.partition(":")
+    if not re.fullmatch(r"[1-9]\d*" + r"x[1-9]\d*" * (AXES.get(name, 9) - 1), sizes):
+        raise UserError(
+            "--topology: expected a chip and how many of them there are along each "
+            f"axis, as {EXAMPLES}; got {topology!r}"
+        )
+    options: dict[str, object] = {"num_slices": slices} if slices > 1 else {}
+    if set(sizes) <= set("1x"):
+        options["chips_per_host_bounds"] = (1, 1, 1)
+    if name == "v4":
+        options["chip_config_name"] = "megacore"  # A chip is one device, as on Cloud TPU.
+    try:
+        found = topologies.get_topology_desc(platform="tpu", topology_name=topology, **options)
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(
+            f"--topology {topology}: the compiler knows no such topology "
+            f"({' '.join(str(error).split())}); expected one like {EXAMPLES}"
+        ) from error
+    except (RuntimeError, ImportError, OSError) as error:
+        system = "" if sys.platform == "linux" else f"; libtpu is for Linux, this is {sys.platform}"
+        raise UserError(
+            "the TPU compiler is not here: pip install 'ift-jax[plan]'"
+            f"{system} ({' '.join(str(error).split())[:100]})"
+        ) from error
+    return list(found.devices)

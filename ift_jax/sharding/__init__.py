@@ -1,0 +1,1 @@
+"""The mesh, logical axis rules, and products with weights cut over fsdp."""

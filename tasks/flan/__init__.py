@@ -1,0 +1,1 @@
+"""FLAN 2021 and the Flan Collection."""

@@ -1,0 +1,1 @@
+"""Natural Instructions, releases 1 and 2."""

@@ -1,0 +1,1 @@
+"""The quickstart: generated instruction tasks."""

@@ -1,0 +1,163 @@
+"""The commands as a user types them: help, mistakes, and one whole way."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ift_jax.commands import main
+from tests.training import runs
+
+IFT = [sys.executable, "-m", "ift_jax.commands.main"]
+
+
+def ift(*arguments):
+    return subprocess.run(
+        [*IFT, *map(str, arguments)], capture_output=True, text=True, cwd=runs.REPO, timeout=240
+    )
+
+
+@pytest.mark.parametrize("command", ["", "prepare", "train", "generate", "chat", "eval", "inspect"])
+def test_help_has_an_example(command):
+    result = ift(*([command] if command else []), "--help")
+    assert result.returncode == 0
+    assert "example" in result.stdout and f"ift {command or 'train'} --" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--config", "none.py", "--workdir", "x"], "no such file: none.py"),
+        (
+            ["train", "--config", "configs/quickstart.py", "--workdir", "x", "--dryrun"],
+            "--dryrun: no such argument",
+        ),
+        (["prepare", "--config", "configs/quickstart.py", "--", "-x"], "--: no such argument"),
+        (
+            ["inspect", "--config", "configs/quickstart.py", "--config.data.max_lengt=3"],
+            "did you mean 'max_length'",
+        ),
+        (
+            ["generate", "--workdir", "none", "--prompt", "x"],
+            "expected a run's workdir or a Hugging Face",
+        ),
+        (["generate", "--workdir", "none", "--prompt", "x", "--top-p", "2"], "top_p in (0, 1]"),
+        (["chat", "--workdir", "none", "--stop", ""], "--stop: expected a text"),
+        (
+            [
+                "eval",
+                "--config",
+                "configs/quickstart.py",
+                "--workdir",
+                "none",
+                "--config.evaluation.examples=0",
+            ],
+            "config.evaluation.examples: expected at least 1",
+        ),
+    ],
+)
+def test_mistakes_end_in_one_line_and_status_2(arguments, message):
+    result = ift(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr and "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "chosen"),
+    [(None, None, "cpu"), (None, "", ""), (None, "tpu", "tpu"), ("accel0", None, None)],
+)
+def test_accelerators_are_looked_for_where_there_may_be_some(
+    tmp_path, monkeypatch, device, given, chosen
+):
+    monkeypatch.setattr(main, "ACCELERATORS", (f"{tmp_path}/accel*",))
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("JAX_PLATFORMS")
+    if device:
+        (tmp_path / device).touch()
+    if given is not None:
+        monkeypatch.setenv("JAX_PLATFORMS", given)
+    main.choose_platform()
+    assert os.environ.get("JAX_PLATFORMS") == chosen
+
+
+@pytest.mark.slow
+def test_a_bad_line_is_named_before_anything_is_trained(tmp_path):
+    data = runs.write_data(tmp_path / "data.jsonl", n=30)
+    with open(data, "a", encoding="utf-8") as file:
+        file.write('{"inputs": "a", "targets": 5}\n')
+    process = runs.start(runs.command(tmp_path / "run", data=data, stores=tmp_path))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    error = output.strip().splitlines()[-1]
+    assert error.startswith("error: ") and "data.jsonl:31" in error and "targets" in error
+    assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_the_whole_way_of_a_small_run(tmp_path, monkeypatch):
+    # As users have it: XLA compiles by its defaults.
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    monkeypatch.delenv("NPROC")
+    data = runs.write_data(tmp_path / "data.jsonl")
+    work = tmp_path / "run"
+    arguments = runs.command(work, overrides=["evaluation.examples=3"], data=data, stores=tmp_path)
+
+    dry = runs.finish(runs.start([*arguments, "--dry-run"]))
+    assert "dry run: nothing was trained" in dry and "memory a device" in dry
+    assert '"d_model": 32' in dry and "an epoch: 114 examples" in dry
+    assert not (work / "checkpoints").exists()
+
+    shown = runs.finish(
+        runs.start([*arguments[:3], "inspect", *arguments[4:6], *arguments[8:], "--examples", "2"])
+    )
+    for text in ("jsonl_data", "requested", "of trained tokens", "fill", "<|im_start|>assistant"):
+        assert text in shown
+
+    # The stores exist: the whole of training and evaluation goes without TensorFlow.
+    check = (
+        "import sys; from ift_jax.commands.main import main; status = main(sys.argv[1:]);"
+        "print('TF', any(name in sys.modules for name in ('tensorflow', 'seqio')));"
+        "sys.exit(status)"
+    )
+    output = runs.finish(runs.start([sys.executable, "-c", check, *arguments[3:]]))
+    assert "TF False" in output
+    assert "exact match" in output and "commonest answer" in output
+    scores = json.loads((work / "evaluation.json").read_text())
+    assert scores["unseen examples of the trained tasks"]["overall"]["examples"] == 3
+    samples = [json.loads(line) for line in (work / "samples.jsonl").read_text().splitlines()]
+    assert {sample["step"] for sample in samples} == {0, 25, 50, 60}
+    assert all(s["prompt"].endswith("<|im_start|>assistant\n") for s in samples)
+    assert list((work / "tensorboard").glob("events*"))
+
+    # The model from disk in a process of its own answers as it did when training ended.
+    again = [*arguments[:3], "eval", *arguments[4:], "--output", str(tmp_path / "scores.json")]
+    assert "exact match" in runs.finish(runs.start(again))
+    scored = json.loads((tmp_path / "scores.json").read_text())
+    assert {name: scored[name] for name in ("tasks", "overall", "groups")} == scores[
+        "unseen examples of the trained tasks"
+    ]
+    assert scored["answers"] == [
+        json.loads(line) for line in (work / "answers.jsonl").read_text().splitlines()
+    ]
+
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(
+        '{"inputs": "say the first: cat dog"}\n'
+        '{"messages": [{"role": "user", "content": "say the first: red cat"}]}\n'
+    )
+    answers = tmp_path / "answers.jsonl"
+    result = ift("generate", "--workdir", work, "--prompts", prompts, "--output", answers)
+    assert result.returncode == 0, result.stderr
+    whole = answers.read_bytes()
+    answers.write_bytes(whole[:-3])
+    result = ift("generate", "--workdir", work, "--prompts", prompts, "--output", answers)
+    assert "2 answers" in result.stdout and "; 1 of them" in result.stdout
+    assert answers.read_bytes() == whole
+    lines = [json.loads(line) for line in whole.splitlines()]
+    assert len(lines) == 2 and all({"answer", "stopped", "new_tokens"} <= set(a) for a in lines)
+    prompts.write_text('{"inputs": "fine"}\n{"input": "misspelt"}\n')
+    result = ift("generate", "--workdir", work, "--prompts", prompts)
+    assert result.returncode == 2 and "prompts.jsonl:2" in result.stderr

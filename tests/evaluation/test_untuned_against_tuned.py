@@ -1,0 +1,136 @@
+"""`ift eval --untuned`: choices through preparing, ranked zero-shot and behind solved examples."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+
+from ift_jax.checkpoint import workdir_model
+from ift_jax.checkpoint.manager import Checkpoints
+from ift_jax.commands.main import main
+from ift_jax.config.files import to_json
+from ift_jax.config.schema import (
+    Config,
+    DataConfig,
+    DecoderConfig,
+    EvaluationConfig,
+    FormatConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
+from ift_jax.models import build_model
+from ift_jax.preparation.open_or_prepare import open_or_prepare
+from tests.text.small_tokenizers import sentencepiece_tokenizer
+
+MODULE = '''
+import json
+from ift_jax.metrics import exact_match
+from ift_jax.sources.base import PythonDataSource
+from ift_jax.sources.register import register_task
+
+COLOURS = ["red", "green", "blue"]
+
+
+class Colours(PythonDataSource):
+    """Ragged choices: two or three, the answer among them."""
+
+    fields = ("inputs", "targets", "choices")
+    group = "colours"
+
+    def files(self, split):
+        return []
+
+    def items(self, split):
+        return range(12) if split == "train" else range(20, 27)
+
+    def render(self, item, split, index, seed):
+        choices = COLOURS[: 2 + item % 2]
+        answer = choices[item % len(choices)]
+        return {"inputs": f"{item}?", "targets": answer, "choices": json.dumps(choices)}
+
+
+def register(root):
+    register_task("colours", Colours(["train", "validation"]), metric_fns=[exact_match])
+'''
+CONFIG = """
+import json
+from ift_jax.config.files import default_config
+
+
+def get_config(path):
+    config = default_config("decoder")
+    config.update(json.load(open(path)))
+    return config
+"""
+
+
+def write_workdir(path, config, seed):
+    model = build_model(config.model)
+    workdir_model.save_description(str(path), config, sentencepiece_tokenizer())
+    checkpoints = Checkpoints(str(path))
+    checkpoints.save(0, {"params": jax.jit(model.init)(jax.random.key(seed))})
+    checkpoints.wait()
+    checkpoints.close()
+    return str(path)
+
+
+def test_one_command(tmp_path, monkeypatch, capsys, own_registry):
+    (tmp_path / "made_colours.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "made_colours", raising=False)
+    config = Config(
+        model=DecoderConfig(
+            vocab_size=512,
+            max_length=256,
+            d_model=16,
+            n_layers=1,
+            n_heads=2,
+            n_kv_heads=1,
+            head_dim=8,
+            d_ff=24,
+        ),
+        format=FormatConfig("alpaca"),
+        data=DataConfig(
+            modules=("made_colours",),
+            mixture="colours",
+            store_dir=str(tmp_path / "stores"),
+            max_length=256,
+        ),
+        tokenizer=TokenizerConfig(path=str(tmp_path / "tuned" / "tokenizer")),
+        train=TrainConfig(steps=1),
+        evaluation=EvaluationConfig(examples=5),
+    )
+    tuned = write_workdir(tmp_path / "tuned", config, 0)
+    base = write_workdir(tmp_path / "base", config, 1)
+    (tmp_path / "config.py").write_text(CONFIG)
+    (tmp_path / "fields.json").write_text(to_json(config))
+
+    _, view = open_or_prepare(config, "eval")
+    store = view.stores[0]
+    assert [[text for text, _ in store.choices(i)] for i in range(7)] == [
+        ["red", "green", "blue"][: 2 + i % 2] for i in range(20, 27)
+    ]
+    answers = [store.tokens(i)[store.weights(i) > 0].tolist() for i in range(7)]
+    for i, ids in enumerate(answers):  # The right choice has the ids that would be trained.
+        assert ids == dict(store.choices(i))[store.references(i)[0]]
+
+    output = tmp_path / "scores.json"
+    arguments = ["eval", "--config", f"{tmp_path}/config.py:{tmp_path}/fields.json"]
+    arguments += ["--workdir", tuned, "--untuned", base, "--shots", "5", "--output", str(output)]
+    assert main(arguments) == 0, capsys.readouterr().err
+    printed = capsys.readouterr().out
+    assert "eval, step 0" in printed and f"untuned, 5-shot: {base}" in printed
+    assert "accuracy of choice" in printed and "colours_5_shot" in printed
+    result = json.loads(output.read_text())
+    for scored, name, blocks in ((result, "colours", 0), (result["untuned"], "colours_5_shot", 5)):
+        task = scored["tasks"][name]
+        assert task["examples"] == 5 and 0 <= task["accuracy"] <= 1
+        assert len(scored["answers"]) == 5
+        for i, answer in enumerate(scored["answers"]):
+            assert f"{20 + i}?" in answer["prompt"]
+            assert answer["prompt"].count("?\n") - 1 >= blocks - 1
+            assert len(answer["scores"]) == len(answer["choices"]) == 2 + i % 2
+            assert answer["answer"] == answer["choices"][int(np.argmax(answer["scores"]))]
+        right = [answer["answer"] in answer["references"] for answer in scored["answers"]]
+        assert task["accuracy"] == np.mean(right)

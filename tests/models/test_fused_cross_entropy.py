@@ -1,0 +1,134 @@
+"""The chunked head loss against a direct computation in float64, and closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ift_jax.models.fused_cross_entropy import HeadLoss, head_loss
+from ift_jax.training.loss import normalized_weights
+
+
+def reference(x, w, targets, weights, options):
+    """Full logits, one token at a time, float64; its gradient by central differences is exact
+    enough in float64 to hold float32 code to 1e-5."""
+    logits = np.einsum("bld,dv->blv", x.astype(np.float64), w.astype(np.float64))
+    if options.softcap:
+        logits = options.softcap * np.tanh(logits / options.softcap)
+    vocab, total = w.shape[1], 0.0
+    for b, t in np.ndindex(targets.shape):
+        row = logits[b, t]
+        log_z = row.max() + np.log(np.exp(row - row.max()).sum())
+        target = np.full(vocab, options.label_smoothing / (vocab - 1))
+        target[targets[b, t]] = 1 - options.label_smoothing
+        nonzero = target[target > 0]
+        entropy = -(nonzero * np.log(nonzero)).sum()
+        loss = -(target * (row - log_z)).sum() - entropy + options.z_loss * log_z**2
+        total += weights[b, t] * loss
+    return total
+
+
+def problem(seed=0, batch=3, length=11, d=5, vocab=17):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(batch, length, d)).astype(np.float32)
+    w = rng.normal(size=(d, vocab)).astype(np.float32)
+    targets = rng.integers(0, vocab, (batch, length)).astype(np.int32)
+    weights = rng.choice([0.0, 0.5, 1.0, 2.0], (batch, length), p=[0.5, 0.1, 0.3, 0.1])
+    return x, w, targets, weights.astype(np.float32)
+
+
+OPTIONS = [
+    HeadLoss(),
+    HeadLoss(softcap=3.0, chunk=4),
+    HeadLoss(z_loss=0.01, chunk=3),
+    HeadLoss(label_smoothing=0.1, z_loss=1e-3, softcap=2.0, chunk=2),
+    HeadLoss(chunk=1),
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_value_and_gradient(options):
+    x, w, targets, weights = problem()
+    loss = lambda x, w: head_loss(x, w, targets, weights, options)[0]  # noqa: E731
+    value, (dx, dw) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(x, w)
+    np.testing.assert_allclose(value, reference(x, w, targets, weights, options), rtol=1e-5)
+    # Directional derivatives along random directions, by central differences in float64.
+    rng = np.random.default_rng(1)
+    for grad, which in ((dx, 0), (dw, 1)):
+        for _ in range(3):
+            step = rng.normal(size=grad.shape)
+            ends = []
+            for sign in (1e-5, -1e-5):
+                moved = [x.astype(np.float64), w.astype(np.float64)]
+                moved[which] = moved[which] + sign * step
+                ends.append(reference(*moved, targets, weights, options))
+            expected = (ends[0] - ends[1]) / 2e-5
+            np.testing.assert_allclose((np.asarray(grad) * step).sum(), expected, rtol=2e-4)
+
+
+def test_parts_stand_where_the_tokens_are():
+    x, w, targets, weights = problem(seed=3)
+    _, parts = head_loss(x, w, targets, weights, HeadLoss(chunk=4, z_loss=0.5))
+    logits = x @ w
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    nll = log_z - np.take_along_axis(logits, targets[..., None], -1)[..., 0]
+    trained = weights != 0
+    np.testing.assert_allclose(parts.nll, np.where(trained, nll, 0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(parts.z, np.where(trained, 0.5 * log_z**2, 0), rtol=1e-5)
+    right = (logits.argmax(-1) == targets) & trained
+    np.testing.assert_array_equal(np.asarray(parts.correct) > 0, right)
+
+
+def test_perfect_prediction_with_smoothing_costs_nothing():
+    vocab, smoothing = 8, 0.2
+    row = np.full(vocab, np.log(smoothing / (vocab - 1)))
+    row[3] = np.log(1 - smoothing)
+    value, _ = head_loss(
+        jnp.ones((1, 1, 1)),
+        jnp.asarray(row[None], jnp.float32),
+        np.full((1, 1), 3, np.int32),
+        np.ones((1, 1), np.float32),
+        HeadLoss(label_smoothing=smoothing),
+    )
+    np.testing.assert_allclose(value, 0.0, atol=1e-6)
+
+
+def test_untrained_positions_cost_nothing_and_are_never_computed():
+    x, w, targets, weights = problem()
+    x = np.where(weights[..., None] == 0, np.nan, x)  # A NaN that was touched would spread.
+    value, (dx, dw) = jax.value_and_grad(
+        lambda x, w: head_loss(x, w, targets, weights, HeadLoss(chunk=1))[0], argnums=(0, 1)
+    )(x, w)
+    assert np.isfinite(value) and np.isfinite(dw).all()
+    assert (np.asarray(dx)[weights == 0] == 0).all()
+
+
+def test_nothing_trained_is_zero():
+    x, w, targets, weights = problem()
+    value, grads = jax.value_and_grad(
+        lambda x: head_loss(x, w, targets, 0 * weights, HeadLoss())[0]
+    )(x)
+    assert value == 0 and not np.asarray(grads).any()
+
+
+def test_full_logits_never_exist():
+    vocab, length = 4096, 512
+    x, w = jnp.ones((1, length, 8)), jnp.ones((8, vocab))
+    targets, weights = jnp.zeros((1, length), jnp.int32), jnp.ones((1, length))
+    grad = jax.jit(jax.grad(lambda x, w: head_loss(x, w, targets, weights, HeadLoss())[0]))
+    temporary = grad.lower(x, w).compile().memory_analysis().temp_size_in_bytes
+    assert temporary < vocab * length * 4
+
+
+def test_normalizations_in_closed_form():
+    weights = jnp.array([[1.0, 1.0, 0.5, 0.0, 2.0], [0.0, 0.0, 0.0, 1.0, 0.0]])
+    segments = jnp.array([[1, 1, 2, 2, 2], [1, 1, 2, 2, 0]])
+    same, total = normalized_weights(weights, segments, "tokens", 7.0)
+    np.testing.assert_allclose(same, weights)
+    assert total == 5.5
+    scaled, count = normalized_weights(weights, segments, "examples", 7.0)
+    assert count == 3  # The first segment of the second row has no trained token.
+    expected = [[0.5, 0.5, 0.2, 0.0, 0.8], [0.0, 0.0, 0.0, 1.0, 0.0]]
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6)
+    assert normalized_weights(weights, segments, "constant", 7.0)[1] == 7.0
+    assert normalized_weights(weights, segments, "sum", 7.0)[1] == 1.0

@@ -1,0 +1,239 @@
+"""JSON lines: what is read, and that every odd line is an error in the user's words."""
+
+import gzip
+import json
+
+import pytest
+import seqio
+import seqio.test_utils
+import tensorflow as tf
+
+from ift_jax.errors import UserError
+from ift_jax.sources.jsonl import JsonLinesDataSource
+from ift_jax.sources.register import register_jsonl_task
+
+
+def _write(path, records):
+    lines = [r if isinstance(r, bytes) else json.dumps(r).encode() for r in records]
+    data = b"".join(line + b"\n" for line in lines)
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return str(path)
+
+
+def _read(path, **options):
+    return list(JsonLinesDataSource({"train": path}, **options).records("train"))
+
+
+CHAT = [{"role": "user", "content": "Hi é\n"}, {"role": "assistant", "content": ""}]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"inputs": "a", "targets": "b"}, {"inputs": "a", "targets": "b"}),
+        ({"prompt": "a", "completion": "b"}, {"inputs": "a", "targets": "b"}),
+        ({"instruction": "a", "input": "", "output": "b"}, {"inputs": "a", "targets": "b"}),
+        ({"instruction": "a", "input": "c", "output": "b"}, {"inputs": "a\n\nc", "targets": "b"}),
+        ({"instruction": "a", "output": "b"}, {"inputs": "a", "targets": "b"}),
+        (
+            {"inputs": "a", "targets": "b", "references": ["b", "ü"]},
+            {"inputs": "a", "targets": "b", "references": '["b", "ü"]'},
+        ),
+        ({"messages": CHAT}, {"messages": json.dumps(CHAT, ensure_ascii=False), "tools": ""}),
+        (
+            {"messages": json.dumps(CHAT), "tools": [{"name": "f"}]},
+            {"messages": json.dumps(CHAT, ensure_ascii=False), "tools": '[{"name": "f"}]'},
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["d.jsonl", "d.jsonl.gz"])
+def test_layouts(tmp_path, record, expected, name):
+    assert _read(_write(tmp_path / name, [record, b"  ", record])) == [expected] * 2
+
+
+def test_fields_can_be_renamed(tmp_path):
+    path = _write(tmp_path / "d.jsonl", [{"q": "2+2?", "a": "4", "all": ["4", "four"]}])
+    fields = {"inputs": "q", "targets": "a", "references": "all"}
+    expected = {"inputs": "2+2?", "targets": "4", "references": '["4", "four"]'}
+    assert _read(path, fields=fields) == [expected]
+
+
+def test_text_records_can_be_read_as_chat(tmp_path):
+    path = _write(tmp_path / "d.jsonl", [{"inputs": "a", "targets": "b"}])
+    [record] = _read(path, as_chat=True)
+    assert json.loads(record["messages"]) == [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+    ]
+
+
+GOOD = {"inputs": "a", "targets": "b"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"inputs": "a", "targets": ', "d.jsonl:3: column 28: "),
+        (b"[1]", "d.jsonl:3: the line is a list; expected a JSON object"),
+        (b'"a"', "d.jsonl:3: the line is a string"),
+        (b'{"inputs": "a"}', "d.jsonl:3: field 'targets' is missing (the line has: inputs)"),
+        (b'{"inputs": 1, "targets": "b"}', "d.jsonl:3: field 'inputs' is a number; expected a s"),
+        (b'{"inputs": null, "targets": "b"}', "d.jsonl:3: field 'inputs' is null"),
+        (b'{"inputs": "a", "inputs": "b", "targets": ""}', "d.jsonl:3: key 'inputs' occurs twice"),
+        (b'{"inputs": "\xff", "targets": "b"}', "d.jsonl:3: byte 13 is not valid UTF-8"),
+        (b'{"inputs": "\\ud800", "targets": "b"}', "d.jsonl:3: field 'inputs': holds half of"),
+        (b"[" * 100_000, "d.jsonl:3: nested too deeply"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, line, message):
+    path = _write(tmp_path / "d.jsonl", [GOOD, b"", line, GOOD])
+    with pytest.raises(UserError) as caught:
+        _read(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [[], ["a"], "hello", 3, {}])
+def test_messages_must_be_a_list_of_objects(tmp_path, value):
+    path = _write(tmp_path / "d.jsonl", [{"messages": CHAT}, {"messages": value}])
+    with pytest.raises(UserError, match=r"d.jsonl:2: field 'messages'.*expected a .*list of mess"):
+        _read(path)
+
+
+def test_an_unknown_layout_names_what_there_is_and_what_could_be(tmp_path):
+    path = _write(tmp_path / "d.jsonl", [{"question": "a", "answer": "b"}])
+    with pytest.raises(UserError, match=r"d.jsonl:1: .*\(question, answer\).*inputs, targets"):
+        _read(path)
+    with pytest.raises(UserError, match="expected inputs and targets"):
+        JsonLinesDataSource({"train": path}, {"inputs": "question"})
+
+
+def test_files_must_be_there_and_whole(tmp_path):
+    with pytest.raises(UserError, match="no.jsonl: does not exist"):
+        JsonLinesDataSource({"train": str(tmp_path / "no.jsonl")})
+    with pytest.raises(UserError, match=r"\*.jsonl: no file matches"):
+        JsonLinesDataSource({"train": str(tmp_path / "*.jsonl")})
+    with pytest.raises(UserError, match="is a folder"):
+        JsonLinesDataSource({"train": str(tmp_path)})
+    empty = _write(tmp_path / "empty.jsonl", [b" "])
+    with pytest.raises(UserError, match="empty.jsonl: holds no record"):
+        register_jsonl_task("test_jsonl_empty", {"train": empty})
+    path = tmp_path / "cut.jsonl.gz"
+    _write(path, [GOOD] * 1000)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"cut.jsonl.gz:\d+: broken gzip file"):
+        _read(str(path))
+    plain = tmp_path / "plain.jsonl.gz"
+    plain.write_bytes(b"{}\n")
+    with pytest.raises(UserError, match="plain.jsonl.gz:1: broken gzip file"):
+        _read(str(plain))
+
+
+def test_patterns_are_read_in_order_and_counted(tmp_path):
+    for k in (2, 1, 3):
+        _write(tmp_path / f"part{k}.jsonl", [GOOD | {"inputs": str(k)}] * k)
+    source = JsonLinesDataSource({"train": str(tmp_path / "part*.jsonl")})
+    assert [r["inputs"] for r in source.records("train")] == list("122333")
+    assert source.num_input_examples("train") == 6
+    assert source.files("train") == [str(tmp_path / f"part{k}.jsonl") for k in (1, 2, 3)]
+
+
+def _numbered(n):
+    return [{"inputs": str(i), "targets": "b"} for i in range(n)]
+
+
+def test_shards_partition_the_records(tmp_path):
+    source = JsonLinesDataSource({"train": _write(tmp_path / "d.jsonl", _numbered(1300))})
+    for i in range(3):
+        dataset = source.get_dataset("train", shuffle=False, shard_info=seqio.ShardInfo(i, 3))
+        inputs = [example["inputs"].decode() for example in dataset.as_numpy_iterator()]
+        assert inputs == [str(k) for k in range(1300) if k % 3 == i]
+
+
+@pytest.mark.parametrize(("n", "expected"), [(19, None), (20, 1), (4000, 200), (4001, 200)])
+def test_validation_is_carved_by_hash(tmp_path, n, expected):
+    path = _write(tmp_path / "d.jsonl", _numbered(n))
+    source = JsonLinesDataSource({"train": path}, carve_validation=True)
+    if expected is None:
+        assert source.splits == ("train",)
+        return
+    train, validation = (
+        [int(record["inputs"]) for record in source.records(split)]
+        for split in ("train", "validation")
+    )
+    assert sorted(train + validation) == list(range(n))
+    assert len(validation) == expected
+    assert len({i % 20 for i in validation}) > 10 or n == 20  # Not every twentieth line.
+    # More lines: what was held out of training stays so.
+    longer = _write(tmp_path / "longer.jsonl", _numbered(n + 500))
+    again = JsonLinesDataSource({"train": longer}, carve_validation=True)
+    later = [int(record["inputs"]) for record in again.records("validation")]
+    assert later[: len(validation)] == validation
+
+
+def test_the_fingerprint_follows_content_and_options_alone(tmp_path):
+    def fingerprint(path, split="train", **options):
+        return JsonLinesDataSource({"train": path}, **options).fingerprint(split)
+
+    a, b, c = (tmp_path / name for name in ("a.jsonl", "b.jsonl", "c.jsonl"))
+    a, b = (_write(path, _numbered(40)) for path in (a, b))
+    c = _write(c, _numbered(41))
+    swapped = {"inputs": "targets", "targets": "inputs"}
+    assert fingerprint(a) == fingerprint(b)
+    carved = [fingerprint(a, split, carve_validation=True) for split in ("train", "validation")]
+    different = [fingerprint(a), fingerprint(c), fingerprint(a, fields=swapped), *carved]
+    assert len(set(different)) == 5
+
+
+def test_a_standard_seqio_task_and_mixture(tmp_path):
+    """SeqIO's own test helpers, rates and mixing accept what the helper registers."""
+    path = _write(tmp_path / "d.jsonl", _numbered(30))
+    task = register_jsonl_task("test_jsonl_standard", {"train": path, "validation": path})
+    assert seqio.mixing_rate_num_examples(task) == 30
+    dataset = task.get_dataset(split="train", shuffle=False)
+    expected = [{"inputs": str(i).encode(), "targets": b"b"} for i in range(30)]
+    seqio.test_utils.assert_dataset(dataset, expected)
+
+    rates = [("test_jsonl_standard", seqio.mixing_rate_num_examples)]
+    mixture = seqio.MixtureRegistry.add("test_jsonl_mixture", rates)
+    mixed = mixture.get_dataset(sequence_length=None, split="train", shuffle=True, num_epochs=1)
+    assert {example["inputs"] for example in mixed.as_numpy_iterator()} == {
+        example["inputs"] for example in expected
+    }
+    injected = {"train": {"inputs": "x", "targets": "y"}}
+    with seqio.test_utils.DataInjector("test_jsonl_standard", injected):
+        dataset = task.get_dataset(split="train", shuffle=False)
+        seqio.test_utils.assert_dataset(dataset, [{"inputs": b"x", "targets": b"y"}])
+
+
+def test_registering_twice(tmp_path):
+    first = _write(tmp_path / "a.jsonl", _numbered(3))
+    second = _write(tmp_path / "b.jsonl", _numbered(3))
+    task = register_jsonl_task("test_jsonl_twice", {"train": first})
+    assert register_jsonl_task("test_jsonl_twice", {"train": first}) is task
+    with pytest.raises(UserError, match="'test_jsonl_twice' is registered already"):
+        register_jsonl_task("test_jsonl_twice", {"train": second})
+
+
+def test_an_error_inside_tf_data_keeps_its_words(tmp_path):
+    source = JsonLinesDataSource({"train": _write(tmp_path / "d.jsonl", [GOOD, {"inputs": "a"}])})
+    with pytest.raises(tf.errors.OpError):
+        list(source.get_dataset("train"))
+    assert isinstance(source.failure, UserError)
+    assert "d.jsonl:2: field 'targets'" in str(source.failure)
+    with pytest.raises(UserError, match="no split 'test'; this source has: train"):
+        source.get_dataset("test")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": CHAT[::-1]},
+        {"messages": [{"role": "user"}, CHAT[1]]},
+        {"messages": CHAT, "tools": 7},
+    ],
+)
+def test_a_bad_conversation_is_named_by_its_line(tmp_path, record):
+    path = _write(tmp_path / "d.jsonl", [{"messages": CHAT}, b"", record])
+    with pytest.raises(UserError, match=r"d\.jsonl:3: "):
+        _read(path)

@@ -1,0 +1,384 @@
+"""FLAN 2021: templates, rows, prompts, splits and caps, mixtures, hold-outs."""
+
+import json
+import re
+
+import pytest
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from ift_jax.errors import UserError
+from ift_jax.preparation import seqio_registry
+from ift_jax.sources.tfds import plain
+from tasks.flan import flan2021
+from tasks.flan import prompts as prompts
+from tasks.flan.datasets import CLUSTERS, DATASETS
+from tasks.flan.source import FlanSource, Form
+from tests.tasks.flan.flan_rows import ROWS
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+def _example(name):
+    [fields] = DATASETS[name].read(ROWS[name])
+    return fields
+
+
+def _write(root, name, rows, split="train"):
+    folder = root.joinpath(*DATASETS[name].tfds.split("/"))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _rows(name, n):
+    field = {"rte": "hypothesis", "math_dataset": "question", "trivia_qa": "question"}[name]
+    return [ROWS[name] | {field: f"Number {k}."} for k in range(n)]
+
+
+def _source(root, name, **form):
+    return FlanSource(DATASETS[name], str(root), Form(**form))
+
+
+def test_clusters_are_those_of_the_paper():
+    sizes = {cluster: len(names) for cluster, names in CLUSTERS.items()}
+    assert sizes == {
+        "summarization": 11,
+        "structure_to_text": 4,
+        "reading_comprehension": 6,
+        "read_comp_and_common_sense": 2,
+        "open_domain_qa": 4,
+        "common_sense": 4,
+        "entailment": 10,
+        "paraphrase": 4,
+        "sentiment": 4,
+        "coreference": 4,
+        "translation": 8,
+        "conversational_qa": 2,
+        "text_formatting": 3,
+        "math_dataset": 1,
+        "wic": 1,
+        "cola": 1,
+        "trec": 1,
+    }
+    assert len(DATASETS) == len(ROWS) == 70
+    assert len({dataset.templates for dataset in DATASETS.values()}) == 61
+
+
+def test_every_group_has_ten_different_templates_and_at_most_three_are_inverted():
+    groups = {d.templates: prompts.groups()[d.templates] for d in DATASETS.values()}
+    everything = [template.input for group in groups.values() for template in group]
+    assert len(everything) == 610
+    assert len({re.sub(r"\W+", " ", text).lower() for text in everything}) == 610
+    for name, group in groups.items():
+        assert len(group) == prompts.PER_GROUP, name
+        assert sum(template.inverted for template in group) <= 3, name
+        assert [t.inverted for t in group] == sorted(t.inverted for t in group), name
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_all_templates_of_a_dataset_can_be_filled(name):
+    fields = _example(name)
+    dataset = DATASETS[name]
+    assert ("options" in fields) == dataset.choices
+    for template in prompts.groups()[dataset.templates]:
+        assert template.needs <= fields.keys(), template
+        if not template.inverted:
+            assert ("{options}" in template.input) == dataset.choices, template
+            assert not re.findall(r"\{(\w+)\}", template.target) == [], template
+        texts = [prompts.fill(template, fields, style) for style in (prompts.PLAIN, None)]
+        for text, target in texts:
+            assert text and target and "[[" not in text and "{" not in text
+            assert "\n\n\n" not in text and "  " not in text
+        if not template.inverted:
+            shown = fields.get("answer") or texts[0][1]
+            assert {target for _, target in texts} == {shown}
+            if dataset.choices:
+                assert "OPTIONS:\n- " in texts[0][0] and "OPTIONS" not in texts[1][0]
+
+
+def test_prompts_to_the_letter(tmp_path):
+    rte = prompts.groups()["rte"]
+    fields = _example("rte")
+    assert prompts.fill(rte[0], fields, prompts.PLAIN) == (
+        'All doors are red.\n\nDoes it follow that "The front door is red."?\n'
+        "OPTIONS:\n- yes\n- no",
+        "yes",
+    )
+    assert prompts.fill(rte[0], fields, None) == (
+        'All doors are red.\n\nDoes it follow that "The front door is red."?',
+        "yes",
+    )
+    lettered = prompts.OptionStyle("Choices:", "A", "({})", "; ", "Choose one.")
+    assert prompts.fill(rte[7], fields, lettered) == (
+        'Q: Does "All doors are red." imply "The front door is red."?\n'
+        "Choices:\n(A) yes; (B) no\nChoose one.\nA:",
+        "(A)",
+    )
+    assert prompts.fill(rte[8], fields, lettered) == (
+        "All doors are red.\n\nWrite a sentence such that the question whether it follows from the "
+        'text above is answered "yes".',
+        "The front door is red.",
+    )
+    assert prompts.fill(
+        prompts.groups()["wmt16_translate"][1], _example("wmt16_translate_deen"), None
+    ) == ("Good day.\n\nTranslation into German:", "Good day in de.")
+    _write(tmp_path, "trivia_qa", _rows("trivia_qa", 202))
+    [first, _] = _source(tmp_path, "trivia_qa", shots=1, template=4).records("train")
+    assert first == {
+        "inputs": "Q: Number 1.\nA:\nMars\n\nQ: Number 0.\nA:",
+        "targets": "Mars",
+        "references": '["Mars", "The Red Planet"]',
+    }
+
+
+def test_rows_are_read_as_the_originals_do():
+    assert _example("ag_news_subset")["answer"] == "Sports"
+    assert _example("anli_r1")["answer"] == "No"
+    assert _example("cb")["answer"] == "No"
+    assert _example("mnli_matched")["answer"] == "It's impossible to say"
+    assert _example("stsb")["answer"] == "4"
+    assert _example("squad_v2")["answers"] == ["unanswerable"]
+    assert _example("e2e_nlg")["attributes"] == "name = The Mill, food = Thai"
+    assert _example("web_nlg_en")["triples"] == "Anna, lives in, Rome"
+    assert _example("record")["options"] == ["Lyon", "Paris"]
+    assert _example("record")["query"] == "_____ lost."
+    assert _example("record")["passage"] == "Paris beat Lyon.\n- A big day"
+    assert _example("coqa")["answers"] == "1. a dog\n2. black"
+    assert _example("imdb")["text"] == "Great\n\nfilm."
+    assert _example("true_case")["lower"] == "the house, by the sea!"
+    assert _example("fix_punct")["bare"] == "The House by the sea"
+    assert _example("word_segment")["joined"] == "TheHouse,bythesea!"
+    for name in ("rte", "hellaswag", "stsb", "snli"):  # Rows without a label.
+        assert list(DATASETS[name].read(ROWS[name] | {"label": -1})) == []
+
+
+def test_splits_and_caps(tmp_path):
+    _write(tmp_path, "rte", _rows("rte", 230))
+    _write(tmp_path, "rte", _rows("rte", 7), "validation")
+    source = _source(tmp_path, "rte", options="none", template=1)
+    texts = {s: [r["inputs"] for r in source.records(s)] for s in ("train", "validation", "test")}
+    assert [len(texts[split]) for split in texts] == [30, 200, 7]
+    assert not set(texts["train"]) & set(texts["validation"])
+    _write(tmp_path, "math_dataset", _rows("math_dataset", 30_400))
+    source = _source(tmp_path, "math_dataset")
+    assert source.num_input_examples("train") == 30_000
+    assert source.num_input_examples("validation") == 200
+    parts = [DATASETS[n].splits for n in ("para_crawl_enes", *CLUSTERS["text_formatting"])]
+    bounds = [(p.start, p.stop) for splits in parts for p in splits.values()]
+    assert all(a[1] == b[0] for a, b in zip(bounds, bounds[1:], strict=False))
+    assert [len(range(*bound)) for bound in bounds] == [30_000, 200, 3_000] * 4
+
+
+def test_text_is_a_function_of_seed_task_and_index(tmp_path):
+    _write(tmp_path, "rte", _rows("rte", 260))
+    for form in ({}, {"shots": "multi"}, {"shots": "drawn", "options": "styled"}):
+        texts = [list(_source(tmp_path, "rte", **form).records("train", seed=s)) for s in (0, 0, 1)]
+        assert texts[0] == texts[1] != texts[2]
+        parts = [
+            list(_source(tmp_path, "rte", **form).records("train", shard_index=k, num_shards=3))
+            for k in range(3)
+        ]
+        assert [parts[i % 3][i // 3] for i in range(60)] == texts[0]
+    drawn = {re.sub(r"\d+", "", r["inputs"]) for r in _source(tmp_path, "rte").records("train")}
+    assert len(drawn) == 10
+    validation = {r["targets"] for r in _source(tmp_path, "rte").records("validation")}
+    assert validation == {"yes"}  # No inverted template where answers are scored.
+
+
+@pytest.mark.parametrize("shots", [1, 5, "multi", "drawn"])
+def test_exemplars_are_training_examples_and_never_the_query(tmp_path, shots):
+    rows = _rows("math_dataset", 40)
+    twice = [row for row in rows[:20] for _ in range(2)]  # The same question under two indices.
+    _write(tmp_path, "math_dataset", twice + rows[:1] * 200)
+    _write(tmp_path, "math_dataset", rows, "test")
+    source = _source(tmp_path, "math_dataset", shots=shots, template=-1 if shots == "drawn" else 0)
+    counts = set()
+    for split, index in (("train", 40), ("test", 40)):
+        for k, record in enumerate(source.records(split)):
+            numbers = re.findall(r"Number (\d+)", record["inputs"])
+            if shots != "drawn":
+                *exemplars, query = map(int, numbers)
+                assert query not in exemplars and query == (k // 2 if split == "train" else k)
+                assert set(exemplars) <= set(range(20))
+                counts.add(len(exemplars))
+        assert k + 1 == index
+    assert shots == "drawn" or counts == ({shots} if shots != "multi" else set(range(1, 17)))
+
+
+def test_exemplars_are_left_out_where_they_do_not_fit(tmp_path):
+    _write(tmp_path, "math_dataset", _rows("math_dataset", 260))
+    long = _source(tmp_path, "math_dataset", shots=10, template=0)
+    short = _source(tmp_path, "math_dataset", shots=10, template=0, max_characters=40)
+    for a, b in zip(long.records("train"), short.records("train"), strict=True):
+        assert a["inputs"].count("Number") == 11 and 1 <= b["inputs"].count("Number") <= 3
+        assert (
+            len(b["inputs"]) <= 40
+            and b["inputs"].split("\n\n")[-1] == (a["inputs"].split("\n\n")[-1])
+        )
+
+
+def test_rank_classification_twins(tmp_path):
+    _write(tmp_path, "rte", _rows("rte", 30), "validation")
+    _write(tmp_path, "rte", _rows("rte", 201))
+    flan2021.register(str(tmp_path))
+    for name, options in (("score_eval", True), ("score_eval_no_options", False)):
+        task = seqio.TaskRegistry.get(f"flan2021_rte_{name}")
+        assert task.splits == ("validation", "test")
+        records = list(task.get_dataset(None, "test", shuffle=False).as_numpy_iterator())
+        assert len(records) == 30
+        for record in records:
+            assert json.loads(record["choices"]) == ["yes", "no"] and record["targets"] == b"yes"
+            assert (b"OPTIONS:\n- yes\n- no" in record["inputs"]) == options
+    names = [n for n in seqio.TaskRegistry.names() if re.search(r"_rte_type_\d_score_eval$", n)]
+    assert len(names) == 8  # Of ten templates two are inverted.
+    [first, *_] = seqio.TaskRegistry.get("flan2021_rte_type_1_score_eval").source.records("test")
+    assert first["inputs"].startswith("Text: All doors are red.\nHypothesis: Number 0.\n")
+
+
+# Training examples after the cap, from the published sizes of the datasets.
+SIZES = {"rte": 2_290, "cb": 200, "snli": 30_000, "wnli": 605}
+
+
+def test_rates(tmp_path):
+    flan2021.register("")
+    mixture = seqio.MixtureRegistry.get("flan2021")
+    assert len(mixture.tasks) == 69  # All but the test set wsc273.
+    counts = {task.name: 30_000 for task in mixture.tasks}
+    counts |= {f"flan2021_{name}": size for name, size in SIZES.items()}
+    rates = seqio_registry.rates(mixture, mixture.tasks, "train", counts)
+    by_name = dict(zip((task.name for task in mixture.tasks), rates, strict=True))
+    assert by_name["flan2021_rte"] == 2_290 and by_name["flan2021_cb"] == 200
+    assert by_name["flan2021_snli"] == 3_000 and by_name["flan2021_wnli"] == 605
+    assert sum(rates) == 66 * 3_000 + 2_290 + 200 + 605
+    flan2021.register("")  # Again: the same, no error.
+
+
+@pytest.mark.parametrize(
+    ("cluster", "also"),
+    [
+        ("sentiment", set()),
+        ("entailment", {"paraphrase"}),
+        ("paraphrase", {"entailment"}),
+        ("common_sense", {"read_comp_and_common_sense"}),
+        ("reading_comprehension", {"read_comp_and_common_sense"}),
+        ("read_comp_and_common_sense", {"reading_comprehension", "common_sense"}),
+    ],
+)
+def test_a_held_out_cluster_is_never_trained_on(cluster, also):
+    flan2021.register("")
+    excluded = {cluster, *also}
+    for suffix in ("", "_multi_shot"):
+        mixture = seqio.MixtureRegistry.get(f"flan2021_without_{cluster}{suffix}")
+        trained = {task.source.dataset.cluster for task in mixture.tasks}
+        assert trained == set(CLUSTERS) - excluded
+    for leak in excluded:
+        with pytest.raises(UserError, match=f"'{cluster}' is held out, so '{leak}'.* cannot be"):
+            flan2021.register_training_mixture("flan_leak", ["translation", leak], [cluster])
+    assert "flan_leak" not in seqio.MixtureRegistry.names()
+    with pytest.raises(UserError, match="no cluster 'nli'; it has: summarization"):
+        flan2021.register_training_mixture("flan_leak", ["cola"], ["nli"])
+
+
+def test_missing_and_broken_data_are_named(tmp_path):
+    source = _source(tmp_path, "rte")
+    with pytest.raises(UserError, match=r"super_glue/rte: not on this machine; put .*rte/<split>"):
+        list(source.records("train"))
+    _write(tmp_path, "rte", [{"premise": "a"}], "validation")
+    with pytest.raises(UserError, match="rte holds no train.jsonl, .jsonl.gz or .parquet"):
+        list(source.records("train"))
+    with pytest.raises(UserError, match=r"validation.jsonl:1: not a row of super_glue/rte \(KeyE"):
+        list(source.records("test"))
+    flan2021.register(str(tmp_path))
+    found = seqio.MixtureRegistry.get("flan2021_found")
+    assert [task.name for task in found.tasks] == ["flan2021_rte"]
+
+
+def test_the_fingerprint_sees_data_form_and_templates(tmp_path, monkeypatch):
+    _write(tmp_path, "rte", _rows("rte", 201))
+    first = _source(tmp_path, "rte").fingerprint("train")
+    assert first == _source(tmp_path, "rte").fingerprint("train")
+    assert first != _source(tmp_path, "rte", shots=1).fingerprint("train")
+    changed = {**prompts.groups(), "rte": prompts.groups()["rte"][::-1]}
+    with monkeypatch.context() as patch:
+        patch.setattr(prompts, "groups", lambda: changed)
+        assert first != _source(tmp_path, "rte").fingerprint("train")
+    _write(tmp_path, "rte", _rows("rte", 202))
+    assert first != _source(tmp_path, "rte").fingerprint("train")
+
+
+def _write_tfds(data_dir, name, rows):
+    """Writes what `tfds build` would: a shard of records, and the metadata."""
+    builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+    folder, features = builder.data_path, builder.info.features
+    folder.mkdir(parents=True)
+    template = tfds.core.ShardedFileTemplate(
+        dataset_name=builder.name, data_dir=folder, split="train", filetype_suffix="tfrecord"
+    )
+    with tf.io.TFRecordWriter(str(folder / f"{builder.name}-train.tfrecord-00000-of-00001")) as out:
+        for row in rows:
+            out.write(features.serialize_example(features.encode_example(row)))
+    split = tfds.core.SplitInfo(
+        name="train", shard_lengths=[len(rows)], num_bytes=0, filename_template=template
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder, features=features, split_infos=[split], check_data=False
+    )
+
+
+def test_tfds_gives_the_same_text_as_a_local_copy(tmp_path):
+    rows = [row | {"idx": k} for k, row in enumerate(_rows("rte", 210))]
+    (tmp_path / "a").mkdir()
+    _write_tfds(tmp_path / "a" / "tensorflow_datasets", "super_glue/rte", rows)
+    _write(tmp_path / "b", "rte", rows)
+    for form in ({}, {"shots": 3}):
+        a, b = (_source(tmp_path / name, "rte", **form) for name in "ab")
+        for split, count in (("train", 10), ("validation", 200)):
+            records = list(a.records(split, seed=3))
+            assert len(records) == a.num_input_examples(split) == count
+            assert records == list(b.records(split, seed=3))
+        assert a.files("train") == [] and a.fingerprint("train") != b.fingerprint("train")
+    with pytest.raises(UserError, match=r"rte/1.0.2: no split 'validation'; it has train"):
+        list(a.records("test"))
+
+
+@pytest.mark.parametrize(
+    "name", ["dart", "openbookqa", "arc_easy", "trivia_qa", "opinion_abstracts_idebate", "quac"]
+)
+def test_readers_take_what_tfds_gives(name, tmp_path):
+    dataset = DATASETS[name]
+    with tfds.testing.mock_data(num_examples=3, data_dir=str(tmp_path)):
+        builder = tfds.builder(dataset.tfds, data_dir=str(tmp_path), try_gcs=False)
+        rows = [plain(row) for row in tfds.as_numpy(builder.as_dataset(split="train"))]
+    examples = [fields for row in rows for fields in dataset.read(row)]
+    assert len(examples) == 3
+    for template in prompts.groups()[dataset.templates]:
+        assert all(all(prompts.fill(template, e, prompts.PLAIN)) for e in examples)
+
+
+def test_readers_take_other_copies_of_the_data():
+    alike = {
+        "openbookqa": {
+            "fact1": "ice is frozen water",
+            "question": {
+                "stem": "Ice is",
+                "choices": {"label": list("ABCD"), "text": [f"choice {x}" for x in "ABCD"]},
+            },
+            "answerKey": "C",
+        },
+        "arc_easy": ROWS["arc_easy"]
+        | {"choices": {"label": list("ABC"), "text": ["light", "salt", "oil"]}, "answerKey": "A"},
+        "winogrande": {k: v for k, v in ROWS["winogrande"].items() if k != "label"}
+        | {"answer": "1"},
+        "anli_r1": {"premise": ROWS["anli_r1"]["context"], **ROWS["anli_r1"]},
+        "wmt14_enfr": {"translation": ROWS["wmt14_enfr"]},
+        "trec": {"text": ROWS["trec"]["text"], "coarse_label": 3},
+        "hellaswag": {"ctx": "She opens the", **ROWS["hellaswag"], "label": "0"},
+        "opinion_abstracts_idebate": ROWS["opinion_abstracts_idebate"]
+        | {"_argument_sentences": [{"value": "They are loud."}, {"value": "They stink."}]},
+    }
+    for name, row in alike.items():
+        assert list(DATASETS[name].read(row)) == [_example(name)], name
+    turns = {"questions": ["Where?", "When?"], "answers": {"texts": [["in Ohio"], ["1950", "50"]]}}
+    dialogue = {k: v for k, v in ROWS["quac"].items() if k not in ("question", "answers")} | turns
+    assert [e["answer"] for e in DATASETS["quac"].read(dialogue)] == ["in Ohio", "1950"]

@@ -1,0 +1,238 @@
+"""T5's tasks and mixtures: rates, registration, local rows and mock TFDS rows; the recipe."""
+
+import importlib
+import json
+import sys
+
+import pytest
+import seqio
+
+from ift_jax.config import files as config_file
+from ift_jax.config.schema import Config, DataConfig, TokenizerConfig
+from ift_jax.errors import UserError
+from ift_jax.preparation import seqio_registry
+from ift_jax.preparation.prepare import prepare
+from tasks.t5 import tasks as t5
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+def _rates(name):
+    mixture = seqio.MixtureRegistry.get(name)
+    return {task.name.removeprefix("t5_"): mixture.get_rate(task) for task in mixture.tasks}
+
+
+def test_published_rates():
+    t5.register("")
+    glue = {
+        "glue_cola": 8551, "glue_sst2": 67349, "glue_mrpc": 3668, "glue_qqp": 363849,
+        "glue_stsb": 5749, "glue_mnli": 392702, "glue_qnli": 104743, "glue_rte": 2490,
+    }  # fmt: skip
+    super_glue = {
+        "super_glue_boolq": 9427, "super_glue_cb": 250, "super_glue_copa": 400,
+        "super_glue_multirc": 27243, "super_glue_record": 138854, "super_glue_rte": 2490,
+        "super_glue_wic": 5428, "super_glue_wsc": 259, "dpr": 1322,
+    }  # fmt: skip
+    assert _rates("glue_proportional") == glue
+    assert _rates("super_glue_proportional") == super_glue
+    others = {
+        "cnn_dailymail": 287113, "squad": 87599, "wmt_ende": 2**19, "wmt15_enfr": 2**19,
+        "wmt16_enro": 2**19,
+    }  # fmt: skip
+    halved = {"glue_rte": 1245, "super_glue_rte": 1245}
+    assert _rates("t5_all_proportional") == glue | super_glue | others | halved
+    temperature = _rates("t5_all_temperature")
+    assert temperature["glue_cola"] == pytest.approx(8551**0.5)
+    assert temperature["wmt15_enfr"] == temperature["wmt_ende"] == pytest.approx(2**10.5)
+    assert temperature["wmt16_enro"] == pytest.approx(610320**0.5)  # Below this K.
+    assert set(_rates("t5_all_equal").values()) == {1.0}
+    # With one of the benchmarks left out there is nothing to halve.
+    assert _rates("t5_leave_one_out_glue") == super_glue | others
+    assert _rates("t5_leave_one_out_super_glue") == glue | others
+    everything = glue | super_glue | others | halved
+    everything.pop("squad")
+    assert _rates("t5_leave_one_out_squad") == everything
+    assert _rates("wsc_dpr_proportional") == {"super_glue_wsc": 259, "dpr": 1322}
+    assert "glue_wnli" not in _rates("glue_proportional")
+
+
+def test_registering_is_idempotent_and_reads_nothing(tmp_path, monkeypatch):
+    for name in [
+        n for n in sys.modules if n.startswith("tasks.t5.tasks") or n.endswith("sources.tfds")
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    importlib.import_module("tasks.t5.tasks").register("no such folder")
+    monkeypatch.undo()
+    registries = seqio.TaskRegistry, seqio.MixtureRegistry
+    for registry_ in registries:
+        for name in list(registry_.names()):
+            registry_.remove(name)
+    t5.register(str(tmp_path))
+    names = set(seqio.TaskRegistry.names())
+    t5.register(str(tmp_path))
+    assert set(seqio.TaskRegistry.names()) == names
+    assert not any(name.startswith("t5_c4") for name in names)
+    for name, task in t5.TASKS.items():
+        assert all(
+            "<" not in fn.__qualname__ and fn.__module__ == "tasks.t5.metrics"
+            for fn in task.metric_fns
+        ), name  # The evaluation finds a metric by its module and name.
+
+
+def test_all_mix_needs_the_vocabulary(tmp_path):
+    (tmp_path / "sentencepiece.model").write_bytes(b"")  # Not read yet.
+    t5.register(str(tmp_path))
+    assert _rates("t5_all_mix")["c4_span_corruption"] == 1e6
+    assert _rates("t5_all_mix")["glue_rte"] == 1245
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("glue_mnli", "validation"), ("super_glue_multirc", "validation"),
+        ("super_glue_record", "train"), ("squad", "validation"), ("wmt16_enro", "validation"),
+        ("trivia_qa", "train"),
+    ],
+)  # fmt: skip
+def test_tfds_rows_become_records(name, split):
+    """The fields that a format reads are those that TFDS gives."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    t5.register("")
+    task = seqio.TaskRegistry.get(f"t5_{name}")
+    with tfds.testing.mock_data(num_examples=3):
+        records = list(task.get_dataset(None, split, shuffle=False).as_numpy_iterator())
+    expanded = name in ("super_glue_record", "trivia_qa")  # Random rows may give no example.
+    assert len(records) == 3 or expanded
+    for record in records:
+        assert record["targets"] and record["inputs"]
+        assert ("references" in record) == t5.TASKS[name].references
+
+
+def test_label_names_and_fields_are_those_of_tfds():
+    tfds = pytest.importorskip("tensorflow_datasets")
+    checked = 0
+    for name, task in t5.TASKS.items():
+        bound = getattr(task.render, "keywords", {})
+        if "labels" in bound:
+            features = tfds.builder(task.dataset).info.features
+            assert tuple(features["label"].names) == bound["labels"], name
+            assert {dict(bound["rename"]).get(key, key) for key in bound["keys"]} <= set(features)
+            checked += 1
+    assert checked == 16
+    wnli = tfds.builder("glue/wnli").info.features["label"].names
+    assert wnli == ["not_entailment", "entailment"]
+
+
+WSC = [
+    {
+        "text": f"Ann told Sue that she won {i} games .",
+        "span1_text": noun,
+        "span1_index": 0,
+        "span2_text": "she",
+        "span2_index": 4,
+        "label": int(noun == "Ann"),
+        "idx": i,
+    }
+    for i in range(6)
+    for noun in ("Ann", "Sue")
+]
+DPR = [
+    {
+        "sentence": f"Bob asked Tom if he has {i} coins.",
+        "pronoun": "he",
+        "candidates": ["Bob", "Tom"],
+        "label": 1,
+    }
+    for i in range(9)
+]
+
+
+def _config(tmp_path, mixture):
+    for folder, rows in {"super_glue/wsc.fixed": WSC, "definite_pronoun_resolution": DPR}.items():
+        (tmp_path / folder).mkdir(parents=True)
+        for split in ("train", "validation", "test"):
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (tmp_path / folder / f"{split}.jsonl").write_text(text)
+    return Config(
+        tokenizer=TokenizerConfig(train_vocab_size=300),
+        data=DataConfig(
+            modules=("tasks.t5.tasks",),
+            root=str(tmp_path),
+            mixture=mixture,
+            store_dir=str(tmp_path / "stores"),
+            processes=1,
+        ),
+    )
+
+
+def test_local_rows_become_stores(tmp_path):
+    config = _config(tmp_path, "wsc_dpr_proportional")
+    view = prepare(config, "train", log=lambda _: None).view
+    assert list(view.tasks) == ["t5_dpr", "t5_super_glue_wsc"]
+    assert [len(store) for store in view.stores] == [9, 6]  # WSC: the right referents only.
+    assert view.rates.tolist() == [1322, 259]
+    view = prepare(config, "eval", log=lambda _: None).view
+    assert list(view.tasks) == ["t5_super_glue_wsc"] and len(view.stores[0]) == 12
+    assert view.stores[0].references(1) == ("Sue", "\x1flabel=False")
+    assert list(view.metric_fns[0]) == ["tasks.t5.metrics:wsc_accuracy"]
+
+
+def test_what_is_missing_is_said_in_one_line(tmp_path):
+    config = _config(tmp_path, "glue_proportional")
+    with pytest.raises(UserError, match="glue/cola/train is not on this machine; put its rows"):
+        prepare(config, "train", log=lambda _: None)
+
+
+def test_the_recipe_has_the_published_numbers():
+    def load(run):
+        return config_file.load(f"configs/t5_finetune.py:{run}")
+
+    config = load("xl,super_glue")
+    assert (config.data.mixture, config.data.eval_mixture) == (
+        "super_glue_proportional",
+        "super_glue_eval",
+    )
+    assert (config.train.batch_size, config.data.inputs_length, config.data.pack) == (
+        128,
+        512,
+        True,
+    )
+    assert (config.train.steps, config.train.save_every, config.train.eval_every) == (
+        262_144,
+        5000,
+        1000,
+    )
+    optimizer = config.optimizer
+    assert (optimizer.name, optimizer.schedule, optimizer.learning_rate) == (
+        "adafactor",
+        "constant",
+        1e-3,
+    )
+    assert (optimizer.warmup_steps, optimizer.clip_norm, optimizer.weight_decay) == (0, 0, 0)
+    assert (config.loss.normalization, config.loss.z_loss, config.loss.label_smoothing) == (
+        "sum",
+        1e-4,
+        0.0,
+    )
+    model = config.model
+    assert (model.d_model, model.d_ff, model.n_heads, model.head_dim, model.vocab_size) == (
+        2048,
+        5120,
+        32,
+        64,
+        32128,
+    )
+    assert (model.n_encoder_layers, model.n_decoder_layers, model.dropout) == (24, 24, 0.1)
+    assert (model.activation, model.tied_embedding) == ("gated_gelu", False)
+    lengths = {"glue": 84, "super_glue": 62, "squad": 97, "cnn_dailymail": 512}
+    assert {b: load(f"small,{b}").data.targets_length for b in lengths} == lengths
+    old = config_file.load("configs/t5_finetune.py:11b_1.0,squad").model
+    assert (old.activation, old.tied_embedding, old.d_ff) == ("relu", True, 65536)
+    t5.register("")
+    from configs.t5_finetune import BENCHMARKS
+
+    for mixture, evaluated, _ in BENCHMARKS.values():
+        for name in (mixture, evaluated):
+            seqio_registry.resolve(name, "data.mixture")
+    with pytest.raises(UserError, match="expected SIZE,BENCHMARK"):
+        load("huge,glue")
