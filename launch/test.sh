@@ -1,29 +1,51 @@
 #!/usr/bin/env bash
-# Set-up with the test extras, then lint, type check, the core tests, and the slow ones.
+# Set up, then check what a commit must pass: lint, format, import rules, types, docs and tests.
 #
-#   launch/test.sh [extra ...]      e.g. reference: also compare with torch and transformers
+#   launch/test.sh [EXTRA ...]      without the slow tests
+#   launch/test.sh all [EXTRA ...]  with them, as .ci/run does
 #
-#   WORKERS=4                       processes that share the core tests (default: 2)
+#   EXTRA                           also run the tests that need it, such as reference (torch and transformers)
+#   WORKERS=4                       number of processes that share the tests (default: 2)
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VENV:-$root/.venv}
 [[ $venv == /* ]] || venv=$PWD/$venv
-"$root/launch/setup.sh" test "$@"
+selected=(-m 'not slow')
+if [[ ${1:-} == all ]]; then
+    selected=()
+    shift
+fi
 
-cd "$root"
 failed=""
-run() {
-    printf '\n== %s ==\n' "$1"
-    "$venv/bin/python" -m "${@:2}" || failed+="${failed:+, }$1"
+times=""
+step() {
+    local name=$1 start=$SECONDS
+    printf '\n== %s ==\n' "$name"
+    "${@:2}" || failed+="${failed:+, }$name"
+    times+=$(printf '%6d s  %s' "$((SECONDS - start))" "$name")$'\n'
 }
-run 'lint' ruff check .
-run 'format' ruff format --check .
-run 'type check' mypy
-# A file's tests stay together: they share what its fixtures made and JAX compiled.
-run 'core tests' pytest -m 'not slow' -n "${WORKERS:-2}" --dist loadfile
-run 'slow tests' pytest -m slow -n "${WORKERS:-2}" --dist loadfile
 
+step 'set-up' "$root/launch/setup.sh" test docs "$@"
+[[ -z $failed ]] || exit 1
+cd "$root"
+step 'lint' "$venv/bin/ruff" check .
+step 'format' "$venv/bin/ruff" format --check .
+if grep -q '^\[tool.importlinter' pyproject.toml; then
+    step 'import rules' "$venv/bin/lint-imports"
+fi
+step 'types' "$venv/bin/mypy"
+if [[ -e mkdocs.yml ]]; then
+    site=$(mktemp -d "${TMPDIR:-/tmp}/ift-jax-docs.XXXXXX")
+    trap 'rm -rf "$site"' EXIT
+    step 'docs' "$venv/bin/mkdocs" build --strict --quiet --site-dir "$site"
+fi
+# The tests of a file stay in one process: they share its fixtures and what JAX compiled. Files keep the order of
+# tests/conftest.py, which puts those with slow tests first, so that no process is left with a long one at the end.
+step 'tests' "$venv/bin/python" -m pytest ${selected[@]+"${selected[@]}"} \
+    -n "${WORKERS:-2}" --dist loadfile --no-loadscope-reorder
+
+printf '\n%s' "$times"
 if [[ -n $failed ]]; then
     printf '\nerror: failed: %s\n' "$failed" >&2
     exit 1

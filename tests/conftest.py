@@ -50,6 +50,12 @@ hypothesis.settings.register_profile("ift_jax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ift_jax")
 
 
+def pytest_collection_modifyitems(items):
+    """Puts files with slow tests first, so that no process is left with a long one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @contextlib.contextmanager
 def _registries_as_they_were():
     """SeqIO's are global, and another test has its data in another folder."""

@@ -153,6 +153,25 @@ def test_files_name_no_machine():
     assert found == []
 
 
+def test_advice_to_install_an_extra_works_in_a_checkout():
+    """The package is on no index, so an installer finds nothing under its name."""
+    extras = set(PROJECT["optional-dependencies"])
+    wrong = []
+    advised = set()
+    for path in _project_files():
+        if path == Path(__file__):
+            continue
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue  # A binary file, such as a tokenizer's model.
+        by_name = re.findall(r".*(?:install|add).*\bift[-_]jax\[.*", text)
+        wrong += [f"{path.relative_to(ROOT)}: {line.strip()}" for line in by_name]
+        advised.update(re.findall(r"run launch/setup\.sh ([\w-]+)", text))
+    assert wrong == []
+    assert {"plan", "beam", "gcs", "gguf"} <= advised <= extras
+
+
 def _imports_tensorflow(modules: list[str]) -> bool:
     """Whether a fresh Python that imports these modules holds TensorFlow or SeqIO afterwards."""
     program = (

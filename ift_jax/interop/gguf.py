@@ -34,7 +34,7 @@ def open_gguf(path: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, b
     try:
         gguf = importlib.import_module("gguf")
     except ImportError:
-        raise UserError(f"{path}: needs the package gguf: pip install 'ift-jax[gguf]'") from None
+        raise UserError(f"{path}: needs the package gguf: run launch/setup.sh gguf") from None
     try:
         reader = gguf.GGUFReader(path)
     except FileNotFoundError:

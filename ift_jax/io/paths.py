@@ -60,7 +60,9 @@ def _ask(path: str, writes: bool) -> None:
         api = importlib.import_module("google.api_core.exceptions")
         auth = importlib.import_module("google.auth.exceptions")
     except ImportError:  # It is Orbax that needs it, and says so only when it saves.
-        raise UserError(f"{path}: a run in a bucket needs pip install 'ift-jax[gcs]'") from None
+        raise UserError(
+            f"{path}: a run in a bucket needs google-cloud-storage: run launch/setup.sh gcs"
+        ) from None
     try:
         bucket = storage.Client().get_bucket(bucket_name)
         next(iter(bucket.list_blobs(prefix=folder, max_results=1)), None)

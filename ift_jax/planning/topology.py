@@ -39,7 +39,7 @@ def devices_of(topology: str, slices: int = 1) -> list[jax.Device]:
     except (RuntimeError, ImportError, OSError) as error:
         system = "" if sys.platform == "linux" else f"; libtpu is for Linux, this is {sys.platform}"
         raise UserError(
-            "the TPU compiler is not here: pip install 'ift-jax[plan]'"
+            "the TPU compiler is not installed: run launch/setup.sh plan"
             f"{system} ({' '.join(str(error).split())[:100]})"
         ) from error
     return list(found.devices)

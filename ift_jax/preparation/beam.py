@@ -87,4 +87,4 @@ def _beam() -> Any:
         with quiet_import():
             return importlib.import_module("apache_beam")
     except ImportError:
-        raise UserError("--runner needs Apache Beam: pip install 'ift-jax[beam]'") from None
+        raise UserError("--runner needs Apache Beam: run launch/setup.sh beam") from None

@@ -53,7 +53,7 @@ def load_dataset(name: str, subset: str, split: str, advice: str) -> Any:
         package = importlib.import_module("datasets")
         return package.load_dataset(*filter(None, (name, subset)), split=split)
     except ModuleNotFoundError:
-        advice += ", or install the extra 'hf', which fetches it by its name"
+        advice += ", or run launch/setup.sh hf: the package datasets fetches it by its name"
     except Exception as error:  # Whatever the package and its network may raise.
         reason = " ".join(str(error).split())[:200]
         advice += f" (the package datasets says: {type(error).__name__}: {reason})"

@@ -94,7 +94,9 @@ def test_a_bucket_that_cannot_be_used(bucket, capsys, monkeypatch):
     assert refused("s3://bucket/run") == "expected a local path or gs://BUCKET/PATH"
     assert refused("gs://bucket/none", "generate").startswith("no config.json here")
     monkeypatch.setitem(sys.modules, "google.cloud.storage", None)
-    assert refused("gs://bucket/x") == "a run in a bucket needs pip install 'ift-jax[gcs]'"
+    assert refused("gs://bucket/x") == (
+        "a run in a bucket needs google-cloud-storage: run launch/setup.sh gcs"
+    )
 
 
 def test_what_is_written_on_this_machine(capsys):

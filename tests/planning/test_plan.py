@@ -178,7 +178,7 @@ def test_without_the_compiler_it_is_said_how_to_get_it():
     )
     done = python("-c", program)
     assert done.returncode == 2 and done.stdout == ""
-    assert "pip install 'ift-jax[plan]'" in done.stderr and done.stderr.count("\n") == 1
+    assert "run launch/setup.sh plan" in done.stderr and done.stderr.count("\n") == 1
 
 
 @needs_libtpu

@@ -68,7 +68,7 @@ def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch):
         "put train.parquet or train.jsonl into <data.root>/set"
     )
     monkeypatch.setitem(sys.modules, "datasets", None)  # As if it was not installed.
-    with pytest.raises(UserError, match="or install the extra 'hf', which fetches it by its name"):
+    with pytest.raises(UserError, match="or run launch/setup.sh hf: the package datasets"):
         dataset_files("own/set", "train", str(tmp_path))
 
     def offline(name, split):
