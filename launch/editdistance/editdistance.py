@@ -1,4 +1,4 @@
-"""Levenshtein's distance in plain Python, under the name that SeqIO imports.
+"""The Levenshtein distance in plain Python, under the name that SeqIO imports.
 
 SeqIO uses it to suggest the nearest name of a task, so speed does not matter.
 """
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def eval(a: Sequence[Any], b: Sequence[Any]) -> int:
-    """Returns the least number of insertions, deletions and substitutions from a to b."""
+    """Return the least number of insertions, deletions and substitutions from a to b."""
     row = list(range(len(b) + 1))
     for i, item in enumerate(a, 1):
         diagonal, row[0] = row[0], i

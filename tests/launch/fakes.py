@@ -1,4 +1,4 @@
-"""Folders with stand-ins for the clouds' tools, and the launchers run against them."""
+"""Stand-ins for the tools of clouds and clusters, and how to run a launcher with them."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# What a shell, a YAML writer or a format string could trip over.
+# Arguments that a shell, a YAML writer or a format string could break.
 AWKWARD = ["two words", "it's", 'say "x"', "$HOME", "`id`", "a;b|c&d", "*", "\\n", "{x}", "#", ""]
 
 
@@ -21,11 +21,9 @@ def executable(path: Path, content: str) -> None:
 
 
 def launch(script: str, *arguments: str, path: Path, **environment: str):
-    """A launcher's run, with the stand-ins first on PATH and none of the project's packages."""
+    """Run a launcher with the stand-ins first on PATH and without the project's packages."""
     return subprocess.run(
-        [sys.executable, "-E", "-S", ROOT / "launch" / script, *arguments]
-        if script.endswith(".py")
-        else [ROOT / "launch" / script, *arguments],
+        [sys.executable, "-E", "-S", ROOT / "launch" / script, *arguments],
         env={"PATH": f"{path}{os.pathsep}{os.environ['PATH']}", **environment},
         capture_output=True,
         text=True,
@@ -34,7 +32,7 @@ def launch(script: str, *arguments: str, path: Path, **environment: str):
 
 
 class Cloud:
-    """A made-up Google Cloud with one TPU."""
+    """A fake Google Cloud with one TPU."""
 
     def __init__(self, base: Path):
         self.base, self.bin = base, base / "bin"
@@ -43,11 +41,17 @@ class Cloud:
         self.scenario(states=["ABSENT"])
 
     def scenario(self, states, hosts=1, accelerator="v5litepod-16", slices=1, **more) -> None:
-        """`follow`: what happens at each look at the log; `fail`: errors by verb, in turn."""
+        """Set what happens next: `follow` at the looks at the log, `fail` when a verb is called."""
         content = {
-            "states": states, "hosts": hosts, "type": accelerator, "slices": slices,
-            "follow": [], "fail": {}, "after_create": None, **more,
-        }  # fmt: skip
+            "states": states,
+            "hosts": hosts,
+            "type": accelerator,
+            "slices": slices,
+            "follow": [],
+            "fail": {},
+            "after_create": None,
+            **more,
+        }
         (self.base / "scenario.json").write_text(json.dumps(content))
 
     def tpu(self, verb: str, *arguments: str):
@@ -64,7 +68,7 @@ class Cloud:
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
     def verbs(self) -> list[str]:
-        """What was called in short, looks at the state apart: create, scp, start, follow, ..."""
+        """The calls in short, without looks at the state: create, scp, start, follow, ..."""
         short = []
         for call in self.calls():
             verb = call[call.index("tpus") + 2]

@@ -1,4 +1,4 @@
-"""launch/local.sh and the scripts on it, with stand-ins for the set-up and for ift."""
+"""launch/local.sh and the scripts that call it, with stand-ins for the set-up and for ift."""
 
 import shutil
 import subprocess
@@ -25,9 +25,13 @@ def checkout(tmp_path):
 
 def run(checkout, name, *arguments, **environment):
     result = subprocess.run(
-        [checkout / "launch" / name, *arguments], env={"PATH": "/usr/bin:/bin", **environment},
-        cwd="/", capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [checkout / "launch" / name, *arguments],
+        env={"PATH": "/usr/bin:/bin", **environment},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return result.stdout.split("|")[:-1]
 
 
@@ -36,20 +40,24 @@ def test_runs_ift_in_the_checkout_with_huge_pages(checkout):
     assert (checkout / "launch" / "extras").read_text() == "\n"
 
 
-def test_extras_devices_and_settings_of_ones_own(checkout):
+def test_extras_devices_and_the_users_own_malloc_settings(checkout):
     words = run(checkout, "local.sh", EXTRAS="cuda12 hf", DEVICES="8", GLIBC_TUNABLES="a=1")
     assert words == [str(checkout), "a=1", "8"]
     assert (checkout / "launch" / "extras").read_text() == "cuda12 hf\n"
 
 
-def test_the_quickstart_is_one_run_of_it(checkout):
+def test_the_quickstart_is_one_training_run(checkout):
     words = run(checkout, "quickstart.sh", "--config.train.epochs=2")
     assert words[3:] == [
-        "train", "--config", "configs/quickstart.py", "--workdir", "runs/quickstart",
+        "train",
+        "--config",
+        "configs/quickstart.py",
+        "--workdir",
+        "runs/quickstart",
         "--config.train.epochs=2",
-    ]  # fmt: skip
+    ]
 
 
 def _split(words):
-    """The stand-in writes a bar between arguments, and some arguments hold one."""
+    """Split at bars, which the stand-in prints between arguments, and some arguments contain."""
     return "|".join(words).split("|")

@@ -1,4 +1,4 @@
-"""launch/slurm.py: what sbatch is given, and the batch script run beside a made-up srun."""
+"""launch/slurm.py: what sbatch gets, and the batch script run with a stand-in for srun."""
 
 import json
 import os
@@ -21,9 +21,12 @@ ARGUMENTS = ["sft", "--nodes=2", "--gpus-per-node=8"]
 @pytest.fixture
 def bin_folder(tmp_path):
     folder = tmp_path / "bin"
-    executable(folder / "sbatch", '#!/bin/sh\necho "$@" >"$RECORD/sbatch"\ncat >"$RECORD/batch"\n'
-               '[ -z "$FAIL" ] || { echo "sbatch: error: invalid partition" >&2; exit 1; }\n'
-               "echo '17;cluster'\n")  # fmt: skip
+    executable(
+        folder / "sbatch",
+        '#!/bin/sh\necho "$@" >"$RECORD/sbatch"\ncat >"$RECORD/batch"\n'
+        '[ -z "$FAIL" ] || { echo "sbatch: error: invalid partition" >&2; exit 1; }\n'
+        "echo '17;cluster'\n",
+    )
     executable(folder / "srun", SRUN)
     executable(folder / "scontrol", '#!/bin/sh\necho "$@" >"$RECORD/scontrol"\n')
     return folder
@@ -36,19 +39,28 @@ def submit(bin_folder, *arguments, **environment):
 
 def start_batch(bin_folder):
     environment = {
-        "RECORD": str(bin_folder.parent), "PATH": f"{bin_folder}:{os.environ['PATH']}",
+        "RECORD": str(bin_folder.parent),
+        "PATH": f"{bin_folder}:{os.environ['PATH']}",
         "SLURM_JOB_ID": "17",
-    }  # fmt: skip
+    }
     return subprocess.Popen(
         ["bash", bin_folder.parent / "batch"], env=environment, stdout=subprocess.PIPE, text=True
     )
 
 
-def test_one_process_a_gpu_that_requeues(bin_folder):
+def test_a_process_for_each_gpu_that_requeues(bin_folder):
     result = submit(
-        bin_folder, "--partition=gpu", "--account=nlp", "--time=1-00:00:00", "--mem=0",
-        "--cpus-per-task=12", "--grace=300", "--", "ift", "train",
-    )  # fmt: skip
+        bin_folder,
+        "--partition=gpu",
+        "--account=nlp",
+        "--time=1-00:00:00",
+        "--mem=0",
+        "--cpus-per-task=12",
+        "--grace=300",
+        "--",
+        "ift",
+        "train",
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("job 17 is in the queue; its log will be sft-17.log;")
     assert (bin_folder.parent / "sbatch").read_text() == "--parsable\n"
@@ -58,10 +70,20 @@ def test_one_process_a_gpu_that_requeues(bin_folder):
         if line.startswith("#SBATCH")
     ]
     assert options == [
-        "job-name=sft", "nodes=2", "ntasks-per-node=8", "gpus-per-node=8", "time=1-00:00:00",
-        "partition=gpu", "account=nlp", "cpus-per-task=12", "mem=0", "output=%x-%j.log",
-        "open-mode=append", "signal=B:TERM@300", "requeue",
-    ]  # fmt: skip
+        "job-name=sft",
+        "nodes=2",
+        "ntasks-per-node=8",
+        "gpus-per-node=8",
+        "time=1-00:00:00",
+        "partition=gpu",
+        "account=nlp",
+        "cpus-per-task=12",
+        "mem=0",
+        "output=%x-%j.log",
+        "open-mode=append",
+        "signal=B:TERM@300",
+        "requeue",
+    ]
 
 
 def test_arguments_and_environment_arrive_as_typed(bin_folder):
@@ -80,7 +102,7 @@ def test_arguments_and_environment_arrive_as_typed(bin_folder):
 
 
 def test_sigterm_saves_and_requeues(bin_folder):
-    """The run exits with 0 once it has saved, which alone would look like its end."""
+    """A run that saved exits with 0, which alone would look like its end."""
     program = "trap 'sleep 0.3; echo saved; exit 0' TERM; echo up; while :; do sleep 0.05; done"
     assert submit(bin_folder, "--", "bash", "-c", program).returncode == 0
     batch = start_batch(bin_folder)
@@ -91,7 +113,7 @@ def test_sigterm_saves_and_requeues(bin_folder):
     assert (bin_folder.parent / "scontrol").read_text() == "requeue 17\n"
 
 
-def test_a_failure_is_neither_hidden_nor_requeued(bin_folder):
+def test_a_failure_is_shown_and_not_requeued(bin_folder):
     assert submit(bin_folder, "--", "bash", "-c", "exit 3").returncode == 0
     batch = start_batch(bin_folder)
     batch.communicate(timeout=30)
@@ -99,7 +121,7 @@ def test_a_failure_is_neither_hidden_nor_requeued(bin_folder):
     assert not (bin_folder.parent / "scontrol").exists()
 
 
-def test_dry_run_prints_what_would_be_submitted(bin_folder):
+def test_a_dry_run_prints_what_would_be_submitted(bin_folder):
     dry = submit(bin_folder, "--dry-run", "--", "ift", *AWKWARD)
     assert dry.returncode == 0 and not (bin_folder.parent / "sbatch").exists()
     submit(bin_folder, "--", "ift", *AWKWARD)
@@ -107,7 +129,7 @@ def test_dry_run_prints_what_would_be_submitted(bin_folder):
     assert dry.stdout == f"sbatch --parsable <<'SCRIPT'\n{batch}SCRIPT\n"
 
 
-def test_what_sbatch_refuses_is_one_line(bin_folder):
+def test_an_error_of_sbatch_is_one_line(bin_folder):
     result = submit(bin_folder, "--", "ift", FAIL="yes")
     assert result.returncode == 1
     assert result.stderr == (
@@ -122,10 +144,10 @@ def test_what_sbatch_refuses_is_one_line(bin_folder):
         (["--time=soon"], "is not a time"),
         (["--output=x\n#SBATCH --nodes=99"], "is not a file's path"),
         (["--nodes=0"], "at least 1"),
-        (["--env=A=b\nc"], "a line break"),
+        (["--env=A=b\nc"], "an argument with a line break"),
     ],
 )
-def test_refused_before_anything_runs(bin_folder, arguments, said):
+def test_arguments_are_checked_before_anything_runs(bin_folder, arguments, said):
     result = submit(bin_folder, *arguments, "--", "ift")
     assert result.returncode in (1, 2) and said in result.stderr
     assert not (bin_folder.parent / "sbatch").exists()

@@ -22,8 +22,11 @@ class Worker:
     def __call__(self, verb, *words):
         return subprocess.run(
             [ROOT / "launch" / "worker.sh", verb, "j", *words],
-            env=self.environment, capture_output=True, text=True, timeout=30,
-        )  # fmt: skip
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
 
     def state(self):
         return self("status").stdout.removeprefix("ift-job j h ").strip()
@@ -63,7 +66,7 @@ def test_a_job_runs_to_its_end_with_its_arguments(worker):
     assert worker("follow", str(len(log) - 5)).stdout == log[-5:]
 
 
-def test_it_has_a_session_of_its_own_and_is_started_once(worker):
+def test_a_job_has_its_own_session_and_is_started_once(worker):
     assert worker("start", "bash", "-c", SAVES).returncode == 0
     worker.until_up()
     pid = worker.pid()
@@ -71,7 +74,10 @@ def test_it_has_a_session_of_its_own_and_is_started_once(worker):
     assert worker("start", "bash", "-c", SAVES).returncode == 0
     assert worker.pid() == pid and worker.state() == "running"
     other = worker("start", "true")
-    assert other.returncode == 1 and "runs another command on h; stop it first" in other.stderr
+    assert (
+        other.returncode == 1
+        and "job j is already running another command on h; stop it first" in other.stderr
+    )
 
 
 def test_stopped_terminated_and_lost_are_told_apart(worker):
@@ -82,7 +88,7 @@ def test_stopped_terminated_and_lost_are_told_apart(worker):
 
     worker("start", "bash", "-c", "echo again; " + SAVES)
     worker.until(lambda: "again\nup" in (worker.folder / "log").read_text())
-    os.kill(worker.pid(), signal.SIGTERM)  # As the host does when it is taken away.
+    os.kill(worker.pid(), signal.SIGTERM)  # The host does this when it is preempted.
     worker.until(lambda: worker.state() != "running")
     assert worker.state() == "terminated 0"
 
@@ -93,12 +99,12 @@ def test_stopped_terminated_and_lost_are_told_apart(worker):
     assert worker.state() == "lost"
 
 
-def test_a_process_number_from_before_a_restart_of_the_host_is_not_the_job(worker):
+def test_a_process_id_from_before_a_restart_of_the_host_is_not_the_job(worker):
     worker("start", "sleep", "60")
     (worker.folder / "boot").write_text("another\n")
     assert worker.state() == "lost"
 
 
 def test_misuse_is_one_line(worker):
-    assert worker("jump").stderr == "error: unknown: jump\n"
+    assert worker("jump").stderr == "error: unknown verb: jump\n"
     assert worker("follow", "0").stderr == "error: there is no job j on h\n"

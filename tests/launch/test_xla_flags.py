@@ -1,4 +1,4 @@
-"""The flags of `launch/xla_flags.sh` are known to the compilers, which end at an unknown one."""
+"""The compilers know the flags of launch/xla_flags.sh; they would exit at an unknown one."""
 
 import importlib.util
 import os
@@ -19,7 +19,8 @@ x = jax.ShapeDtypeStruct((256, 256), jnp.bfloat16, sharding=cut)
 jax.jit(lambda a, b: a @ b, out_shardings=cut).lower(x, x).compile()
 """
 needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="TPU flags are libtpu's"
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu, which reads the TPU flags, is not installed",
 )
 
 
@@ -29,24 +30,27 @@ def run(chip, code, *arguments, **variables):
     environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
     return subprocess.run(
         ["bash", "-c", command, "-", sys.executable, "-c", code, *arguments],
-        env=environment | fixed | variables, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        env=environment | fixed | variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 @needs_libtpu
 @pytest.mark.parametrize(("chip", "topology"), [("v5p", "v5p:2x2x1"), ("v6e", "v6e:2x2")])
-def test_the_tpu_compiler_takes_them(chip, topology):
+def test_the_tpu_compiler_accepts_them(chip, topology):
     result = run(chip, COMPILE, topology)
     assert result.returncode == 0, result.stderr[-2000:]
 
 
 @needs_libtpu
-def test_it_would_not_take_an_invented_one():
+def test_the_tpu_compiler_rejects_an_unknown_flag():
     result = run("v5e", COMPILE, "v5e:2x2", LIBTPU_INIT_ARGS="--xla_tpu_no_such_flag=true")
     assert "no_such_flag" in result.stderr and result.returncode != 0
 
 
-def test_gpu_flags_and_a_chip_that_is_not_known():
+def test_gpu_flags_and_an_unknown_chip():
     code = "import os, jax; jax.devices(); print(os.environ['XLA_FLAGS'])"
     result = run("gpu", code, XLA_FLAGS="--xla_gpu_autotune_level=1")
     assert result.returncode == 0, result.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""launch/xpk.py: the calls of xpk, by a stand-in that records them."""
+"""launch/xpk.py with a stand-in for xpk that records its calls."""
 
 import json
 import shlex
@@ -23,7 +23,7 @@ IMAGE = "us-docker.pkg.dev/my-project-1/images/ift_jax:1"
 
 @pytest.fixture
 def xpk(tmp_path):
-    """Runs the launcher; gives the result and the calls."""
+    """Return a function that runs the launcher and returns the result and the calls of xpk."""
     program = tmp_path / "fake_xpk.py"
     program.write_text(FAKE)
     executable(tmp_path / "bin" / "xpk", f'#!/bin/sh\nexec {sys.executable} -I -S {program} "$@"\n')
@@ -40,27 +40,43 @@ def xpk(tmp_path):
 
 def test_submits_an_image_and_waits(xpk):
     result, calls = xpk(
-        "--num-slices=2", f"--docker-image={IMAGE}", "--env=A=b c", "--priority=high",
-        "--max-restarts=7", "--", "ift", "train", "--config", "configs/tulu3_8b.py",
-    )  # fmt: skip
+        "--num-slices=2",
+        f"--docker-image={IMAGE}",
+        "--env=A=b c",
+        "--priority=high",
+        "--max-restarts=7",
+        "--",
+        "ift",
+        "train",
+        "--config",
+        "configs/tulu3_8b.py",
+    )
     assert result.returncode == 0, result.stderr
     assert calls == [
         [
-            "workload", "create", "--workload=sft", *PLACE, "--tpu-type=tpu7x-128",
-            "--num-slices=2", f"--docker-image={IMAGE}", "--priority=high", "--max-restarts=7",
-            "--termination-grace-period-seconds=120", "--env=A=b c",
+            "workload",
+            "create",
+            "--workload=sft",
+            *PLACE,
+            "--tpu-type=tpu7x-128",
+            "--num-slices=2",
+            f"--docker-image={IMAGE}",
+            "--priority=high",
+            "--max-restarts=7",
+            "--termination-grace-period-seconds=120",
+            "--env=A=b c",
             "--command=exec ift train --config configs/tulu3_8b.py",
         ],
         ["workload", "list", *PLACE, "--wait-for-job-completion=sft"],
-    ]  # fmt: skip
+    ]
 
 
-def test_a_shell_gives_the_command_its_arguments_back(xpk):
+def test_the_pods_shell_gives_the_command_its_arguments(xpk):
     program = "import json, sys; print(json.dumps(sys.argv[1:]))"
     words = [sys.executable, "-c", program, *AWKWARD]
     _, calls = xpk(f"--docker-image={IMAGE}", "--", *words)
     line = calls[0][-1].removeprefix("--command=")
-    # As XPK's pod runs it: in a subshell of bash.
+    # XPK's pod runs it in a subshell of bash.
     ran = subprocess.run(["bash", "-c", f"({line}) & wait $!"], capture_output=True, text=True)
     assert json.loads(ran.stdout) == AWKWARD
 
@@ -72,26 +88,32 @@ def test_without_an_image_the_checkout_is_set_up_in_the_pod(xpk, tmp_path):
     executable(tmp_path / "pod" / ".venv" / "bin" / "ift", '#!/bin/sh\necho "ift($1|$2)"\n')
     ran = subprocess.run(
         ["bash", "-c", calls[0][-1].removeprefix("--command=")],
-        cwd=tmp_path / "pod", capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=tmp_path / "pod",
+        capture_output=True,
+        text=True,
+    )
     assert ran.stdout == "set up tpu\nift(chat|two words)\n"
 
 
-def test_creates_and_deletes_only_where_asked(xpk):
+def test_creates_and_deletes_only_with_the_flags(xpk):
     result, calls = xpk("--create-cluster", "--spot", "--delete", "--delete-cluster", "--", "ift")
     assert result.returncode == 0, result.stderr
     assert [" ".join(call[:2]) for call in calls] == [
-        "cluster create", "workload create", "workload list", "workload delete", "cluster delete",
-    ]  # fmt: skip
+        "cluster create",
+        "workload create",
+        "workload list",
+        "workload delete",
+        "cluster delete",
+    ]
     assert calls[0][2:] == [*PLACE, "--tpu-type=tpu7x-128", "--num-slices=1", "--spot"]
     assert calls[3][2:] == ["--workload=sft", *PLACE, "--force"]
     assert calls[4][2:] == [*PLACE, "--force"]
 
 
-def test_a_workload_that_fails_is_deleted_where_asked_and_an_error(xpk):
+def test_a_workload_that_fails_is_an_error_and_deleted_only_with_the_flag(xpk):
     result, calls = xpk("--delete", "--", "ift", codes={"workload list": 125})
     assert result.returncode == 1
-    assert result.stderr.startswith("error: the workload sft ended without success")
+    assert result.stderr.startswith("error: the workload sft failed")
     assert calls[-1][:2] == ["workload", "delete"]
     result, calls = xpk("--", "ift", codes={"workload create": 2})
     assert result.returncode == 1
@@ -102,8 +124,11 @@ def test_a_workload_that_fails_is_deleted_where_asked_and_an_error(xpk):
 def test_dry_run_calls_nothing_and_prints_the_same(xpk):
     result, calls = xpk("--delete", "--dry-run", "--", "ift", *AWKWARD)
     assert result.returncode == 0 and calls == []
-    printed = [shlex.split(line, comments=False)[1:] for line in result.stdout.splitlines()
-               if not line.startswith("#")]  # fmt: skip
+    printed = [
+        shlex.split(line, comments=False)[1:]
+        for line in result.stdout.splitlines()
+        if not line.startswith("#")
+    ]
     assert printed == xpk("--delete", "--", "ift", *AWKWARD)[1]
 
 
@@ -119,7 +144,7 @@ def test_dry_run_calls_nothing_and_prints_the_same(xpk):
         ([], "no command"),
     ],
 )
-def test_refused_before_anything_runs(xpk, arguments, said):
+def test_arguments_are_checked_before_anything_runs(xpk, arguments, said):
     result, calls = xpk(*arguments)
     assert result.returncode in (1, 2) and said in result.stderr
     assert calls == []
