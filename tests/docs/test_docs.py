@@ -22,7 +22,7 @@ SECTIONS = [field.name for field in dataclasses.fields(schema.Config) if field.n
 _PATH = re.compile(
     r"((?:[\w.-]+/)*[\w.*{},-]+\.(?:py|sh|md|toml|jinja|json|txt)|(?:[\w.-]+/)+)(:\S+)?"
 )
-_DOTTED = re.compile(r"((?:ift_jax|tasks|configs|tests|benchmarks)(?:\.[A-Za-z_]\w*)+)")
+_DOTTED = re.compile(r"(?<![\w/])((?:ift_jax|tasks|configs|tests|benchmarks)(?:\.[A-Za-z_]\w*)+)")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -115,6 +115,7 @@ def _file_names() -> frozenset[str]:
 
 
 def _check_path(path: str, name: str, own: dict[str, str]) -> None:
+    path = path.replace("NAME", "*")
     braces = re.search(r"\{([^}]*)\}", path)
     for choice in braces[1].split(",") if braces else [""]:
         each = path.replace(braces[0], choice) if braces else path
