@@ -1,12 +1,12 @@
 """Which model fits on which TPU topology, and how a model scales, by the TPU compiler alone.
 
-    python -m benchmarks.pods                 # makes the rows that benchmarks/pods.json lacks
-    python -m benchmarks.pods 8b-v5p-64       # makes these again; --all: every one
-    python -m benchmarks.pods > docs/pods.md  # what it prints is that page
+    python -m benchmarks.pods                 # compile the rows that benchmarks/pods.json lacks
+    python -m benchmarks.pods 8b-v5p-64       # compile these again; --all: every row
+    python -m benchmarks.pods > docs/pods.md  # the printed text is that page
 
-A row is one `ift plan`, in a process of its own; none needs a TPU, weights or data. A compile takes
-minutes, so rows are kept in benchmarks/pods.json with the command that made them; one whose command
-has changed is made again.
+A row is one `ift plan` in a separate process. It needs no TPU, weights, or data. A compile takes
+minutes, so rows are kept in benchmarks/pods.json with the command that made them. A row whose
+command has changed is compiled again.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ TEXT = Path(__file__).with_name("pods_page.md").read_text()
 
 
 def make(arguments: list[str]) -> dict[str, Any]:
-    """The record of one `ift plan`."""
+    """Run one `ift plan` and return its record."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "plan.json")
         command = [sys.executable, "-m", "ift_jax.commands.main", "plan", *arguments]
@@ -76,7 +77,7 @@ def make(arguments: list[str]) -> dict[str, Any]:
 
 
 def kept_rows(names: list[str], every: bool) -> dict[str, dict[str, Any]]:
-    """All rows, made where they were not kept, or are asked for; kept as they are made."""
+    """Return all rows, compiling those that are not kept or are asked for by name."""
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     kept = {name: kept[name] for name in ROWS if name in kept}
     for name, (_, arguments) in ROWS.items():
@@ -89,22 +90,29 @@ def kept_rows(names: list[str], every: bool) -> dict[str, dict[str, Any]]:
 
 
 def table(rows: list[dict[str, str]]) -> list[str]:
-    """Markdown, with the first row's names as head."""
-    line = lambda cells: f"| {' | '.join(cells)} |"  # noqa: E731
+    """The lines of a Markdown table; the names of the first row are its head."""
+
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
     return [line(rows[0]), line(["---"] * len(rows[0])), *(line(row.values()) for row in rows)]
 
 
 def cells(name: str, record: dict[str, Any]) -> dict[str, str]:
-    """What both tables show of a row."""
-    (model, _, length), memory = ROWS[name][0], record["memory"]
-    gib = lambda size: f"{size / 2**30:.2f}"  # noqa: E731
+    """The cells of a row in the tables of models and of scaling."""
+    model, _, length = ROWS[name][0]
+    memory = record["memory"]
+
+    def gib(size: float) -> str:
+        return f"{size / 2**30:.2f}"
+
     mesh = ", ".join(f"{axis} {size}" for axis, size in record["mesh"].items() if size > 1)
     row = {
         "row": name,
         "model, row's tokens": f"{model}, {length}",
         "topology": f"{record['topology']}, {record['devices']:,} devices",
         "mesh": mesh,
-        "rows a device, microbatches": f"{record['rows'] / record['devices']:g}, "
+        "rows a device, accumulation steps": f"{record['rows'] / record['devices']:g}, "
         f"{record['gradient_accumulation_steps']}",
         "fits": "yes" if record["fits"] else "no",
         "state, GiB": gib(memory["parts"]["parameters"] + memory["parts"]["optimizer"]),
@@ -122,7 +130,7 @@ def cells(name: str, record: dict[str, Any]) -> dict[str, str]:
 
 
 def page(kept: dict[str, dict[str, Any]]) -> str:
-    """docs/pods.md."""
+    """Return the text of docs/pods.md."""
     versions = sorted(
         {
             f"jax {row['versions']['jax']}, libtpu {row['versions']['libtpu']}"
@@ -153,7 +161,7 @@ def page(kept: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Makes what is missing, or asked for, and prints the page."""
+    """Compile the rows that are missing or asked for, and print the page."""
     parser = argparse.ArgumentParser(description="The tables of docs/pods.md.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--all", action="store_true", help="make every row again")
