@@ -55,6 +55,35 @@ def test_no_line_of_prose_is_longer_than_120(page):
     assert not [line for line in lines if len(line) > 120]
 
 
+BRITISH = re.compile(
+    r"\b\w*(?:tokenis|normalis|optimis|recognis|realis|summaris|initialis|generalis|colour|licence|"
+    r"behaviour|favour|labelled|judgement|learnt)\w*",
+    re.I,
+)
+
+
+@_each_page()
+def test_spelling_is_american(page):
+    assert not BRITISH.findall(pages.prose(page.read_text(encoding="utf-8")))
+
+
+def test_readme_says_where_to_find_what_newcomers_look_for():
+    text = README.read_text(encoding="utf-8").partition("## Where is what")[2]
+    asked = {line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")}
+    assert asked >= {
+        "learning-rate schedule",
+        "add a model family",
+        "where a chat template is applied",
+        "FLAN's cap",
+        "add a metric",
+        "loss mask",
+        "gradient accumulation",
+        "attention mask of packed rows",
+        "what is restored on resume",
+        "how validation is carved out",
+    }
+
+
 # --- Links -------------------------------------------------------------------------------------
 
 
