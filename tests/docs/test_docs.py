@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import dataclasses
 import functools
 import importlib
 import re
@@ -12,13 +11,13 @@ import pytest
 import yaml
 
 from ift_jax.commands import main
-from ift_jax.config import schema
+from ift_jax.config import files
 from tests.docs import pages
 from tests.docs.pages import DOCS, PAGES, REPO, name_of
 
 README = REPO / "README.md"
 ROOMS = ("ift_jax", "tasks", "configs", "tests", "docs", "launch", "benchmarks", ".ci")
-SECTIONS = [field.name for field in dataclasses.fields(schema.Config) if field.name != "seed"]
+SECTIONS = [name for name in files.default_config("decoder") if name != "seed"]
 _PATH = re.compile(
     r"((?:[\w.-]+/)*[\w.*{},-]+\.(?:py|sh|md|toml|jinja|json|txt)|(?:[\w.-]+/)+)(:\S+)?"
 )
@@ -189,14 +188,12 @@ def test_every_dotted_name_exists(page):
 @functools.cache
 def _fields() -> frozenset[str]:
     """Every field of a config, "data.max_length"."""
-    found = {"seed"}
-    config = schema.Config()
-    for section in SECTIONS:
-        classes = [type(getattr(config, section))]
-        if section == "model":
-            classes = [schema.DecoderConfig, schema.EncoderDecoderConfig]
-        found |= {f"{section}.{f.name}" for of in classes for f in dataclasses.fields(of)}
-    return frozenset(found)
+    configs = [files.default_config(name) for name in ("decoder", "encoder_decoder")]
+    sections = [(name, section) for config in configs for name, section in config.items()]
+    return frozenset(
+        {f"{name}.{field}" for name, section in sections if name != "seed" for field in section}
+        | {"seed"}
+    )
 
 
 @_each_page()
@@ -241,6 +238,4 @@ def test_every_ift_command_parses(page):
 
 def _load(config: str, overrides: list[str]) -> None:
     """A config of the checkout takes this argument and these fields."""
-    from ift_jax.config import files
-
     files.load(str(REPO / config), [word for word in overrides if "$" not in word])
