@@ -15,10 +15,9 @@ at most 200 prompts of one; do that before, where your rows say whose they are.
 import logging
 from collections.abc import Mapping, Sequence
 
-from ift_jax.data.randomness import Draws
 from ift_jax.metrics import rouge_l
-from ift_jax.sources.register import register_task
-from ift_jax.sources.rows import Row, RowsSource
+from ift_jax.sources.random_draws import Draws
+from ift_jax.sources.rows import Row, RowsSource, register_rows
 
 MAX_TOKENS = 1_000  # Of a prompt, and of a demonstration.
 CHARACTERS_PER_TOKEN = 4
@@ -35,7 +34,7 @@ def register(root: str) -> None:
         fields=("inputs", "targets"),
         expand=_within_lengths,
     )
-    register_task("instructgpt", source, metric_fns=[rouge_l])
+    register_rows("instructgpt", source, [rouge_l])
 
 
 class DemonstrationsSource(RowsSource):

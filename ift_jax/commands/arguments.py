@@ -3,9 +3,10 @@
 import argparse
 import dataclasses
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ift_jax.config import files as config_file
+from ift_jax.config.help import help_lines
 from ift_jax.config.schema import Config
 from ift_jax.config.systems import add_tasks_folder, modules_of, systems_table
 from ift_jax.errors import UserError
@@ -25,6 +26,20 @@ def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
         help="a config file with get_config(), or FILE:ARGUMENT for get_config(ARGUMENT); any "
         "field is set with --config.section.field=value",
     )
+    parser.add_argument(
+        "--help-config",
+        action=_HelpConfig,
+        nargs=0,
+        help="print every field of a config with its default, allowed values and help, and exit",
+    )
+
+
+class _HelpConfig(argparse.Action):
+    """Prints the fields of a config and exits, as --help does: no other flag is needed."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        print(*help_lines(), sep="\n")
+        parser.exit()
 
 
 def load_config(args: argparse.Namespace, *, weights: bool = True) -> Config:

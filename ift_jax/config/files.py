@@ -1,10 +1,10 @@
-"""ConfigDict <-> dataclass: config files, `--config.a.b=value` overrides, config.json."""
+"""Config files, `--config.section.field=value` overrides, and a run's `config.json`."""
 
 import dataclasses
-import difflib
 import json
 import os
 import re
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,29 +12,40 @@ from absl import flags
 from ml_collections import config_dict, config_flags
 
 from ift_jax.config.checks import check, check_run
+from ift_jax.config.renamed_fields import explain_unknown, renamed_in
 from ift_jax.config.schema import Config, DecoderConfig, EncoderDecoderConfig
 from ift_jax.errors import UserError
 from ift_jax.io.paths import place
 
 MODELS = {"decoder": DecoderConfig, "encoder_decoder": EncoderDecoderConfig}
+# How ConfigDict reports that a field which is read does not exist: "'name'", within another pair
+# of quotes if it has a suggestion.
+_UNKNOWN_FIELD = re.compile(r"""["']?\\?'(\w+)\\?'(\\nDid you mean .*|\nDid you mean .*)?["']?$""")
 
 
 def default_config(architecture: str = "decoder") -> config_dict.ConfigDict:
-    """A locked ConfigDict with every field of a run at its default; a config file fills it.
+    """Makes the ConfigDict that a config file fills: every field of a run at its default.
 
-    Of the architecture "decoder" or "encoder_decoder".
+    It accepts fields that do not exist, so that `from_dict` can name their place and the nearest
+    valid one.
+
+    Args:
+        architecture: "decoder" or "encoder_decoder"; decides the fields of the section `model`.
     """
     config = Config(model=MODELS[architecture]())
-    return config_dict.ConfigDict(dataclasses.asdict(config))  # Locked: a misspelt field raises.
+    return config_dict.ConfigDict(dataclasses.asdict(config))
 
 
 def from_dict(values: dict[str, Any], *, trains: bool = True) -> Config:
     """Builds and checks the frozen config from nested plain values.
 
+    Args:
+        values: section -> field -> value; absent fields have their defaults.
+        trains: whether the config must suffice for training. An imported model's has no data.
+
     Raises:
         UserError: an unknown field (the nearest valid one is named), a wrong type, or any failed
-            check of `config.check_run` (of `config.check` if not `trains`: an imported model's
-            has no data).
+            check of `check_run` (`check` if not `trains`).
     """
     architecture = values.get("model", {}).get("architecture", "decoder")
     if architecture not in MODELS:
@@ -47,10 +58,11 @@ def from_dict(values: dict[str, Any], *, trains: bool = True) -> Config:
 
 
 def _fill(template: Any, values: dict[str, Any], path: str) -> Any:
+    """Replaces the fields of a dataclass, and of those inside it, by given values."""
     fields = {field.name: getattr(template, field.name) for field in dataclasses.fields(template)}
     for name in values:
         if name not in fields:
-            raise UserError(f"{path}.{name}: no such field{_nearest(name, fields)}")
+            raise UserError(f"{path}.{name}: no such field{explain_unknown(name, fields)}")
     filled = {}
     for name, default in fields.items():
         value = values.get(name, default)
@@ -67,17 +79,16 @@ def _fill(template: Any, values: dict[str, Any], path: str) -> Any:
     return dataclasses.replace(template, **filled)
 
 
-def _nearest(name: str, names: Any) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; the fields are {', '.join(names)}"
-
-
 def load(path: str, overrides: Sequence[str] = ()) -> Config:
-    """Reads `file.py` (`file.py:argument` for a `get_config(argument)`) and applies overrides.
+    """Reads a config file and applies overrides.
+
+    Args:
+        path: "file.py", or "file.py:argument" for a `get_config(argument)`.
+        overrides: items of the form "--config.section.field=value".
 
     Raises:
-        UserError: the file is not there, a field or value is wrong, or an override is not of the
-            form `--config.section.field=value`.
+        UserError: the file does not exist, a field or value is wrong, or an override does not have
+            that form.
     """
     file = path.partition(":")[0]
     if not os.path.isfile(file):
@@ -85,8 +96,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
     for item in overrides:
         if not re.match(r"--config\.[\w.]+=", item):
             raise UserError(f"{item}: expected --config.section.field=value")
-    # Names are checked first against the file alone: the library's own message for an
-    # unknown field names a Python class instead of the field.
+    # Names are checked first, against the file without overrides: config_flags' own message for
+    # an unknown field names a Python class instead of the field.
     base = _parse([f"--config={path}"], file)
     for item in overrides:
         _check_path(base, item[2:].partition("=")[0])
@@ -94,24 +105,49 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def _parse(items: list[str], file: str) -> config_dict.ConfigDict:
-    values, argv = flags.FlagValues(), ["ift", *items]
+    values = flags.FlagValues()
+    argv = ["ift", *items]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
         values(argv)
-    except (flags.Error, ValueError, TypeError, AttributeError, KeyError) as error:
-        message = " ".join(str(error).split())
-        raise UserError(f"{file}: {message}") from error
-    return values["config"].value
+        return values["config"].value
+    except (flags.Error, ValueError, TypeError, AttributeError, KeyError) as wrapped:
+        error = _raised_by_file(wrapped)
+        where = _line_in(file, error)
+        if unknown := _UNKNOWN_FIELD.match(str(error)):
+            name = unknown.group(1)
+            message = f"no such field {name!r}{explain_unknown(name, ())}"
+        else:
+            message = " ".join(str(error).split())
+        raise UserError(f"{where}: {message}") from error
+
+
+def _raised_by_file(error: BaseException) -> BaseException:
+    """The error of a config file itself, where config_flags wraps it with a whole traceback."""
+    while "Error whilst parsing config file" in str(error) and error.__context__:
+        error = error.__context__
+    return error
+
+
+def _line_in(file: str, error: BaseException) -> str:
+    """`file:line` of the last line of the file that an error passed through, else the file."""
+    path = os.path.abspath(file)
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if os.path.abspath(frame.filename) == path]
+    return f"{file}:{lines[-1]}" if lines else file
 
 
 def _check_path(config: config_dict.ConfigDict, path: str) -> None:
-    node, walked = config, "config"
+    """Checks that the field of an override exists, and is not a whole section."""
+    node = config
+    walked = "config"
     for name in path.split(".")[1:]:
         if not isinstance(node, config_dict.ConfigDict):
             raise UserError(f"--{path}: {walked} is a value, not a section")
         if name not in node:
-            raise UserError(f"--{path}: no such field{_nearest(name, node.keys())}")
-        node, walked = node[name], f"{walked}.{name}"
+            raise UserError(f"--{path}: no such field{explain_unknown(name, node.keys())}")
+        node = node[name]
+        walked += f".{name}"
     if isinstance(node, config_dict.ConfigDict):
         raise UserError(f"--{path}: is a section; set one of {', '.join(node.keys())}")
 
@@ -125,11 +161,19 @@ def from_json(path: str) -> Config:
     """Reads a run's `config.json`.
 
     Raises:
-        UserError: the file is missing, is not JSON, or holds an unknown field.
+        UserError: the file is missing, is not JSON, holds an unknown field, or was written when
+            fields had other names.
     """
     try:
-        return from_dict(json.loads(place(path).read_text("utf-8")), trains=False)
+        values = json.loads(place(path).read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; is this the workdir of a run?") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    if renamed := renamed_in(values):
+        changes = ", ".join(f"{before} is now {now}" for before, now in renamed.items())
+        raise UserError(
+            f"{path}: was written by an earlier version of ift_jax ({changes}); use the version "
+            "that began the run, or start a new workdir"
+        )
+    return from_dict(values, trains=False)

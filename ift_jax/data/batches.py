@@ -176,9 +176,9 @@ class BatchPlan:
 
 def batch_arrays(config: Config) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Name -> shape and dtype of what `BatchPlan.batch` gives in a run, known without its data."""
-    data, rows = config.data, config.train.batch_size
+    rows = config.train.batch_size
     encoder_decoder = config.model.architecture == "encoder_decoder"
-    length = data.targets_length if encoder_decoder else data.max_length
+    length = config.row_lengths.decoder
     seen: dict[str, np.dtype] = dict.fromkeys(("tokens", "segment_ids", "positions"), INT)
     side = seen | dict.fromkeys(("targets", "task_ids"), INT) | {"loss_weights": np.dtype("f4")}
     if config.format.bidirectional_prefix and not encoder_decoder:
@@ -186,7 +186,7 @@ def batch_arrays(config: Config) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     before = "decoder_" if encoder_decoder else ""
     arrays = {before + name: ((rows, length), dtype) for name, dtype in side.items()}
     if encoder_decoder:
-        shape = (rows, data.inputs_length)
+        shape = (rows, config.row_lengths.encoder)
         arrays |= {f"encoder_{name}": (shape, dtype) for name, dtype in seen.items()}
     return {**arrays, "row_ids": ((rows,), INT)}
 

@@ -9,9 +9,9 @@ import numpy as np
 from ift_jax.config.schema import DataConfig
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.packing import pack, pack_2d
-from ift_jax.data.randomness import permutation
+from ift_jax.data.randomness import digest, permutation
 from ift_jax.data.sample_order import SampleOrder
-from ift_jax.io.files import json_digest, write_atomically
+from ift_jax.io.files import write_atomically
 
 _VERSION = 1
 
@@ -24,9 +24,7 @@ class Planner:
     ):
         self._view, self._data, self._seed, self.order = view, data, seed, order
         # Tokens of a row: (max_length,) or (inputs_length, targets_length).
-        self.capacities: tuple[int, ...] = (data.max_length,)
-        if architecture == "encoder_decoder":
-            self.capacities = (data.inputs_length, data.targets_length)
+        self.capacities = tuple(length for length in data.row_lengths(architecture) if length)
         self.window = functools.lru_cache(maxsize=4)(self._window)
 
     def _sampled(self, window: int) -> tuple[np.ndarray, ...]:
@@ -85,7 +83,7 @@ class Planner:
             n_rows,
             str(self.order.end),
         ]
-        path = self._view.stores[0].path.parent / "plans" / f"{json_digest(key)[:24]}.npy"
+        path = self._view.stores[0].path.parent / "plans" / f"{digest(key)[:24]}.npy"
         with contextlib.suppress(OSError, ValueError):
             return np.load(path)
         totals: list[list[int]] = []

@@ -20,11 +20,12 @@ Ctrl-C        stops an answer"""
 
 def room(text_generator: TextGenerator) -> tuple[int, int]:
     """The most tokens of a prompt with its answer, and of an answer: as made for, or trained on."""
-    model, data = text_generator.config.model, text_generator.config.data
+    model = text_generator.config.model
+    lengths = text_generator.config.row_lengths
     if isinstance(model, DecoderConfig):
-        longest = model.max_length or data.max_length
+        longest = model.max_length or lengths.decoder
         return longest, longest - 1
-    return data.inputs_length + data.targets_length, data.targets_length
+    return lengths.total, lengths.decoder
 
 
 class Chat:

@@ -19,8 +19,7 @@ COMPILED = 3e9  # Parameters up to which a dry run compiles: larger runs are not
 def _recipe(config: Config) -> list[str]:
     """The numbers that papers give, and what the state takes."""
     data, model, train, o = config.data, config.model, config.train, config.optimizer
-    lengths = f"{data.inputs_length:,} + {data.targets_length:,}"
-    lengths = f"{data.max_length:,}" if model.architecture == "decoder" else lengths
+    lengths = " + ".join(f"{length:,}" for length in config.row_lengths if length)
     rate = f"{o.schedule} {o.learning_rate:g}, warm-up {o.warmup_steps or f'{o.warmup_ratio:.0%}'}"
     batch = f", {train.batch_tokens:,} tokens" if train.batch_tokens else ""
     lines = [

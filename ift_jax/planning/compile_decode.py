@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ift_jax.decoding.generate import advance_batch, begin_batch, bucket
 from ift_jax.decoding.sampling import Sampling
 from ift_jax.models.model import Model
-from ift_jax.planning.compile_step import Compiled, bytes_a_device, compile_lowered, row_lengths
+from ift_jax.planning.compile_step import Compiled, bytes_a_device, compile_lowered
 from ift_jax.sharding import rules
 from ift_jax.sharding.trees import abstract
 from ift_jax.training.train_program import Program
@@ -21,7 +21,7 @@ def compile_generation(program: Program) -> dict[str, Compiled]:
     greedily; weights in the compute dtype, cut by their logical axes.
     """
     model, asked = program.model.unrolled, program.config.evaluation
-    length, inputs_length = row_lengths(program.config)
+    inputs_length, length = program.config.row_lengths
     places = bucket(inputs_length or max(length - asked.max_new_tokens, 1))
     n_slots = bucket((1 if inputs_length else places) + asked.max_new_tokens)
     shapes = jax.eval_shape(functools.partial(Model.unstack, program.model), program.model.shapes)

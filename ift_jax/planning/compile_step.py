@@ -99,16 +99,8 @@ def compile_lowered(lowered: jax.stages.Lowered, held: Mapping[str, int]) -> Com
     return Compiled(time.perf_counter() - began, held, executable)
 
 
-def row_lengths(config: Config) -> tuple[int, int]:
-    """Positions of a row: of the side that has the loss, and of the encoder (a decoder's: 0)."""
-    data = config.data
-    if config.model.architecture == "decoder":
-        return data.max_length, 0
-    return data.targets_length, data.inputs_length
-
-
 def model_flops(program: Program) -> float:
     """Model FLOPs of a step, forward and backward, of full rows of one example, all trained."""
-    length, inputs_length = row_lengths(program.config)
-    a_token = program.model.flops_per_token([length], [length], [inputs_length])
-    return a_token * program.config.train.batch_size * (length + inputs_length)
+    lengths = program.config.row_lengths
+    a_token = program.model.flops_per_token([lengths.decoder], [lengths.decoder], [lengths.encoder])
+    return a_token * program.config.train.batch_size * lengths.total

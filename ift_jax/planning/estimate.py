@@ -22,7 +22,6 @@ from ift_jax.models.fused_cross_entropy import chunk_length, head_rows
 from ift_jax.models.model import Model
 from ift_jax.planning.chips import Chip
 from ift_jax.planning.collectives import Collective, collectives
-from ift_jax.planning.compile_step import row_lengths
 from ift_jax.planning.hlo import Instruction, Module, size
 
 # Products of queries, keys or values in each of splash attention's kernels.
@@ -152,5 +151,5 @@ def head_turns(config: Config) -> int:
     The step's mesh must be set.
     """
     rows = config.train.batch_size // config.train.gradient_accumulation_steps
-    _, length = head_rows(rows, row_lengths(config)[0])
+    _, length = head_rows(rows, config.row_lengths.decoder)
     return -(-length // chunk_length(length, config.model.vocab_size, config.loss.chunk))

@@ -8,7 +8,7 @@ import jax
 
 from ift_jax.planning.chips import Chip, chips
 from ift_jax.planning.collectives import KINDS
-from ift_jax.planning.compile_step import Compiled, model_flops, row_lengths
+from ift_jax.planning.compile_step import Compiled, model_flops
 from ift_jax.planning.estimate import estimate, head_turns, visited_share
 from ift_jax.planning.hlo import Module
 from ift_jax.sharding.mesh import config_sizes, in_words
@@ -41,7 +41,7 @@ def record_of(program: Program, compiled: Compiled, topology: str, slices: int) 
         "remat": config.model.remat,
         "rows": rows,
         "gradient_accumulation_steps": config.train.gradient_accumulation_steps,
-        "tokens": rows * sum(row_lengths(config)),
+        "tokens": rows * config.row_lengths.total,
         **memory_of(compiled),
         "hbm": chip.hbm_bytes,
         "model_flops": model_flops(program),
@@ -61,7 +61,7 @@ def costs(program: Program, text: str, chip: Chip) -> dict[str, Any]:
             chip,
             list(mesh.devices.flat),
             model_flops=model_flops(program) / mesh.size,
-            kernel_share=visited_share(program.model, row_lengths(program.config)[0]),
+            kernel_share=visited_share(program.model, program.config.row_lengths.decoder),
             data_turns=turns,
         )
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from ift_jax.config.checks import CHOICES
+from ift_jax.config.model import REMAT_POLICIES
 from ift_jax.config.schema import Config, MeshConfig
 from ift_jax.sharding.mesh import in_words
 
@@ -22,7 +22,7 @@ def candidates(config: Config, n_devices: int, slices: int) -> Iterator[Config]:
             fsdp, rest = divmod(n_devices, slices * copies * tensor * config.mesh.sequence)
             shards = slices * copies * fsdp
             cuts = [] if rest or not fsdp else [n for n in (1, 2, 4, 8) if rows % (n * shards) == 0]
-            choices = [(remat, n) for n in cuts for remat in CHOICES["model.remat"]]
+            choices = [(remat, n) for n in cuts for remat in REMAT_POLICIES]
             for remat, n in sorted(choices, key=lambda choice: choice != ("full", cuts[-1])):
                 yield dataclasses.replace(
                     config,

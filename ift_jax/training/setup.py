@@ -87,11 +87,11 @@ class Run(Program):
 
 def attention_of(config: Config) -> str:
     """The implementations of attention that a run takes, and why it takes no kernel on a GPU."""
-    model, data = config.model, config.data
-    if decoder := isinstance(model, DecoderConfig):
-        L, S, windowed = data.max_length, data.max_length, model.sliding_window > 0
-    else:
-        L, S, windowed = data.targets_length, data.inputs_length, False
+    model = config.model
+    decoder = isinstance(model, DecoderConfig)
+    L = config.row_lengths.decoder
+    S = config.row_lengths.encoder or L
+    windowed = isinstance(model, DecoderConfig) and model.sliding_window > 0
     chosen = choose(model.attention, L, S, windowed=windowed, biased=False)
     if model.attention == "auto" and chosen not in KERNELS and rules.platform() == "gpu":
         chosen += " (the kernel is for NVIDIA GPUs from Ampere on)"

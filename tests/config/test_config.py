@@ -7,6 +7,9 @@ import json
 import pytest
 
 from ift_jax.config import files as config_file
+from ift_jax.config.fields import rules_of
+from ift_jax.config.help import help_lines
+from ift_jax.config.renamed_fields import HUGGING_FACE, RENAMED
 from ift_jax.config.schema import (
     Config,
     DataConfig,
@@ -75,6 +78,101 @@ def test_mistakes_are_named(override, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "--config.train.num_train_epochs=3",
+            "--config.train.num_train_epochs: no such field; Hugging Face's num_train_epochs is "
+            "train.epochs here",
+        ),
+        (
+            "--config.per_device_train_batch_size=8",
+            "--config.per_device_train_batch_size: no such field; Hugging Face's "
+            "per_device_train_batch_size is train.batch_size (rows over all devices) here",
+        ),
+        ("--config.learning_rate=1e-4", "learning_rate is optimizer.learning_rate"),
+        (
+            "--config.optimizer.gradient_accumulation_steps=2",
+            "gradient_accumulation_steps is train.gradient_accumulation_steps",
+        ),
+        ("--config.train.seed=1", "--config.train.seed: no such field; seed is config.seed"),
+        ("--config.train.max_length=9", "max_length is data.max_length or model.max_length"),
+        ("--config.data.row_length=64", "row_length was renamed to data.max_length"),
+        ("--config.train.microbatches=2", "renamed to train.gradient_accumulation_steps"),
+    ],
+)
+def test_names_from_elsewhere_are_answered_with_the_name_here(override, message):
+    with pytest.raises(UserError) as error:
+        config_file.load("configs/quickstart.py", [override])
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("config.train.num_train_epochs = 3", "Hugging Face's num_train_epochs is train.epochs"),
+        ("config.data.encoder_length = 3", "encoder_length was renamed to data.inputs_length"),
+        ("config.trian.steps = 3", "config.py:4: no such field 'trian'; did you mean 'train'?"),
+        ("config.train.steps = config.train.stepz", "config.py:4: no such field 'stepz'; did you"),
+        ("config.train.steps = config.bf16", "'bf16'; Hugging Face's bf16 is model.dtype here"),
+        ("config.train.steps = 'many'", "config.py:4: Could not override field 'steps'"),
+        ("config.train.steps = None.many", "config.py:4: 'NoneType' object has no attribute"),
+    ],
+)
+def test_mistakes_in_a_file_are_named(tmp_path, line, message):
+    file = tmp_path / "config.py"
+    file.write_text(
+        "from ift_jax.config.files import default_config\n"
+        f"def get_config():\n    config = default_config()\n    {line}\n    return config\n"
+    )
+    with pytest.raises(UserError) as error:
+        config_file.load(str(file))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_every_name_from_elsewhere_has_a_place_here():
+    sections = {field.name: getattr(Config(), field.name) for field in dataclasses.fields(Config)}
+    for now in (*HUGGING_FACE.values(), *RENAMED.values()):
+        if now == "seed" or now.startswith("the flag --workdir"):
+            continue
+        section, name = now.split(" ")[0].split(".")
+        assert hasattr(sections[section], name) or hasattr(EncoderDecoderConfig(), name), now
+
+
+def test_a_config_json_of_before_is_refused_in_one_line(tmp_path):
+    values = json.loads(config_file.to_json(config_file.load("configs/quickstart.py")))
+    values["data"]["row_length"] = values["data"].pop("max_length")
+    values["train"]["keep"] = values["train"].pop("max_to_keep")
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(UserError) as error:
+        config_file.from_json(str(tmp_path / "config.json"))
+    assert "data.row_length is now data.max_length, train.keep is now train.max_to_keep" in str(
+        error.value
+    )
+    assert "start a new workdir" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_help_names_every_field_with_its_default_and_choices():
+    text = "\n".join(help_lines())
+    for config in (Config(), Config(model=EncoderDecoderConfig())):
+        for section in dataclasses.fields(config):
+            value = getattr(config, section.name)
+            for field in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
+                assert f"  {section.name}.{field.name}: " in text
+                assert rules_of(field).help.endswith((".", ".)")), field.name
+    assert "optimizer.schedule: str = 'cosine'  (one of constant, linear, cosine, rsqrt)" in text
+    assert "model.dropout: float = 0.0  (0 to 1)" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_row_lengths_are_those_of_the_architecture():
+    data = DataConfig(max_length=10, inputs_length=7, targets_length=3)
+    assert Config(data=data).row_lengths == (0, 10)
+    of_encoder_decoder = Config(data=data, model=EncoderDecoderConfig()).row_lengths
+    assert of_encoder_decoder == (7, 3) and of_encoder_decoder.total == 10
+
+
 def test_a_missing_file():
     with pytest.raises(UserError, match="no such file: configs/none.py"):
         config_file.load("configs/none.py")
@@ -90,9 +188,11 @@ def test_unknown_fields_of_a_json_are_named(tmp_path):
 
 def test_every_field_is_read_somewhere():
     """An option that nothing reads is a lie."""
+    names = ("data", "model", "model_shapes", "renamed_fields", "schema", "training")
+    definitions = [f"ift_jax/config/{name}.py" for name in names]
     source = ""
     for path in glob.glob("ift_jax/**/*.py", recursive=True):
-        if path != "ift_jax/config/schema.py":
+        if path not in definitions:
             source += open(path, encoding="utf-8").read()
     sections = [
         f.default for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.default)
@@ -114,8 +214,8 @@ def test_a_batch_in_tokens():
     assert (config.train.batch_size, config.train.batch_tokens) == (16, 2048)
     # T0's 2^20: 1,024 rows of 1,024 encoder tokens; other lengths, other rows.
     for length in (1024, 512):
-        config = config_file.load("configs/t0.py:3b", [f"--config.data.inputs_length={length}"])
+        config = config_file.load("configs/t0_3b.py", [f"--config.data.inputs_length={length}"])
         assert config.train.batch_size == 2**20 // length
     assert config_file.from_dict(json.loads(config_file.to_json(config))) == config
     with pytest.raises(UserError, match=r"batch_size: 32, but batch_tokens 1048576 are 1024 rows"):
-        config_file.load("configs/t0.py:3b", ["--config.train.batch_size=32"])
+        config_file.load("configs/t0_3b.py", ["--config.train.batch_size=32"])

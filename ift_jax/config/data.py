@@ -1,0 +1,143 @@
+"""Config sections `tokenizer`, `format` and `data`: what a run reads, and how it becomes rows."""
+
+import dataclasses
+from typing import NamedTuple
+
+from ift_jax.config.fields import field
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """The tokenizer of a run: the one at `path`, or one that the run trains."""
+
+    path: str = field(
+        "",
+        'A SentencePiece ".model" file, a "tokenizer.json", or a folder that holds one of them. '
+        "With model.init_from the checkpoint's own tokenizer is the default.",
+    )
+    extra_ids: int = field(
+        0, "Number of T5's sentinel tokens, which are numbered downwards from the last id."
+    )
+    train_vocab_size: int = field(
+        0,
+        "If positive, a SentencePiece model of this many tokens, with byte fallback, is trained "
+        "on the training mixture.",
+    )
+    added_tokens: tuple[str, ...] = field(
+        (), "Special tokens that are added if the tokenizer does not have them."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class FormatConfig:
+    """How a record becomes text segments, and which of them are trained."""
+
+    template: str = field(
+        "chatml",
+        'The chat template: a name from ift_jax/text/chat_templates/, "model" for the '
+        'tokenizer\'s own, a ".jinja" file, or the text of one. "plain" is inputs followed by '
+        "targets.",
+    )
+    template_options: tuple[str, ...] = field(
+        (), 'Variables for the template, such as "enable_thinking=false".'
+    )
+    train_on: str = field(
+        "all",
+        "Which assistant turns are trained: all of them, or only the last one. A turn's own weight "
+        "multiplies its loss.",
+        choices=("all", "last"),
+    )
+    input_eos: bool = field(
+        True,
+        "Encoder-decoder only: whether the encoder's text ends with EOS, as T5's does and T0's "
+        "does not.",
+    )
+    bidirectional_prefix: bool = field(
+        False,
+        "Decoder only: whether the tokens of a prompt attend to each other in both directions.",
+    )
+    control_strings: str = field(
+        "text",
+        'How a control string that a user typed into a message, such as "<|im_end|>", is encoded: '
+        'as ordinary "text" or, as Hugging Face does, as a "control" token.',
+        choices=("text", "control"),
+    )
+
+
+class RowLengths(NamedTuple):
+    """Tokens that a row of a batch has room for."""
+
+    encoder: int  # 0 for a decoder-only model.
+    decoder: int
+
+    @property
+    def total(self) -> int:
+        return self.encoder + self.decoder
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The data of a run. Lengths are in tokens."""
+
+    systems: str = field(
+        "tasks",
+        "The module whose table SYSTEMS says which module registers which tasks; used if modules "
+        "is empty. The module need not exist.",
+    )
+    modules: tuple[str, ...] = field(
+        (), "Modules that register SeqIO tasks and mixtures; they are imported in this order."
+    )
+    root: str = field("", "Folder or file passed to each module's register(root), if it has one.")
+    mixture: str = field("", "The SeqIO task or mixture to train on.")
+    split: str = field("train", "The split to train on.")
+    eval_mixture: str = field(
+        "", "Mixture of unseen examples of trained tasks, for evaluation; empty: data.mixture."
+    )
+    eval_split: str = field("validation", "The split of data.eval_mixture.")
+    heldout_mixture: str = field(
+        "", "Mixture of tasks that training never sees, for evaluation; empty: none."
+    )
+    heldout_split: str = field("test", "The split of data.heldout_mixture.")
+    store_dir: str = field("stores", "Folder for token stores; runs share them.")
+    max_length: int = field(
+        512,
+        "Tokens per row of a decoder. (An encoder-decoder has inputs_length and targets_length.)",
+        above=0,
+    )
+    inputs_length: int = field(512, "Encoder-decoder only: tokens per row of the encoder.", above=0)
+    targets_length: int = field(
+        128, "Encoder-decoder only: tokens per row of the decoder.", above=0
+    )
+    over_length: str = field(
+        "drop",
+        "What happens to an example that is longer than a row: it is dropped and counted, its "
+        "prompt is truncated, or it is an error.",
+        choices=("drop", "truncate-prompt", "error"),
+    )
+    max_dropped_fraction: float = field(
+        0.05,
+        "Preparing a task fails if a larger fraction of its examples is dropped or truncated.",
+        minimum=0,
+        maximum=1,
+    )
+    pack: bool = field(True, "Whether several examples share a row.")
+    window: int = field(
+        8192,
+        "Number of examples that are packed together; the mixing rates hold within each window.",
+        above=0,
+    )
+    variants: int = field(
+        1,
+        "Number of variants of each example in a store, for tasks that draw templates or exemplars "
+        "at random; epoch e reads variant e mod variants.",
+        above=0,
+    )
+    processes: int = field(
+        0, "Processes that prepare a store; 0: one per core where that is faster."
+    )
+
+    def row_lengths(self, architecture: str) -> RowLengths:
+        """The lengths that apply to an architecture, "decoder" or "encoder_decoder"."""
+        if architecture == "encoder_decoder":
+            return RowLengths(self.inputs_length, self.targets_length)
+        return RowLengths(0, self.max_length)

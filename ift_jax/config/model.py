@@ -1,0 +1,178 @@
+"""Config sections `model` and `lora`: the architecture, its shape, and its adapters."""
+
+import dataclasses
+
+from ift_jax.config.fields import field
+
+REMAT_POLICIES = ("none", "minimal", "dots", "save_attention", "full", "offload")
+
+# Fields that both architectures have. Each class states its own default beside the shared help.
+_INIT_FROM = (
+    "A Hugging Face folder or a run's workdir to start from: its weights, its tokenizer, and every "
+    "field of this section that is part of the model (all but dropout, dropout_schedule, dtype, "
+    "remat and attention). Empty: fresh weights."
+)
+_VOCAB_SIZE = "Rows of the embedding; 0: the tokenizer's size, rounded up to a multiple of 128."
+_D_MODEL = "Width of the residual stream."
+_N_HEADS = "Number of query heads."
+_HEAD_DIM = "Width of a head."
+_D_FF = "Width of the feed-forward layer."
+_NORM_EPS = "Added to the mean square in RMS norms."
+_TIED_EMBEDDING = "Whether the output head shares the embedding's weights."
+_DROPOUT = "Dropout rate on the output of each sublayer."
+_DTYPE = "Type of activations and matrix products. Parameters are float32."
+_REMAT = (
+    "What the backward pass recomputes instead of keeping, from nothing to everything; see "
+    "docs/memory.md."
+)
+_ATTENTION = (
+    'The attention implementation in training; "auto" chooses by platform and length. "splash" '
+    '(Pallas for TPU) and "triton" (Pallas for NVIDIA GPUs) are interpreted on other platforms, '
+    "which is slow. See docs/attention.md."
+)
+_DTYPES = ("float32", "bfloat16")
+_ATTENTIONS = ("auto", "xla", "blockwise", "splash", "triton")
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """A decoder-only transformer. The defaults are a small model of Llama's kind."""
+
+    architecture: str = field(
+        "decoder", "The architecture; default_config() sets it.", choices=("decoder",)
+    )
+    init_from: str = field("", _INIT_FROM)
+    vocab_size: int = field(0, _VOCAB_SIZE)
+    max_length: int = field(0, "Number of positions that the model was made for; 0: no limit.")
+    d_model: int = field(192, _D_MODEL, above=0)
+    n_layers: int = field(4, "Number of layers.")
+    n_heads: int = field(6, _N_HEADS, above=0)
+    n_kv_heads: int = field(2, "Number of key and value heads; a divisor of n_heads.", above=0)
+    head_dim: int = field(32, _HEAD_DIM + " Even, because of RoPE.", above=0)
+    d_ff: int = field(512, _D_FF, above=0)
+    activation: str = field(
+        "silu",
+        "Activation of the feed-forward layer's gate.",
+        choices=("silu", "gelu", "gelu_tanh"),
+    )
+    norm_eps: float = field(1e-6, _NORM_EPS)
+    norm_offset: float = field(
+        0.0, "Added to the weight of a norm: 1 for Gemma, which scales by (1 + weight)."
+    )
+    norm_placement: str = field(
+        "pre",
+        'Where a sublayer is normalized: before it ("pre", Llama), after it ("post", OLMo-2), or '
+        'both ("both", Gemma 2).',
+        choices=("pre", "post", "both"),
+    )
+    rope_theta: float = field(10_000.0, "Base of the RoPE frequencies.")
+    rope_local_theta: float = field(
+        0.0,
+        "Base of the RoPE frequencies in layers with a sliding window (Gemma 3); 0: rope_theta.",
+    )
+    rope_scaling: str = field(
+        "none",
+        "How the RoPE frequencies are scaled for longer texts. Layers with a sliding window are "
+        "never scaled.",
+        choices=("none", "linear", "llama3"),
+    )
+    rope_factor: float = field(1.0, "Factor of either kind of RoPE scaling.")
+    rope_low_freq_factor: float = field(
+        1.0,
+        'For rope_scaling "llama3": rope_original_length divided by this is the wavelength '
+        "above which frequencies are scaled in full.",
+    )
+    rope_high_freq_factor: float = field(
+        4.0,
+        'For rope_scaling "llama3": rope_original_length divided by this is the wavelength '
+        "below which frequencies are not scaled.",
+    )
+    rope_original_length: int = field(
+        8192, 'For rope_scaling "llama3": the length of the texts before scaling.'
+    )
+    qk_norm: str = field(
+        "none",
+        'Norm of queries and keys: over each head ("head", Qwen3) or over all heads together '
+        '("full", OLMo-2).',
+        choices=("none", "head", "full"),
+    )
+    qkv_bias: bool = field(False, "Whether the query, key and value projections have biases.")
+    output_bias: bool = field(False, "Whether the output projection of attention has a bias.")
+    mlp_bias: bool = field(False, "Whether the feed-forward projections have biases.")
+    query_scale: float = field(0.0, "Factor on the queries; 0: head_dim ** -0.5.")
+    attention_softcap: float = field(0.0, "Soft cap on attention scores; 0: none.")
+    final_softcap: float = field(0.0, "Soft cap on the logits; 0: none.")
+    sliding_window: int = field(
+        0, "Tokens that a local layer attends to; 0: every layer is global."
+    )
+    global_every: int = field(
+        0, "With a sliding window, every n-th layer is global all the same; 0: none is."
+    )
+    tied_embedding: bool = field(True, _TIED_EMBEDDING)
+    scale_embedding: bool = field(
+        False, "Whether embeddings are multiplied by sqrt(d_model), as Gemma's are."
+    )
+    dropout: float = field(0.0, _DROPOUT, minimum=0, maximum=1)
+    dropout_schedule: str = field(
+        "constant",
+        'The dropout rate by layer: "constant", or "linear" from 0 in the lowest layer to dropout '
+        "in the highest (LIMA).",
+        choices=("constant", "linear"),
+    )
+    dtype: str = field("float32", _DTYPE, choices=_DTYPES)
+    remat: str = field("none", _REMAT, choices=REMAT_POLICIES)
+    attention: str = field("auto", _ATTENTION, choices=_ATTENTIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderDecoderConfig:
+    """T5: 1.0 with a relu and a tied embedding, 1.1 with a gated gelu and an untied one."""
+
+    architecture: str = field(
+        "encoder_decoder",
+        "The architecture; default_config('encoder_decoder') sets it.",
+        choices=("encoder_decoder",),
+    )
+    init_from: str = field("", _INIT_FROM)
+    vocab_size: int = field(0, _VOCAB_SIZE)
+    d_model: int = field(192, _D_MODEL, above=0)
+    n_encoder_layers: int = field(3, "Number of encoder layers.")
+    n_decoder_layers: int = field(3, "Number of decoder layers.")
+    n_heads: int = field(6, _N_HEADS, above=0)
+    head_dim: int = field(32, _HEAD_DIM, above=0)
+    d_ff: int = field(512, _D_FF, above=0)
+    activation: str = field(
+        "gated_gelu",
+        'Activation of the feed-forward layer: "relu" (T5 1.0) or "gated_gelu" (T5 1.1).',
+        choices=("relu", "gated_gelu"),
+    )
+    norm_eps: float = field(1e-6, _NORM_EPS)
+    relative_buckets: int = field(32, "Number of relative-position buckets.")
+    relative_max_distance: int = field(128, "Distances from this on share the last bucket.")
+    tied_embedding: bool = field(False, _TIED_EMBEDDING)
+    dropout: float = field(0.0, _DROPOUT, minimum=0, maximum=1)
+    dtype: str = field("float32", _DTYPE, choices=_DTYPES)
+    remat: str = field("none", _REMAT, choices=REMAT_POLICIES)
+    attention: str = field(
+        "auto",
+        _ATTENTION + " The kernels serve cross-attention only, because self-attention has a bias.",
+        choices=_ATTENTIONS,
+    )
+
+
+ModelConfig = DecoderConfig | EncoderDecoderConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (ift_jax/models/lora.py). With them nothing else is trained."""
+
+    rank: int = field(0, "Rank of the adapters; 0: no LoRA.", minimum=0)
+    alpha: float = field(16.0, "The adapters' product is scaled by alpha / rank.", above=0)
+    rslora: bool = field(False, "Whether the scale is alpha / sqrt(rank) instead.")
+    targets: str = field(
+        "attention|cross|mlp",
+        "Projections that get an adapter: those with a match in their path, such as "
+        '"layers.attention.query", "decoder.layers.cross.key" or "layers.mlp.down".',
+        regex=True,
+    )

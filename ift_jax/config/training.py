@@ -1,0 +1,156 @@
+"""Config sections `optimizer`, `loss`, `train`, `evaluation` and `mesh`: how a run proceeds."""
+
+import dataclasses
+
+from ift_jax.config.fields import field
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer and its learning-rate schedule."""
+
+    name: str = field(
+        "adamw",
+        'The optimizer. "adafactor" has T5\'s settings; "sgd" has momentum b1; "muon" has momentum '
+        "b1 and trains the matrices of the layers, while AdamW trains the rest.",
+        choices=("adamw", "adafactor", "lion", "sgd", "muon"),
+    )
+    learning_rate: float = field(1e-3, "The peak of the schedule.", above=0)
+    schedule: str = field(
+        "cosine",
+        "The learning rate after the warm-up.",
+        choices=("constant", "linear", "cosine", "rsqrt"),
+    )
+    warmup_steps: int = field(0, "Steps of linear warm-up; 0: warmup_ratio decides.")
+    warmup_ratio: float = field(
+        0.0, "Length of the warm-up as a fraction of the run's steps; used if warmup_steps is 0."
+    )
+    final_ratio: float = field(
+        0.0, "The linear and cosine schedules end at this fraction of the peak."
+    )
+    rsqrt_offset: int = field(
+        10_000,
+        "The rsqrt schedule is peak * sqrt(offset / max(step, offset)), as in T5.",
+    )
+    b1: float = field(0.9, "Decay of the first moment; momentum of sgd and muon.")
+    b2: float = field(0.999, "Decay of the second moment.")
+    eps: float = field(1e-8, "Added to the denominator of Adam's update.")
+    moment_dtype: str = field(
+        "float32",
+        "Type of the first moment. Adafactor has none.",
+        choices=("float32", "bfloat16"),
+    )
+    weight_decay: float = field(0.0, "Decoupled weight decay.")
+    decay_norms_and_biases: bool = field(
+        False, "Whether norms and biases are decayed as matrices are."
+    )
+    clip_norm: float = field(1.0, "Largest global norm of a gradient; 0: no clipping.")
+    shard_over_data: bool = field(
+        False,
+        "Whether the optimizer's state is sharded over the mesh axis data as well as over fsdp "
+        "(ZeRO-1).",
+    )
+    freeze: str = field(
+        "",
+        'Parameters with a match in their path, such as "layers.mlp.up.weight" or "embedding", are '
+        "not trained; they have neither gradients nor optimizer state. Empty: all are trained.",
+        regex=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """The training loss: the sum of weight * token loss over one denominator."""
+
+    normalization: str = field(
+        "tokens",
+        "The denominator: the sum of the tokens' weights in the batch, its number of examples, a "
+        "constant, or 1 (sum).",
+        choices=("tokens", "examples", "constant", "sum"),
+    )
+    constant: float = field(1.0, 'The denominator for normalization "constant".', above=0)
+    z_loss: float = field(0.0, "Factor of the squared log-sum-exp of the logits (T5X: 1e-4).")
+    label_smoothing: float = field(
+        0.0, "Probability spread over the whole vocabulary.", minimum=0, maximum=1
+    )
+    chunk: int = field(
+        0, "Positions per chunk of the output head; 0: chosen from the shape of the batch."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The length of a run, its batches, and when it writes what."""
+
+    batch_size: int = field(
+        32, "Rows per step over all devices; 0: batch_tokens decides.", minimum=0
+    )
+    batch_tokens: int = field(
+        0,
+        "Tokens per step over all devices, if batch_size is 0: rows times max_length or, for an "
+        "encoder-decoder, times inputs_length (as T0 counts).",
+        minimum=0,
+    )
+    gradient_accumulation_steps: int = field(
+        1,
+        "Slices of a batch that are computed one after another; a divisor of batch_size.",
+        above=0,
+    )
+    steps: int = field(0, "Number of steps; 0: epochs decides.")
+    epochs: float = field(0.0, "Number of epochs of the mixture, if steps is 0.")
+    log_every: int = field(10, "Steps between lines of metrics.", above=0)
+    save_every: int = field(0, "Steps between checkpoints; 0: only at the end, or on SIGTERM.")
+    max_to_keep: int = field(2, "Number of newest checkpoints that are kept.", above=0)
+    keep_best: int = field(
+        0, "Number of checkpoints with the lowest eval loss that are kept besides."
+    )
+    eval_every: int = field(0, "Steps between computations of the eval loss; 0: only at the end.")
+    eval_rows: int = field(256, "Most rows that an eval loss is computed from; 0: all.")
+    preview_every: int = field(
+        0, "Steps between answers to fixed prompts; 0: only at step 0 and at the end."
+    )
+    preview_prompts: int = field(4, "Number of fixed prompts; 0: no previews.")
+    max_bad_steps: int = field(
+        20,
+        "The run ends after this many steps in a row whose loss or gradient is not finite.",
+        above=0,
+    )
+    compile_cache: str = field("", "Folder of JAX's compilation cache; empty: none.")
+    peak_tflops: float = field(
+        0.0,
+        "Peak of one device, for model FLOP utilization; 0: measured with a matrix product.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """Scores on unseen examples: generated answers, or the likeliest of given choices."""
+
+    examples: int = field(0, "Examples per task; 0: no such evaluation.")
+    sets: tuple[str, ...] = field(
+        ("eval", "heldout"),
+        "Mixtures that are evaluated when training ends: data.eval_mixture, data.heldout_mixture.",
+        choices=("eval", "heldout"),
+    )
+    batch_size: int = field(64, "Prompts, or choices, per batch.", above=0)
+    max_new_tokens: int = field(64, "Most tokens of an answer.", above=0)
+    length_normalize: bool = field(
+        False,
+        "Whether choices are ranked by the mean of their tokens' log-probabilities, instead of the "
+        "sum.",
+    )
+    stop_ids: tuple[int, ...] = field(
+        (),
+        "Token ids that end an answer besides the format's. Empty: those of the released model in "
+        "model.init_from, if there are any.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Number of devices along each mesh axis; one axis may be -1, which takes what is left."""
+
+    data: int = field(-1, "Data parallelism: each device has all parameters and some rows.")
+    fsdp: int = field(1, "Fully sharded data parallelism: parameters are sharded as well as rows.")
+    tensor: int = field(1, "Tensor parallelism: heads and feed-forward layers are sharded.")
+    sequence: int = field(1, "Sequence parallelism: the positions of a row are sharded.")
