@@ -19,7 +19,7 @@ from ift_jax.data.store import part_path
 from ift_jax.errors import UserError
 from ift_jax.preparation.store_writer import PartBuilder
 from ift_jax.preparation.tokenized_tasks import encode_tokenised
-from ift_jax.text.examples import Encoded, ExampleFormatter, Refused
+from ift_jax.text.examples import Dropped, ExampleFormatter
 from ift_jax.text.records import Record, parse_record
 from ift_jax.text.tokenizers.load import SentencePieceTokenizer, Tokenizer
 
@@ -206,23 +206,14 @@ def write_part(
             made = formatter.encode_each(batch)
         else:
             places = (f"{unit.task}:{unit.split}:{index}" for index in indices)
-            made = map(_tokenised, batch, itertools.repeat(formatter), places)
+            made = map(encode_tokenised, batch, itertools.repeat(formatter), places)
         for index, examples in zip(indices, made, strict=True):
-            if isinstance(examples, Refused):
+            if isinstance(examples, Dropped):
                 part.refuse(examples.reason)
                 continue
             for example in examples:
                 part.add(example, index)
     return part.write(unit.path)
-
-
-def _tokenised(
-    fields: dict[str, Any], formatter: ExampleFormatter, where: str
-) -> list[Encoded] | Refused:
-    try:
-        return [encode_tokenised(fields, formatter, where)]
-    except Refused as refused:
-        return refused
 
 
 @contextlib.contextmanager

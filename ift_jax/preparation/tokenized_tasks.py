@@ -8,13 +8,15 @@ import numpy.typing as npt
 
 from ift_jax.errors import UserError
 from ift_jax.text.encode_chunks import flat
-from ift_jax.text.examples import Encoded, ExampleFormatter, Refused
+from ift_jax.text.examples import Dropped, Encoded, ExampleFormatter
 from ift_jax.text.records import parse_references
 from ift_jax.text.tokenizers.base import Tokenizer
 
 
-def encode_tokenised(fields: Mapping[str, Any], formatter: ExampleFormatter, where: str) -> Encoded:
-    """One example of a SeqIO task that tokenised itself.
+def encode_tokenised(
+    fields: Mapping[str, Any], formatter: ExampleFormatter, where: str
+) -> list[Encoded] | Dropped:
+    """The one example of a SeqIO task's record that is tokenized already.
 
     A decoder gets inputs and targets joined as they are (whatever EOS the task put in).
     Untrained are the inputs, padding, ids that are negative (FLAN's way to say so; Longpre et
@@ -24,7 +26,6 @@ def encode_tokenised(fields: Mapping[str, Any], formatter: ExampleFormatter, whe
     floats as targets; `references`, as in a text record. An error names `where`.
 
     Raises:
-        Refused: "nothing_trained" or "too_long".
         UserError: names the field and what was expected.
     """
     tokenizer, decoder = formatter.tokenizer, formatter.architecture == "decoder"
@@ -41,7 +42,7 @@ def encode_tokenised(fields: Mapping[str, Any], formatter: ExampleFormatter, whe
         weights *= given
     trained = np.flatnonzero(weights)
     if not trained.size:
-        raise Refused("nothing_trained")
+        return Dropped("nothing_trained")
     gaps = np.flatnonzero(np.diff(trained) > 1)
     answer = int(trained[gaps[-1] + 1] if gaps.size else trained[0])
     targets = np.abs(signed)
@@ -51,19 +52,28 @@ def encode_tokenised(fields: Mapping[str, Any], formatter: ExampleFormatter, whe
     if decoder:
         if not inputs and weights[0] > 0:
             parts[1] = formatter.guard
-        pieces, truncated = formatter.fit(
+        fitted = formatter.fit(
             [*parts, targets.tolist()], (True, False, False), "max_length", where
         )
+        if isinstance(fitted, Dropped):
+            return fitted
+        pieces, truncated = fitted
         before = len(pieces[0]) + len(pieces[1])
         if not before and weights[0] > 0:
-            raise Refused("too_long")
+            return Dropped("too_long")
         weights = np.concatenate([np.zeros(before, np.float32), weights])
         encoder: list[list[int]] = []
     else:
-        pieces, _ = formatter.fit([targets.tolist()], (False,), "targets_length", where)
-        encoder, truncated = formatter.fit(parts, (True, False), "inputs_length", where)
+        whole = formatter.fit([targets.tolist()], (False,), "targets_length", where)
+        if isinstance(whole, Dropped):
+            return whole
+        fitted = formatter.fit(parts, (True, False), "inputs_length", where)
+        if isinstance(fitted, Dropped):
+            return fitted
+        pieces, _ = whole
+        encoder, truncated = fitted
         before = 0
-    return Encoded(
+    example = Encoded(
         tokens=flat(pieces),
         weights=weights,
         encoder_tokens=flat(encoder),
@@ -73,6 +83,7 @@ def encode_tokenised(fields: Mapping[str, Any], formatter: ExampleFormatter, whe
         truncated=truncated,
         control_strings=0,
     )
+    return [example]
 
 
 def _ids(

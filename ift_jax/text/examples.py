@@ -7,20 +7,29 @@ weight belongs to a token without any search in the text.
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.marking import MarkingRenderer
-from ift_jax.text.chat_templates.render import Chat, Marked, Refused
+from ift_jax.text.chat_templates.render import Chat, Marked
 from ift_jax.text.encode_chunks import Tokens, flat
 from ift_jax.text.prompts import Formatter
 from ift_jax.text.records import Message, Record
 
 _NOTHING = np.zeros(0, np.int32)
-__all__ = ["Encoded", "ExampleFormatter", "Refused"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropped:
+    """A record that gives no example."""
+
+    reason: str  # "too_long", "nothing_trained" or "template_unstable".
+
+
+_UNSTABLE = Dropped("template_unstable")  # An answer does not follow the text that prompts it.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,104 +53,103 @@ class ExampleFormatter(Formatter):
     _renderer_type = MarkingRenderer
     _renderer: MarkingRenderer
 
-    def encode_each(self, records: Sequence[Record]) -> Iterator[list[Encoded] | Refused]:
-        """What `encode` gives of each record, or that it was refused.
+    def encode_each(self, records: Sequence[Record]) -> Iterator[list[Encoded] | Dropped]:
+        """Yields what `encode` returns for each record.
 
-        Step by step for all of them, so that the code and data of a step stay in the processor's
-        caches: that takes a sixth less time.
+        Each step runs for all records before the next step begins, so that its code and data stay
+        in the processor's caches: that takes a sixth less time.
         """
         for record, whole in zip(records, self._wholes(records), strict=True):
-            try:
-                yield self.encode(record, whole)
-            except Refused as refused:
-                yield refused
+            yield self.encode(record, whole)
 
-    def _wholes(self, records: Sequence[Record]) -> list[Tokens | Refused | None]:
+    def _wholes(self, records: Sequence[Record]) -> list[Tokens | Dropped | None]:
         """`_rendered` of each record; None where `encode` does not ask, or has to say why not."""
-        chats: list[tuple[Chat, Marked] | Refused | None] = []
+        chats: list[tuple[Chat, Marked | None] | None] = []
         for record in records:
             chats.append(None)
             if self.architecture != "decoder" or record.choices:
                 continue
             with contextlib.suppress(UserError):
                 chat = self._renderer.chat(record)
-                try:
-                    chats[-1] = chat, self._renderer.whole(chat)
-                except Refused as refused:
-                    chats[-1] = refused
-        wholes: list[Tokens | Refused | None] = []
+                chats[-1] = chat, self._renderer.whole(chat)
+        wholes: list[Tokens | Dropped | None] = []
         for made in chats:
-            wholes.append(made if isinstance(made, Refused) else None)
-            if isinstance(made, tuple):
+            wholes.append(None)
+            if made is not None:
                 with contextlib.suppress(UserError):
-                    wholes[-1] = self._guarded(self._tokens(*made))
+                    wholes[-1] = self._encoded(*made)
         return wholes
 
-    def encode(self, record: Record, whole: Tokens | Refused | None = None) -> list[Encoded]:
-        """The training examples of a record, taken whole or not at all.
+    def encode(
+        self, record: Record, whole: Tokens | Dropped | None = None
+    ) -> list[Encoded] | Dropped:
+        """The training examples of a record, all of them or none.
 
         A decoder gets one example; where the template writes an answer in another way when more
         follows it, one for each trained answer, with what comes before it. So does an
-        encoder-decoder. `whole`, what `_rendered` gives of a decoder's record or raises, may be
-        known.
+        encoder-decoder. `whole`, what `_rendered` gives of a decoder's record, may be known.
 
         Raises:
-            Refused: "nothing_trained", "too_long" or "template_unstable".
             UserError: the template raises it, such as for a role that it does not know; over
                 length under "error".
         """
         if record.choices:
-            (example,) = self.encode(dataclasses.replace(record, choices=()))
-            return [dataclasses.replace(example, choices=self._choices(record))]
+            return self._ranked_example(record)
         weights = _turn_weights(record.messages, self._format.train_on)
         trained = [i for i, weight in enumerate(weights) if weight > 0]
         if not trained:
-            raise Refused("nothing_trained")
+            return Dropped("nothing_trained")
         # References are the last answer's.
         others = dataclasses.replace(record, references=()) if record.references else record
         records = [*(others for _ in trained[1:]), record]
         if self.architecture != "decoder":
-            return [
+            return _all_or_dropped(
                 self._encoder_decoder_example(own, turn, weights[turn])
                 for own, turn in zip(records, trained, strict=True)
-            ]
-        try:
-            if isinstance(whole, Refused):
-                raise whole
-            whole = whole or self._rendered(record)
-        except Refused:
-            return [
-                self._decoder_example(
-                    dataclasses.replace(own, messages=own.messages[: turn + 1]),
-                    [0.0] * turn + [weights[turn]],
-                    turn,
-                    functools.partial(self._rendered, turn=turn),
-                )
-                for own, turn in zip(records, trained, strict=True)
-            ]
-        return [self._decoder_example(record, weights, trained[-1], self._rendered, whole)]
+            )
+        whole = whole or self._rendered(record)
+        if isinstance(whole, Tokens):
+            example = self._decoder_example(record, weights, trained[-1], self._rendered, whole)
+            return _all_or_dropped([example])
+        return _all_or_dropped(
+            self._decoder_example(
+                dataclasses.replace(own, messages=own.messages[: turn + 1]),
+                [0.0] * turn + [weights[turn]],
+                turn,
+                functools.partial(self._rendered, turn=turn),
+            )
+            for own, turn in zip(records, trained, strict=True)
+        )
 
-    def _choices(self, record: Record) -> tuple[tuple[str, list[int]], ...]:
-        """Each choice with the ids that would be trained, were it the answer: its stop is one."""
-        found = []
+    def _ranked_example(self, record: Record) -> list[Encoded] | Dropped:
+        """The example of a record with choices, each with the ids that it would train.
+
+        These are the ids of the choice as the answer, its stop among them.
+        """
+        made = self.encode(dataclasses.replace(record, choices=()))
+        if isinstance(made, Dropped):
+            return made
+        (example,) = made
+        choices = []
         for text in record.choices:
             answer = dataclasses.replace(record.messages[-1], content=text)
             messages = (*record.messages[:-1], answer)
-            (example,) = self.encode(dataclasses.replace(record, messages=messages, choices=()))
-            found.append((text, example.tokens[example.weights > 0].tolist()))
-        return tuple(found)
+            chosen = self.encode(dataclasses.replace(record, messages=messages, choices=()))
+            if isinstance(chosen, Dropped):
+                return chosen
+            choices.append((text, chosen[0].tokens[chosen[0].weights > 0].tolist()))
+        return [dataclasses.replace(example, choices=tuple(choices))]
 
     def fit(
         self, pieces: Sequence[list[int]], may_cut: Sequence[bool], field: str, where: str
-    ) -> tuple[list[list[int]], int]:
+    ) -> tuple[list[list[int]], int] | Dropped:
         """Pieces of ids that fit into one of the three lengths, and how many ids were cut off.
 
         Under "truncate-prompt" the longest pieces that `may_cut` lose their ends, down to one
-        common length; nothing else is touched.
+        common length; nothing else is touched. Pieces that cannot fit are dropped as "too_long".
 
         Raises:
-            Refused: "too_long".
-            UserError: the same, under "error"; names `where` and the field.
+            UserError: they do not fit, under "error"; names `where` and the field.
         """
         room, total = self._lengths[field], sum(map(len, pieces))
         if total <= room:
@@ -151,44 +159,42 @@ class ExampleFormatter(Formatter):
         lengths = [len(piece) * cut for piece, cut in zip(pieces, may_cut, strict=True)]
         excess = total - room
         if self.over_length == "drop" or sum(lengths) < excess:
-            raise Refused("too_long")
+            return Dropped("too_long")
         cuts = zip(pieces, may_cut, shares(lengths, excess), strict=True)
         return [piece[:keep] if cut else piece for piece, cut, keep in cuts], excess
 
-    def prompt(self, record: Record | Sequence[Message]) -> npt.NDArray[np.int32]:
-        """As `Formatter.prompt`; a record that ends in an answer is asked for it again.
-
-        Its ids are those of `encode` then, and so are the treatment of over-length and the errors.
-        """
-        if not isinstance(record, Record) or record.messages[-1].role != "assistant":
-            return super().prompt(record)
-        example = self.encode(record)[-1]
-        decoder = self.architecture == "decoder"
-        return example.tokens[: example.prompt_length] if decoder else example.encoder_tokens
-
-    def _rendered(self, record: Record, turn: int | None = None) -> Tokens:
+    def _rendered(self, record: Record, turn: int | None = None) -> Tokens | Dropped:
         """A decoder's tokens, with all answers marked or the last one, `turn`, alone."""
         chat = self._renderer.chat(record)
         marked = self._renderer.whole(chat) if turn is None else self._renderer.last(chat, turn)
-        return self._guarded(self._tokens(chat, marked))
+        return self._encoded(chat, marked)
+
+    def _encoded(self, chat: Chat, marked: Marked | None) -> Tokens | Dropped:
+        """A decoder's tokens of a rendered conversation; dropped if it could not be marked."""
+        return _UNSTABLE if marked is None else self._guarded(self._tokens(chat, marked))
 
     def _decoder_example(
         self,
         record: Record,
         weights: Sequence[float],
         turn: int,
-        render: Callable[[Record], Tokens],
+        render: Callable[[Record], Tokens | Dropped],
         tokens: Tokens | None = None,
-    ) -> Encoded:
+    ) -> Encoded | Dropped:
         """What `render` gives, or `tokens` if it did; `turn` is the last trained answer."""
         cuttable = [i for i, weight in enumerate(weights) if not weight]
-        tokens = tokens or render(record)
-        tokens, truncated = self._fitted(record, tokens, cuttable, "max_length", render)
+        rendered = tokens or render(record)
+        if isinstance(rendered, Dropped):
+            return rendered
+        fitted = self._fitted(record, rendered, cuttable, "max_length", render)
+        if isinstance(fitted, Dropped):
+            return fitted
+        tokens, truncated = fitted
         lengths = [*map(len, tokens.pieces)]
         of_pieces = np.array([weights[t] if t >= 0 else 0.0 for t in tokens.turns], np.float32)
         trained = (i for i, weight in enumerate(of_pieces.tolist()) if weight and lengths[i])
         if (first := next(trained, None)) is None:
-            raise Refused("template_unstable")
+            return _UNSTABLE
         return Encoded(
             tokens=flat(tokens.pieces),
             weights=np.repeat(of_pieces, lengths),
@@ -200,7 +206,9 @@ class ExampleFormatter(Formatter):
             control_strings=tokens.controls,
         )
 
-    def _encoder_decoder_example(self, record: Record, turn: int, weight: float) -> Encoded:
+    def _encoder_decoder_example(
+        self, record: Record, turn: int, weight: float
+    ) -> Encoded | Dropped:
         before = dataclasses.replace(record, messages=record.messages[:turn])
         message = record.messages[turn]
         if message.tool_calls or message.reasoning_content:
@@ -212,15 +220,23 @@ class ExampleFormatter(Formatter):
         if record.text_to_text:
             end = len(tokens.pieces) - self._format.input_eos
             cut = [i < end for i in range(len(tokens.pieces))]
-            pieces, truncated = self.fit(tokens.pieces, cut, "inputs_length", record.where)
+            cut_pieces = self.fit(tokens.pieces, cut, "inputs_length", record.where)
+            if isinstance(cut_pieces, Dropped):
+                return cut_pieces
+            pieces, truncated = cut_pieces
             tokens = tokens._replace(pieces=pieces)
         else:
-            tokens, truncated = self._fitted(
+            fitted = self._fitted(
                 before, tokens, range(turn), "inputs_length", self._encoder_tokens
             )
+            if isinstance(fitted, Dropped):
+                return fitted
+            tokens, truncated = fitted
         answer = self._plain_tokens(dataclasses.replace(record, messages=(message,), tools=()))
         targets = [*answer.pieces, [self.tokenizer.eos_id]]
-        self.fit(targets, [False] * len(targets), "targets_length", record.where)
+        whole = self.fit(targets, [False] * len(targets), "targets_length", record.where)
+        if isinstance(whole, Dropped):
+            return whole
         ids = flat(targets)
         return Encoded(
             tokens=ids,
@@ -239,8 +255,8 @@ class ExampleFormatter(Formatter):
         tokens: Tokens,
         may_cut: Sequence[int],
         field: str,
-        build: Callable[[Record], Tokens],
-    ) -> tuple[Tokens, int]:
+        build: Callable[[Record], Tokens | Dropped],
+    ) -> tuple[Tokens, int] | Dropped:
         """Tokens that fit, the longest of the contents that may be cut without their ends.
 
         Contents are cut and the conversation is written again, until it fits.
@@ -249,7 +265,9 @@ class ExampleFormatter(Formatter):
         if size <= room:
             return tokens, 0
         if self.over_length != "truncate-prompt":
-            self.fit(tokens.pieces, [False] * len(tokens.pieces), field, record.where)
+            fitted = self.fit(tokens.pieces, [False] * len(tokens.pieces), field, record.where)
+            if isinstance(fitted, Dropped):
+                return fitted
         messages = list(record.messages)
         ids = {i: self.tokenizer.encode(messages[i].content, "text") for i in may_cut}
         lengths = [len(content) for content in ids.values()]
@@ -262,7 +280,10 @@ class ExampleFormatter(Formatter):
                     if not whole.startswith(text):  # Normalised, or a space is missing.
                         text = whole[: len(whole) * keep // len(content)]
                 messages[i] = dataclasses.replace(record.messages[i], content=text)
-            tokens = build(dataclasses.replace(record, messages=tuple(messages)))
+            built = build(dataclasses.replace(record, messages=tuple(messages)))
+            if isinstance(built, Dropped):
+                return built
+            tokens = built
             over = tokens.size - room
             if over <= 0:
                 alone = tokens.pieces[0] == self.guard and tokens.turns[1] != -1
@@ -270,7 +291,17 @@ class ExampleFormatter(Formatter):
                     break  # Nothing of the prompt is left.
                 return tokens, size - tokens.size
             excess = most + 1 if excess == most else min(excess + over, most)
-        raise Refused("too_long")
+        return Dropped("too_long")
+
+
+def _all_or_dropped(examples: Iterable[Encoded | Dropped]) -> list[Encoded] | Dropped:
+    """All examples of a record, or why the first that is missing was dropped."""
+    found = []
+    for example in examples:
+        if isinstance(example, Dropped):
+            return example
+        found.append(example)
+    return found
 
 
 def _turn_weights(messages: Sequence[Message], train_on: str) -> list[float]:

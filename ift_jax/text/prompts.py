@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ift_jax.config.schema import Config, FormatConfig
 from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.registry import resolve_template
-from ift_jax.text.chat_templates.render import Marked, Refused, Renderer
+from ift_jax.text.chat_templates.render import Marked, Renderer
 from ift_jax.text.chat_templates.sandbox import CLOSE, OPEN
 from ift_jax.text.encode_chunks import ChunkEncoder, Tokens, flat
 from ift_jax.text.records import Message, Record, check_roles
@@ -54,8 +54,8 @@ class Formatter:
 
         `architecture` is "decoder" or "encoder_decoder". The lengths, in tokens, bound a
         decoder's example, an encoder's input and an encoder-decoder's targets. An example
-        that is longer and cannot be kept raises `Refused("too_long")` where `over_length` is
-        "drop" or "truncate-prompt", and UserError where it is "error".
+        that is longer and cannot be kept is dropped where `over_length` is "drop" or
+        "truncate-prompt", and a UserError where it is "error".
 
         Raises:
             UserError: no such template, or (decoder) its stop is not one token.
@@ -153,13 +153,12 @@ class Formatter:
         record = Record((Message("user", "Hello"), Message("assistant", "Yes")), where="format")
         chat = self._renderer.chat(record)
         name = self._renderer.template.name
-        try:
-            marked = self._renderer.last(chat, 1)
-        except Refused:
+        marked = self._renderer.last(chat, 1)
+        if marked is None:
             raise UserError(
                 f"format.template = {name!r}: expected that an answer follows the text that prompts"
                 " it, and ends in a control token of the tokenizer (see tokenizer.added_tokens)"
-            ) from None
+            )
         tokens = self._tokens(chat, marked)
         own = [p for p, turn in zip(tokens.pieces, tokens.turns, strict=True) if turn == 1]
         if own and len(own[-1]) == 1 and own[-1][0] in self.tokenizer.special_tokens.values():

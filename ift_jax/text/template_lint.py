@@ -6,7 +6,7 @@ import numpy as np
 
 from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.marking import probes
-from ift_jax.text.examples import ExampleFormatter, Refused
+from ift_jax.text.examples import Dropped, ExampleFormatter
 from ift_jax.text.records import Message, Record
 
 
@@ -37,14 +37,14 @@ def lint(formatter: ExampleFormatter) -> list[Finding]:
     for record in (*probes(formatter.template_source), _SPACED):
         try:
             examples = formatter.encode(record)
-        except Refused as refused:
-            if any(m.reasoning_content or "</think>" in m.content for m in record.messages):
-                notes.setdefault("prefix_stable", "records with thoughts are refused")
-            elif refused.reason == "template_unstable":
-                wrong["prefix_stable"] = "an answer does not follow its prompt"
-            continue
         except UserError:
             continue  # The template has no such conversation.
+        if isinstance(examples, Dropped):
+            if any(m.reasoning_content or "</think>" in m.content for m in record.messages):
+                notes.setdefault("prefix_stable", "records with thoughts are dropped")
+            elif examples.reason == "template_unstable":
+                wrong["prefix_stable"] = "an answer does not follow its prompt"
+            continue
         seen = True
         turns = [i for i, m in enumerate(record.messages) if m.role == "assistant"]
         if len(examples) > 1:

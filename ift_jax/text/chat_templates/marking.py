@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ift_jax.errors import UserError
-from ift_jax.text.chat_templates.render import Chat, Marked, Refused, Renderer, answers_of
+from ift_jax.text.chat_templates.render import Chat, Marked, Renderer, answers_of
 from ift_jax.text.chat_templates.sandbox import CLOSE, OPEN, Template
 from ift_jax.text.records import Message, Record
 from ift_jax.text.tokenizers.base import Tokenizer
@@ -23,18 +23,17 @@ class MarkingRenderer(Renderer):
         self._stable = False
         self._stable = self._tagged and all(map(self._is_stable, probes(template.source)))
 
-    def whole(self, chat: Chat) -> Marked:
+    def whole(self, chat: Chat) -> Marked | None:
         """The conversation with all its answers marked.
 
-        Raises:
-            Refused: "template_unstable": one does not stand as generation would have written it.
+        Returns None if one of them does not stand where and as generation would have written it.
         """
         turns = answers_of(chat)
         text = self.text(chat, len(chat.messages))
         if not self._tagged:
-            return self._mark(chat, text, turns, needed=True)
+            return self._mark_all(chat, text, turns)
         if text.count(OPEN) != len(turns) or not (self._stable or self._checked(chat, text, turns)):
-            raise Refused("template_unstable")
+            return None
         return Marked(text, turns)
 
     def _checked(self, chat: Chat, text: str, turns: Sequence[int]) -> bool:
@@ -52,12 +51,9 @@ class MarkingRenderer(Renderer):
 
     def _is_stable(self, record: Record) -> bool:
         try:
-            self.whole(self.chat(record))
-        except Refused:
-            return False
+            return self.whole(self.chat(record)) is not None
         except UserError:
-            pass  # The template has no such conversation.
-        return True
+            return True  # The template has no such conversation.
 
 
 def probes(source: str) -> list[Record]:

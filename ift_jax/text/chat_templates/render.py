@@ -20,14 +20,6 @@ _ANY_MARK = re.compile(f"[{_NONCHARACTERS}]")
 _TAG = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
-class Refused(Exception):
-    """An example that is left out: "too_long", "nothing_trained" or "template_unstable"."""
-
-    def __init__(self, reason: str):
-        super().__init__(reason)
-        self.reason = reason
-
-
 class Chat(NamedTuple):
     """A record as a template sees it."""
 
@@ -109,11 +101,10 @@ class Renderer:
             add_generation_prompt=prompt,
         )
 
-    def last(self, chat: Chat, turn: int) -> Marked:
+    def last(self, chat: Chat, turn: int) -> Marked | None:
         """The conversation up to one answer, the only one that is marked with its number.
 
-        Raises:
-            Refused: "template_unstable": not even this answer follows its prompt.
+        Returns None if the answer does not follow its own prompt in the rendered text.
         """
         before, text = self.text(chat, turn, prompt=True), self.text(chat, turn + 1)
         if self._tagged:
@@ -121,34 +112,54 @@ class Renderer:
             if text.startswith(before + OPEN):
                 return Marked(text, [-2 if i < n else turn for i in range(text.count(OPEN))])
         elif (end := self._end(text, len(before))) and text.startswith(before):
-            earlier = self._mark(chat, before, answers_of(chat)[:-1], needed=False)
+            earlier = self._mark_found(chat, before, answers_of(chat)[:-1])
             marked = f"{earlier.text}{OPEN}{text[len(before) : end]}{CLOSE}{text[end:]}"
             return Marked(marked, [*(-2 for _ in earlier.turns), turn])
-        raise Refused("template_unstable")
+        return None
 
     def prompt(self, chat: Chat) -> str:
         """The text that the next answer is prompted with, earlier answers marked."""
         text = self.text(chat, len(chat.messages), prompt=True)
         if self._tagged:
             return text
-        return self._mark(chat, text, answers_of(chat), needed=False).text
+        return self._mark_found(chat, text, answers_of(chat)).text
 
-    def _mark(self, chat: Chat, text: str, turns: Sequence[int], needed: bool) -> Marked:
-        """The text with the answers marked that stand in it; `Refused` if a needed one does not."""
+    def _mark_all(self, chat: Chat, text: str, turns: Sequence[int]) -> Marked | None:
+        """The text with the answers of these turns marked; None if one does not stand in it."""
+        parts: list[str] = []
+        at = 0
+        for turn in turns:
+            place = self._place(chat, text, turn, at)
+            if place is None:
+                return None
+            start, end = place
+            parts += [text[at:start], OPEN, text[start:end], CLOSE]
+            at = end
+        return Marked("".join((*parts, text[at:])), turns)
+
+    def _mark_found(self, chat: Chat, text: str, turns: Sequence[int]) -> Marked:
+        """The text with those answers marked that stand in it as generation would write them."""
         parts: list[str] = []
         found: list[int] = []
         at = 0
         for turn in turns:
-            before = self.text(chat, turn, prompt=True)
-            after = text if turn + 1 == len(chat.messages) else self.text(chat, turn + 1)
-            start, end = len(before), self._end(after, len(before))
-            if end and start >= at and after.startswith(before) and after[:end] == text[:end]:
+            place = self._place(chat, text, turn, at)
+            if place is not None:
+                start, end = place
                 parts += [text[at:start], OPEN, text[start:end], CLOSE]
                 found.append(turn)
                 at = end
-            elif needed:
-                raise Refused("template_unstable")
         return Marked("".join((*parts, text[at:])), found)
+
+    def _place(self, chat: Chat, text: str, turn: int, at: int) -> tuple[int, int] | None:
+        """Where an answer stands in the text, not before `at`; None if generation would differ."""
+        before = self.text(chat, turn, prompt=True)
+        after = text if turn + 1 == len(chat.messages) else self.text(chat, turn + 1)
+        start = len(before)
+        end = self._end(after, start)
+        if end and start >= at and after.startswith(before) and after[:end] == text[:end]:
+            return start, end
+        return None
 
     def _end(self, text: str, start: int) -> int | None:
         """Where an answer ends that begins at `start`: after the last control token."""
