@@ -22,9 +22,9 @@ from ift_jax.planning.collectives import KINDS
 from ift_jax.planning.report import sent_by_kind
 
 KEPT = Path(__file__).with_suffix(".json")
-LLAMA_8B = ("Llama-3.1-8B", "configs/tulu3_8b.py", "4,096")
-LLAMA_70B = ("Llama-3.1-70B", "configs/tulu3_70b.py", "4,096")
-T5_XXL = ("T5-XXL, 11B", "configs/t0_11b.py", "1,024 + 256")
+LLAMA_8B = ("Llama-3.1-8B", "configs/tulu3.py:8b", "4,096")
+LLAMA_70B = ("Llama-3.1-70B", "configs/tulu3.py:70b", "4,096")
+T5_XXL = ("T5-XXL, 11B", "configs/t0.py:11b", "1,024 + 256")
 
 
 def _row(

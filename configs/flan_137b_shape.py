@@ -1,9 +1,9 @@
-"""FLAN 2021's run (Wei et al., arXiv:2109.01652), as a shape: its model was never released.
+"""FLAN 2021 (Wei et al., arXiv:2109.01652), to be planned: its model was never released.
 
 | | |
 |---|---|
 | model | LaMDA-PT, a decoder of 137B parameters |
-| data | 30,000 examples a dataset at the most, mixed by min(examples, 3,000) |
+| data | at most 30,000 examples a dataset, mixed by min(examples, 3,000) |
 | lengths | 1,024 of input, 256 of target, packed |
 | batch | 8,192 tokens |
 | optimizer | Adafactor, constant 3e-5 |
@@ -20,31 +20,26 @@ is the paper's experiment for one cluster; the default trains on all of them.
 from ml_collections import ConfigDict
 
 from ift_jax.config.files import default_config
+from ift_jax.config.model_shapes import set_model_shape
 
 
 def get_config() -> ConfigDict:
-    """The run; set `tokenizer.path`, and `model.*`, to something that exists."""
+    """Returns the run; set `tokenizer.path` and `model.*` to something that exists."""
     config = default_config("decoder")
     config.data.modules = ("tasks.flan.flan2021",)
     config.data.mixture = "flan2021"
     config.data.heldout_split = "test"
-    # Four packed rows a step. No field bounds prompt and answer apart (1,024 and 256 in the
-    # paper), a row bounds their sum.
+    # Four packed rows a step. The paper bounds inputs (1,024) and targets (256) separately; a row
+    # bounds their sum.
     config.data.max_length = 2048
-    config.train.batch_size, config.train.batch_tokens = 0, 8192
+    config.train.batch_size = 0
+    config.train.batch_tokens = 8192
     config.data.over_length = "truncate-prompt"
     config.data.max_dropped_fraction = 1.0  # News and stories are long; what is cut is counted.
     config.data.variants = 3  # Of each example: templates are drawn anew.
     config.format.template = "plain"
     config.tokenizer.path = "lamda/tokenizer.model"  # Never released.
-    config.model.d_model = 8192
-    config.model.n_layers = 64
-    config.model.n_heads = 128
-    config.model.n_kv_heads = 128
-    config.model.head_dim = 128
-    config.model.d_ff = 65_536
-    config.model.activation = "gelu"
-    config.model.vocab_size = 32_000
+    set_model_shape(config, "lamda-137b")
     config.model.dtype = "bfloat16"
     config.model.remat = "full"
     config.optimizer.name = "adafactor"

@@ -11,7 +11,7 @@ from ift_jax.config.files import default_config
 
 
 def get_config(path: str = "data.jsonl") -> ConfigDict:
-    """A small decoder from scratch; set `tokenizer.path` and `model.*` for a larger one."""
+    """Returns a small decoder from scratch; set `tokenizer.path` and `model.*` for a larger one."""
     config = default_config("decoder")
     config.data.modules = ("tasks.jsonl",)
     config.data.root = path

@@ -3,9 +3,9 @@ r"""Super-NaturalInstructions (arXiv:2204.07705) on a small encoder-decoder, fro
     ift train --config configs/natural_instructions_small.py --workdir runs/ni \
         --config.data.root=<folder with splits/default and tasks>
 
-Formats, splits, caps (100 instances a task) and lengths (1,024 / 128) are Tk-Instruct's; the model
-is far too small to follow instructions, and shows the way of the data and the two metrics. For
-the real thing set `tokenizer.path` and the model's shape, and the recipe's constant 5e-5.
+Formats, splits, caps (100 instances a task) and lengths (1,024 / 128) are Tk-Instruct's. The model
+is far too small to follow instructions; it shows how the data flows and the two metrics. For the
+real thing set `tokenizer.path` and the model's shape, and the recipe's constant 5e-5.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ from ift_jax.config.files import default_config
 
 
 def get_config() -> ConfigDict:
-    """The run."""
+    """Returns the run."""
     config = default_config("encoder_decoder")
     config.data.modules = ("tasks.natural_instructions.tasks",)
     config.data.mixture = "natural_instructions_train"

@@ -15,7 +15,7 @@ from ift_jax.config.files import default_config
 
 
 def get_config() -> ConfigDict:
-    """The run."""
+    """Returns the run."""
     config = default_config("decoder")
     config.model.init_from = "runs/smollm2_135m_instruct"
     config.format.template = "model"
@@ -25,9 +25,7 @@ def get_config() -> ConfigDict:
     config.data.heldout_mixture = "natural_instructions_heldout"
     config.data.heldout_split = "test"
     config.data.max_length = 1024  # Prompts are never cut: their end holds the question.
-    config.data.max_dropped_fraction = (
-        1.0  # Longer examples are dropped; `ift inspect` counts them.
-    )
+    config.data.max_dropped_fraction = 1.0  # Dropped examples are counted: `ift inspect`.
     config.optimizer.learning_rate = 1e-4
     config.optimizer.schedule = "linear"
     config.optimizer.warmup_ratio = 0.1

@@ -14,9 +14,9 @@ r"""T5 finetuned on a benchmark (Raffel et al. 2020, arXiv:1910.10683, section 3
 | lengths | 512 in; out: GLUE 84, SuperGLUE 62, SQuAD 97, others 512 |
 
 The paper chooses the best checkpoint of each task by its development set; `train.keep_best` keeps
-the best by loss. It translates and summarises with beam search (4 beams, length penalty 0.6); the
+the best by loss. It translates and summarizes with beam search (4 beams, length penalty 0.6); the
 evaluation here is greedy. T5X cuts inputs and targets that are too long; here inputs are cut and
-examples with longer targets are left out, and counted.
+examples with longer targets are dropped and counted.
 
 The loss is a sum because T5X's LOSS_NORMALIZING_FACTOR is None; to Adafactor, whose update does not
 depend on the gradient's scale, a mean is nearly the same.
@@ -25,19 +25,12 @@ depend on the gradient's scale, a mean is nearly the same.
 from ml_collections import ConfigDict
 
 from ift_jax.config.files import default_config
+from ift_jax.config.model_shapes import set_model_shape
+from ift_jax.errors import UserError
 
-# d_model, d_ff, heads, head_dim, layers of each stack.
-SIZES = {
-    "small": (512, 1024, 6, 64, 8),
-    "base": (768, 2048, 12, 64, 12),
-    "large": (1024, 2816, 16, 64, 24),
-    "xl": (2048, 5120, 32, 64, 24),
-    "xxl": (4096, 10240, 64, 64, 24),
-    "small_1.0": (512, 2048, 8, 64, 6),
-    "base_1.0": (768, 3072, 12, 64, 12),
-    "large_1.0": (1024, 4096, 16, 64, 24),
-    "3b_1.0": (1024, 16384, 32, 128, 24),
-    "11b_1.0": (1024, 65536, 128, 128, 24),
+# T5 1.1 by its size alone, T5 1.0 with "_1.0" behind it.
+SHAPES = {size: f"t5-v1_1-{size}" for size in ("small", "base", "large", "xl", "xxl")} | {
+    f"{size}_1.0": f"t5-{size}" for size in ("small", "base", "large", "3b", "11b")
 }
 # Mixture, the mixture that it is evaluated on, and the length of targets.
 BENCHMARKS = {
@@ -54,31 +47,25 @@ BENCHMARKS = {
 
 
 def get_config(run: str = "base,glue") -> ConfigDict:
-    """The run of a size and a benchmark, "SIZE,BENCHMARK"."""
+    """Returns the run of a size and a benchmark, "SIZE,BENCHMARK" or "SIZE" for GLUE."""
     size, _, benchmark = run.partition(",")
-    if size not in SIZES or (benchmark or "glue") not in BENCHMARKS:
-        raise ValueError(
-            f"expected SIZE,BENCHMARK with a size of {', '.join(SIZES)} and a benchmark of "
-            f"{', '.join(BENCHMARKS)}; got {run!r}"
+    benchmark = benchmark or "glue"
+    if size not in SHAPES or benchmark not in BENCHMARKS:
+        raise UserError(
+            f"--config: expected SIZE,BENCHMARK with a size of {', '.join(SHAPES)} and a benchmark "
+            f"of {', '.join(BENCHMARKS)}; got {run!r}"
         )
     config = default_config("encoder_decoder")
-    d_model, d_ff, n_heads, head_dim, n_layers = SIZES[size]
-    first = size.endswith("_1.0")
-    model = config.model
-    model.d_model, model.d_ff, model.n_heads, model.head_dim = d_model, d_ff, n_heads, head_dim
-    model.n_encoder_layers = model.n_decoder_layers = n_layers
-    model.activation = "relu" if first else "gated_gelu"
-    model.tied_embedding = first
-    model.vocab_size = 32_128
-    model.dropout = 0.1
-    model.init_from = ""  # google-t5/t5-base for 1.0, google/t5-v1_1-base for 1.1, and so on.
+    set_model_shape(config, SHAPES[size])
+    config.model.dropout = 0.1
+    config.model.init_from = ""  # google/t5-v1_1-base, google-t5/t5-base (1.0), and so on.
     config.tokenizer.path = "sentencepiece.model"  # The one of the checkpoint: T5's 32,000 pieces.
     config.tokenizer.extra_ids = 100
 
     config.format.template = "plain"
     config.format.input_eos = True
     config.data.modules = ("tasks.t5.tasks",)
-    config.data.mixture, config.data.eval_mixture, length = BENCHMARKS[benchmark or "glue"]
+    config.data.mixture, config.data.eval_mixture, length = BENCHMARKS[benchmark]
     config.data.eval_split = "validation"
     config.data.inputs_length = 512
     config.data.targets_length = length

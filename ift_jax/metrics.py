@@ -5,13 +5,17 @@ answers, the metric is the mean over examples, in [0, 1].
 """
 
 import collections
+import dataclasses
 import functools
+import importlib
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Target = str | Sequence[str]
+Metric = Callable[..., Mapping[str, float]]  # Of (targets, predictions).
+_FIRST_BLOCK = "first_block:"
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -77,3 +81,52 @@ def _rouge_scorer() -> Any:
     from rouge_score import rouge_scorer  # Here: it imports nltk.
 
     return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+
+
+def first_block(text: str) -> str:
+    """Return an answer up to its first blank line."""
+    return text.strip().split("\n\n", 1)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class OnFirstBlock:
+    """A metric of the first blocks of the predictions.
+
+    Few-shot prompts separate their examples by blank lines, and a model that was never tuned
+    continues its answer with another example.
+
+    Attributes:
+        metric: The metric to apply to the first blocks.
+    """
+
+    metric: Metric
+
+    def __call__(
+        self, targets: Sequence[Target], predictions: Sequence[str]
+    ) -> Mapping[str, float]:
+        return self.metric(targets, [first_block(text) for text in predictions])
+
+
+def metric_name(metric: Metric) -> str | None:
+    """Return the name by which `metric_by_name` finds a metric again in another process.
+
+    Returns:
+        "module:function", behind "first_block:" for an `OnFirstBlock`; None for a function that no
+        name leads to, such as a lambda.
+    """
+    if isinstance(metric, OnFirstBlock):
+        inner = metric_name(metric.metric)
+        return inner and _FIRST_BLOCK + inner
+    name = getattr(metric, "__qualname__", "")
+    if not name or "<" in name:
+        return None
+    return f"{metric.__module__}:{name}"
+
+
+def metric_by_name(name: str) -> Metric:
+    """Return the metric of a `metric_name`. SeqIO's own metrics import TensorFlow here."""
+    if name.startswith(_FIRST_BLOCK):
+        return OnFirstBlock(metric_by_name(name.removeprefix(_FIRST_BLOCK)))
+    module, _, function = name.partition(":")
+    metric: Metric = getattr(importlib.import_module(module), function)
+    return metric

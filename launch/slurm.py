@@ -2,7 +2,7 @@
 r"""Run a command on GPUs under Slurm, one process for each GPU, requeued until it is done.
 
     launch/slurm.py sft --nodes 2 --gpus-per-node 8 --partition gpu --time 24:00:00 \
-        -- ift train --config configs/tulu3_8b.py --workdir /scratch/me/tulu3
+        -- ift train --config configs/tulu3.py:8b --workdir /scratch/me/tulu3
 
 This submits a batch script, which `--dry-run` shows. JAX finds the other processes through Slurm's
 variables. Two minutes before the time limit, and when Slurm preempts the job with a grace time,

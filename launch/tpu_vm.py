@@ -2,7 +2,7 @@
 r"""Run a command on a Cloud TPU slice, or on several, until it is done.
 
     launch/tpu_vm.py run sft --project my-project-1 --zone us-east5-a --accelerator-type v5p-64 \
-        --spot --delete -- ift train --config configs/tulu3_8b.py --workdir gs://my-bucket/tulu3
+        --spot --delete -- ift train --config configs/tulu3.py:8b --workdir gs://my-bucket/tulu3
 
 This creates the TPU, or uses the existing one with that name, copies this checkout to it and sets
 it up. It then starts the command on every host, detached from the connection, and shows the log

@@ -3,7 +3,7 @@ r"""Run a command on TPUs in a GKE cluster through XPK, until it is done.
 
     launch/xpk.py sft --project my-project-1 --zone us-central1-c --cluster pod \
         --tpu-type tpu7x-128 --docker-image us-docker.pkg.dev/my-project-1/images/ift_jax \
-        -- ift train --config configs/tulu3_8b.py --workdir gs://my-bucket/tulu3
+        -- ift train --config configs/tulu3.py:8b --workdir gs://my-bucket/tulu3
 
 This submits it as the workload `sft` and waits for its end. JAX finds the other hosts, also those
 of other slices, through the variables that XPK sets in the pods. The cluster restarts a preempted

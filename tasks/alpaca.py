@@ -11,9 +11,10 @@ as the original did: the model learns to stop at once.
 
 from collections.abc import Mapping
 
+from ift_jax.data.randomness import Draws
 from ift_jax.metrics import rouge_l
-from ift_jax.sources.random_draws import Draws
-from ift_jax.sources.rows import Row, RowsSource, conversation, register_rows
+from ift_jax.sources.register import register_task
+from ift_jax.sources.rows import Row, RowsSource, conversation
 
 RELEASED = 52_002
 
@@ -22,7 +23,7 @@ def register(root: str) -> None:
     """Registers `alpaca`."""
     names = {"train": ("alpaca_data.json",)}
     source = RowsSource("tatsu-lab/alpaca", _record, root, names=names, keep_out=100)
-    register_rows("alpaca", source, [rouge_l])
+    register_task("alpaca", source, metric_fns=[rouge_l])
 
 
 def _record(row: Row, draws: Draws) -> Mapping[str, str]:

@@ -9,9 +9,10 @@ the run's template does that. One row in a hundred is "validation"; "all" has ev
 
 from collections.abc import Mapping
 
+from ift_jax.data.randomness import Draws
 from ift_jax.metrics import rouge_l
-from ift_jax.sources.random_draws import Draws
-from ift_jax.sources.rows import Row, RowsSource, conversation, register_rows
+from ift_jax.sources.register import register_task
+from ift_jax.sources.rows import Row, RowsSource, conversation
 
 CATEGORIES = (
     "brainstorming",
@@ -36,7 +37,7 @@ def register(root: str) -> None:
             keep_out=100,
             only=("category", (category,), CATEGORIES) if category else None,
         )
-        register_rows("_".join(filter(None, ("dolly", category))), source, [rouge_l])
+        register_task("_".join(filter(None, ("dolly", category))), source, metric_fns=[rouge_l])
 
 
 def _record(row: Row, draws: Draws) -> Mapping[str, str]:

@@ -15,9 +15,10 @@ at most 200 prompts of one; do that before, where your rows say whose they are.
 import logging
 from collections.abc import Mapping, Sequence
 
+from ift_jax.data.randomness import Draws
 from ift_jax.metrics import rouge_l
-from ift_jax.sources.random_draws import Draws
-from ift_jax.sources.rows import Row, RowsSource, register_rows
+from ift_jax.sources.register import register_task
+from ift_jax.sources.rows import Row, RowsSource
 
 MAX_TOKENS = 1_000  # Of a prompt, and of a demonstration.
 CHARACTERS_PER_TOKEN = 4
@@ -34,7 +35,7 @@ def register(root: str) -> None:
         fields=("inputs", "targets"),
         expand=_within_lengths,
     )
-    register_rows("instructgpt", source, [rouge_l])
+    register_task("instructgpt", source, metric_fns=[rouge_l])
 
 
 class DemonstrationsSource(RowsSource):

@@ -14,8 +14,9 @@ answers, for people to judge: `ift generate --prompts` takes those, they are no 
 
 from collections.abc import Mapping, Sequence
 
-from ift_jax.sources.random_draws import Draws
-from ift_jax.sources.rows import Row, RowsSource, conversation, register_rows
+from ift_jax.data.randomness import Draws
+from ift_jax.sources.register import register_task
+from ift_jax.sources.rows import Row, RowsSource, conversation
 
 RELEASED = 1_030  # Rows of the training file; 1,000 without the conversations of several turns.
 
@@ -23,7 +24,7 @@ RELEASED = 1_030  # Rows of the training file; 1,000 without the conversations o
 def register(root: str) -> None:
     """Registers `lima` and `lima_single_turn`."""
     for name, expand in (("lima", None), ("lima_single_turn", _single_turn)):
-        register_rows(name, RowsSource("GAIR/lima", _record, root, keep_out=20, expand=expand))
+        register_task(name, RowsSource("GAIR/lima", _record, root, keep_out=20, expand=expand))
 
 
 def _single_turn(row: Row) -> Sequence[Row]:

@@ -19,10 +19,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ift_jax.data.randomness import Draws
 from ift_jax.metrics import rouge_l
 from ift_jax.sources.hugging_face import row_of
-from ift_jax.sources.random_draws import Draws
-from ift_jax.sources.rows import Row, RowsSource, register_rows
+from ift_jax.sources.register import register_task
+from ift_jax.sources.rows import Row, RowsSource
 
 _NAMES = {"train": ("*oasst*_ready.trees.jsonl*", "*oasst*tree*.jsonl*")}
 _ROLES = {"prompter": "user", "assistant": "assistant"}
@@ -39,7 +40,7 @@ def register(root: str) -> None:
         source = TreesSource(
             "OpenAssistant/oasst1", _record, root, names=_NAMES, keep_out=20, expand=expand
         )
-        register_rows(name, source, [rouge_l])
+        register_task(name, source, metric_fns=[rouge_l])
 
 
 class TreesSource(RowsSource):

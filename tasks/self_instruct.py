@@ -19,10 +19,10 @@ instances one in a hundred; "all" has everything.
 import re
 from collections.abc import Mapping, Sequence
 
+from ift_jax.data.randomness import Draws
 from ift_jax.metrics import exact_match, rouge_l
-from ift_jax.sources.random_draws import Draws
-from ift_jax.sources.register import register_mixture
-from ift_jax.sources.rows import Row, RowsSource, register_rows
+from ift_jax.sources.register import register_mixture, register_task
+from ift_jax.sources.rows import Row, RowsSource
 
 MIXTURE = "self_instruct"
 WITH_INPUT = (
@@ -63,7 +63,7 @@ def register(root: str) -> None:
             keep_out=keep_out,
             expand=_instances,
         )
-        register_rows(f"self_instruct_{name}", source, [exact_match, rouge_l])
+        register_task(f"self_instruct_{name}", source, metric_fns=[exact_match, rouge_l])
     register_mixture(MIXTURE, ["self_instruct_generated", "self_instruct_seeds"])
 
 

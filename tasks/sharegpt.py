@@ -16,11 +16,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
 from ift_jax.metrics import rouge_l
-from ift_jax.sources.random_draws import Draws
-from ift_jax.sources.register import register_mixture, task_name
-from ift_jax.sources.rows import Row, RowsSource, register_rows
+from ift_jax.sources.register import register_mixture, register_task, task_name
+from ift_jax.sources.rows import Row, RowsSource
 
 MIXTURE = "sharegpt"
 _ROLES = {
@@ -60,7 +60,7 @@ def register(root: str) -> tuple[str, ...]:
             expand=_answered,
         )
         names.append(f"sharegpt_{task_name(stem)}")
-        register_rows(names[-1], source, [rouge_l])
+        register_task(names[-1], source, metric_fns=[rouge_l])
     register_mixture(MIXTURE, names)
     return tuple(names)
 

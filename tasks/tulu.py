@@ -24,10 +24,10 @@ import collections
 import json
 from collections.abc import Mapping, Sequence
 
+from ift_jax.data.randomness import Draws
 from ift_jax.sources.hugging_face import row_of
-from ift_jax.sources.random_draws import Draws
-from ift_jax.sources.register import register_mixture
-from ift_jax.sources.rows import Row, RowsSource, register_rows
+from ift_jax.sources.register import register_mixture, register_task
+from ift_jax.sources.rows import Row, RowsSource
 
 _SCIENCE = (
     "science.evidence_inference",
@@ -91,7 +91,7 @@ def register(root: str) -> None:
     """Registers the tasks of both releases and their mixtures."""
     for release, (_, _, sources, _) in RELEASES.items():
         for name in sources:
-            register_rows(f"{release}_{name}", _source(release, root, name))
+            register_task(f"{release}_{name}", _source(release, root, name))
         register_mixture(f"{release}_sft", [f"{release}_{name}" for name in sources])
 
 

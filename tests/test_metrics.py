@@ -5,9 +5,12 @@ import itertools
 import pytest
 
 from ift_jax.metrics import (
+    OnFirstBlock,
     exact_match,
     exact_match_normalized,
     majority_baseline,
+    metric_by_name,
+    metric_name,
     normalize,
     rouge_l,
 )
@@ -62,3 +65,22 @@ def test_unequal_or_empty_lists_are_refused(metric):
         metric(["a"], ["a", "b"])
     with pytest.raises(ValueError, match="no examples"):
         metric([], [])
+
+
+@pytest.mark.parametrize("metric", [exact_match, OnFirstBlock(rouge_l)])
+def test_a_metric_is_found_again_by_its_name(metric):
+    assert metric_by_name(metric_name(metric)) == metric
+
+
+def test_a_metric_that_no_name_leads_to_has_none():
+    def local(targets, predictions):
+        return {}
+
+    assert metric_name(local) is None and metric_name(OnFirstBlock(local)) is None
+    with pytest.raises(AttributeError, match="nothing"):
+        metric_by_name("ift_jax.metrics:nothing")
+
+
+def test_the_first_block_ends_at_a_blank_line():
+    metric = OnFirstBlock(exact_match)
+    assert metric(["9", "4"], ["\n9\n\n5?\n25", "5"]) == {"exact_match": 0.5}

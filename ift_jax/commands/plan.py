@@ -1,10 +1,10 @@
 """`ift plan`.
 
 For example:
-  ift plan --config configs/tulu3_8b.py --topology v5p:4x4x4
-  ift plan --config configs/tulu3_8b.py --topology v5e:16x16 --config.train.batch_size=256
-  ift plan --config configs/tulu3_8b.py --topology v5p:2x2x2 --search --json found.json
-  ift plan --config configs/t0_11b.py --topology v4:4x4x4 --slices 2 --config.mesh.data=2
+  ift plan --config configs/tulu3.py:8b --topology v5p:4x4x4
+  ift plan --config configs/tulu3.py:8b --topology v5e:16x16 --config.train.batch_size=256
+  ift plan --config configs/tulu3.py:8b --topology v5p:2x2x2 --search --json found.json
+  ift plan --config configs/t0.py:11b --topology v4:4x4x4 --slices 2 --config.mesh.data=2
 It needs no TPU, no weights and no data, but libtpu (launch/setup.sh plan, on Linux). Exit status: 0
 if the run fits, 1 if not, 2 for a mistake.
 """

@@ -2,7 +2,7 @@ r"""`ift prepare`.
 
 For example:
   ift prepare --config configs/quickstart.py
-  ift prepare --config configs/tulu3_8b.py:/models/Llama-3.1-8B --runner DirectRunner \
+  ift prepare --config configs/tulu3.py:8b,/models/Llama-3.1-8B --runner DirectRunner \
     -- --direct_running_mode=multi_processing --direct_num_workers=8
 
 What follows -- are Apache Beam's own options. A worker needs this package and the task modules (on

@@ -4,8 +4,8 @@ For example:
   ift train --config configs/quickstart.py --workdir runs/quickstart
   ift train --config configs/quickstart.py --workdir runs/low --config.optimizer.learning_rate=1e-4
   ift train --config configs/jsonl.py:my_data.jsonl --workdir runs/mine --dry-run
-  ift train --config configs/t0_11b.py --workdir runs/t0 --dry-run
-  ift train --config configs/tulu3_8b.py:/models/Llama-3.1-8B --workdir gs://my-bucket/tulu3
+  ift train --config configs/t0.py:11b --workdir runs/t0 --dry-run
+  ift train --config configs/tulu3.py:8b,/models/Llama-3.1-8B --workdir gs://my-bucket/tulu3
 """
 
 import argparse

@@ -9,9 +9,9 @@ import numpy as np
 from ift_jax.config.schema import DataConfig
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.packing import pack, pack_2d
-from ift_jax.data.randomness import digest, permutation
+from ift_jax.data.randomness import permutation
 from ift_jax.data.sample_order import SampleOrder
-from ift_jax.io.files import write_atomically
+from ift_jax.io.files import json_digest, write_atomically
 
 _VERSION = 1
 
@@ -83,7 +83,7 @@ class Planner:
             n_rows,
             str(self.order.end),
         ]
-        path = self._view.stores[0].path.parent / "plans" / f"{digest(key)[:24]}.npy"
+        path = self._view.stores[0].path.parent / "plans" / f"{json_digest(key)[:24]}.npy"
         with contextlib.suppress(OSError, ValueError):
             return np.load(path)
         totals: list[list[int]] = []

@@ -1,7 +1,6 @@
 """Answers to unseen examples, made freely or chosen, scored with each task's own metrics."""
 
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from ift_jax.data.mixture import Mixture
 from ift_jax.evaluation.rank_choices import Choices, log_probs
 from ift_jax.evaluation.text_generator import TextGenerator
-from ift_jax.metrics import exact_match, majority_baseline
+from ift_jax.metrics import exact_match, majority_baseline, metric_by_name
 from ift_jax.models.model import Params
 
 
@@ -82,7 +81,7 @@ def evaluate(text_generator: TextGenerator, params: Params, view: Mixture) -> di
             tasks[name]["stopped"] = sum(answer["stopped"] for answer in mine) / len(mine)
         for path in metric_fns:  # Of SeqIO's own, this imports TensorFlow.
             if not (is_ranked and path.endswith(":exact_match")):  # That is the accuracy.
-                tasks[name] |= resolve(path)(references, texts)
+                tasks[name] |= metric_by_name(path)(references, texts)
         if group := store.manifest.get("group"):
             groups.setdefault(group, []).append(score["exact_match"])
     overall = {"examples": sum(scores["examples"] for scores in tasks.values())}
@@ -123,9 +122,3 @@ def table(title: str, result: Mapping[str, Any]) -> list[str]:
         f"over {q['tasks']} templates"
         for name, q in sorted(result["groups"].items())
     ]
-
-
-def resolve(path: str) -> Callable[..., Mapping[str, float]]:
-    """The function named `module:function` (SeqIO's own metrics import TensorFlow here)."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)  # A module may make names as asked.

@@ -35,8 +35,8 @@ from typing import Any
 import seqio
 
 from ift_jax.errors import UserError
-from ift_jax.sources.base import PythonDataSource
 from ift_jax.sources.hugging_face import read_rows, row_of
+from ift_jax.sources.task_examples import text_examples
 
 N = 8
 TOKEN_SHARE = 0.5  # More of an instance's tokens than this: it overlaps.
@@ -139,16 +139,6 @@ def overlaps(
     return result
 
 
-def records(task: seqio.Task, split: str, seed: int = 0) -> Iterator[dict[str, str]]:
-    """Yields the text records of a task in order: as its source gives them, or as SeqIO does."""
-    if isinstance(task.source, PythonDataSource) and not task.preprocessors:
-        yield from task.source.records(split, seed=seed)
-        return
-    dataset = task.get_dataset(None, split=split, shuffle=False, num_epochs=1, seed=seed)
-    for example in dataset.as_numpy_iterator():
-        yield {k: v.decode() for k, v in example.items() if isinstance(v, bytes)}
-
-
 def prompts_of(record: dict[str, str]) -> list[str]:
     """Returns the texts of the user's turns of a record."""
     if "messages" in record:
@@ -178,7 +168,7 @@ def _evaluation_set(spec: str, n: int) -> EvaluationSet:
         except KeyError as error:
             raise UserError(f"{path}: field {error.args[0]!r} is missing") from None
     found = list(_tasks(spec, "test"))
-    prompts = (prompts_of(r) for _, task, split in found for r in records(task, split))
+    prompts = (prompts_of(r) for _, task, split in found for r in text_examples(task, split))
     return EvaluationSet(spec, prompts, n)
 
 
@@ -211,7 +201,7 @@ def contamination(
     for name, task, split in [found for spec in train for found in _tasks(spec, "train")]:
         if name in report["tasks"]:
             raise UserError(f"training task {name!r} is named twice")
-        result = overlaps((prompts_of(r) for r in records(task, split)), sets, token_share)
+        result = overlaps((prompts_of(r) for r in text_examples(task, split)), sets, token_share)
         report["tasks"][name] = {
             "split": split,
             "contaminated": any(overlap.share > set_share for overlap in result.values()),
@@ -246,7 +236,7 @@ def write_filtered(report: dict[str, Any], folder: str, drop_sets: bool = False)
         task = seqio.TaskRegistry.get(name)
         with open(os.path.join(folder, f"{name}.jsonl"), "w", encoding="utf-8") as file:
             kept = 0
-            for index, record in enumerate(records(task, found["split"])):
+            for index, record in enumerate(text_examples(task, found["split"])):
                 if index not in left_out:
                     values = {k: _value(k, v) for k, v in record.items() if v}
                     file.write(json.dumps(values, ensure_ascii=False) + "\n")

@@ -44,6 +44,11 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def json_digest(value: Any) -> str:
+    """SHA-256, in hex, of a JSON value; the order of an object's keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def file_digest(path: str | Path) -> str:
     """SHA-256, in hex, of a file's bytes."""
     with open(path, "rb") as file:

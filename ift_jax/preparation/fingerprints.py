@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ift_jax
-from ift_jax.data.randomness import digest
-from ift_jax.io.files import file_digest
+from ift_jax.io.files import file_digest, json_digest
 
 _PACKAGE = Path(ift_jax.__file__).resolve().parent
 
@@ -43,28 +42,31 @@ def tree_digest(root: str, leave_out: str) -> str:
     for folder, folders, files in os.walk(root):
         folders[:] = [f for f in folders if os.path.join(folder, f) != leave_out]
         paths += [os.path.join(folder, f) for f in files]
-    return digest([[path, *_stat(path)] for path in sorted(paths)])
+    return json_digest([[path, *_stat(path)] for path in sorted(paths)])
 
 
 def siblings_digest(paths: Iterable[str]) -> str:
     """A hash of the names beside data files that end like them: a new one may match a pattern."""
     patterns = {(os.path.dirname(os.path.abspath(p)), os.path.splitext(p)[1]) for p in paths}
     found = [[str(p) for p in Path(folder).glob(f"*{suffix}")] for folder, suffix in patterns]
-    return digest(sorted(map(sorted, found)))
+    return json_digest(sorted(map(sorted, found)))
 
 
 def our_code() -> str:
-    """A hash of the files of this package, and of our sources, that determine a store."""
-    files = [path for pattern in ("text/*.py", "data/store.py") for path in _PACKAGE.glob(pattern)]
-    for package in ("ift_jax.sources", "ift_jax.preparation"):
-        spec = importlib.util.find_spec(package)
-        files += Path(spec.origin).parent.glob("*.py") if spec and spec.origin else ()
-    return code_digest(sorted(files))
+    """Return a hash of the files of this package that determine what is in a store."""
+    patterns = (
+        "data/randomness.py",
+        "data/store.py",
+        "preparation/*.py",
+        "sources/*.py",
+        "text/**/*.py",
+    )
+    return code_digest(sorted(path for pattern in patterns for path in _PACKAGE.glob(pattern)))
 
 
 def code_digest(paths: Iterable[Path]) -> str:
     """A hash of the names and bytes of source files; not of where they lie."""
-    return digest([(path.name, file_digest(path)) for path in paths])
+    return json_digest([(path.name, file_digest(path)) for path in paths])
 
 
 def module_origin(name: str) -> str | None:

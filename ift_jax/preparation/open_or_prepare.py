@@ -17,10 +17,9 @@ import numpy as np
 from ift_jax.config.mixtures import mixture_and_split
 from ift_jax.config.schema import Config
 from ift_jax.data.mixture import Mixture
-from ift_jax.data.randomness import digest
 from ift_jax.data.store_copies import fetched
 from ift_jax.errors import UserError
-from ift_jax.io.files import Log, json_bytes, read_json, write
+from ift_jax.io.files import Log, json_bytes, json_digest, read_json, write
 from ift_jax.io.paths import is_remote, place
 from ift_jax.preparation import fingerprints
 from ift_jax.preparation.drop_limits import open_checked
@@ -86,7 +85,7 @@ def _note_path(config: Config, which: str, tokenizer: Tokenizer | None) -> Path:
     }
     if tokenizer:
         asked["tokenizer"] = [config.tokenizer.path, tokenizer.fingerprint]
-    name = f"{which}-{digest(asked)[:16]}.json"
+    name = f"{which}-{json_digest(asked)[:16]}.json"
     return place(config.data.store_dir) / "requests" / name
 
 

@@ -22,13 +22,13 @@ import numpy as np
 from ift_jax.config.mixtures import mixture_and_split
 from ift_jax.config.schema import Config
 from ift_jax.data.mixture import Mixture
-from ift_jax.data.randomness import digest
 from ift_jax.data.store import FORMAT_VERSION, MANIFEST
 from ift_jax.data.store_copies import fetched
 from ift_jax.errors import UserError
-from ift_jax.io.files import Log
+from ift_jax.io.files import Log, json_digest
 from ift_jax.io.locks import locked
 from ift_jax.io.paths import is_remote, place
+from ift_jax.metrics import metric_name
 from ift_jax.preparation import beam as on_beam
 from ift_jax.preparation import fingerprints, shards
 from ift_jax.preparation.drop_limits import open_checked
@@ -121,7 +121,7 @@ def prepare(
             "seed": config.seed,
             "variants": data.variants,
         }
-        folder = f"{task.name}-{split}-{digest(key)[:12]}"
+        folder = f"{task.name}-{split}-{json_digest(key)[:12]}"
         wanted.append(_Wanted(task, place(data.store_dir) / folder, key))
     # In the order of their names, so that no two processes wait for one another in a ring.
     missing = sorted((w for w in wanted if not w.is_there), key=lambda w: w.folder.name)
@@ -147,11 +147,15 @@ def prepare(
 
 
 def _metric_names(task: "seqio.Task", log: Log) -> list[str]:
-    """The task's metrics as "module:function"."""
-    named = [f for f in task.metric_fns if "<" not in getattr(f, "__qualname__", "<")]
-    for function in set(task.metric_fns) - set(named):
-        log(f"task {task.name!r}: a metric without a name of its own is left out: {function}")
-    return [f"{function.__module__}:{function.__qualname__}" for function in named]
+    """Return the names of the task's metrics, as `ift_jax.metrics.metric_by_name` takes them."""
+    names = []
+    for metric in task.metric_fns:
+        name = metric_name(metric)
+        if name is None:
+            log(f"task {task.name!r}: a metric without a name of its own is left out: {metric}")
+        else:
+            names.append(name)
+    return names
 
 
 def _build(

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 
 from ift_jax.config.mixtures import mixture_and_split
 from ift_jax.config.schema import Config
-from ift_jax.data.randomness import digest
 from ift_jax.errors import UserError
-from ift_jax.io.files import Log, write
+from ift_jax.io.files import Log, json_digest, write
 from ift_jax.io.locks import locked
 from ift_jax.io.paths import place
 from ift_jax.preparation import fingerprints, seqio_registry, shards
@@ -40,7 +39,7 @@ def tokenizer_path(config: Config, modules_digest: str, log: Log) -> str:
     size = tokenizer.train_vocab_size
     sources = [[t.name, source_fingerprint(t.source, split)] for t in tasks]
     key = [fingerprints.our_code(), modules_digest, size, control, sources, split, config.seed]
-    key_hash = digest(key)[:12]
+    key_hash = json_digest(key)[:12]
     store_dir = place(config.data.store_dir)
     path = store_dir / "tokenizers" / key_hash / "tokenizer.model"
     with locked(store_dir, f"tokenizer-{key_hash}", log):

@@ -12,9 +12,9 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ift_jax.data.randomness import hash64
 from ift_jax.errors import UserError
 from ift_jax.sources.base import PythonDataSource, expand_paths
-from ift_jax.sources.random_draws import hash64
 from ift_jax.text.records import Record, parse_record
 
 # Records are recognised by the fields of the first one, in this order.

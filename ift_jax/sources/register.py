@@ -1,4 +1,9 @@
-"""Registering tasks that know no tokenizer."""
+"""Registering SeqIO tasks and mixtures, once.
+
+The one rule for a name that is registered already: the same data (`PythonDataSource.identity`) or
+the same tasks make it a no-op, so that a module's `register` may be called again; others are an
+error.
+"""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -7,40 +12,67 @@ from typing import Any
 import seqio
 
 from ift_jax.errors import UserError
+from ift_jax.metrics import Metric
 from ift_jax.sources.base import PythonDataSource
 from ift_jax.sources.features import CHAT_FEATURES, TEXT_FEATURES
 from ift_jax.sources.jsonl import JsonLinesDataSource
 
-MetricFn = Callable[..., Mapping[str, float]]
-
 
 def register_task(
-    name: str, source: PythonDataSource, *, metric_fns: Sequence[MetricFn] = ()
+    name: str,
+    source: PythonDataSource,
+    *,
+    metric_fns: Sequence[Metric] = (),
+    preprocessors: Sequence[Callable[..., Any]] = (),
+    output_features: Mapping[str, seqio.Feature] | None = None,
 ) -> seqio.Task:
-    """Registers a task whose records are text: `inputs` and `targets`, or `messages`.
+    """Register a task, by default one whose examples are the records of its source.
 
-    The same name again is no error with the same source: `register` may be called again.
+    Args:
+        name: The task's name.
+        source: The records, of `inputs` and `targets` or of `messages`.
+        metric_fns: Functions of (targets, predictions), such as those of `ift_jax.metrics`.
+        preprocessors: SeqIO preprocessors, for a task that tokenizes its own text.
+        output_features: What the examples hold; by default the strings of a record.
+
+    Returns:
+        The task, which is the one of before where the same data was registered under this name.
+
+    Raises:
+        UserError: The name stands for other data.
     """
     if name in seqio.TaskRegistry.names():
         task = seqio.TaskRegistry.get(name)
-        if _identity(task.source) != _identity(source):
+        if not _same_data(task.source, source):
             raise UserError(f"task {name!r} is registered already, with other data")
         return task
-    features = CHAT_FEATURES if "messages" in source.fields else TEXT_FEATURES
+    if output_features is None:
+        output_features = CHAT_FEATURES if "messages" in source.fields else TEXT_FEATURES
     return seqio.TaskRegistry.add(
-        name, source=source, preprocessors=[], output_features=features, metric_fns=list(metric_fns)
+        name,
+        source=source,
+        preprocessors=list(preprocessors),
+        output_features=output_features,
+        metric_fns=list(metric_fns),
     )
 
 
-def _identity(source: seqio.DataSource) -> Any:
-    if not isinstance(source, PythonDataSource):
-        return None
-    splits = sorted(source.splits)
-    return type(source), [(s, source.files(s), source.options(s)) for s in splits]
+def _same_data(old: seqio.DataSource, new: PythonDataSource) -> bool:
+    if type(old) is not type(new):
+        return False
+    return bool(old.identity == new.identity)
 
 
 def register_mixture(name: str, tasks: Sequence[Any]) -> None:
-    """Registers a mixture, unless the same one (by its tasks' names) exists already."""
+    """Register a mixture whose default rates are the tasks' numbers of examples.
+
+    Args:
+        name: The mixture's name.
+        tasks: Names of tasks or mixtures, or pairs of a name and a rate, as SeqIO takes them.
+
+    Raises:
+        UserError: The name stands for a mixture of other tasks.
+    """
     if name in seqio.MixtureRegistry.names():
         names = {task if isinstance(task, str) else task[0] for task in tasks}
         if set(seqio.MixtureRegistry.get(name).rate_per_task_name) != names:
@@ -56,22 +88,29 @@ def register_jsonl_task(
     inputs: str = "",
     targets: str = "",
     messages: str = "",
-    metric_fns: Sequence[MetricFn] = (),
+    metric_fns: Sequence[Metric] = (),
 ) -> seqio.Task:
-    """Registers a task that reads JSON lines.
+    """Register a task that reads JSON lines.
 
-    `files` is split -> path, glob pattern, or several, e.g. {"train": "data/train.jsonl.gz"};
-    without a "validation" split 5% of "train" becomes one. `inputs` and `targets`, or `messages`,
-    are the file's names of our fields; by default the first record decides, among the layouts that
-    `JsonLinesDataSource` knows. `metric_fns` are functions of (targets, predictions), e.g. of
-    `ift_jax.metrics` and `ift_jax.metrics`.
+    Args:
+        name: The task's name.
+        files: Split -> path, glob pattern, or several of them, such as {"train": "data/*.jsonl"}.
+            Without a "validation" split 5% of "train" become one.
+        inputs: The file's name for the input; with `targets`.
+        targets: The file's name for the answer.
+        messages: The file's name for the messages of a conversation. Without any of the three the
+            first record decides between the layouts that `JsonLinesDataSource` knows.
+        metric_fns: Functions of (targets, predictions), such as those of `ift_jax.metrics`.
+
+    Raises:
+        UserError: A file is missing or the name stands for other data.
     """
-    fields = {"inputs": inputs, "targets": targets, "messages": messages}
-    given = {field: key for field, key in fields.items() if key}
-    source = JsonLinesDataSource(files, given, carve_validation="train" in files)
+    keys = {"inputs": inputs, "targets": targets, "messages": messages}
+    fields = {field: key for field, key in keys.items() if key}
+    source = JsonLinesDataSource(files, fields, carve_validation="train" in files)
     return register_task(name, source, metric_fns=metric_fns)
 
 
 def task_name(text: str) -> str:
-    """A valid SeqIO task name: other characters than letters, digits, _ . become _."""
+    """Return a valid SeqIO task name: characters other than letters, digits, _ and . become _."""
     return re.sub(r"[^\w.]", "_", text)

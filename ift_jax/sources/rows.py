@@ -5,7 +5,6 @@ for only when the examples are asked for, so that naming a system needs none of 
 """
 
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,13 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import seqio
 
+from ift_jax.data.randomness import Draws, hash64
 from ift_jax.errors import UserError
-from ift_jax.sources.base import PythonDataSource, file_hash
+from ift_jax.io.files import file_digest
+from ift_jax.sources.base import PythonDataSource
 from ift_jax.sources.hugging_face import dataset_files, read_rows, row_of
-from ift_jax.sources.random_draws import Draws, hash64
-from ift_jax.sources.register import MetricFn, register_task
 
 Row = Mapping[str, Any]
 # A row's record. The draws are fixed by (seed, dataset, split, place of the row).
@@ -103,11 +101,8 @@ class RowsSource(PythonDataSource):
         names = self._names.get(ours, ())
         return dataset_files(self._name, self._published[ours], self._root, names, self._hub)
 
-    def fingerprint(self, split: str) -> str:
-        """The base's hash, but a file that many tasks read is read for it once."""
-        parts = [type(self).__name__, self.options(split), list(self.fields)]
-        parts += [_file_hash(path, os.stat(path).st_mtime_ns) for path in self.files(split)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    def file_fingerprint(self, path: str) -> str:
+        return _file_hash(path, os.stat(path).st_mtime_ns)
 
     def rows(self, split: str) -> Iterator[tuple[str, Any, int]]:
         """Yields the rows of the split's files, before any is chosen or expanded."""
@@ -176,7 +171,8 @@ def _parquet_rows(
 
 @functools.lru_cache(maxsize=1024)
 def _file_hash(path: str, mtime_ns: int) -> str:
-    return file_hash(path)
+    """Return the hash of a file, which is read once however many tasks of a mixture read it."""
+    return file_digest(path)
 
 
 def _checked(place: str, function: Callable[[Row], Any], row: Row) -> Any:
@@ -199,13 +195,3 @@ def conversation(*turns: tuple[str, str]) -> dict[str, str]:
             raise ValueError(f"the {role}'s text is {type(content).__name__}")
     messages = [{"role": role, "content": content} for role, content in turns]
     return {"messages": json.dumps(messages, ensure_ascii=False)}
-
-
-def register_rows(name: str, source: RowsSource, metric_fns: Sequence[MetricFn] = ()) -> None:
-    """Registers a task, once; a UserError if another one has its name."""
-    if name not in seqio.TaskRegistry.names():
-        register_task(name, source, metric_fns=metric_fns)
-        return
-    there = seqio.TaskRegistry.get(name).source
-    if not isinstance(there, RowsSource) or there.identity != source.identity:
-        raise UserError(f"task {name!r} is registered already, with other data")

@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
 from ift_jax.sources.base import PythonDataSource
 from ift_jax.sources.local_copies import local_file, local_rows
-from ift_jax.sources.random_draws import Draws
 
 Row = dict[str, Any]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ift_jax.sources.random_draws import Draws
+from ift_jax.data.randomness import Draws
 
 FOLDER = Path(__file__).with_name("templates")
 PER_GROUP = 10

@@ -10,12 +10,10 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import seqio
-
+from ift_jax.data.randomness import Draws, hash64
 from ift_jax.errors import UserError
 from ift_jax.sources.base import PythonDataSource
 from ift_jax.sources.local_copies import count_rows, local_file, local_rows
-from ift_jax.sources.random_draws import Draws, hash64
 from ift_jax.sources.register import register_task
 from ift_jax.sources.tfds import open_tfds, plain
 from tasks.flan import prompts as prompts
@@ -149,8 +147,8 @@ class FlanSource(PythonDataSource):
         return self.dataset.name if self.form.template >= 0 else ""
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        """What tells the source from others."""
+    def identity(self) -> Any:
+        """What tells the source from others, without a look at any file."""
         return self.dataset.name, self.dataset.tfds, self._root, self.form
 
     @property
@@ -308,11 +306,7 @@ def _cluster(name: str) -> str:
 
 
 def register_flan_task(name: str, source: FlanSource) -> None:
-    """Registers a source as a task; the same a second time is no error, and looks at no file."""
-    if name in seqio.TaskRegistry.names():
-        old = seqio.TaskRegistry.get(name).source
-        if isinstance(old, FlanSource) and old.key == source.key:
-            return
+    """Register a source as a task with the metrics of its dataset."""
     register_task(name, source, metric_fns=source.dataset.metrics)
 
 

@@ -11,8 +11,9 @@ files that is called gsm8k).
 import re
 from collections.abc import Mapping
 
-from ift_jax.sources.random_draws import Draws
-from ift_jax.sources.rows import Row, RowsSource, register_rows
+from ift_jax.data.randomness import Draws
+from ift_jax.sources.register import register_task
+from ift_jax.sources.rows import Row, RowsSource
 from tasks.gsm8k.metrics import final_answer
 
 _ANNOTATION = re.compile(r"<<[^<>]*>>")
@@ -30,7 +31,7 @@ def register(root: str) -> None:
             fields=("inputs", "targets"),
             keep_out=20,
         )
-        register_rows(name, source, [final_answer])
+        register_task(name, source, metric_fns=[final_answer])
 
 
 def _annotated(row: Row, draws: Draws) -> Mapping[str, str]:

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ift_jax.sources.base import PythonDataSource, existing_file, file_hash
-from ift_jax.sources.random_draws import Draws, hash64
+from ift_jax.data.randomness import Draws, hash64
+from ift_jax.io.files import file_digest
+from ift_jax.sources.base import PythonDataSource, existing_file
 from tasks.natural_instructions.files import InstructionTask, load_task
 from tasks.natural_instructions.prompts import (
     FIVE_WAYS,
@@ -66,7 +67,7 @@ class NaturalInstructionsDataSource(PythonDataSource):
     def options(self, split: str) -> Any:
         options = dataclasses.asdict(self._options)
         if self._options.tokenizer:  # Its bytes decide what fits, not where they lie.
-            options["tokenizer"] = file_hash(existing_file(self._options.tokenizer))
+            options["tokenizer"] = file_digest(existing_file(self._options.tokenizer))
         return [split, options]
 
     def items(self, split: str) -> Iterator[tuple[InstructionTask, int]]:

@@ -20,9 +20,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ift_jax.data.randomness import Draws, hash64
 from ift_jax.errors import UserError
 from ift_jax.sources.base import PythonDataSource
-from ift_jax.sources.random_draws import Draws, hash64
 from ift_jax.sources.register import register_mixture, register_task, task_name
 from tasks.natural_instructions.metrics import METRICS
 

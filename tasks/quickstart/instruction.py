@@ -13,9 +13,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ift_jax.data.randomness import Draws, hash64
 from ift_jax.errors import UserError
 from ift_jax.sources.base import PythonDataSource
-from ift_jax.sources.random_draws import Draws, hash64
 
 Fields = Mapping[str, str | int]
 

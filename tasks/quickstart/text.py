@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from ift_jax.sources.random_draws import Draws
+from ift_jax.data.randomness import Draws
 from tasks.quickstart import words as words
 from tasks.quickstart.instruction import Fields, Instruction
 

@@ -13,9 +13,9 @@ import sys
 
 import jinja2
 
+from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
 from ift_jax.sources.local_copies import local_file, local_rows
-from ift_jax.sources.random_draws import Draws
 from tasks.t0 import promptsource
 from tasks.t0.promptsource import SEPARATOR, Template
 

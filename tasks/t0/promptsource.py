@@ -17,8 +17,8 @@ import jinja2
 import yaml
 from jinja2 import filters, meta, sandbox
 
+from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
-from ift_jax.sources.random_draws import Draws
 
 SEPARATOR = "|||"
 TEXT_LENGTH = 2048  # Characters of a value that a template shows; promptsource's own bound.

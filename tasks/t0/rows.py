@@ -9,11 +9,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
 from ift_jax.sources.base import PythonDataSource
 from ift_jax.sources.hugging_face import load_dataset
 from ift_jax.sources.local_copies import count_rows, local_file, local_rows
-from ift_jax.sources.random_draws import Draws
 from tasks.t0 import promptsource
 from tasks.t0.promptsource import Template
 
@@ -79,14 +79,8 @@ class PromptedSource(PythonDataSource):
             return count_rows(path)
         return super().num_input_examples(split)
 
-    def records(
+    def numbered_records(
         self, split: str, *, seed: int = 0, shard_index: int = 0, num_shards: int = 1
-    ) -> Iterator[dict[str, str]]:
-        numbered = self.numbered(split, seed, shard_index, num_shards)
-        return (record for _, record in numbered)
-
-    def numbered(
-        self, split: str, seed: int = 0, shard_index: int = 0, num_shards: int = 1
     ) -> Iterator[tuple[int, dict[str, str]]]:
         """Yields a shard's records, each with the number of its row."""
         for index, item in self.items_of_shard(split, shard_index, num_shards):

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
-from ift_jax.sources.random_draws import Draws
 
 Row = dict[str, Any]
 Record = dict[str, str]

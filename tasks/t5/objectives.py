@@ -14,9 +14,10 @@ import numpy.typing as npt
 import seqio
 import tensorflow as tf
 
+from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
 from ift_jax.sources.base import PythonDataSource
-from ift_jax.sources.random_draws import Draws
+from ift_jax.sources.register import register_task
 from ift_jax.sources.tfds import TfdsRowsSource
 
 Ids = npt.NDArray[np.int32]
@@ -151,7 +152,7 @@ OBJECTIVES = {"span_corruption": span_corruption, "prefix_lm": prefix_lm}
 def register_objective(
     name: str, source: PythonDataSource, vocabulary: str, objective: str, **options: Any
 ) -> seqio.Task:
-    """Registers a task with an unsupervised objective, unless there is one of this name.
+    """Register a task with an unsupervised objective.
 
     Args:
       name: the task's.
@@ -160,12 +161,10 @@ def register_objective(
       objective: "span_corruption" or "prefix_lm".
       **options: the preprocessor's, e.g. inputs_length=1024.
     """
-    if name in seqio.TaskRegistry.names():
-        return seqio.TaskRegistry.get(name)
     spm = seqio.SentencePieceVocabulary(vocabulary, extra_ids=EXTRA_IDS)
-    return seqio.TaskRegistry.add(
+    return register_task(
         name,
-        source=source,
+        source,
         preprocessors=[
             functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
             functools.partial(OBJECTIVES[objective], **options),

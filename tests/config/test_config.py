@@ -214,8 +214,8 @@ def test_a_batch_in_tokens():
     assert (config.train.batch_size, config.train.batch_tokens) == (16, 2048)
     # T0's 2^20: 1,024 rows of 1,024 encoder tokens; other lengths, other rows.
     for length in (1024, 512):
-        config = config_file.load("configs/t0_3b.py", [f"--config.data.inputs_length={length}"])
+        config = config_file.load("configs/t0.py:3b", [f"--config.data.inputs_length={length}"])
         assert config.train.batch_size == 2**20 // length
     assert config_file.from_dict(json.loads(config_file.to_json(config))) == config
     with pytest.raises(UserError, match=r"batch_size: 32, but batch_tokens 1048576 are 1024 rows"):
-        config_file.load("configs/t0_3b.py", ["--config.train.batch_size=32"])
+        config_file.load("configs/t0.py:3b", ["--config.train.batch_size=32"])

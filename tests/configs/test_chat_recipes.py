@@ -3,30 +3,37 @@
 import pytest
 
 from ift_jax.config import files as config_file
+from ift_jax.config.schema import Config
+from ift_jax.errors import UserError
 
 # Conversations a step, length, epochs, rate, schedule, its end, warm-up, (b1, b2), decay, loss.
 PUBLISHED = {
-    "alpaca_7b": (128, 512, 3, 2e-5, "cosine", 0.0, 0.03, (0.9, 0.999), 0.0, "tokens"),
-    "lima_7b": (64, 2048, 15, 1e-5, "linear", 0.1, 0.0, (0.9, 0.95), 0.1, "tokens"),
-    "lima_65b": (32, 2048, 15, 1e-5, "linear", 0.1, 0.0, (0.9, 0.95), 0.1, "tokens"),
-    "tulu2_7b": (128, 8192, 2, 2e-5, "linear", 0.0, 0.03, (0.9, 0.95), 0.0, "tokens"),
-    "tulu2_70b": (128, 8192, 2, 1e-5, "linear", 0.0, 0.03, (0.9, 0.95), 0.0, "tokens"),
-    "tulu3_8b": (128, 4096, 2, 5e-6, "linear", 0.0, 0.03, (0.9, 0.999), 0.0, "sum"),
-    "tulu3_70b": (128, 4096, 2, 2e-6, "linear", 0.0, 0.03, (0.9, 0.999), 0.0, "sum"),
-    "instructgpt_1b": (32, 2048, 16, 9.65e-6, "cosine", 0.1, 0.0, (0.9, 0.95), 0.0, "tokens"),
-    "instructgpt_6b": (32, 2048, 16, 9.65e-6, "cosine", 0.1, 0.0, (0.9, 0.95), 0.0, "tokens"),
+    "alpaca:7b": (128, 512, 3, 2e-5, "cosine", 0.0, 0.03, (0.9, 0.999), 0.0, "tokens"),
+    "lima:7b": (64, 2048, 15, 1e-5, "linear", 0.1, 0.0, (0.9, 0.95), 0.1, "tokens"),
+    "lima:65b": (32, 2048, 15, 1e-5, "linear", 0.1, 0.0, (0.9, 0.95), 0.1, "tokens"),
+    "tulu2:7b": (128, 8192, 2, 2e-5, "linear", 0.0, 0.03, (0.9, 0.95), 0.0, "tokens"),
+    "tulu2:70b": (128, 8192, 2, 1e-5, "linear", 0.0, 0.03, (0.9, 0.95), 0.0, "tokens"),
+    "tulu3:8b": (128, 4096, 2, 5e-6, "linear", 0.0, 0.03, (0.9, 0.999), 0.0, "sum"),
+    "tulu3:70b": (128, 4096, 2, 2e-6, "linear", 0.0, 0.03, (0.9, 0.999), 0.0, "sum"),
+    "instructgpt:1b": (32, 2048, 16, 9.65e-6, "cosine", 0.1, 0.0, (0.9, 0.95), 0.0, "tokens"),
+    "instructgpt:6b": (32, 2048, 16, 9.65e-6, "cosine", 0.1, 0.0, (0.9, 0.95), 0.0, "tokens"),
 }
 # Billions of parameters, without the norms'.
 SIZES = {
-    "alpaca_7b": 6.74, "lima_7b": 6.74, "lima_65b": 65.28, "tulu2_7b": 6.74, "tulu2_70b": 68.98,
-    "tulu3_8b": 8.03, "tulu3_70b": 70.55, "instructgpt_1b": 1.32, "instructgpt_6b": 6.68,
+    "alpaca:7b": 6.74, "lima:7b": 6.74, "lima:65b": 65.28, "tulu2:7b": 6.74, "tulu2:70b": 68.98,
+    "tulu3:8b": 8.03, "tulu3:70b": 70.55, "instructgpt:1b": 1.32, "instructgpt:6b": 6.68,
 }  # fmt: skip
 TEMPLATES = {"alpaca": "alpaca", "tulu2": "tulu", "tulu3": "tulu", "instructgpt": "plain"}
 
 
+def load(name: str, checkpoint: str = "") -> Config:
+    recipe, _, size = name.partition(":")
+    return config_file.load(f"configs/{recipe}.py:{size},{checkpoint}")
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_numbers(name):
-    config = config_file.load(f"configs/{name}.py")
+    config = load(name)
     optimizer = config.optimizer
     assert PUBLISHED[name] == (
         config.train.batch_size,
@@ -43,13 +50,13 @@ def test_published_numbers(name):
     assert optimizer.name == "adamw" and optimizer.clip_norm == 1.0 and not optimizer.warmup_steps
     assert not config.data.pack  # So a row of the batch is one conversation.
     assert config.train.steps == 0 and config.format.train_on == "all"
-    system = name.rpartition("_")[0]
+    system = name.partition(":")[0]
     if system == "lima":
         assert config.tokenizer.added_tokens == ("<|eot|>",)
         assert config.format.template.count("<|eot|>") == 2  # After either side's turns.
     else:
         assert config.format.template == TEMPLATES[system]
-    rates = {"instructgpt_1b": 0.2, "instructgpt_6b": 0.2, "lima_7b": 0.2, "lima_65b": 0.3}
+    rates = {"instructgpt:1b": 0.2, "instructgpt:6b": 0.2, "lima:7b": 0.2, "lima:65b": 0.3}
     assert config.model.dropout == rates.get(name, 0.0)
     assert config.model.dropout_schedule == ("linear" if system == "lima" else "constant")
     assert config.data.modules == (
@@ -59,7 +66,7 @@ def test_published_numbers(name):
 
 @pytest.mark.parametrize("name", SIZES)
 def test_shapes_have_the_published_sizes(name):
-    m = config_file.load(f"configs/{name}.py").model
+    m = load(name).model
     heads = m.head_dim * (2 * m.n_heads + 2 * m.n_kv_heads)
     layers = m.n_layers * (m.d_model * heads + 3 * m.d_model * m.d_ff)
     embeddings = m.vocab_size * m.d_model * (1 if m.tied_embedding else 2)
@@ -68,13 +75,13 @@ def test_shapes_have_the_published_sizes(name):
 
 @pytest.mark.parametrize("name", SIZES)
 def test_a_checkpoint_brings_weights_and_tokenizer(name):
-    assert config_file.load(f"configs/{name}.py").model.init_from == ""
-    config = config_file.load(f"configs/{name}.py:some/folder")
+    assert load(name).model.init_from == ""
+    config = load(name, "some/folder")
     assert (config.model.init_from, config.tokenizer.path) == ("some/folder", "")
 
 
 def test_tulu_3_keeps_llama_3_1_s_positions_and_the_seeds():
-    small, large = (config_file.load(f"configs/tulu3_{size}.py") for size in ("8b", "70b"))
+    small, large = (load(f"tulu3:{size}") for size in ("8b", "70b"))
     model = small.model
     assert (model.rope_theta, model.rope_scaling, model.rope_factor) == (5e5, "llama3", 8.0)
     assert (model.rope_low_freq_factor, model.rope_high_freq_factor) == (1.0, 4.0)
@@ -83,7 +90,15 @@ def test_tulu_3_keeps_llama_3_1_s_positions_and_the_seeds():
 
 
 def test_epochs_are_saved_where_people_or_a_reward_model_choose():
-    for name, examples in (("lima_7b", 1000), ("lima_65b", 1000), ("instructgpt_1b", 12_725)):
-        train = config_file.load(f"configs/{name}.py").train
+    for name, examples in (("lima:7b", 1000), ("lima:65b", 1000), ("instructgpt:1b", 12_725)):
+        train = load(name).train
         assert train.save_every == round(examples / train.batch_size)
         assert train.max_to_keep == train.epochs
+
+
+def test_a_size_that_a_recipe_does_not_have_is_named():
+    with pytest.raises(UserError, match="a size of 7b, 13b; got '7'; did you mean '7b'"):
+        config_file.load("configs/alpaca.py:7")
+    alpaca = load("alpaca:13b")
+    assert (alpaca.optimizer.learning_rate, alpaca.train.epochs) == (1e-5, 5.0)
+    assert (alpaca.model.d_model, alpaca.model.n_layers) == (5120, 40)

@@ -14,7 +14,7 @@ from ift_jax.config import files as config_file
      ("xxl", 14_000, 11_135)],
 )  # fmt: skip
 def test_flan_t5(size, steps, millions):
-    config = config_file.load(f"configs/flan_t5_{size}.py")
+    config = config_file.load(f"configs/flan_t5.py:{size}")
     train, optimizer, data, model = config.train, config.optimizer, config.data, config.model
     assert (train.steps, train.batch_size, train.epochs) == (steps, 64, 0)
     assert (optimizer.name, optimizer.learning_rate) == ("adafactor", 5e-4)
@@ -29,7 +29,7 @@ def test_flan_t5(size, steps, millions):
     count = layers + 2 * 32_128 * model.d_model
     assert model.vocab_size == 32_128 and not model.tied_embedding
     assert round(count / 1e6) == pytest.approx(millions, abs=2)
-    from_checkpoint = config_file.load(f"configs/flan_t5_{size}.py:weights")
+    from_checkpoint = config_file.load(f"configs/flan_t5.py:{size},weights")
     assert from_checkpoint.model.init_from == "weights" and not from_checkpoint.tokenizer.path
 
 

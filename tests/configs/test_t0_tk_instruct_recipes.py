@@ -10,7 +10,7 @@ SHAPES = {"3b": (2048, 5120, 32, 64, 24), "11b": (4096, 10_240, 64, 64, 24)}
 @pytest.mark.parametrize("size", SHAPES)
 @pytest.mark.parametrize("system", ["t0", "tk_instruct"])
 def test_shapes_of_t5_1_1(system, size):
-    model = config_file.load(f"configs/{system}_{size}.py").model
+    model = config_file.load(f"configs/{system}.py:{size}").model
     shape = (model.d_model, model.d_ff, model.n_heads, model.head_dim, model.n_encoder_layers)
     assert shape == SHAPES[size] and model.n_decoder_layers == model.n_encoder_layers
     assert (model.vocab_size, model.activation) == (32_128, "gated_gelu")
@@ -19,7 +19,7 @@ def test_shapes_of_t5_1_1(system, size):
 
 @pytest.mark.parametrize("size", SHAPES)
 def test_t0(size):
-    config = config_file.load(f"configs/t0_{size}.py")
+    config = config_file.load(f"configs/t0.py:{size}")
     data, optimizer, train = config.data, config.optimizer, config.train
     assert train.batch_tokens == train.batch_size * data.inputs_length == 2**20
     assert data.targets_length == 256
@@ -32,7 +32,7 @@ def test_t0(size):
 
 
 def test_tk_instruct_3b():
-    config = config_file.load("configs/tk_instruct_3b.py")
+    config = config_file.load("configs/tk_instruct.py:3b")
     data, optimizer, train = config.data, config.optimizer, config.train
     assert (data.inputs_length, data.targets_length, data.pack) == (1024, 128, False)
     assert (train.batch_size, train.epochs, train.steps) == (16, 2.0, 0)
@@ -44,7 +44,7 @@ def test_tk_instruct_3b():
 
 
 def test_tk_instruct_11b():
-    config = config_file.load("configs/tk_instruct_11b.py")
+    config = config_file.load("configs/tk_instruct.py:11b")
     assert config.train.batch_tokens == 2**20 and config.train.batch_size == 1024
     assert (config.train.steps, config.optimizer.learning_rate) == (1000, 1e-5)
     assert config.optimizer.name == "adafactor" and config.data.pack

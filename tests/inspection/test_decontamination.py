@@ -7,8 +7,8 @@ import pytest
 from ift_jax.errors import UserError
 from ift_jax.inspection import decontamination
 from ift_jax.inspection.decontamination import EvaluationSet, ngrams, overlaps, words
-from ift_jax.sources.register import register_mixture
-from ift_jax.sources.rows import RowsSource, conversation, register_rows
+from ift_jax.sources.register import register_mixture, register_task
+from ift_jax.sources.rows import RowsSource, conversation
 from tasks import jsonl
 from tasks.gsm8k import tasks as gsm8k
 from tests.shared_data import SHARED, requires_shared
@@ -48,7 +48,7 @@ def _chat(root):
     def render(row, draws):
         return conversation(("user", row["q"]), ("assistant", row["a"]))
 
-    register_rows("chat", RowsSource("set", render, str(root), hub=False))
+    register_task("chat", RowsSource("set", render, str(root), hub=False))
 
 
 def test_report_and_filter(tmp_path, capsys):

@@ -15,49 +15,50 @@ from ift_jax.training.console import Console
 
 # Length, batch, optimizer with its rate, loss, billions of parameters ("": not known yet).
 PUBLISHED = {
-    "alpaca_7b": ("3 epochs", "128 rows of 512 tokens", "adamw, cosine 2e-05", "tokens", "6.7"),
+    "alpaca:7b": ("3 epochs", "128 rows of 512 tokens", "adamw, cosine 2e-05", "tokens", "6.7"),
     "flan_137b_shape": ("30,000 steps", "4 rows of 2,048 tokens, 8,192 tokens",
                         "adafactor, constant 3e-05", "tokens", "137.7"),
-    "flan_t5_base": ("84,000 steps", "64 rows of 2,048 + 512 tokens",
+    "flan_t5:base": ("84,000 steps", "64 rows of 2,048 + 512 tokens",
                      "adafactor, constant 0.0005", "sum", "0.2"),
-    "flan_t5_large": ("64,000 steps", "64 rows of 2,048 + 512 tokens",
+    "flan_t5:large": ("64,000 steps", "64 rows of 2,048 + 512 tokens",
                       "adafactor, constant 0.0005", "sum", "0.8"),
-    "flan_t5_small": ("98,000 steps", "64 rows of 2,048 + 512 tokens",
+    "flan_t5:small": ("98,000 steps", "64 rows of 2,048 + 512 tokens",
                       "adafactor, constant 0.0005", "sum", "0.1"),
-    "flan_t5_xl": ("38,000 steps", "64 rows of 2,048 + 512 tokens",
+    "flan_t5:xl": ("38,000 steps", "64 rows of 2,048 + 512 tokens",
                    "adafactor, constant 0.0005", "sum", "2.8"),
-    "flan_t5_xxl": ("14,000 steps", "64 rows of 2,048 + 512 tokens",
+    "flan_t5:xxl": ("14,000 steps", "64 rows of 2,048 + 512 tokens",
                     "adafactor, constant 0.0005", "sum", "11.1"),
-    "instructgpt_1b": ("16 epochs", "32 rows of 2,048 tokens", "adamw, cosine 9.65e-06", "tokens",
+    "instructgpt:1b": ("16 epochs", "32 rows of 2,048 tokens", "adamw, cosine 9.65e-06", "tokens",
                        "1.3"),
-    "instructgpt_6b": ("16 epochs", "32 rows of 2,048 tokens", "adamw, cosine 9.65e-06", "tokens",
+    "instructgpt:6b": ("16 epochs", "32 rows of 2,048 tokens", "adamw, cosine 9.65e-06", "tokens",
                        "6.7"),
-    "lima_65b": ("15 epochs", "32 rows of 2,048 tokens", "adamw, linear 1e-05", "tokens", "65.3"),
-    "lima_7b": ("15 epochs", "64 rows of 2,048 tokens", "adamw, linear 1e-05", "tokens", "6.7"),
+    "lima:65b": ("15 epochs", "32 rows of 2,048 tokens", "adamw, linear 1e-05", "tokens", "65.3"),
+    "lima:7b": ("15 epochs", "64 rows of 2,048 tokens", "adamw, linear 1e-05", "tokens", "6.7"),
     "natural_instructions_small": ("1 epochs", "8 rows of 1,024 + 128 tokens",
                                    "adafactor, constant 0.01", "tokens", ""),
     "smollm2_135m": ("100 steps", "2 rows of 1,024 tokens", "adamw, linear 0.0001", "tokens", ""),
-    "t0_11b": ("12,200 steps", "1,024 rows of 1,024 + 256 tokens, 1,048,576 tokens",
+    "t0:11b": ("12,200 steps", "1,024 rows of 1,024 + 256 tokens, 1,048,576 tokens",
                "adafactor, constant 0.001", "sum", "11.1"),
-    "t0_3b": ("12,200 steps", "1,024 rows of 1,024 + 256 tokens, 1,048,576 tokens",
+    "t0:3b": ("12,200 steps", "1,024 rows of 1,024 + 256 tokens, 1,048,576 tokens",
               "adafactor, constant 0.001", "sum", "2.8"),
     "t5_finetune": ("262,144 steps", "128 rows of 512 + 84 tokens", "adafactor, constant 0.001",
                     "sum", "0.2"),
-    "tk_instruct_11b": ("1,000 steps", "1,024 rows of 1,024 + 128 tokens, 1,048,576 tokens",
+    "tk_instruct:11b": ("1,000 steps", "1,024 rows of 1,024 + 128 tokens, 1,048,576 tokens",
                         "adafactor, constant 1e-05", "sum", "11.1"),
-    "tk_instruct_3b": ("2 epochs", "16 rows of 1,024 + 128 tokens", "adamw, constant 5e-05",
+    "tk_instruct:3b": ("2 epochs", "16 rows of 1,024 + 128 tokens", "adamw, constant 5e-05",
                        "tokens", "2.8"),
-    "tulu2_70b": ("2 epochs", "128 rows of 8,192 tokens", "adamw, linear 1e-05", "tokens", "69.0"),
-    "tulu2_7b": ("2 epochs", "128 rows of 8,192 tokens", "adamw, linear 2e-05", "tokens", "6.7"),
-    "tulu3_70b": ("2 epochs", "128 rows of 4,096 tokens", "adamw, linear 2e-06", "sum", "70.6"),
-    "tulu3_8b": ("2 epochs", "128 rows of 4,096 tokens", "adamw, linear 5e-06", "sum", "8.0"),
+    "tulu2:70b": ("2 epochs", "128 rows of 8,192 tokens", "adamw, linear 1e-05", "tokens", "69.0"),
+    "tulu2:7b": ("2 epochs", "128 rows of 8,192 tokens", "adamw, linear 2e-05", "tokens", "6.7"),
+    "tulu3:70b": ("2 epochs", "128 rows of 4,096 tokens", "adamw, linear 2e-06", "sum", "70.6"),
+    "tulu3:8b": ("2 epochs", "128 rows of 4,096 tokens", "adamw, linear 5e-06", "sum", "8.0"),
 }  # fmt: skip
 # Runs on data that is here, or that the user brings.
-OTHERS = {"__init__", "inspect", "jsonl", "quickstart", "quickstart_t5"}
+OTHERS = {"__init__", "jsonl", "quickstart"}
 
 
 def test_every_recipe_is_in_the_table():
-    assert {path.stem for path in Path("configs").glob("*.py")} - OTHERS == set(PUBLISHED)
+    recipes = {path.stem for path in Path("configs").glob("*.py")} - OTHERS
+    assert recipes == {name.partition(":")[0] for name in PUBLISHED}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -67,8 +68,10 @@ def test_published_numbers(name, tmp_path, monkeypatch):
         monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    recipe, colon, size = name.partition(":")
     args = argparse.Namespace(
-        config=f"configs/{name}.py", overrides=[f"--config.data.store_dir={tmp_path}"]
+        config=f"configs/{recipe}.py{colon}{size}",
+        overrides=[f"--config.data.store_dir={tmp_path}"],
     )
     if name == "smollm2_135m":
         args.overrides.append(f"--config.model.init_from={tmp_path}/none")
@@ -90,13 +93,13 @@ def test_published_numbers(name, tmp_path, monkeypatch):
 
 
 def _packs(name):
-    rows = ("alpaca", "instructgpt", "lima", "tulu", "tk_instruct_3b")  # One conversation each.
+    rows = ("alpaca", "instructgpt", "lima", "tulu", "tk_instruct:3b")  # One conversation each.
     return not name.startswith(rows)
 
 
 def test_the_state_is_counted():
     # AdamW: parameters and two moments of four bytes; gradients of four. Counters are nothing.
-    args = argparse.Namespace(config="configs/tulu3_8b.py", overrides=[])
+    args = argparse.Namespace(config="configs/tulu3.py:8b", overrides=[])
     written = io.StringIO()
     dry_run(arguments.load_config(args, weights=False), Console(written))
     n = 8_030_261_248
@@ -108,8 +111,8 @@ def test_the_command_ends_well_and_a_mistake_does_not(tmp_path):
     command = [sys.executable, "-m", "ift_jax.commands.main", "train", "--dry-run", "--workdir",
                str(tmp_path), "--config"]  # fmt: skip
     run = lambda *more: subprocess.run([*command, *more], capture_output=True, text=True)  # noqa: E731
-    good = run("configs/tk_instruct_11b.py", f"--config.model.init_from={tmp_path}/none")
+    good = run("configs/tk_instruct.py:11b", f"--config.model.init_from={tmp_path}/none")
     assert good.returncode == 0, good.stderr
     assert f"missing: config.model.init_from {tmp_path}/none: no such" in good.stdout
-    bad = run("configs/tk_instruct_11b.py", "--config.train.batch_tokens=1000")
+    bad = run("configs/tk_instruct.py:11b", "--config.train.batch_tokens=1000")
     assert bad.returncode == 2 and "expected a multiple" in bad.stderr

@@ -49,7 +49,7 @@ def test_submits_an_image_and_waits(xpk):
         "ift",
         "train",
         "--config",
-        "configs/tulu3_8b.py",
+        "configs/tulu3.py:8b",
     )
     assert result.returncode == 0, result.stderr
     assert calls == [
@@ -65,7 +65,7 @@ def test_submits_an_image_and_waits(xpk):
             "--max-restarts=7",
             "--termination-grace-period-seconds=120",
             "--env=A=b c",
-            "--command=exec ift train --config configs/tulu3_8b.py",
+            "--command=exec ift train --config configs/tulu3.py:8b",
         ],
         ["workload", "list", *PLACE, "--wait-for-job-completion=sft"],
     ]

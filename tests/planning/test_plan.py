@@ -174,7 +174,7 @@ def test_without_the_compiler_it_is_said_how_to_get_it():
     program = (
         "import sys; sys.modules['libtpu'] = None\n"
         "from ift_jax.commands.main import main\n"
-        "sys.exit(main(['plan', '--config', 'configs/tulu3_8b.py', '--topology', 'v5e:2x2']))"
+        "sys.exit(main(['plan', '--config', 'configs/tulu3.py:8b', '--topology', 'v5e:2x2']))"
     )
     done = python("-c", program)
     assert done.returncode == 2 and done.stdout == ""

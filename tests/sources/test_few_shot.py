@@ -7,11 +7,12 @@ import seqio
 import tensorflow as tf
 
 from ift_jax.errors import UserError
-from ift_jax.evaluation.evaluate import resolve
-from ift_jax.metrics import exact_match
+from ift_jax.metrics import exact_match, metric_by_name, metric_name
 from ift_jax.sources import few_shot
 from ift_jax.sources.base import PythonDataSource
+from ift_jax.sources.demonstrations import PromptLimit
 from ift_jax.sources.features import CHAT_FEATURES, TEXT_FEATURES
+from ift_jax.sources.few_shot_source import FewShotSource
 from ift_jax.sources.register import register_mixture, register_task
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -92,9 +93,7 @@ def test_what_does_not_fit_is_left_out():
     _register()
     full = 0
     for bound in range(0, 120, 10):
-        source = few_shot.InContextSource(
-            seqio.TaskRegistry.get("squares"), 8, max_characters=bound
-        )
+        source = FewShotSource(seqio.TaskRegistry.get("squares"), 8, limit=PromptLimit(bound))
         for record in source.records("validation"):
             solved, _ = _blocks(record)
             assert not solved or len(record["inputs"]) <= bound
@@ -117,11 +116,10 @@ def test_the_same_metrics_on_the_first_block():
     _register()
     twin = seqio.TaskRegistry.get(few_shot.register_shots("squares", 1))
     [metric] = twin.metric_fns
-    found = resolve(f"{metric.__module__}:{metric.__qualname__}")
+    found = metric_by_name(metric_name(metric))
     for function in (metric, found):
         assert function(["9", "4"], ["9\n\n5?\n25", "5"]) == {"exact_match": 0.5}
-    with pytest.raises(AttributeError):
-        few_shot.nothing  # noqa: B018
+    assert found == metric
 
 
 def test_every_text_task_and_mixture_gets_twins():

@@ -7,7 +7,8 @@ import pytest
 import seqio
 
 from ift_jax.errors import UserError
-from ift_jax.sources.rows import RowsSource, conversation, register_rows
+from ift_jax.sources.register import register_task
+from ift_jax.sources.rows import RowsSource, conversation
 from tests.sources.dataset_files import write
 
 MODULES = (
@@ -100,10 +101,10 @@ def test_the_fingerprint_follows_the_content(tmp_path):
 
 @pytest.mark.usefixtures("own_registry")
 def test_registering_needs_no_data_and_may_be_repeated(tmp_path):
-    register_rows("set", _source(""))
-    register_rows("set", _source(""))
+    register_task("set", _source(""))
+    register_task("set", _source(""))
     with pytest.raises(UserError, match="'set' is registered already, with other data"):
-        register_rows("set", _source(tmp_path))
+        register_task("set", _source(tmp_path))
     with pytest.raises(UserError, match="own/set: the split 'train' is not on this machine"):
         list(seqio.TaskRegistry.get("set").source.records("train"))
 

@@ -8,9 +8,9 @@ import re
 import pytest
 import seqio
 
+from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
 from ift_jax.preparation import seqio_registry
-from ift_jax.sources.random_draws import Draws
 from tasks.flan import collection, prompts
 from tasks.flan.collection_rows import qrecc, wiki_dialog
 from tests.shared_data import SHARED, requires_shared

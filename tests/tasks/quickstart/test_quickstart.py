@@ -7,8 +7,8 @@ import re
 import pytest
 import seqio
 
+from ift_jax.data.randomness import Draws
 from ift_jax.metrics import majority_baseline
-from ift_jax.sources.random_draws import Draws
 from tasks.quickstart import words as words
 from tasks.quickstart.instruction import Instruction, InstructionSource
 from tasks.quickstart.tasks import HELD_OUT, HELDOUT_MIXTURE, INSTRUCTIONS, TRAIN_MIXTURE

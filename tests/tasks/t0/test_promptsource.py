@@ -6,8 +6,8 @@ import sys
 import jinja2
 import pytest
 
+from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
-from ift_jax.sources.random_draws import Draws
 from tasks.t0 import lint, promptsource
 from tasks.t0.promptsource import Template, answer_choices, apply, read_templates
 from tests.shared_data import SHARED, requires_shared

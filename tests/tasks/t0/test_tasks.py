@@ -209,7 +209,7 @@ def test_a_mixture_becomes_token_stores(tmp_path):
     folder.mkdir()
     model = SHARED / "data" / "tokenizers" / "t5_sentencepiece.model"
     config = config_file.load(
-        "configs/t0_3b.py",
+        "configs/t0.py:3b",
         [
             f"--config.data.root={_made(folder)}",
             f"--config.data.store_dir={tmp_path / 'stores'}",

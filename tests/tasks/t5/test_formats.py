@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
-from ift_jax.sources.random_draws import Draws
 from tasks.t5 import formats as formats
 from tasks.t5.tasks import TASKS
 

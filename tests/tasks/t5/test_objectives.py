@@ -9,9 +9,9 @@ import seqio
 import seqio.test_utils
 
 from ift_jax.config.schema import Config, DataConfig, EncoderDecoderConfig, TokenizerConfig
+from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
 from ift_jax.preparation.prepare import prepare
-from ift_jax.sources.random_draws import Draws
 from tasks.t5 import objectives as objectives
 
 pytestmark = pytest.mark.usefixtures("own_registry")

@@ -2,7 +2,7 @@
 
 import collections
 
-from ift_jax.sources.random_draws import Draws, hash64
+from ift_jax.data.randomness import Draws, hash64
 
 
 def test_values_are_pinned():

@@ -1,11 +1,11 @@
-r"""T0, 11B (Sanh et al. 2021, arXiv:2110.08207; training/README.md of its repository).
+r"""T0 (Sanh et al. 2021, arXiv:2110.08207; training/README.md of its repository).
 
-    ift train --config configs/t0_11b.py --workdir runs/t0 --config.data.root=<templates and rows> \
-        --config.tokenizer.path=<T5's spiece.model> --config.model.init_from=<T5 1.1 LM XXL>
+    ift train --config configs/t0.py:11b,CHECKPOINT --workdir runs/t0 \
+        --config.data.root=<templates and rows> --config.tokenizer.path=<T5's spiece.model>
 
 | | |
 |---|---|
-| start | T5 1.1 LM-adapted (100k steps), XXL |
+| sizes | 11b from google/t5-xxl-lm-adapt, 3b from google/t5-xl-lm-adapt (CHECKPOINT) |
 | data | P3's BASE templates, each dataset capped at 500,000 / templates (tasks/t0/tasks.py) |
 | text | inputs without EOS, targets with it |
 | batch | 2^20 tokens: 1,024 packed rows of 1,024 + 256 |
@@ -13,18 +13,24 @@ r"""T0, 11B (Sanh et al. 2021, arXiv:2110.08207; training/README.md of its repos
 | optimizer | Adafactor, constant 1e-3; dropout 0.1 (from the paper, unverified) |
 | evaluation | rank classification over `t0_eval_score_eval`; no choice by held-out tasks |
 
-For T0+ and T0++ set `data.mixture` to `t0+_train` or `t0++_train`, and the held-out mixture to the
-`_eval_score_eval` of the same name. The original trained with mesh-tensorflow, on a v3-512 with
-8-way model parallelism; `loss` follows T5X's finetuning of the same family (sum, z-loss 1e-4).
+The card of the released T0_3B repeats the 11B run's settings (unverified). For T0+ and T0++ set
+`data.mixture` to `t0+_train` or `t0++_train`, and the held-out mixture to the `_eval_score_eval` of
+the same name. The original trained with mesh-tensorflow, on a v3-512 with 8-way model parallelism;
+`loss` follows T5X's finetuning of the same family (sum, z-loss 1e-4).
 """
 
 from ml_collections import ConfigDict
 
 from ift_jax.config.files import default_config
+from ift_jax.config.model_shapes import set_model_shape
+from ift_jax.config.recipe_arguments import size_and_checkpoint
+
+SHAPES = {"11b": "t5-v1_1-xxl", "3b": "t5-v1_1-xl"}
 
 
-def get_config() -> ConfigDict:
-    """The run."""
+def get_config(argument: str = "11b") -> ConfigDict:
+    """Returns the run of "SIZE" or "SIZE,CHECKPOINT"."""
+    size, checkpoint = size_and_checkpoint(argument, SHAPES)
     config = default_config("encoder_decoder")
     config.data.modules = ("tasks.t0.tasks",)
     config.data.mixture = "t0_train"
@@ -41,18 +47,19 @@ def get_config() -> ConfigDict:
     config.format.input_eos = False
     config.tokenizer.path = "spiece.model"  # T5's vocabulary: beside the released checkpoints.
     config.tokenizer.extra_ids = 100
-    config.model.init_from = ""  # google/t5-xxl-lm-adapt, as a Hugging Face folder.
-    set_xxl(config)
+    set_model_shape(config, SHAPES[size])
+    config.model.init_from = checkpoint
     config.model.dropout = 0.1
     config.model.dtype = "bfloat16"
     config.model.remat = "full"
     config.optimizer.name = "adafactor"
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "constant"
-    config.optimizer.clip_norm = 0.0  # Adafactor clips each update by itself.
+    config.optimizer.clip_norm = 0.0  # Adafactor itself clips each update.
     config.loss.normalization = "sum"
     config.loss.z_loss = 1e-4
-    config.train.batch_size, config.train.batch_tokens = 0, 2**20
+    config.train.batch_size = 0
+    config.train.batch_tokens = 2**20
     config.train.steps = 12_200
     config.train.save_every = 1000  # Not published.
     config.evaluation.examples = 100
@@ -60,16 +67,3 @@ def get_config() -> ConfigDict:
     config.mesh.data = 1
     config.mesh.fsdp = -1
     return config
-
-
-def set_xxl(config: ConfigDict) -> None:
-    """T5 1.1 XXL's shape."""
-    config.model.vocab_size = 32_128
-    config.model.d_model = 4096
-    config.model.d_ff = 10_240
-    config.model.n_heads = 64
-    config.model.head_dim = 64
-    config.model.n_encoder_layers = 24
-    config.model.n_decoder_layers = 24
-    config.model.activation = "gated_gelu"
-    config.model.tied_embedding = False

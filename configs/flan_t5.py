@@ -1,9 +1,9 @@
 r"""Flan-T5 (Chung et al., arXiv:2210.11416) on the Flan Collection (arXiv:2301.13688).
 
-    ift train --config configs/flan_t5_small.py:CHECKPOINT --workdir runs/flan_t5_small \
+    ift train --config configs/flan_t5.py:xl,CHECKPOINT --workdir runs/flan_t5_xl \
         --config.data.root=DATA
 
-CHECKPOINT is a folder of the weights in the table. The five recipes, here and beside this file:
+CHECKPOINT is a folder with the weights that the size starts from:
 
 | size | parameters | steps | starts from |
 |---|---|---|---|
@@ -13,30 +13,25 @@ CHECKPOINT is a folder of the weights in the table. The five recipes, here and b
 | xl | 3B | 38,000 | google/t5-xl-lm-adapt |
 | xxl | 11B | 14,000 | google/t5-xxl-lm-adapt |
 
-Batch 64 packed rows, constant 5e-4, Adafactor, dropout 0.05: from the paper, unverified. The
-steps are confirmed by the names of the released checkpoints (1,198,000 to 1,114,000, of which
-1,100,000 are pretraining and LM adaptation). Lengths: the Collection's code says 2,048 / 512 in
-`constants.py` and 2,056 / 512 in `run_example.py`; the first is taken. Its 64 are rows, not
-tokens: FLAN 2021's 8,192 are tokens.
+Batches of 64 packed rows, a constant 5e-4, Adafactor and dropout 0.05 are the paper's, unverified.
+The names of the released checkpoints confirm the steps (1,198,000 to 1,114,000, of which 1,100,000
+are pretraining and LM adaptation). For the lengths, the Collection's code says 2,048 / 512 in
+`constants.py` and 2,056 / 512 in `run_example.py`; this recipe takes the first. Its batch counts
+64 rows, while FLAN 2021's 8,192 counts tokens.
 """
 
 from ml_collections import ConfigDict
 
 from ift_jax.config.files import default_config
+from ift_jax.config.model_shapes import set_model_shape
+from ift_jax.config.recipe_arguments import size_and_checkpoint
 
-# d_model, d_ff, heads, layers of each stack (T5 1.1), steps.
-SIZES = {
-    "small": (512, 1024, 6, 8, 98_000),
-    "base": (768, 2048, 12, 12, 84_000),
-    "large": (1024, 2816, 16, 24, 64_000),
-    "xl": (2048, 5120, 32, 24, 38_000),
-    "xxl": (4096, 10_240, 64, 24, 14_000),
-}
+STEPS = {"small": 98_000, "base": 84_000, "large": 64_000, "xl": 38_000, "xxl": 14_000}
 
 
-def recipe(size: str, checkpoint: str) -> ConfigDict:
-    """The run of a size: small, base, large, xl or xxl."""
-    d_model, d_ff, heads, layers, steps = SIZES[size]
+def get_config(argument: str = "small") -> ConfigDict:
+    """Returns the run of "SIZE" or "SIZE,CHECKPOINT"."""
+    size, checkpoint = size_and_checkpoint(argument, STEPS)
     config = default_config("encoder_decoder")
     config.data.modules = ("tasks.flan.collection",)
     config.data.mixture = "flan_collection"
@@ -48,14 +43,8 @@ def recipe(size: str, checkpoint: str) -> ConfigDict:
     config.format.template = "plain"
     config.tokenizer.path = "" if checkpoint else "t5/spiece.model"
     config.tokenizer.extra_ids = 100
+    set_model_shape(config, f"t5-v1_1-{size}")
     config.model.init_from = checkpoint
-    config.model.vocab_size = 32_128
-    config.model.d_model = d_model
-    config.model.d_ff = d_ff
-    config.model.n_heads = heads
-    config.model.head_dim = 64
-    config.model.n_encoder_layers = layers
-    config.model.n_decoder_layers = layers
     config.model.dropout = 0.05
     config.model.dtype = "bfloat16"
     config.model.remat = "full" if size in ("xl", "xxl") else "dots"
@@ -63,18 +52,13 @@ def recipe(size: str, checkpoint: str) -> ConfigDict:
     config.optimizer.learning_rate = 5e-4
     config.optimizer.schedule = "constant"
     config.optimizer.clip_norm = 0.0
-    # T5X sums the loss (loss_normalizing_factor None) and adds z-loss, in its finetuning
-    # configuration; Flan-T5's own is not public.
+    # T5X's finetuning configuration sums the loss (loss_normalizing_factor None) and adds z-loss;
+    # Flan-T5's own is not public.
     config.loss.normalization = "sum"
     config.loss.z_loss = 1e-4
     config.train.batch_size = 64
-    config.train.steps = steps
+    config.train.steps = STEPS[size]
     config.train.save_every = 2_000
     config.mesh.data = 1
     config.mesh.fsdp = -1
     return config
-
-
-def get_config(checkpoint: str = "") -> ConfigDict:
-    """The run."""
-    return recipe("small", checkpoint)
