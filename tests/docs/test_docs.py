@@ -5,6 +5,7 @@ import ast
 import functools
 import importlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,15 @@ def test_every_dotted_name_exists(page):
         names = _names_in(parent) if parent.exists() else ()
         suffix = parts[-1] in ("py", "md", "json")  # "benchmarks/pods.py" and the like.
         assert suffix or folder.is_dir() or file.exists() or parts[-1] in names, name
+
+
+def test_the_arrows_between_rooms_are_the_contract():
+    text = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
+    [arrows] = [block.text for block in pages.blocks(text) if " -> " in block.text]
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
+    [contract] = [c for c in project["tool"]["importlinter"]["contracts"] if c["id"] == "layers"]
+    layers = [layer.replace(" | ", ", ") for layer in contract["layers"]]
+    assert " ".join(arrows.split()) == " -> ".join(layers)
 
 
 # --- Commands and fields -----------------------------------------------------------------------
