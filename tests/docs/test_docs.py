@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from ift_jax.commands import main
-from ift_jax.config import files
+from ift_jax.config import files, schema
+from ift_jax.config.systems import modules_of, systems_table
 from tests.docs import pages
 from tests.docs.pages import DOCS, PAGES, REPO, name_of
 
@@ -190,6 +191,31 @@ def test_the_arrows_between_rooms_are_the_contract():
     [contract] = [c for c in project["tool"]["importlinter"]["contracts"] if c["id"] == "layers"]
     layers = [layer.replace(" | ", ", ") for layer in contract["layers"]]
     assert " ".join(arrows.split()) == " -> ".join(layers)
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_the_mixtures_of_the_pages_of_systems_are_registered():
+    import seqio
+
+    from ift_jax.inspection import listing
+
+    systems = systems_table("tasks")
+    lines = list(listing.lines(schema.DataConfig()))
+    without_data = {
+        module for module, line in zip(lines, lines[1:], strict=False) if "needs its data" in line
+    }
+    registered = seqio.MixtureRegistry.names() | seqio.TaskRegistry.names()
+    checked = set()
+    for page in (REPO / "docs" / "systems").glob("*.md"):
+        for code in pages.inline_code(page.read_text(encoding="utf-8")):
+            is_name = re.fullmatch(r"[a-z][a-z0-9_+]*[a-z0-9]", code)
+            if not is_name or re.search("_found$|^t5_c4|^t5_all_mix$", code):  # They need data.
+                continue
+            module = modules_of(systems, code)
+            if len(module) == 1 and module[0] not in without_data:
+                assert code in registered, f"{page.name}: {code}"
+                checked.add(code)
+    assert {"flan2021_multi_shot", "tulu3_sft", "gsm8k"} <= checked
 
 
 # --- Commands and fields -----------------------------------------------------------------------
