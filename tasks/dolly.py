@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from ift_jax.data.randomness import Draws
 from ift_jax.metrics import rouge_l
 from ift_jax.sources.register import register_task
-from ift_jax.sources.rows import Row, RowsSource, conversation
+from ift_jax.sources.rows import OnlyRows, Row, RowsSource, conversation
 
 CATEGORIES = (
     "brainstorming",
@@ -35,7 +35,7 @@ def register(root: str) -> None:
             root,
             names={"train": ("databricks-dolly-15k.jsonl",)},
             keep_out=100,
-            only=("category", (category,), CATEGORIES) if category else None,
+            only=OnlyRows("category", (category,), CATEGORIES) if category else None,
         )
         register_task("_".join(filter(None, ("dolly", category))), source, metric_fns=[rouge_l])
 

@@ -15,14 +15,15 @@ without an answer ends a conversation before it. Rows are trees (the release's
 together to trees again. One tree in twenty is "validation", with all its ways; "all" has all.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ift_jax.data.randomness import Draws
 from ift_jax.metrics import rouge_l
-from ift_jax.sources.hugging_face import row_of
 from ift_jax.sources.register import register_task
+from ift_jax.sources.row_files import StoredRow
 from ift_jax.sources.rows import Row, RowsSource
 
 _NAMES = {"train": ("*oasst*_ready.trees.jsonl*", "*oasst*tree*.jsonl*")}
@@ -46,24 +47,23 @@ def register(root: str) -> None:
 class TreesSource(RowsSource):
     """Rows of trees, whether the files hold trees or messages."""
 
-    def rows(self, split: str) -> Iterator[tuple[str, Any, int]]:
+    def rows(self, split: str) -> Iterator[StoredRow]:
         rows = super().rows(split)
-        place, held, i = next(rows, ("", {"prompt": None}, 0))
-        if not place:
+        first = next(rows, None)
+        if first is None:
             return
-        first = row_of(held, i)
-        if "prompt" in first:
-            yield place, held, i
+        if "prompt" in first.fields():
+            yield first
             yield from rows
             return
-        messages = [(place, dict(first)), *((p, dict(row_of(h, k))) for p, h, k in rows)]
+        messages = [(row.place, dict(row.fields())) for row in itertools.chain([first], rows)]
         by_id = {message["message_id"]: message | {"replies": []} for _, message in messages}
         for _, message in messages:
             if message["parent_id"] in by_id:
                 by_id[message["parent_id"]]["replies"].append(by_id[message["message_id"]])
         for place, message in messages:
             if message["parent_id"] is None:  # A tree whose root is not there is no conversation.
-                yield place, {"prompt": by_id[message["message_id"]]}, 0
+                yield StoredRow(place, {"prompt": by_id[message["message_id"]]})
 
 
 def every_conversation(tree: Row) -> Sequence[Row]:

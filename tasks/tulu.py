@@ -25,9 +25,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from ift_jax.data.randomness import Draws
-from ift_jax.sources.hugging_face import row_of
 from ift_jax.sources.register import register_mixture, register_task
-from ift_jax.sources.rows import Row, RowsSource
+from ift_jax.sources.rows import OnlyRows, Row, RowsSource
 
 _SCIENCE = (
     "science.evidence_inference",
@@ -98,7 +97,7 @@ def register(root: str) -> None:
 def _source(release: str, root: str, name: str = "") -> RowsSource:
     dataset, column, sources, _ = RELEASES[release]
     known = tuple(value for values, _ in sources.values() for value in values)
-    only = (column, sources[name][0], known) if name else None
+    only = OnlyRows(column, sources[name][0], known) if name else None
     return RowsSource(dataset, _record, root, keep_out=100, only=only)
 
 
@@ -111,7 +110,7 @@ def compare_counts(release: str, root: str) -> list[tuple[str, int, int]]:
     """Returns (source, published rows, rows found) of a release, sources not listed last."""
     _, column, sources, _ = RELEASES[release]
     rows = _source(release, root).rows("all")
-    found = collections.Counter(row_of(held, i).get(column) for _, held, i in rows)
+    found = collections.Counter(row.value(column) for row in rows)
     table = [(n, count, sum(found.pop(v, 0) for v in vs)) for n, (vs, count) in sources.items()]
     return table + [(f"{value} (not listed)", 0, count) for value, count in found.items()]
 

@@ -35,7 +35,7 @@ from typing import Any
 import seqio
 
 from ift_jax.errors import UserError
-from ift_jax.sources.hugging_face import read_rows, row_of
+from ift_jax.sources.row_files import read_rows
 from ift_jax.sources.task_examples import text_examples
 
 N = 8
@@ -161,7 +161,7 @@ def _tasks(spec: str, split: str) -> Iterator[tuple[str, seqio.Task, str]]:
 def _evaluation_set(spec: str, n: int) -> EvaluationSet:
     path, _, fields = spec.rpartition(":")
     if os.path.isfile(path):
-        rows = (row_of(held, i) for _, held, i in read_rows(path))
+        rows = (row.fields() for row in read_rows(path))
         names = fields.split(",")
         try:
             return EvaluationSet(spec, ([row[name] for name in names] for row in rows), n)

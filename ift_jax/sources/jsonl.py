@@ -1,23 +1,21 @@
-"""JSON lines, plain or gzip: one object a line, text-to-text or chat."""
+"""A source that reads JSON lines, plain or gzip: one record a line, text-to-text or chat."""
 
-import collections
 import contextlib
 import dataclasses
 import functools
-import gzip
 import itertools
 import json
 import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from ift_jax.data.randomness import hash64
 from ift_jax.errors import UserError
 from ift_jax.sources.base import PythonDataSource, expand_paths
+from ift_jax.sources.json_lines import JsonLine, kind_of, read_lines
+from ift_jax.sources.validation_split import is_validation
 from ift_jax.text.records import Record, parse_record
 
-# Records are recognised by the fields of the first one, in this order.
+# Layouts are recognized by the fields of the first record, in this order.
 _LAYOUTS: Mapping[str, tuple[str, ...]] = {
     "chat": ("messages",),
     "text": ("inputs", "targets"),
@@ -25,21 +23,34 @@ _LAYOUTS: Mapping[str, tuple[str, ...]] = {
     "alpaca": ("instruction", "output"),
 }
 _LAYOUT_NAMES = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in _LAYOUTS.items())
-_Line = tuple[str, int, bytes]  # Path, number, content.
-_BLOCK = 20  # Of every 20 lines one is for validation, where that is carved out of training.
+_VALIDATION_ONE_IN = 20  # Lines, where validation is carved out of training.
+
+
+class _Layout(NamedTuple):
+    """How the records of all files are laid out.
+
+    Attributes:
+        name: A key of `_LAYOUTS`.
+        keys: The file's fields, in the order of the layout's.
+        references: The file's field of accepted answers; "" where there is none.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    references: str
 
 
 class JsonLinesDataSource(PythonDataSource):
-    """Reads JSON lines; skips blank ones. Everything else that is odd is a UserError.
+    """Records of JSON lines. Blank lines are skipped; everything else that is odd is a UserError.
 
     Args:
-      files: split -> path, glob pattern, or several of them. `.gz` is decompressed.
-      fields: our field -> the file's, e.g. {"inputs": "question", "targets": "answer"}. By
-        default the first record decides between the layouts above; Alpaca's "input" may be
-        missing. "references", accepted answers, are passed on where the first record has them.
-      carve_validation: makes the split "validation", where there is none, of one of each 20
-        lines of "train" (none of fewer), chosen by a hash: appended lines move no other.
-      as_chat: turns text-to-text records into chat records of two turns.
+        files: Split -> path, glob pattern, or several of them. `.gz` is decompressed.
+        fields: Our field -> the file's, such as {"inputs": "question", "targets": "answer"}. By
+            default the first record decides between the layouts above; Alpaca's "input" may be
+            missing. "references", accepted answers, are passed on where the first record has them.
+        carve_validation: Makes the split "validation", where there is none, of one of each 20
+            lines of "train" (none of fewer), as `is_validation` says.
+        as_chat: Turns text-to-text records into chat records of two turns.
     """
 
     def __init__(
@@ -52,13 +63,16 @@ class JsonLinesDataSource(PythonDataSource):
     ) -> None:
         self._files = {split: expand_paths(paths) for split, paths in files.items()}
         self._mapping = dict(fields or {})
-        if fields and set(fields) - {"references"} not in ({"inputs", "targets"}, {"messages"}):
+        self._as_chat = as_chat
+        given = set(self._mapping) - {"references"}
+        if self._mapping and given not in ({"inputs", "targets"}, {"messages"}):
             expected = "inputs and targets, or messages, and optionally references"
-            raise UserError(f"fields: {sorted(fields)}; expected {expected}")
-        self._as_chat, self._carved = as_chat, set[str]()
+            raise UserError(f"fields: {sorted(self._mapping)}; expected {expected}")
+        self._carved: set[str] = set()
         if carve_validation and "validation" not in self._files:
-            first = itertools.islice(self._lines(self._files["train"]), _BLOCK)
-            self._carved = {"train", "validation"} if len(list(first)) == _BLOCK else set()
+            first = list(itertools.islice(_lines(self._files["train"]), _VALIDATION_ONE_IN))
+            if len(first) == _VALIDATION_ONE_IN:
+                self._carved = {"train", "validation"}
         super().__init__((*self._files, "validation") if self._carved else self._files)
 
     def files(self, split: str) -> list[str]:
@@ -68,57 +82,51 @@ class JsonLinesDataSource(PythonDataSource):
     def options(self, split: str) -> Any:
         return [self._mapping or None, self._as_chat, split if split in self._carved else None]
 
-    def items(self, split: str) -> Iterator[_Line]:
-        lines = self._lines(self.files(split))
+    def items(self, split: str) -> Iterator[JsonLine]:
+        lines = _lines(self.files(split))
         if split not in self._carved:
             return lines
-        drawn = (hash64("validation", block) % _BLOCK for block in itertools.count())
-        held_out = (i == chosen for chosen in drawn for i in range(_BLOCK))
         wanted = split == "validation"
-        return (line for line, held in zip(lines, held_out, strict=False) if held == wanted)
-
-    def _lines(self, paths: Sequence[str]) -> Iterator[_Line]:
-        for path in paths:
-            number = 0
-            try:
-                with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
-                    for number, line in enumerate(file, 1):  # noqa: B007 (the error names it)
-                        if line.strip():
-                            yield path, number, line
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise UserError(f"{path}:{number + 1}: broken gzip file ({error})") from None
+        return (
+            line
+            for index, line in enumerate(lines)
+            if is_validation(index, _VALIDATION_ONE_IN) == wanted
+        )
 
     @property
     def is_chat(self) -> bool:
-        """Whether the records are chat records, i.e. have "messages"."""
-        return self._as_chat or self._layout[0] == "chat"
+        """Whether the records are chat records, which have "messages"."""
+        return self._as_chat or self._layout.name == "chat"
 
     @property
     def fields(self) -> tuple[str, ...]:
-        extra: tuple[str, ...] = ("tools",) if self._layout[0] == "chat" else ()
-        extra += ("references",) if self._layout[2] else ()
-        return (("messages",) if self.is_chat else ("inputs", "targets")) + extra
+        texts = ("messages",) if self.is_chat else ("inputs", "targets")
+        tools = ("tools",) if self._layout.name == "chat" else ()
+        references = ("references",) if self._layout.references else ()
+        return (*texts, *tools, *references)
 
     @functools.cached_property
-    def _layout(self) -> tuple[str, tuple[str, ...], str]:
-        """Of the first record of all splits: layout, the file's fields of it and of references."""
+    def _layout(self) -> _Layout:
+        """The layout of the first record of all splits."""
         paths = [path for split in self._files.values() for path in split]
-        first = next(self._lines(paths), None)
+        first = next(_lines(paths), None)
         if first is None:
             raise UserError(f"{paths[0]}: holds no record; expected one JSON object a line")
-        record, mapping = parse_line(*first), self._mapping
-        layouts = [name for name, keys in _LAYOUTS.items() if {*keys} <= {*(mapping or record)}]
-        if not layouts:
+        record = first.parse()
+        mapping = self._mapping
+        given = set(mapping or record)
+        name = next((name for name, keys in _LAYOUTS.items() if set(keys) <= given), None)
+        if name is None:
             why = f"cannot tell the record's layout from its fields ({', '.join(record)})"
-            raise UserError(f"{first[0]}:{first[1]}: {why}; expected one of {_LAYOUT_NAMES}")
+            raise UserError(f"{first.place}: {why}; expected one of {_LAYOUT_NAMES}")
+        keys = tuple(mapping.get(key, key) for key in _LAYOUTS[name])
         references = mapping.get("references", "references")
-        keys = tuple(mapping.get(key, key) for key in _LAYOUTS[layouts[0]])
-        return layouts[0], keys, references if references in record else ""
+        return _Layout(name, keys, references if references in record else "")
 
-    def render(self, item: _Line, split: str, index: int, seed: int) -> dict[str, str]:
+    def render(self, item: JsonLine, split: str, index: int, seed: int) -> dict[str, str]:
         record = self._record(item)
-        if self._layout[0] == "chat":
-            parse_record(record, f"{item[0]}:{item[1]}")  # Here its line is known.
+        if self._layout.name == "chat":
+            parse_record(record, item.place)  # Checked here, where the line is known.
         if self.is_chat:
             record["messages"] = json.dumps(record["messages"], ensure_ascii=False)
         return record
@@ -126,105 +134,86 @@ class JsonLinesDataSource(PythonDataSource):
     def parsed(
         self, split: str, name: str, *, seed: int = 0, shard_index: int = 0, num_shards: int = 1
     ) -> Iterator[Record]:
-        # Without the JSON in between, which takes longer than to check a record.
+        # Without the JSON text in between, which takes longer than checking a record.
         for index, item in self.items_of_shard(split, shard_index, num_shards):
-            record = parse_record(self._record(item), f"{item[0]}:{item[1]}")
+            record = parse_record(self._record(item), item.place)
             yield dataclasses.replace(record, where=f"{name}:{split}:{index}")
 
-    def _record(self, item: _Line) -> dict[str, Any]:
-        """The record of a line: strings, and `messages` a list."""
-        fields, where = parse_line(*item), f"{item[0]}:{item[1]}"
-        layout, keys, references = self._layout
+    def _record(self, line: JsonLine) -> dict[str, Any]:
+        """Return the record of a line: strings, and `messages` as a list."""
+        fields = line.parse()
+        layout = self._layout
         record: dict[str, Any]
-        if layout == "chat":
-            escaped = b"\\u" in item[2]
-            messages = _list(fields, keys[0], where, "message objects", dict, escaped)
+        if layout.name == "chat":
+            escaped = b"\\u" in line.content
+            messages = _list(fields, layout.keys[0], line, "message objects", dict, escaped)
             tools = fields.get("tools")
-            # In every record, since those of a dataset have the same keys.
+            # "" where there are none: the records of a data set have the same keys.
             tools = json.dumps(tools, ensure_ascii=False) if tools else ""
             record = {"messages": messages, "tools": tools}
         else:
-            inputs, targets = (_string(fields, key, where) for key in keys)
-            if layout == "alpaca" and fields.get("input", "") != "":
-                inputs += "\n\n" + _string(fields, "input", where)
+            inputs, targets = (_string(fields, key, line) for key in layout.keys)
+            if layout.name == "alpaca" and fields.get("input", "") != "":
+                inputs += "\n\n" + _string(fields, "input", line)
             record = {"inputs": inputs, "targets": targets}
             if self._as_chat:
-                roles = (("user", inputs), ("assistant", targets))
-                record = {"messages": [{"role": role, "content": text} for role, text in roles]}
-        if references:
-            values = _list(fields, references, where, "strings", str)
+                turns = (("user", inputs), ("assistant", targets))
+                record = {"messages": [{"role": role, "content": text} for role, text in turns]}
+        if layout.references:
+            values = _list(fields, layout.references, line, "strings", str)
             record["references"] = json.dumps(values, ensure_ascii=False)
         return record
 
 
-def _field(fields: Mapping[str, Any], key: str, where: str, kinds: Any, expected: str) -> Any:
+def _lines(paths: Sequence[str]) -> Iterator[JsonLine]:
+    for path in paths:
+        yield from read_lines(path)
+
+
+def _field(fields: Mapping[str, Any], key: str, line: JsonLine, kinds: Any, expected: str) -> Any:
     if isinstance(fields.get(key), kinds):
         return fields[key]
-    missing = f"missing (the line has: {', '.join(fields)})"
-    found = _kind(fields[key]) if key in fields else missing
-    raise UserError(f"{where}: field {key!r} is {found}; expected {expected}")
+    if key in fields:
+        found = kind_of(fields[key])
+    else:
+        found = f"missing (the line has: {', '.join(fields)})"
+    raise UserError(f"{line.place}: field {key!r} is {found}; expected {expected}")
 
 
-def _string(fields: Mapping[str, Any], key: str, where: str) -> str:
-    return _encodable(_field(fields, key, where, str, "a string"), key, where)
+def _string(fields: Mapping[str, Any], key: str, line: JsonLine) -> str:
+    return _encodable(_field(fields, key, line, str, "a string"), key, line)
 
 
 def _list(
-    fields: Mapping[str, Any], key: str, where: str, expected: str, kind: type, escaped: bool = True
+    fields: Mapping[str, Any],
+    key: str,
+    line: JsonLine,
+    expected: str,
+    kind: type,
+    escaped: bool = True,
 ) -> list[Any]:
-    """A list (or a JSON string of one) of `kind`; half a surrogate pair is only ever `escaped`."""
-    value = _field(fields, key, where, list | str, f"a list of {expected}")
+    r"""Return a field that is a list, or a JSON string of one.
+
+    Args:
+        fields: The object on the line.
+        key: The field.
+        line: Named by an error.
+        expected: What the list holds, for an error.
+        kind: The type of what the list holds.
+        escaped: Whether the line has a `\u` escape, the only way to half of a surrogate pair.
+    """
+    value = _field(fields, key, line, list | str, f"a list of {expected}")
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = json.loads(value)
     if not (isinstance(value, list) and value and all(isinstance(v, kind) for v in value)):
-        raise UserError(f"{where}: field {key!r}; expected a non-empty list of {expected}")
+        raise UserError(f"{line.place}: field {key!r}; expected a non-empty list of {expected}")
     if escaped:
-        _encodable(json.dumps(value, ensure_ascii=False), key, where)
+        _encodable(json.dumps(value, ensure_ascii=False), key, line)
     return value
 
 
-def _encodable(text: str, key: str, where: str) -> str:
+def _encodable(text: str, key: str, line: JsonLine) -> str:
     if not text.isascii() and re.search("[\\ud800-\\udfff]", text):
-        raise UserError(f"{where}: field {key!r}: holds half of a surrogate pair")
+        raise UserError(f"{line.place}: field {key!r}: holds half of a surrogate pair")
     return text
-
-
-class _Twice(Exception):
-    """A key that an object has more than once."""
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(result := dict(pairs)) != len(pairs):
-        raise _Twice(collections.Counter(key for key, _ in pairs).most_common(1)[0][0])
-    return result
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique)  # `json.loads` would make one a line.
-
-
-def parse_line(path: str, number: int, line: bytes) -> dict[str, Any]:
-    """The object of one JSON line; a UserError names path and line."""
-    where = f"{path}:{number}"
-    try:
-        text = line.rstrip(b"\r\n").decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: byte {error.start + 1} is not valid UTF-8") from None
-    try:
-        # A byte order mark has an error of its own there.
-        value = json.loads(text) if text.startswith("\ufeff") else _DECODER.decode(text)
-    except _Twice as error:
-        raise UserError(f"{where}: key {str(error)!r} occurs twice in one object") from None
-    except json.JSONDecodeError as error:
-        why = f"column {error.colno}: {error.msg}"
-        raise UserError(f"{where}: {why}; expected one JSON object on the line") from None
-    except RecursionError:
-        raise UserError(f"{where}: nested too deeply to be a record") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: the line is {_kind(value)}; expected a JSON object")
-    return value
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
-    return "null" if value is None else names.get(type(value), "a number")

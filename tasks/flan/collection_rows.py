@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ift_jax.errors import UserError
+from ift_jax.sources.dataset_rows import PlacedRow
 from tasks.flan.source import Rows
 from tasks.natural_instructions.source import dataset_of, load_task
 
@@ -20,9 +21,9 @@ class FileRows(Rows):
     """Rows of one file under data.root, whatever the split."""
 
     def path(self, split: str) -> str:
-        path = os.path.join(self._root, self.name)
-        if not self._root or not os.path.isfile(path):
-            place = path if self._root else f"<data.root>/{self.name}"
+        path = os.path.join(self.root, self.name)
+        if not self.root or not os.path.isfile(path):
+            place = path if self.root else f"<data.root>/{self.name}"
             raise UserError(f"{place}: does not exist; {self.how_to_get}")
         return path
 
@@ -30,7 +31,7 @@ class FileRows(Rows):
 
     @property
     def available(self) -> bool:
-        return bool(self._root) and os.path.isfile(os.path.join(self._root, self.name))
+        return bool(self.root) and os.path.isfile(os.path.join(self.root, self.name))
 
 
 class CotRows(FileRows):
@@ -42,13 +43,11 @@ class CotRows(FileRows):
     def dataset(self) -> str:
         return os.path.basename(self.name).removesuffix("_train.tsv")
 
-    def _count(self, split: str, path: str) -> int:
+    def count_file(self, path: str) -> int:
         with open(path, encoding="utf-8") as file:
             return sum(1 for _ in file)
 
-    def _file_rows(
-        self, path: str, start: int, stop: int | None
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
+    def read_file(self, path: str, start: int, stop: int | None) -> Iterator[PlacedRow]:
         with open(path, encoding="utf-8") as file:
             for number, line in itertools.islice(enumerate(file, 1), start, stop):
                 cells = line.rstrip("\n").split("\t")
@@ -59,7 +58,7 @@ class CotRows(FileRows):
                     )
                 names = ("question", "answer", "rationale")
                 texts = (cell.replace("\\n", "\n").strip() for cell in cells)
-                yield f"{path}:{number}", dict(zip(names, texts, strict=True))
+                yield PlacedRow(f"{path}:{number}", dict(zip(names, texts, strict=True)))
 
 
 class NaturalInstructionsRows(FileRows):
@@ -71,12 +70,10 @@ class NaturalInstructionsRows(FileRows):
     def dataset(self) -> str:
         return dataset_of(self.name)
 
-    def _count(self, split: str, path: str) -> int:
+    def count_file(self, path: str) -> int:
         return len(load_task(path).instances)
 
-    def _file_rows(
-        self, path: str, start: int, stop: int | None
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
+    def read_file(self, path: str, start: int, stop: int | None) -> Iterator[PlacedRow]:
         task = load_task(path)
         examples = [
             {
@@ -87,7 +84,7 @@ class NaturalInstructionsRows(FileRows):
             for e in task.positive_examples
         ]
         for k, instance in itertools.islice(enumerate(task.instances), start, stop):
-            yield (
+            yield PlacedRow(
                 f"{path}: Instances[{k}]",
                 {
                     "definition": task.definition.strip(),

@@ -13,9 +13,9 @@ from typing import Any
 from ift_jax.data.randomness import Draws, hash64
 from ift_jax.errors import UserError
 from ift_jax.sources.base import PythonDataSource
-from ift_jax.sources.local_copies import count_rows, local_file, local_rows
+from ift_jax.sources.dataset_rows import PlacedRow
 from ift_jax.sources.register import register_task
-from ift_jax.sources.tfds import open_tfds, plain
+from ift_jax.sources.tfds import TfdsRows
 from tasks.flan import prompts as prompts
 from tasks.flan.dataset import VALIDATION, Dataset, Fields, Part
 from tasks.flan.datasets import CLUSTERS, excluded_with
@@ -26,51 +26,33 @@ _MULTI = 16
 _POOL = 4096  # Training examples that exemplars are drawn from, chosen by a hash: memory.
 
 
-class Rows:
+class Rows(TfdsRows):
     """Rows of a dataset as dicts.
 
     They come from `<root>/<dataset>/[<config>/]<split>.jsonl`, `.jsonl.gz` or `.parquet` where
     that folder exists, else from TFDS: in `<root>/tensorflow_datasets` or its default folder.
     """
 
-    def __init__(self, root: str, name: str) -> None:
-        self.name = name
-        self._root = root
-        self._folder = os.path.join(root, *name.split("/")) if root else ""
-
     @property
-    def dataset(self) -> str:
-        """The data's name, as other systems name it too."""
-        return self.name.partition(":")[0]
+    def _folder(self) -> str:
+        """The folder of local copies; "" without a root."""
+        return os.path.join(self.root, *self.dataset.split("/")) if self.root else ""
 
     def path(self, split: str) -> str:
         """The local file of a split; "" if there is no folder of the dataset."""
-        path = local_file(self._root, self.name, split)
+        path = super().path(split)
         if not path and self._folder and os.path.isdir(self._folder):
             raise UserError(
                 f"{self.name}: {self._folder} holds no {split}.jsonl, .jsonl.gz or .parquet"
             )
         return path
 
-    def read(self, part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
+    def read_part(self, part: Part) -> Iterator[PlacedRow]:
         """Yields the place and content of each row of a part."""
-        path = self.path(part.split)
-        start, stop = self._bounds(part, path)
-        if path:
-            return self._file_rows(path, start, stop)
-        builder, rows = self._tfds(part.split)
-        rows = rows.skip(start) if stop is None else rows.skip(start).take(stop - start)
-        where = f"{builder.info.full_name}:{part.split}"
-        return ((f"{where}:{k}", plain(r)) for k, r in enumerate(rows.as_numpy_iterator(), start))
-
-    def _file_rows(
-        self, path: str, start: int, stop: int | None
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        return local_rows(path, start, stop)
-
-    def identity(self, split: str) -> str:
-        """What besides the local files determines the rows: the version in TFDS."""
-        return "" if self.path(split) else str(self._tfds(split)[0].info.full_name)
+        start, stop = part.start, part.stop
+        if start < 0 or (stop is not None and stop < 0):
+            start, stop, _ = slice(start, stop).indices(self.count(part.split))
+        return self.read(part.split, start, stop)
 
     @property
     def available(self) -> bool:
@@ -78,30 +60,11 @@ class Rows:
         if self._folder and os.path.isdir(self._folder):
             return True
         folders = [os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")]
-        folders += [os.path.join(self._root, "tensorflow_datasets")] if self._root else []
+        folders += [os.path.join(self.root, "tensorflow_datasets")] if self.root else []
         return any(
             os.path.isdir(os.path.join(os.path.expanduser(folder), *self.name.split("/")))
             for folder in folders
         )
-
-    def _bounds(self, part: Part, path: str) -> tuple[int, int | None]:
-        if part.start >= 0 and (part.stop is None or part.stop >= 0):
-            return part.start, part.stop
-        count = self._count(part.split, path)
-        return slice(part.start, part.stop).indices(count)[:2]
-
-    def _count(self, split: str, path: str) -> int:
-        if path:
-            return count_rows(path)
-        return int(self._tfds(split)[0].info.splits[split].num_examples)
-
-    def _tfds(self, split: str) -> tuple[Any, Any]:
-        place = self._folder or f"<data.root>/{self.name}"
-        missing = (
-            f"{self.name}: not on this machine; put {place}/<split>.jsonl (or .parquet) there, "
-            f"with TFDS's fields, or run tfds.load({self.name!r}) where there is a network"
-        )
-        return open_tfds(self.name, self._root, split, missing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,8 +138,8 @@ class FlanSource(PythonDataSource):
         return (self.dataset.open or Rows)(self._root, part.tfds or self.dataset.tfds)
 
     def files(self, split: str) -> list[str]:
-        paths = [self.rows(part).path(part.split) for part in self._parts(split)]
-        return [os.path.abspath(path) for path in dict.fromkeys(paths) if path]
+        paths = [path for part in self._parts(split) for path in self.rows(part).files(part.split)]
+        return list(dict.fromkeys(paths))
 
     def options(self, split: str) -> Any:
         parts = [
@@ -186,7 +149,7 @@ class FlanSource(PythonDataSource):
         return [_VERSION, self.dataset.name, dataclasses.asdict(self.form), parts]
 
     def fingerprint(self, split: str) -> str:
-        identity = [self.rows(part).identity(part.split) for part in self._parts(split)]
+        identity = [self.rows(part).version(part.split) for part in self._parts(split)]
         templates = [dataclasses.astuple(t) for t in self.templates("train")]
         text = json.dumps([super().fingerprint(split), identity, templates])
         return hashlib.sha256(text.encode()).hexdigest()
@@ -220,7 +183,7 @@ class FlanSource(PythonDataSource):
         return itertools.islice(self._examples(self.dataset.splits[split]), cap)
 
     def _examples(self, part: Part) -> Iterator[Fields]:
-        for where, row in self.rows(part).read(part):
+        for where, row in self.rows(part).read_part(part):
             try:
                 yield from self.dataset.read(row)
             except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

@@ -8,14 +8,14 @@ there and the first rows can be rendered. Prints a line a problem and exits with
 any.
 """
 
-import itertools
 import sys
 
 import jinja2
 
 from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
-from ift_jax.sources.local_copies import local_file, local_rows
+from ift_jax.sources.dataset_rows import local_copy
+from ift_jax.sources.row_files import read_rows
 from tasks.t0 import promptsource
 from tasks.t0.promptsource import SEPARATOR, Template
 
@@ -80,9 +80,9 @@ def _text_problems(template: Template) -> list[str]:
 
 def _rows(folder: str, dataset: str, subset: str) -> list[dict]:
     for split in ("train", "validation", "test"):
-        path = local_file(folder, f"{dataset}/{subset}".strip("/"), split)
+        path = local_copy(folder, f"{dataset}/{subset}".strip("/"), split)
         if path:
-            return [row for _, row in itertools.islice(local_rows(path), _ROWS)]
+            return [dict(row.fields()) for row in read_rows(path, stop=_ROWS)]
     return []
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
 from ift_jax.sources.base import PythonDataSource
-from ift_jax.sources.hugging_face import load_dataset
-from ift_jax.sources.local_copies import count_rows, local_file, local_rows
+from ift_jax.sources.dataset_rows import PlacedRow
+from ift_jax.sources.hugging_face import HubRows
 from tasks.t0 import promptsource
 from tasks.t0.promptsource import Template
 
@@ -44,7 +44,8 @@ class PromptedSource(PythonDataSource):
         *,
         ranked: bool = False,
     ) -> None:
-        self._root, self._dataset, self._subset = root, dataset, subset
+        self._rows = HubRows(root, dataset, subset)
+        self._dataset, self._subset = dataset, subset
         self.template, self._places, self._ranked = template, dict(splits), ranked
         self.group = "_".join(filter(None, (dataset, subset)))  # Of its templates' scores.
         super().__init__(self._places)
@@ -54,29 +55,25 @@ class PromptedSource(PythonDataSource):
         return ("inputs", "targets", "references", *(("choices",) if self._ranked else ()))
 
     def files(self, split: str) -> list[str]:
-        name = f"{self._dataset}/{self._subset}".strip("/")
-        path = local_file(self._root, name, self._places[split])
-        return [path] if path else []
+        return self._rows.files(self._places[split])
 
     @property
     def datasets(self) -> frozenset[str]:
-        return frozenset({f"{self._dataset}/{self._subset}".strip("/")})
+        return frozenset({self._rows.dataset})
 
     def options(self, split: str) -> Any:
         template = self.template
         place = [self._dataset, self._subset, self._places[split], self._ranked]
         return [*place, template.name, template.jinja, template.answer_choices]
 
-    def items(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def items(self, split: str) -> Iterator[PlacedRow]:
         self.check_split(split)
-        for path in self.files(split):
-            return local_rows(path)
-        return _hugging_face(self._root, self._dataset, self._subset, self._places[split])
+        return self._rows.read(self._places[split])
 
     def num_input_examples(self, split: str) -> int:
         self.check_split(split)
-        for path in self.files(split):
-            return count_rows(path)
+        if self.files(split):
+            return self._rows.count(self._places[split])
         return super().num_input_examples(split)
 
     def numbered_records(
@@ -88,17 +85,15 @@ class PromptedSource(PythonDataSource):
             if record is not None:
                 yield index, record
 
-    def render(
-        self, item: tuple[str, dict[str, Any]], split: str, index: int, seed: int
-    ) -> dict[str, str]:
+    def render(self, item: PlacedRow, split: str, index: int, seed: int) -> dict[str, str]:
         record = self._rendered(item, index, seed)
         if record is None:
-            raise UserError(f"{item[0]}: template {self.template.name!r} makes nothing of this row")
+            raise UserError(
+                f"{item.place}: template {self.template.name!r} makes nothing of this row"
+            )
         return record
 
-    def _rendered(
-        self, item: tuple[str, dict[str, Any]], index: int, seed: int
-    ) -> dict[str, str] | None:
+    def _rendered(self, item: PlacedRow, index: int, seed: int) -> dict[str, str] | None:
         where, row = item
         if row.get("label") == -1:
             return None
@@ -125,12 +120,3 @@ class PromptedSource(PythonDataSource):
     @functools.cached_property
     def _variables(self) -> set[str]:
         return promptsource.variables(self.template)
-
-
-def _hugging_face(
-    root: str, dataset: str, subset: str, split: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    name = f"{dataset}/{subset}".strip("/")
-    advice = f"put {split}.jsonl (.jsonl.gz, .parquet) into {root or '<data.root>'}/{name}"
-    for number, row in enumerate(load_dataset(dataset, subset, split, advice)):
-        yield f"{name}:{split}:{number}", row

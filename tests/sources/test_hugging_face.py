@@ -1,4 +1,4 @@
-"""Rows of a dataset: where its files are looked for, how they are read, what is said if none is."""
+"""Data sets of the hub: where files are looked for, and what is said if there are none."""
 
 import sys
 import types
@@ -7,29 +7,15 @@ import pyarrow as pa
 import pytest
 
 from ift_jax.errors import UserError
-from ift_jax.sources.hugging_face import dataset_files, read_rows, row_of
+from ift_jax.sources.hugging_face import HubRows, dataset_files
+from ift_jax.sources.row_files import read_rows
 from tests.sources.dataset_files import write
 
 ROWS = [{"a": "é", "n": i, "m": [{"role": "user", "content": "x"}]} for i in range(150)]
 
 
 def _read(path):
-    return [row_of(held, i) for _, held, i in read_rows(str(path))]
-
-
-@pytest.mark.parametrize("name", ["r.parquet", "r.jsonl", "r.jsonl.gz", "r.json", "r.arrow"])
-def test_every_form_gives_the_same_rows(tmp_path, name):
-    path = tmp_path / name
-    if name.endswith(".arrow"):
-        table = pa.Table.from_pylist(ROWS)
-        with pa.ipc.new_stream(str(path), table.schema) as stream:
-            stream.write_table(table, max_chunksize=64)
-    else:
-        write(path, ROWS)
-    assert _read(path) == ROWS
-    places = [place for place, _, _ in read_rows(str(path))]
-    last = f"{path}:150" if ".jsonl" in name else f"{path}: row 149"
-    assert len(set(places)) == 150 and places[-1] == last
+    return [row.fields() for row in read_rows(str(path))]
 
 
 @pytest.mark.parametrize(
@@ -105,11 +91,23 @@ def test_the_real_package(tmp_path, monkeypatch):
         dataset_files("nobody/has-this", "train", "")
 
 
-def test_broken_files_are_named(tmp_path):
-    for name, data in (("a.parquet", b"PAR1"), ("b.jsonl.gz", b"no gzip"), ("c.json", b"[{")):
-        (tmp_path / name).write_bytes(data)
-        with pytest.raises(UserError, match=f"{name}: cannot be read"):
-            list(read_rows(str(tmp_path / name)))
-    (tmp_path / "d.jsonl").write_text('{"a": 1}\n{"a"\n')
-    with pytest.raises(UserError, match="d.jsonl:2: column 5"):
-        _read(tmp_path / "d.jsonl")
+def test_rows_of_a_local_copy_or_of_the_package(tmp_path, monkeypatch):
+    asked = []
+
+    def load(*name, split):
+        asked.append((*name, split))
+        return ROWS
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load))
+    rows = HubRows(str(tmp_path), "set", "part")
+    assert [row.fields for row in rows.read("train")] == ROWS and rows.count("train") == 150
+    assert [row.place for row in rows.read("train", 2, 4)] == [
+        "set/part:train:2",
+        "set/part:train:3",
+    ]
+    assert rows.files("train") == [] and asked == [("set", "part", "train")] * 3
+    write(tmp_path / "set" / "part" / "train.jsonl", ROWS[:5])
+    path = str(tmp_path / "set" / "part" / "train.jsonl")
+    assert rows.files("train") == [path] and rows.count("train") == 5
+    assert list(rows.read("train", 3)) == [(f"{path}:4", ROWS[3]), (f"{path}:5", ROWS[4])]
+    assert len(asked) == 3

@@ -78,8 +78,8 @@ def test_what_is_not_there_is_said(tmp_path):
             with pytest.raises(UserError) as error:
                 read("validation")
             assert str(error.value) == (
-                f"{dataset}/validation is not on this machine; put its rows into {tmp_path}/"
-                f"{dataset}/validation.jsonl (.jsonl.gz, .parquet), or prepare it: "
+                f"{dataset}: the split 'validation' is not on this machine; put validation.jsonl "
+                f"(.jsonl.gz, .parquet) into {tmp_path}/{dataset}, or prepare it: "
                 f"tfds.load({dataset!r})"
             )
     _write(tmp_path / "sums" / "train.jsonl", [{"question": "2?", "sum": 2}, {"sum": 3}])

@@ -245,7 +245,11 @@ def test_missing_data_is_named(tmp_path):
         ("cot_qed_zs_opt", r"cot/qed_train.tsv: does not exist; get it from flan/v2/cot_data of"),
         ("niv2_missing_fs_opt", r"<data.root>/niv2/tasks: does not exist; get it from tasks/ of"),
         ("t0_missing_zs_noopt", r"<data.root>/t0/\*.jsonl: does not exist"),
-        ("dialog_wiki_dialog_zs_opt", r"wiki_dialog/OQ: not on this machine; put <data.root>/wiki"),
+        (
+            "dialog_wiki_dialog_zs_opt",
+            r"wiki_dialog/OQ: the split 'train' is not on this machine; put train.jsonl .* into "
+            r"<data.root>/wiki_dialog/OQ, or prepare it: tfds.load",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             _records(task)

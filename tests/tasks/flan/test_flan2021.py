@@ -282,7 +282,8 @@ def test_a_held_out_cluster_is_never_trained_on(cluster, also):
 
 def test_missing_and_broken_data_are_named(tmp_path):
     source = _source(tmp_path, "rte")
-    with pytest.raises(UserError, match=r"super_glue/rte: not on this machine; put .*rte/<split>"):
+    message = r"super_glue/rte: the split 'train' is not on this machine; put train.* into .*/rte"
+    with pytest.raises(UserError, match=message):
         list(source.records("train"))
     _write(tmp_path, "rte", [{"premise": "a"}], "validation")
     with pytest.raises(UserError, match="rte holds no train.jsonl, .jsonl.gz or .parquet"):

@@ -179,7 +179,7 @@ def test_local_rows_become_stores(tmp_path):
 
 def test_what_is_missing_is_said_in_one_line(tmp_path):
     config = _config(tmp_path, "glue_proportional")
-    with pytest.raises(UserError, match="glue/cola/train is not on this machine; put its rows"):
+    with pytest.raises(UserError, match="glue/cola: the split 'train' is not on this machine; put"):
         prepare(config, "train", log=lambda _: None)
 
 

@@ -1,0 +1,125 @@
+"""Rows of one file: JSON lines, a JSON array, Parquet, or Arrow as the package `datasets` writes.
+
+Every source of published data sets reads its rows here. A row is decoded only when its fields are
+asked for, because the shards and the tasks of a mixture that share a file skip most of its rows.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ift_jax.errors import UserError
+from ift_jax.sources.json_lines import JsonLine, read_lines
+
+ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json")  # .json: one array of objects.
+_BATCH_ROWS = 1024
+
+
+class StoredRow(NamedTuple):
+    """A row that is decoded on demand.
+
+    Attributes:
+        place: What an error calls the row: "path:line" or "path: row index".
+        content: The line, the batch that holds the row, or its fields.
+        position: Where in the batch the row is.
+    """
+
+    place: str
+    content: JsonLine | pa.RecordBatch | Mapping[str, Any]
+    position: int = 0
+
+    def fields(self) -> Mapping[str, Any]:
+        """Decode the row.
+
+        Raises:
+            UserError: The row is a line that is not one JSON object.
+        """
+        content = self.content
+        if isinstance(content, JsonLine):
+            return content.parse()
+        if isinstance(content, pa.RecordBatch):
+            row: dict[str, Any] = content.slice(self.position, 1).to_pylist()[0]
+            return row
+        return content
+
+    def value(self, name: str) -> Any:
+        """Return one field, None where the row lacks it, without decoding more than needed."""
+        if isinstance(self.content, pa.RecordBatch):
+            return self.content.column(name)[self.position].as_py()
+        return self.fields().get(name)
+
+
+def read_rows(path: str, start: int = 0, stop: int | None = None) -> Iterator[StoredRow]:
+    """Yield the rows `start` to `stop` of a file.
+
+    Raises:
+        UserError: The file cannot be read as what its name says.
+    """
+    try:
+        yield from itertools.islice(_rows(path), start, stop)
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _rows(path: str) -> Iterator[StoredRow]:
+    if path.endswith(".parquet"):
+        yield from _rows_of_batches(path, pq.ParquetFile(path).iter_batches(_BATCH_ROWS))
+    elif path.endswith(".arrow"):
+        yield from _rows_of_batches(path, pa.ipc.open_stream(pa.memory_map(path)))
+    elif path.endswith(".json"):
+        with open(path, encoding="utf-8-sig") as file:
+            for index, row in enumerate(json.load(file)):
+                yield StoredRow(f"{path}: row {index}", row)
+    else:
+        for line in read_lines(path):
+            yield StoredRow(line.place, line)
+
+
+def _rows_of_batches(path: str, batches: Iterator[pa.RecordBatch]) -> Iterator[StoredRow]:
+    first = 0
+    for batch in batches:
+        for index in range(batch.num_rows):
+            yield StoredRow(f"{path}: row {first + index}", batch, index)
+        first += batch.num_rows
+
+
+def read_rows_where(path: str, column: str, wanted: Callable[[Any], bool]) -> Iterator[StoredRow]:
+    """Yield the rows whose value in a column is wanted.
+
+    The tasks of a mixture read the same files, so a pass must cost its own rows and not all: row
+    groups of a Parquet file without such a row are not decoded.
+
+    Raises:
+        UserError: The file cannot be read, or a Parquet file lacks the column.
+    """
+    if not path.endswith(".parquet"):
+        yield from (row for row in read_rows(path) if wanted(row.value(column)))
+        return
+    try:
+        file = pq.ParquetFile(path)
+        first = 0
+        for group in range(file.num_row_groups):
+            values = file.read_row_group(group, [column])[column].to_pylist()
+            hits = [index for index, value in enumerate(values) if wanted(value)]
+            if hits:
+                [batch] = file.read_row_group(group).combine_chunks().to_batches()
+                for index in hits:
+                    yield StoredRow(f"{path}: row {first + index}", batch, index)
+            first += len(values)
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise _unreadable(path, error) from None
+
+
+def count_rows(path: str) -> int:
+    """Return the number of rows of a file, which are not decoded."""
+    if path.endswith(".parquet"):
+        return int(pq.ParquetFile(path).metadata.num_rows)
+    return sum(1 for _ in read_rows(path))
+
+
+def _unreadable(path: str, error: Exception) -> UserError:
+    return UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})")
