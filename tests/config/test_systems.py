@@ -85,7 +85,7 @@ def test_a_recipe_of_the_checkout_works_from_a_folder_with_its_own_tasks(tmp_pat
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "__init__.py").write_text("raise RuntimeError('so is this')\n")
     command = [sys.executable, "-m", "ift_jax.commands.main", "train", "--dry-run"]
-    command += ["--config", str(ROOT / "configs" / "t0_3b.py"), "--workdir", "run"]
+    command += ["--config", str(ROOT / "configs" / "t0.py") + ":3b", "--workdir", "run"]
     result = subprocess.run(command, cwd=tmp_path, env=installed, capture_output=True, text=True)
     assert '"tasks.t0.tasks"' in result.stdout, result.stdout + result.stderr
     assert "RuntimeError" not in result.stderr
