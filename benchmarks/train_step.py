@@ -47,7 +47,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         train=TrainConfig(batch_size=args.rows, steps=2 * args.steps + 2),
     )
     view = made_view(folder, 4000)
-    plan = BatchPlan.of_config(config, view)
+    plan = BatchPlan.from_config(config, view)
     model = build_model(config.model)
     tx = make_optimizer(config.optimizer, model.logical_axes)
     schedule = make_schedule(config.optimizer, plan.n_steps)

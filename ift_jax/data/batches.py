@@ -3,41 +3,51 @@
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ift_jax.config.schema import Config, DataConfig
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.packed_layout import RowLayout
-from ift_jax.data.packed_windows import Planner
+from ift_jax.data.packed_windows import RowExamples, WindowPacker, WindowTotals
 from ift_jax.data.sample_order import SampleOrder
 
 Batch = dict[str, np.ndarray]
-INT = np.dtype(np.int32)
+
+
+class ArraySpec(NamedTuple):
+    """Shape and type of an array that is not made yet."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
 
 class BatchPlan:
-    """The batches of a run of some `steps`, or of `epochs`.
+    """The batches of a run with a number of steps, or of epochs.
 
-    Rows are numbered through all windows; step s holds rows s * B to (s + 1) * B. How many rows
-    a window has is planned at the start, what is in them when it is asked for: whatever step is
-    asked for first, the cost is the same.
+    Rows are numbered through all windows; step s holds rows s * B to (s + 1) * B. The number of
+    rows in each window is planned at the start, their content when it is asked for, so the first
+    batch costs the same at any step.
 
-    An epoch is as many examples as the tasks have; at rates proportional to the tasks' sizes each
-    of them once. The last batch is then filled up with empty rows. `data` says row lengths,
-    packing, window, and the folder in which the plan is kept; `batch_size` is B, of the global
-    batch. With `bidirectional_prefix` a decoder's batches carry `prefix_mask`.
+    An epoch is as many examples as the tasks have; at rates proportional to the tasks' sizes, it is
+    each of them once. The last batch is filled up with empty rows.
 
     Attributes:
-        n_rows, n_examples, n_tokens, n_encoder_tokens, n_trained_tokens: what the planned
-            windows hold (of a run of `n_steps` the last window counts as a whole).
-        fill: share of the planned rows' positions that hold a token.
+        mixture: the tasks and their stores.
+        batch_size: B, rows of the global batch.
+        order: the order of the examples.
+        capacities: tokens per row: (max_length,) or (inputs_length, targets_length).
+        n_steps: steps of the run.
+        n_rows, n_examples, n_tokens, n_encoder_tokens, n_trained_tokens: what the planned windows
+            hold. In a run with a number of steps, the last window counts as a whole.
+        fill: the share of the planned rows' positions that hold a token.
+        steps_per_epoch: batches that an epoch of the mixture takes.
     """
 
     def __init__(
         self,
-        view: Mixture,
+        mixture: Mixture,
         data: DataConfig,
         architecture: str,
         batch_size: int,
@@ -47,152 +57,209 @@ class BatchPlan:
         epochs: float = 0.0,
         bidirectional_prefix: bool = False,
     ):
+        """Plans a run; exactly one of `steps` and `epochs` decides its length.
+
+        Args:
+            mixture: the tasks and their stores.
+            data: row lengths, packing, window, and the folder in which the plan is kept.
+            architecture: "decoder" or "encoder_decoder".
+            batch_size: rows of the global batch.
+            seed: decides the order.
+            steps: steps of the run, if positive.
+            epochs: epochs of the mixture otherwise.
+            bidirectional_prefix: whether a decoder's batches carry `prefix_mask`.
+        """
         if not (steps > 0 or epochs > 0):
             raise ValueError(f"steps={steps}, epochs={epochs}: one must be positive")
-        self.view, self.batch_size = view, batch_size
+        self.mixture = mixture
+        self.batch_size = batch_size
         self._encoder_decoder = architecture == "encoder_decoder"
         self._bidirectional_prefix = bidirectional_prefix and not self._encoder_decoder
-        end = None if steps > 0 else epochs
-        self.order = SampleOrder(view.sizes, view.rates, seed, view.tasks, data.window, end)
-        self._planner = Planner(view, data, architecture, seed, self.order)
-        totals = self._planner.all_totals(steps * batch_size if steps > 0 else None)
-        self.n_rows, self.n_examples, *n_tokens = totals.sum(axis=0).tolist()
-        self.n_tokens, self.n_encoder_tokens, self.n_trained_tokens = n_tokens
-        self._rows_before = np.concatenate([[0], np.cumsum(totals[:, 0])])
+        self.order = SampleOrder(
+            mixture.sizes,
+            mixture.rates,
+            seed,
+            mixture.tasks,
+            data.window,
+            epochs=None if steps > 0 else epochs,
+        )
+        self._packer = WindowPacker(mixture, data, architecture, seed, self.order)
+        self.capacities = self._packer.capacities
+
+        n_rows_needed = steps * batch_size if steps > 0 else None
+        totals_Wx5 = self._packer.all_totals(n_rows_needed)
+        self._rows_before = np.concatenate([[0], np.cumsum(totals_Wx5[:, 0])])
+        totals = WindowTotals(*totals_Wx5.sum(axis=0).tolist())
+        self.n_rows = totals.rows
+        self.n_examples = totals.examples
+        self.n_tokens = totals.tokens
+        self.n_encoder_tokens = totals.encoder_tokens
+        self.n_trained_tokens = totals.trained_tokens
+
         self.n_steps = steps if steps > 0 else -(-self.n_rows // batch_size)
-        self.capacities = self._planner.capacities
         positions = max(self.n_rows * sum(self.capacities), 1)
         self.fill = (self.n_tokens + self.n_encoder_tokens) / positions
         rows_per_epoch = self.n_rows * self.order.n_examples / max(self.n_examples, 1)
         self.steps_per_epoch = rows_per_epoch / batch_size
 
     @classmethod
-    def of_config(cls, config: Config, view: Mixture) -> "BatchPlan":
+    def from_config(cls, config: Config, mixture: Mixture) -> "BatchPlan":
         """The training batches of a run."""
-        train = config.train
         return cls(
-            view,
+            mixture,
             config.data,
             config.model.architecture,
-            train.batch_size,
+            config.train.batch_size,
             config.seed,
-            steps=train.steps,
-            epochs=train.epochs,
+            steps=config.train.steps,
+            epochs=config.train.epochs,
             bidirectional_prefix=config.format.bidirectional_prefix,
         )
 
     @functools.cached_property
     def task_examples(self) -> np.ndarray:
         """int64[T]: how often the planned windows visit each task."""
-        last = len(self._rows_before) - 2
-        return np.array([self.order.visits(t, last)[1] for t in range(len(self.view.tasks))])
+        last_window = len(self._rows_before) - 2
+        tasks = range(len(self.mixture.tasks))
+        return np.array([self.order.visits(task, last_window)[1] for task in tasks])
 
     def summary(self) -> dict[str, Any]:
-        """What the planned run shows of each task."""
-        seen, sizes = self.task_examples.tolist(), self.view.sizes
+        """Steps, fill, and what the planned run shows of each task."""
+        seen = self.task_examples.tolist()
         tasks = {
             name: {
                 "examples_seen": seen[i],
-                "epochs": seen[i] / sizes[i][0],
+                "epochs": seen[i] / self.mixture.sizes[i][0],
                 "requested_share": float(self.order.shares[i]),
-                "realised_share": seen[i] / max(sum(seen), 1),
+                "realized_share": seen[i] / max(sum(seen), 1),
             }
-            for i, name in enumerate(self.view.tasks)
+            for i, name in enumerate(self.mixture.tasks)
         }
         return {"steps": self.n_steps, "fill": self.fill, "tasks": tasks}
 
-    def examples(self, step: int, rows: slice = slice(None)) -> tuple[np.ndarray, ...]:
-        """Which examples are in some rows of a batch.
+    def examples(self, step: int, rows: slice = slice(None)) -> RowExamples:
+        """The examples in a batch, or in some contiguous rows of it.
 
-        Returns counts int64[rows], examples in each row (0: an empty row); and for each of the n
-        examples, row after row: task_ids int32[n], variants int32[n], example_ids int64[n].
+        Raises:
+            IndexError: the run has no such step.
         """
         if not 0 <= step < self.n_steps:
             raise IndexError(f"step {step} of a run of {self.n_steps}")
-        first, stop, _ = rows.indices(self.batch_size)
-        at, end = (step * self.batch_size + row for row in (first, stop))
-        empty = max(end - max(at, self.n_rows), 0)
-        nothing = np.zeros(0, np.int32)
-        pieces = []
-        while at < min(end, self.n_rows):
+        first_row, stop_row, _ = rows.indices(self.batch_size)
+        start = step * self.batch_size + first_row
+        stop = step * self.batch_size + stop_row
+        n_empty = max(stop - max(start, self.n_rows), 0)
+
+        pieces: list[RowExamples] = []
+        at = start
+        while at < min(stop, self.n_rows):
             window = int(np.searchsorted(self._rows_before, at, side="right")) - 1
-            offset, next_window = self._rows_before[window : window + 2].tolist()
-            until = min(end, next_window)
-            pieces.append(self._planner.rows(window, at - offset, until - offset))
+            window_start, window_stop = self._rows_before[window : window + 2].tolist()
+            until = min(stop, window_stop)
+            pieces.append(self._packer.rows(window, at - window_start, until - window_start))
             at = until
-        pieces.append((np.zeros(empty, np.int64), nothing, nothing, np.zeros(0, np.int64)))
-        return tuple(np.concatenate(column) for column in zip(*pieces, strict=True))
+        nothing = np.zeros(0, np.int32)
+        pieces.append(
+            RowExamples(
+                counts=np.zeros(n_empty, np.int64),
+                task_ids=nothing,
+                variants=nothing,
+                example_ids=np.zeros(0, np.int64),
+            )
+        )
+        return RowExamples(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
 
     def batch(self, step: int, rows: slice = slice(None)) -> Batch:
         """The batch of a step, or some contiguous rows of it.
 
-        For a decoder, of shape B x L unless said otherwise: `tokens` int32; `targets` int32, the
-        next token of the same example, else 0; `loss_weights` float32, of the target;
-        `segment_ids` int32, 1.. in a row and 0 in padding; `positions` int32, from 0 in each
-        example; `task_ids` int32, -1 in padding; `row_ids` int32[B], place in the global batch;
-        with a bidirectional prefix `prefix_mask` bool, true before an example's first trained
-        token.
+        Returns:
+            For a decoder, arrays of shape B x L unless said otherwise: `tokens` int32; `targets`
+            int32, the next token of the same example, else 0; `loss_weights` float32, the weight
+            of the target; `segment_ids` int32, from 1 in a row and 0 in padding; `positions`
+            int32, from 0 in each example; `task_ids` int32, -1 in padding; `row_ids` int32[B], the
+            place of each row in the global batch; with a bidirectional prefix `prefix_mask` bool,
+            true before an example's first trained token.
 
-        For an encoder-decoder: `encoder_tokens`, `encoder_segment_ids`, `encoder_positions`
-        (B x L_encoder); `decoder_tokens`, the targets shifted right in each example with 0 first,
-        `decoder_targets`, `decoder_loss_weights`, `decoder_segment_ids`, `decoder_positions`,
-        `decoder_task_ids` (B x L_decoder); `row_ids`. Segment k of the encoder belongs to segment
-        k of the decoder; it may be empty.
+            For an encoder-decoder: `encoder_tokens`, `encoder_segment_ids`, `encoder_positions`
+            (B x L_encoder); `decoder_tokens`, the targets shifted right in each example with 0
+            first, `decoder_targets`, `decoder_loss_weights`, `decoder_segment_ids`,
+            `decoder_positions`, `decoder_task_ids` (B x L_decoder); `row_ids`. Segment k of the
+            encoder belongs to segment k of the decoder; it may be empty.
         """
         counts, task_ids, variants, example_ids = self.examples(step, rows)
-        places = zip(task_ids.tolist(), variants.tolist(), example_ids.tolist(), strict=True)
-        found = [(self.view.stores[t].renderings[v], i) for t, v, i in places]
-        flat = self.view.flat_ids(task_ids, variants, example_ids)
-        layout = RowLayout(self.view.lengths[flat], counts, self.capacities[-1])
-        pairs = [rendering.tokens_and_weights(i) for rendering, i in found]
+        # Each example as its variant and its place in it. Lists, because indexing arrays by
+        # single elements is slow.
+        found = [
+            (self.mixture.stores[task].variants[variant], i)
+            for task, variant, i in zip(
+                task_ids.tolist(), variants.tolist(), example_ids.tolist(), strict=True
+            )
+        ]
+        flat_ids = self.mixture.flat_ids(task_ids, variants, example_ids)
+        layout = RowLayout(self.mixture.lengths[flat_ids], counts, self.capacities[-1])
+        pairs = [variant.tokens_and_weights(i) for variant, i in found]
         tokens = layout.concatenate([ids for ids, _ in pairs], np.int32)
         weights = layout.concatenate([weights for _, weights in pairs], np.float32)
-        same = layout.places() | {"task_ids": layout.repeat(task_ids, -1)}
+        structure = layout.segments_and_positions()
+        structure["task_ids"] = layout.repeat(task_ids, -1)
         row_ids = np.arange(*rows.indices(self.batch_size), dtype=np.int32)
+
         if self._encoder_decoder:
-            encoder = RowLayout(self.view.encoder_lengths[flat], counts, self.capacities[0])
-            texts = [rendering.encoder_tokens(i) for rendering, i in found]
+            encoder_lengths = self.mixture.encoder_lengths[flat_ids]
+            encoder = RowLayout(encoder_lengths, counts, self.capacities[0])
+            inputs = [variant.encoder_tokens(i) for variant, i in found]
             return {
-                "encoder_tokens": encoder.concatenate(texts, np.int32),
-                **{f"encoder_{name}": value for name, value in encoder.places().items()},
+                "encoder_tokens": encoder.concatenate(inputs, np.int32),
+                **_prefixed("encoder_", encoder.segments_and_positions()),
                 "decoder_tokens": layout.shift_right(tokens),
                 "decoder_targets": tokens,
                 "decoder_loss_weights": weights,
-                **{f"decoder_{name}": value for name, value in same.items()},
+                **_prefixed("decoder_", structure),
                 "row_ids": row_ids,
             }
         batch = {
             "tokens": tokens,
             "targets": layout.shift_left(tokens),
             "loss_weights": layout.shift_left(weights),
-            **same,
+            **structure,
             "row_ids": row_ids,
         }
         if self._bidirectional_prefix:
-            prefix_N = np.array([rendering.prefix_lengths[i] for rendering, i in found], np.int32)
+            prefix_N = np.array([variant.prefix_lengths[i] for variant, i in found], np.int32)
             batch["prefix_mask"] = batch["positions"] < layout.repeat(prefix_N, 0)
         return batch
 
 
-def batch_arrays(config: Config) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Name -> shape and dtype of what `BatchPlan.batch` gives in a run, known without its data."""
-    rows = config.train.batch_size
-    encoder_decoder = config.model.architecture == "encoder_decoder"
-    length = config.row_lengths.decoder
-    seen: dict[str, np.dtype] = dict.fromkeys(("tokens", "segment_ids", "positions"), INT)
-    side = seen | dict.fromkeys(("targets", "task_ids"), INT) | {"loss_weights": np.dtype("f4")}
-    if config.format.bidirectional_prefix and not encoder_decoder:
-        side["prefix_mask"] = np.dtype(bool)
-    before = "decoder_" if encoder_decoder else ""
-    arrays = {before + name: ((rows, length), dtype) for name, dtype in side.items()}
-    if encoder_decoder:
-        shape = (rows, config.row_lengths.encoder)
-        arrays |= {f"encoder_{name}": (shape, dtype) for name, dtype in seen.items()}
-    return {**arrays, "row_ids": ((rows,), INT)}
+def batch_arrays(config: Config) -> dict[str, ArraySpec]:
+    """The arrays that `BatchPlan.batch` gives in a run, known without its data."""
+    n_rows = config.train.batch_size
+    lengths = config.row_lengths
+    int32: np.dtype = np.dtype(np.int32)
+    has_encoder = config.model.architecture == "encoder_decoder"
+
+    decoder_dtypes = dict.fromkeys(
+        ("tokens", "segment_ids", "positions", "targets", "task_ids"), int32
+    )
+    decoder_dtypes["loss_weights"] = np.dtype(np.float32)
+    if config.format.bidirectional_prefix and not has_encoder:
+        decoder_dtypes["prefix_mask"] = np.dtype(bool)
+    arrays = {
+        name: ArraySpec((n_rows, lengths.decoder), dtype) for name, dtype in decoder_dtypes.items()
+    }
+    if has_encoder:
+        arrays = _prefixed("decoder_", arrays)
+        for name in ("tokens", "segment_ids", "positions"):
+            arrays[f"encoder_{name}"] = ArraySpec((n_rows, lengths.encoder), int32)
+    arrays["row_ids"] = ArraySpec((n_rows,), int32)
+    return arrays
+
+
+def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    return {prefix + name: value for name, value in arrays.items()}
 
 
 def eval_batches(
-    view: Mixture,
+    mixture: Mixture,
     data: DataConfig,
     architecture: str,
     batch_size: int,
@@ -200,20 +267,31 @@ def eval_batches(
     max_rows: int = 0,
     bidirectional_prefix: bool = False,
 ) -> Iterator[Batch]:
-    """Every example of a mixture (as rendered for epoch 0) once, whatever the rates and seed.
+    """Every example of a mixture's variant 0 once, whatever the rates and the seed.
 
-    The last batch is filled up with empty rows. With `max_rows` it is a sample: the first rows
-    of a fixed shuffle over all tasks, in proportion to their sizes.
+    The last batch is filled up with empty rows.
+
+    Args:
+        mixture: the tasks and their stores.
+        data: as for `BatchPlan`.
+        architecture: as for `BatchPlan`.
+        batch_size: rows per batch.
+        max_rows: if positive, only about so many rows: the first ones of a fixed shuffle over all
+            tasks, in proportion to their sizes.
+        bidirectional_prefix: as for `BatchPlan`.
     """
-    sizes = np.array([sizes[0] for sizes in view.sizes], np.float64)
+    sizes = np.array([of_variants[0] for of_variants in mixture.sizes], np.float64)
     plan = BatchPlan(
-        dataclasses.replace(view, rates=sizes),
+        dataclasses.replace(mixture, rates=sizes),
         data,
         architecture,
         batch_size,
-        0,
+        seed=0,
         epochs=1.0,
         bidirectional_prefix=bidirectional_prefix,
     )
-    n_steps = min(plan.n_steps, -(-max_rows // batch_size)) if max_rows else plan.n_steps
-    yield from map(plan.batch, range(n_steps))
+    n_steps = plan.n_steps
+    if max_rows:
+        n_steps = min(n_steps, -(-max_rows // batch_size))
+    for step in range(n_steps):
+        yield plan.batch(step)

@@ -5,24 +5,21 @@ import functools
 
 import numpy as np
 
-from ift_jax.data.store import TokenStore
-
-
-def _column(name: str) -> "functools.cached_property[np.ndarray]":
-    return functools.cached_property(
-        lambda view: np.concatenate([getattr(r, name) for s in view.stores for r in s.renderings])
-    )
+from ift_jax.data.store import TokenStore, Variant
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mixture:
     """T tasks with their stores.
 
+    The arrays `lengths`, `encoder_lengths` and `trained_tokens` hold the examples of every variant
+    of every task, one after another; `flat_ids` gives the place of an example in them.
+
     Attributes:
         tasks: names; `task_ids` of a batch index this list.
         rates: float64[T], SeqIO's mixing rates; only their proportions matter.
         stores: the token store of each task.
-        metric_fns: of each task, its metrics as "module:function".
+        metric_fns: the metrics of each task, as `ift_jax.metrics.metric_name` names them.
     """
 
     tasks: list[str]
@@ -32,18 +29,37 @@ class Mixture:
 
     @functools.cached_property
     def sizes(self) -> list[list[int]]:
-        """Examples of each task in each variant."""
-        return [[len(rendering) for rendering in store.renderings] for store in self.stores]
+        """The number of examples in each variant of each task."""
+        return [[len(variant) for variant in store.variants] for store in self.stores]
 
     def flat_ids(
         self, task_ids: np.ndarray, variants: np.ndarray, example_ids: np.ndarray
     ) -> np.ndarray:
-        """int64[n]: the place of examples in `lengths`, `encoder_lengths` and `trained_tokens`."""
+        """int64[n]: the place of n examples in `lengths` and the arrays like it.
+
+        Args:
+            task_ids: int[n], indices of `tasks`.
+            variants: int[n], the variant of each example.
+            example_ids: int[n], the place of each example in its variant.
+        """
         sizes_TxV = np.array(self.sizes)
         first_TxV = np.cumsum(sizes_TxV).reshape(sizes_TxV.shape) - sizes_TxV
         return first_TxV[task_ids, variants] + example_ids
 
-    # int32, of every example of every task and variant; see `flat_ids` and `Variant`.
-    lengths = _column("lengths")
-    encoder_lengths = _column("encoder_lengths")
-    trained_tokens = _column("trained_tokens")
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """int32, tokens of each example."""
+        return np.concatenate([variant.lengths for variant in self._variants()])
+
+    @functools.cached_property
+    def encoder_lengths(self) -> np.ndarray:
+        """int32, encoder tokens of each example."""
+        return np.concatenate([variant.encoder_lengths for variant in self._variants()])
+
+    @functools.cached_property
+    def trained_tokens(self) -> np.ndarray:
+        """int32, tokens of each example whose loss weight is not zero."""
+        return np.concatenate([variant.trained_tokens for variant in self._variants()])
+
+    def _variants(self) -> list[Variant]:
+        return [variant for store in self.stores for variant in store.variants]

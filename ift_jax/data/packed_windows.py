@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import io
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,69 +15,120 @@ from ift_jax.data.randomness import permutation
 from ift_jax.data.sample_order import SampleOrder
 from ift_jax.io.files import json_digest, write_atomically
 
-_VERSION = 1
+_VERSION = 1  # Of the kept totals; part of the name of their file.
 
 
-class Planner:
-    """Packs any window of a sample order, statelessly."""
+class WindowTotals(NamedTuple):
+    """What one window holds."""
+
+    rows: int
+    examples: int
+    tokens: int
+    encoder_tokens: int
+    trained_tokens: int
+
+
+class Examples(NamedTuple):
+    """n examples by name."""
+
+    task_ids: np.ndarray  # int32[n].
+    variants: np.ndarray  # int32[n].
+    example_ids: np.ndarray  # int64[n], the place of each example in its variant.
+
+    def take(self, indices: np.ndarray | slice) -> "Examples":
+        """Some of the examples, or all in another order."""
+        return Examples(*(column[indices] for column in self))
+
+
+class RowExamples(NamedTuple):
+    """The n examples of some rows, row after row."""
+
+    counts: np.ndarray  # int64[rows], examples in each row; 0 for an empty row.
+    task_ids: np.ndarray  # int32[n].
+    variants: np.ndarray  # int32[n].
+    example_ids: np.ndarray  # int64[n].
+
+
+class PackedWindow(NamedTuple):
+    """All rows of a window: row r holds examples first[r] to first[r + 1]."""
+
+    first: np.ndarray  # int64[rows + 1].
+    examples: Examples
+
+
+class WindowPacker:
+    """Packs any window of a sample order, statelessly.
+
+    Attributes:
+        order: the sample order.
+        capacities: tokens per row: (max_length,) or (inputs_length, targets_length).
+    """
 
     def __init__(
-        self, view: Mixture, data: DataConfig, architecture: str, seed: int, order: SampleOrder
+        self, mixture: Mixture, data: DataConfig, architecture: str, seed: int, order: SampleOrder
     ):
-        self._view, self._data, self._seed, self.order = view, data, seed, order
-        # Tokens of a row: (max_length,) or (inputs_length, targets_length).
+        self._mixture = mixture
+        self._data = data
+        self._seed = seed
+        self.order = order
         self.capacities = tuple(length for length in data.row_lengths(architecture) if length)
         self.window = functools.lru_cache(maxsize=4)(self._window)
 
-    def _sampled(self, window: int) -> tuple[np.ndarray, ...]:
-        task_ids, example_ids, epochs = self.order.window(window)
-        variants = epochs % self._view.stores[0].n_variants
-        return task_ids, variants, example_ids, self._view.flat_ids(task_ids, variants, example_ids)
+    def totals(self, window: int) -> WindowTotals:
+        """Counts what a window holds, without shuffling its rows."""
+        flat_ids = self._mixture.flat_ids(*self._sampled(window))
+        _, n_rows = self._pack(flat_ids)
+        return WindowTotals(
+            rows=n_rows,
+            examples=len(flat_ids),
+            tokens=int(self._mixture.lengths[flat_ids].sum()),
+            encoder_tokens=int(self._mixture.encoder_lengths[flat_ids].sum()),
+            trained_tokens=int(self._mixture.trained_tokens[flat_ids].sum()),
+        )
 
-    def _rows_of(self, flat_ids: np.ndarray) -> tuple[np.ndarray, int]:
-        """The row of each example, and how many rows there are."""
-        lengths = self._view.lengths[flat_ids]
-        if not self._data.pack:
-            rows = np.arange(len(flat_ids), dtype=np.int32)
-        elif len(self.capacities) == 2:
-            rows = pack_2d(self._view.encoder_lengths[flat_ids], lengths, *self.capacities)
-        else:
-            rows = pack(lengths, *self.capacities)
-        return rows, int(rows.max(initial=-1)) + 1
-
-    def totals(self, window: int) -> list[int]:
-        """Rows, examples, tokens, encoder tokens and trained tokens of a window."""
-        *_, flat = self._sampled(window)
-        columns = (self._view.lengths, self._view.encoder_lengths, self._view.trained_tokens)
-        return [self._rows_of(flat)[1], len(flat), *(int(c[flat].sum()) for c in columns)]
-
-    def rows(self, window: int, start: int, stop: int) -> tuple[np.ndarray, ...]:
-        """Of some rows of a window: how many examples each has; their tasks, variants and ids."""
-        first, *columns = self.window(window)
-        examples = slice(first[start], first[stop])
-        return np.diff(first[start : stop + 1]), *(column[examples] for column in columns)
-
-    def _window(self, window: int) -> tuple[np.ndarray, ...]:
-        """first, task_ids, variants, example_ids: row r holds examples first[r] to first[r + 1]."""
-        *columns, flat = self._sampled(window)
-        rows, n_rows = self._rows_of(flat)
-        place = np.empty(n_rows, np.int64)
-        place[permutation(n_rows, "rows", self._seed, window)] = np.arange(n_rows)
-        rows = place[rows]
-        by_row = np.argsort(rows, kind="stable")
-        first = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_rows))])
-        return first, *(column[by_row] for column in columns)
+    def rows(self, window: int, start: int, stop: int) -> RowExamples:
+        """The examples of rows `start` to `stop` of a window."""
+        first, examples = self.window(window)
+        counts = np.diff(first[start : stop + 1])
+        return RowExamples(counts, *examples.take(slice(first[start], first[stop])))
 
     def all_totals(self, n_rows: int | None) -> np.ndarray:
-        """`totals` of all windows until `n_rows` rows (None: until the order ends); int64[W, 5].
+        """The totals of all windows until there are `n_rows` rows.
 
-        Kept beside the stores: a run that is resumed plans nothing again.
+        They are kept in a file beside the stores, so that a resumed run need not plan again.
+
+        Args:
+            n_rows: rows that are needed; None for all windows until the order ends.
+
+        Returns:
+            int64[windows, 5], the fields of `WindowTotals`.
         """
+        path = self._totals_path(n_rows)
+        with contextlib.suppress(OSError, ValueError):
+            return np.load(path)
+        totals: list[WindowTotals] = []
+        planned_rows = 0
+        n_windows = self.order.n_windows
+        while n_windows is None or len(totals) < n_windows:
+            if n_rows is not None and planned_rows >= n_rows:
+                break
+            totals.append(self.totals(len(totals)))
+            planned_rows += totals[-1].rows
+        result = np.array(totals, np.int64).reshape(-1, len(WindowTotals._fields))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.save(buffer, result, allow_pickle=False)
+        write_atomically(path, buffer.getvalue())
+        return result
+
+    def _totals_path(self, n_rows: int | None) -> Path:
+        """The file for `all_totals`, named after everything that determines them."""
+        stores = self._mixture.stores
         key = [
             _VERSION,
-            self._view.tasks,
-            [store.path.name for store in self._view.stores],
-            self._view.rates.tolist(),
+            self._mixture.tasks,
+            [store.path.name for store in stores],
+            self._mixture.rates.tolist(),
             self.capacities,
             self._data.pack,
             self._data.window,
@@ -83,17 +136,33 @@ class Planner:
             n_rows,
             str(self.order.end),
         ]
-        path = self._view.stores[0].path.parent / "plans" / f"{json_digest(key)[:24]}.npy"
-        with contextlib.suppress(OSError, ValueError):
-            return np.load(path)
-        totals: list[list[int]] = []
-        planned, end = 0, self.order.n_windows
-        while (end is None or len(totals) < end) and (n_rows is None or planned < n_rows):
-            totals.append(self.totals(len(totals)))
-            planned += totals[-1][0]
-        result = np.array(totals, np.int64).reshape(-1, 5)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        np.save(buffer, result, allow_pickle=False)
-        write_atomically(path, buffer.getvalue())
-        return result
+        return stores[0].path.parent / "plans" / f"{json_digest(key)[:24]}.npy"
+
+    def _sampled(self, window: int) -> Examples:
+        """The examples of a window in the sample order."""
+        visits = self.order.window(window)
+        variants = visits.epochs % self._mixture.stores[0].n_variants
+        return Examples(visits.task_ids, variants, visits.example_ids)
+
+    def _pack(self, flat_ids: np.ndarray) -> tuple[np.ndarray, int]:
+        """The row of each example (int32[n]), and the number of rows."""
+        lengths = self._mixture.lengths[flat_ids]
+        if not self._data.pack:
+            rows = np.arange(len(flat_ids), dtype=np.int32)
+        elif len(self.capacities) == 2:
+            rows = pack_2d(self._mixture.encoder_lengths[flat_ids], lengths, *self.capacities)
+        else:
+            rows = pack(lengths, *self.capacities)
+        return rows, int(rows.max(initial=-1)) + 1
+
+    def _window(self, window: int) -> PackedWindow:
+        """Packs a window and shuffles its rows by the seed."""
+        examples = self._sampled(window)
+        rows, n_rows = self._pack(self._mixture.flat_ids(*examples))
+        shuffled = np.empty(n_rows, np.int64)
+        shuffled[permutation(n_rows, "rows", self._seed, window)] = np.arange(n_rows)
+        rows = shuffled[rows]
+        by_row = np.argsort(rows, kind="stable")
+        counts = np.bincount(rows, minlength=n_rows)
+        first = np.concatenate([[0], np.cumsum(counts)])
+        return PackedWindow(first, examples.take(by_row))

@@ -1,20 +1,28 @@
 """Packing whole examples into rows of a fixed capacity, by lengths alone.
 
-Best-fit decreasing: the longest example first, each into the open row that it fills best. The
-free capacities of the open rows are the set bits of one Python integer, so "the smallest
+The method is best-fit decreasing: the longest example first, each into the open row that it fills
+best. The free capacities of the open rows are the set bits of one Python integer, so "the smallest
 capacity of at least n" is the lowest set bit of `free >> n`.
 """
 
 import numpy as np
 
 _LEVELS = 16  # Classes of free capacity in the second dimension.
-_TRIES = 4  # Capacities that are looked at in a class.
+_TRIES = 4  # Free capacities that are tried in a class.
 
 
 def pack(lengths_N: np.ndarray, capacity: int) -> np.ndarray:
-    """Packs examples of int[N] tokens into rows of `capacity`; int32[N], the row of each, from 0.
+    """Packs N examples into rows of `capacity` tokens.
 
-    A ValueError, if an example is longer than a row.
+    Args:
+        lengths_N: int[N], the tokens of each example.
+        capacity: tokens per row.
+
+    Returns:
+        int32[N], the row of each example, counted from 0.
+
+    Raises:
+        ValueError: an example is longer than a row.
     """
     _check(lengths_N, capacity)
     order = np.argsort(-np.asarray(lengths_N, np.int64), kind="stable")
@@ -43,29 +51,44 @@ def pack(lengths_N: np.ndarray, capacity: int) -> np.ndarray:
 def pack_2d(
     encoder_N: np.ndarray, decoder_N: np.ndarray, encoder_capacity: int, decoder_capacity: int
 ) -> np.ndarray:
-    """Packs examples of two lengths, int[N] each, into rows that hold both sums: as `pack`.
+    """Packs N examples with two lengths each into rows that have room for both sums.
 
-    Best-fit decreasing by the larger relative length. The dimension that needs more rows is
-    searched exactly, through one bit set for each of 16 classes of free capacity in the other
-    one; of the at most 17 candidates the row that is left fullest is taken. (A greedy search over
-    all examples for each row measured the same fill at a fifth of the speed.)
+    The example with the larger length relative to its capacity comes first. The dimension that
+    needs more rows is searched exactly, with one bit set for each of 16 classes of free capacity
+    in the other dimension. Of the at most 17 candidates, the row that is left fullest is taken.
+    (A greedy search over all examples for each row measured the same fill at a fifth of the
+    speed.)
+
+    Args:
+        encoder_N: int[N], the encoder tokens of each example.
+        decoder_N: int[N], the decoder tokens of each example.
+        encoder_capacity: encoder tokens per row.
+        decoder_capacity: decoder tokens per row.
+
+    Returns:
+        int32[N], the row of each example, counted from 0.
+
+    Raises:
+        ValueError: an example is longer than a row.
     """
     _check(encoder_N, encoder_capacity)
     _check(decoder_N, decoder_capacity)
-    first_N, second_N = np.asarray(encoder_N, np.int64), np.asarray(decoder_N, np.int64)
+    first_N = np.asarray(encoder_N, np.int64)
+    second_N = np.asarray(decoder_N, np.int64)
     cap1, cap2 = encoder_capacity, decoder_capacity
     if second_N.sum() * cap1 > first_N.sum() * cap2:
         first_N, second_N, cap1, cap2 = second_N, first_N, cap2, cap1
     order = np.argsort(-np.maximum(first_N * cap2, second_N * cap1), kind="stable")
-    open_rows: dict[tuple[int, int], list[tuple[int, int]]] = {}  # (class, free1): (row, free2)
-    free = [0] * (_LEVELS + 1)  # Of each class, the bit set of free capacities in dimension 1.
+    # Of each (class, free capacity in dimension 1): (row, free capacity in dimension 2).
+    open_rows: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    free = [0] * (_LEVELS + 1)  # The bit set of free capacities in dimension 1 of each class.
     rows: list[int] = []
     n_rows = 0
     for need1, need2 in zip(first_N[order].tolist(), second_N[order].tolist(), strict=True):
         best, best_key = cap1 * cap2 * 4, None
         for level in range(need2 * _LEVELS // cap2, _LEVELS + 1):
             fitting = free[level] >> need1
-            # Every row of a higher class has room; in the lowest one some have not.
+            # Every row of a higher class has room; in the lowest one some do not.
             for _ in range(_TRIES):
                 if not fitting:
                     break
@@ -94,7 +117,8 @@ def pack_2d(
 
 
 def _check(lengths_N: np.ndarray, capacity: int) -> None:
-    if (longest := np.max(lengths_N, initial=0)) > capacity:
+    longest = np.max(lengths_N, initial=0)
+    if longest > capacity:
         raise ValueError(
             f"an example of {longest} tokens does not fit a row of {capacity}: "
             "the store was made for longer rows"

@@ -1,33 +1,42 @@
 """Which example is seen when: systematic sampling in time, as arithmetic.
 
-Let the rates r_t sum to 1. Task t's k-th visit (k = 0, 1, ...) takes place at time
-(k + phi_t) / r_t, with a seeded phase phi_t in [0, 1); so any stretch of time W holds W * r_t
-visits of t, within one. Window w is the time [w*W, (w+1)*W). Everything is integer arithmetic:
-rates are exact fractions, so no visit is lost or doubled at a border, at any step.
+Let the rates r_t sum to 1. Visit k (k = 0, 1, ...) of task t takes place at time
+(k + phi_t) / r_t, with a seeded phase phi_t in [0, 1). So any stretch of time W holds W * r_t
+visits of task t, within one. Window w is the time [w * W, (w + 1) * W). All arithmetic is on
+integers and exact fractions, so no visit is lost or doubled at a border, however late in a run.
 
-Visit k belongs to the epoch of its task that k falls into, and reads one example of a seeded
-permutation of that epoch: without replacement. Epoch e reads variant e mod V.
+Visit k belongs to the epoch of its task that k falls into. Within an epoch, visits read the
+examples of the task in a seeded permutation, without replacement. Epoch e reads variant e mod V.
 """
 
 import functools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
 from ift_jax.data.randomness import permutation, stable_hash
 
-_PHASE_BITS = 32
+_PHASE_BITS = 32  # A phase is an integer below 2**32, divided by 2**32.
+
+
+class Visits(NamedTuple):
+    """n visits of examples."""
+
+    task_ids: np.ndarray  # int32[n].
+    example_ids: np.ndarray  # int64[n], the place of each example in its variant.
+    epochs: np.ndarray  # int32[n], the epoch of the task that each visit belongs to.
 
 
 class SampleOrder:
-    """The order of the examples of a mixture: endless, or of `epochs * n_examples` visits.
+    """The order in which the examples of a mixture are visited, endless or with an end.
 
-    `sizes` are the examples of each task, or of each of its variants. Of the `rates` (float[T],
-    not negative) only the proportions matter, and those exactly. `seed` and `task_names` (not
-    their positions) give permutations and phases. A `window` is W examples in expectation, each
-    task within one.
+    Attributes:
+        n_examples: visits of one epoch of the mixture.
+        end: visits in all, or None if there is no end.
+        window_size: expected visits per window.
     """
 
     def __init__(
@@ -39,22 +48,43 @@ class SampleOrder:
         window: int,
         epochs: float | None = None,
     ):
-        self.sizes = [[int(n) for n in np.atleast_1d(np.asarray(s))] for s in sizes]
-        fractions = [Fraction(float(r)) for r in rates]
+        """Defines the order; costs nothing yet.
+
+        Args:
+            sizes: examples of each task, or of each variant of each task.
+            rates: float[T], not negative; only their proportions matter, and those exactly.
+            seed: with the names of the tasks (not their positions) decides permutations and phases.
+            task_names: T names.
+            window: expected visits per window; each task is within one of its share.
+            epochs: epochs of the mixture until the end; None for an endless order.
+
+        Raises:
+            ValueError: no rate is positive, one is negative, or a task that should be visited has
+                no example.
+        """
+        self.sizes = [[int(n) for n in np.atleast_1d(np.asarray(size))] for size in sizes]
+        fractions = [Fraction(float(rate)) for rate in rates]
         if min(fractions) < 0 or not any(fractions):
             raise ValueError(f"rates must not be negative, and one positive: {rates}")
-        if any(r and not all(s) for r, s in zip(fractions, self.sizes, strict=True)):
-            raise ValueError("a task with a positive rate has no example")
-        common = math.lcm(*(r.denominator for r in fractions))
-        weights = [int(r * common) for r in fractions]
+        for rate, of_variants in zip(fractions, self.sizes, strict=True):
+            if rate and not all(of_variants):
+                raise ValueError("a task with a positive rate has no example")
+        # The rates as integers: r_t = weights[t] / total.
+        common = math.lcm(*(rate.denominator for rate in fractions))
+        weights = [int(rate * common) for rate in fractions]
         shrink = math.gcd(*weights)
-        self._weights = [q // shrink for q in weights]  # r_t = weights[t] / total.
+        self._weights = [weight // shrink for weight in weights]
         self._total = sum(self._weights)
-        # phi_t = phases[t] / 2**32.
         self._phases = [stable_hash("phase", seed, name, bits=_PHASE_BITS) for name in task_names]
-        self._seed, self._names, self.window_size = seed, list(task_names), window
-        # An epoch of the mixture is as many visits as its tasks have examples (in variant 0).
-        self.n_examples = sum(s[0] for s, q in zip(self.sizes, self._weights, strict=True) if q)
+        self._seed = seed
+        self._names = list(task_names)
+        self.window_size = window
+        # An epoch of the mixture is as many visits as its tasks have examples in variant 0.
+        self.n_examples = sum(
+            of_variants[0]
+            for of_variants, weight in zip(self.sizes, self._weights, strict=True)
+            if weight
+        )
         self.end = None if epochs is None else Fraction(epochs) * self.n_examples
         self._permutation = functools.lru_cache(maxsize=4 * len(self._names))(self._permute)
 
@@ -65,11 +95,11 @@ class SampleOrder:
 
     @property
     def shares(self) -> np.ndarray:
-        """float64[T]: the share of the visits that each task was promised."""
-        return np.array([q / self._total for q in self._weights])
+        """float64[T]: the share of the visits that each task should have."""
+        return np.array([weight / self._total for weight in self._weights])
 
     def visits_before(self, task: int, window: int) -> int:
-        """How many visits of a task lie before a window: ceil(its time * r - phi), exactly."""
+        """The number of visits of a task before a window: ceil(time * r - phi), exactly."""
         time = Fraction(window * self.window_size)
         if self.end is not None:
             time = min(time, self.end)
@@ -78,15 +108,11 @@ class SampleOrder:
         return -(-(numerator - self._phases[task] * scale) // (scale << _PHASE_BITS))
 
     def visits(self, task: int, window: int) -> tuple[int, int]:
-        """The visits (first, behind the last) of a task in a window."""
+        """The visits of a task in a window, as (first, one past the last)."""
         return self.visits_before(task, window), self.visits_before(task, window + 1)
 
-    def window(self, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The visits of one window, task after task.
-
-        Returns:
-            task_ids int32[n], example_ids int64[n], epochs int32[n]; n is about `window_size`.
-        """
+    def window(self, window: int) -> Visits:
+        """The visits of one window, task after task; about `window_size` of them."""
         pieces: list[np.ndarray] = []
         runs: list[tuple[int, int, int]] = []  # (task, epoch, visits)
         for task, sizes in enumerate(self.sizes):
@@ -96,17 +122,18 @@ class SampleOrder:
                 full_cycles, place = divmod(visit, cycle)
                 variant = 0
                 while place >= sizes[variant]:
-                    place, variant = place - sizes[variant], variant + 1
+                    place -= sizes[variant]
+                    variant += 1
                 epoch = full_cycles * len(sizes) + variant
                 count = min(stop - visit, sizes[variant] - place)
                 pieces.append(self._permutation(task, epoch)[place : place + count])
                 runs.append((task, epoch, count))
                 visit += count
-        tasks, epochs, counts = np.array(runs, np.int64).reshape(-1, 3).T
-        return (
-            np.repeat(tasks.astype(np.int32), counts),
-            np.concatenate([np.zeros(0, np.int64), *pieces]),
-            np.repeat(epochs.astype(np.int32), counts),
+        task_of_run, epoch_of_run, counts = np.array(runs, np.int64).reshape(-1, 3).T
+        return Visits(
+            task_ids=np.repeat(task_of_run.astype(np.int32), counts),
+            example_ids=np.concatenate([np.zeros(0, np.int64), *pieces]),
+            epochs=np.repeat(epoch_of_run.astype(np.int32), counts),
         )
 
     def _permute(self, task: int, epoch: int) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The token store: Arrow IPC part files, read by memory map, and a manifest.
 
-A store is one folder for one split of one task, named `<task>-<split>-<key>` by a hash of all
-that determines it. Part `v * shards + k` is shard k of the source in rendering (variant) v, as
-one record batch: a column of a part is one contiguous array. `manifest.json` is written last, and
-the folder gets its name only then: a folder under this name is a whole store.
+A store is one folder for one split of one task, named `<task>-<split>-<key>` after a hash of all
+that determines it. Part `v * shards + k` holds shard k of the source in variant v, as one record
+batch, so a column of a part is one contiguous array. `manifest.json` is written last, and the
+folder gets its name only then: a folder with such a name is a complete store.
 """
 
 import dataclasses
@@ -27,125 +27,202 @@ def part_path(folder: Path, part: int) -> Path:
     return folder / f"part-{part:05d}.arrow"
 
 
+class _ListColumn:
+    """A column with a list of numbers for each example, over all parts of a variant.
+
+    Attributes:
+        lengths: int32[N], the length of each example's list.
+    """
+
+    def __init__(self, parts: Sequence[pa.RecordBatch], name: str):
+        columns = [part.column(name) for part in parts]
+        offsets = [column.offsets.to_numpy() for column in columns]
+        self._values = [column.values.to_numpy() for column in columns]  # Views of mapped files.
+        # Starts count within the part of the example.
+        self._starts = np.concatenate([of_part[:-1] for of_part in offsets])
+        self.lengths = np.concatenate([np.diff(o) for o in offsets]).astype(np.int32)
+
+    def get(self, part: int, i: int) -> np.ndarray:
+        """The list of example i, which is in the given part; a view."""
+        start = self._starts[i]
+        return self._values[part][start : start + self.lengths[i]]
+
+
 class Variant:
     """One variant of a store: N examples in the order of the parts.
 
     Attributes:
-        lengths: int32[N], tokens of each example (encoder-decoder: of the decoder).
-        encoder_lengths: int32[N], zero for decoder-only stores.
-        trained_tokens: int32[N], tokens with a non-zero loss weight.
-        prompt_lengths, prefix_lengths: int32[N]; a prefix ends at the first trained token.
+        lengths: int32[N], tokens of each example (of the decoder, for an encoder-decoder).
+        encoder_lengths: int32[N], zero in stores for a decoder.
+        trained_tokens: int32[N], tokens with a loss weight that is not zero.
+        prompt_lengths: int32[N], tokens of each prompt.
+        prefix_lengths: int32[N], tokens before the first trained one.
         indices: int64[N], position of the record in the source.
     """
 
     def __init__(self, paths: Sequence[Path]):
+        """Maps the part files of the variant, in their order."""
         parts = []
         for path in paths:
             # The mapping outlives the file, so that thousands of parts need no descriptors.
             with pa.memory_map(str(path)) as file:
                 parts.append(pa.ipc.open_file(file).get_batch(0))
 
-        def joined(name: str) -> np.ndarray:
+        def column(name: str) -> np.ndarray:
             return np.concatenate([part.column(name).to_numpy() for part in parts])
 
-        def starts_and_lengths(name: str) -> tuple[np.ndarray, np.ndarray]:
-            offsets = [part.column(name).offsets.to_numpy() for part in parts]
-            starts = np.concatenate([of_part[:-1] for of_part in offsets])
-            return starts, np.concatenate([np.diff(o) for o in offsets]).astype(np.int32)
-
-        def flat(name: str) -> list[np.ndarray]:
-            return [part.column(name).values.to_numpy() for part in parts]
-
-        # Of each part, views of the mapped file; starts count in those of the example's part.
-        self._tokens, self._weights = flat("tokens"), flat("weights")
-        self._encoder_tokens = flat("encoder_tokens")
-        names = ("references", "choices", "choice_tokens")
-        self._nested = {name: [part.column(name) for part in parts] for name in names}
-        self._starts, self.lengths = starts_and_lengths("tokens")
-        self._encoder_starts, self.encoder_lengths = starts_and_lengths("encoder_tokens")
+        self._tokens = _ListColumn(parts, "tokens")
+        self._weights = _ListColumn(parts, "weights")
+        self._encoder_tokens = _ListColumn(parts, "encoder_tokens")
+        self.lengths = self._tokens.lengths
+        self.encoder_lengths = self._encoder_tokens.lengths
+        self.trained_tokens = column("trained_tokens")
+        self.prompt_lengths = column("prompt_length")
+        self.prefix_lengths = column("prefix_length")
+        self.indices = column("index")
+        self._nested = {
+            name: [part.column(name) for part in parts]
+            for name in ("references", "choices", "choice_tokens")
+        }
         sizes = [len(part) for part in parts]
-        self._first = np.cumsum([0, *sizes])
+        self._first = np.cumsum([0, *sizes])  # The first example of each part.
         self._part_of = np.repeat(np.arange(len(sizes)), sizes).astype(np.uint32)
-        self.trained_tokens, self.indices = joined("trained_tokens"), joined("index")
-        self.prompt_lengths, self.prefix_lengths = joined("prompt_length"), joined("prefix_length")
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def tokens_and_weights(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """int32[lengths[i]] ids and float32[lengths[i]] loss weights: views of the mapped file."""
-        part, start = self._part_of[i], self._starts[i]
-        stop = start + self.lengths[i]
-        return self._tokens[part][start:stop], self._weights[part][start:stop]
+        part = self._part_of[i]
+        return self._tokens.get(part, i), self._weights.get(part, i)
 
     def tokens(self, i: int) -> np.ndarray:
-        return self.tokens_and_weights(i)[0]
+        """int32[lengths[i]], a view."""
+        return self._tokens.get(self._part_of[i], i)
 
     def weights(self, i: int) -> np.ndarray:
-        return self.tokens_and_weights(i)[1]
+        """float32[lengths[i]] loss weights, a view."""
+        return self._weights.get(self._part_of[i], i)
 
     def encoder_tokens(self, i: int) -> np.ndarray:
         """int32[encoder_lengths[i]], a view."""
-        start = self._encoder_starts[i]
-        return self._encoder_tokens[self._part_of[i]][start : start + self.encoder_lengths[i]]
-
-    def prompt_length(self, i: int) -> int:
-        return int(self.prompt_lengths[i])
-
-    def index(self, i: int) -> int:
-        return int(self.indices[i])
-
-    def _list(self, name: str, i: int) -> list[Any]:
-        part = self._part_of[i]
-        return self._nested[name][part][i - int(self._first[part])].as_py()
+        return self._encoder_tokens.get(self._part_of[i], i)
 
     def references(self, i: int) -> tuple[str, ...]:
-        return tuple(self._list("references", i))
+        """The accepted answers."""
+        return tuple(self._nested_list("references", i))
 
     def choices(self, i: int) -> list[tuple[str, list[int]]]:
-        """The answers to be ranked, each with its ids; empty where the answer is free."""
-        pairs = zip(self._list("choices", i), self._list("choice_tokens", i), strict=True)
-        return list(pairs)
+        """The answers to rank, each as text and ids; empty if the answer is free."""
+        texts = self._nested_list("choices", i)
+        ids = self._nested_list("choice_tokens", i)
+        return list(zip(texts, ids, strict=True))
+
+    def _nested_list(self, name: str, i: int) -> list[Any]:
+        part = self._part_of[i]
+        return self._nested[name][part][i - int(self._first[part])].as_py()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TokenStore:
-    """A whole store on disk. Its examples are those of variant 0; see `variant`."""
+    """A complete store on disk.
+
+    Training reads all variants. Evaluation, previews and reports read variant 0, whose arrays and
+    examples the store gives itself.
+    """
 
     path: Path
     manifest: dict[str, Any]
 
     @classmethod
     def open(cls, path: str | Path) -> "TokenStore":
-        """Opens a store; a UserError if no whole one of this version is there."""
+        """Opens a store.
+
+        Raises:
+            UserError: the folder does not hold a complete store of this version.
+        """
         path = Path(path)
-        if (manifest := read_json(path / MANIFEST)) is None:
-            why = f"{path} is not a whole token store ({MANIFEST} is missing or broken)"
-        elif (found := manifest.get("format_version")) != FORMAT_VERSION:
-            why = f"{path / MANIFEST}: format_version is {found}, expected {FORMAT_VERSION}"
-        else:
-            return cls(path, manifest)
-        raise UserError(f"{why}: run `ift prepare` again")
+        manifest = read_json(path / MANIFEST)
+        if manifest is None:
+            raise UserError(
+                f"{path} is not a complete token store ({MANIFEST} is missing or broken): "
+                "run `ift prepare` again"
+            )
+        found = manifest.get("format_version")
+        if found != FORMAT_VERSION:
+            raise UserError(
+                f"{path / MANIFEST}: format_version is {found}, expected {FORMAT_VERSION}: "
+                "run `ift prepare` again"
+            )
+        return cls(path, manifest)
 
     @property
     def n_variants(self) -> int:
         return self.manifest["variants"]
 
     @functools.cached_property
-    def renderings(self) -> list[Variant]:
+    def variants(self) -> list[Variant]:
         """The variants; one may hold more or fewer examples than another."""
-        n, variants = self.manifest["shards"], range(self.n_variants)
-        return [Variant([part_path(self.path, v * n + k) for k in range(n)]) for v in variants]
-
-    def variant(self, v: int) -> Variant:
-        """The examples as rendered for variant v."""
-        return self.renderings[v]
+        n_shards = self.manifest["shards"]
+        variants = []
+        for v in range(self.n_variants):
+            parts = range(v * n_shards, (v + 1) * n_shards)
+            variants.append(Variant([part_path(self.path, part) for part in parts]))
+        return variants
 
     def __len__(self) -> int:
-        return len(self.renderings[0])
+        return len(self.variants[0])
 
-    def __getattr__(self, name: str) -> Any:
-        # lengths, tokens(i), references(i), ...: those of variant 0.
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self.renderings[0], name)
+    @property
+    def lengths(self) -> np.ndarray:
+        """int32[N]; see `Variant`."""
+        return self.variants[0].lengths
+
+    @property
+    def encoder_lengths(self) -> np.ndarray:
+        """int32[N]; see `Variant`."""
+        return self.variants[0].encoder_lengths
+
+    @property
+    def trained_tokens(self) -> np.ndarray:
+        """int32[N]; see `Variant`."""
+        return self.variants[0].trained_tokens
+
+    @property
+    def prompt_lengths(self) -> np.ndarray:
+        """int32[N]; see `Variant`."""
+        return self.variants[0].prompt_lengths
+
+    @property
+    def prefix_lengths(self) -> np.ndarray:
+        """int32[N]; see `Variant`."""
+        return self.variants[0].prefix_lengths
+
+    @property
+    def indices(self) -> np.ndarray:
+        """int64[N]; see `Variant`."""
+        return self.variants[0].indices
+
+    def tokens_and_weights(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """int32[lengths[i]] ids and float32[lengths[i]] loss weights: views of the mapped file."""
+        return self.variants[0].tokens_and_weights(i)
+
+    def tokens(self, i: int) -> np.ndarray:
+        """int32[lengths[i]], a view."""
+        return self.variants[0].tokens(i)
+
+    def weights(self, i: int) -> np.ndarray:
+        """float32[lengths[i]] loss weights, a view."""
+        return self.variants[0].weights(i)
+
+    def encoder_tokens(self, i: int) -> np.ndarray:
+        """int32[encoder_lengths[i]], a view."""
+        return self.variants[0].encoder_tokens(i)
+
+    def references(self, i: int) -> tuple[str, ...]:
+        """The accepted answers."""
+        return self.variants[0].references(i)
+
+    def choices(self, i: int) -> list[tuple[str, list[int]]]:
+        """The answers to rank, each as text and ids; empty if the answer is free."""
+        return self.variants[0].choices(i)

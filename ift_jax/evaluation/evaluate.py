@@ -57,7 +57,7 @@ def evaluate(text_generator: TextGenerator, params: Params, view: Mixture) -> di
     answers: list[dict[str, Any]] = [
         {
             "task": task,
-            "index": int(store.index(index)),
+            "index": int(store.indices[index]),
             "prompt": text_generator.tokenizer.decode(prompts[i]),
             "references": list(store.references(index)),
             **found[i],

@@ -70,12 +70,13 @@ def _arrays(
         encoder, sources = layout(prompts)
         decoder, targets = layout(answers)
         batch = {"encoder_tokens": sources, "decoder_tokens": decoder.shift_right(targets)}
-        batch |= {f"encoder_{name}": array for name, array in encoder.places().items()}
-        places = decoder.places()
+        sides = encoder.segments_and_positions()
+        batch |= {f"encoder_{name}": array for name, array in sides.items()}
+        places = decoder.segments_and_positions()
         batch |= {f"decoder_{name}": array for name, array in places.items()}
         return batch, targets, (places["segment_ids"] > 0).astype(np.float32)
     whole, tokens = layout([[*prompt, *ids] for prompt, ids, _ in rows])
-    batch = {"tokens": tokens, **whole.places()}
+    batch = {"tokens": tokens, **whole.segments_and_positions()}
     before_BxL = batch["positions"] < whole.repeat(np.array([len(p) for p in prompts]), 0)
     weights = ((batch["segment_ids"] > 0) & ~before_BxL).astype(np.float32)
     if config.format.bidirectional_prefix:

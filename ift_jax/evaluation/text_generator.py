@@ -35,7 +35,7 @@ class TextGenerator:
         """What an example of a store is prompted with: the very ids that training saw."""
         if self.config.model.architecture == "encoder_decoder":
             return store.encoder_tokens(index).tolist()
-        return store.tokens(index)[: store.prompt_length(index)].tolist()
+        return store.tokens(index)[: store.prompt_lengths[index]].tolist()
 
     def generator(self, params: Params) -> Generator:
         """The model with these weights, laid out for many generations; `params` may then go."""

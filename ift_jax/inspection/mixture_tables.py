@@ -66,7 +66,7 @@ def rates_table(plan: BatchPlan, view: Mixture) -> Table:
     for (task, row), rate, of_tokens in zip(
         plan.summary()["tasks"].items(), view.rates, amounts / amounts.sum(axis=0), strict=True
     ):
-        shares = (row["requested_share"], row["realised_share"], *of_tokens)
+        shares = (row["requested_share"], row["realized_share"], *of_tokens)
         table.add_row(task, f"{rate:g}", *(f"{s:.3%}" for s in shares), f"{row['epochs']:.2f}")
     return table
 
@@ -104,12 +104,12 @@ def examples(
 ) -> Iterator[tuple[str, Text]]:
     """Titles and coloured texts: `count` evenly spread examples of each task, each rendering."""
     for task in tasks:
-        variants = view.stores[view.tasks.index(task)].renderings
+        variants = view.stores[view.tasks.index(task)].variants
         for v, rendering in enumerate(variants):
             for i in np.linspace(0, len(rendering) - 1, min(count, len(rendering)), dtype=int):
                 variant = f", variant {v}" if len(variants) > 1 else ""
                 length = rendering.lengths[i] + rendering.encoder_lengths[i]
-                title = f"{task}, example {rendering.index(i)}{variant}, {length} tokens"
+                title = f"{task}, example {rendering.indices[i]}{variant}, {length} tokens"
                 yield title, coloured(rendering, int(i), tokenizer)
 
 
@@ -151,7 +151,7 @@ def show(
     shown = asked or view.tasks
     console.print(counts_table(view, shown))
     if which == "train":
-        plan = BatchPlan.of_config(config, view)
+        plan = BatchPlan.from_config(config, view)
         console.print(rates_table(plan, view), *plan_lines(plan), sep="\n")
     for title, text in examples(view, shown, n_examples, tokenizer):
         console.rule(title, align="left")

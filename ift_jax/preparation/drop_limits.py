@@ -24,7 +24,7 @@ def check_store(store: TokenStore, task: str, max_dropped_fraction: float) -> No
     lost = counts["refused"] | {"truncated": counts["truncated_examples"]}
     detail = ", ".join(f"{why} {n}" for why, n in lost.items() if n) or "its source is empty"
     where = f"task {task!r}, split {counts['split']!r}"
-    if not all(map(len, store.renderings)):
+    if not all(map(len, store.variants)):
         raise UserError(f"{where}: no example is left to use ({detail})")
     if sum(lost.values()) > max_dropped_fraction * total:
         raise UserError(

@@ -129,7 +129,7 @@ def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
         _, heldout = open_or_prepare(config, "heldout", log=log)
     model_config = resolve_vocab(config.model, tokenizer.vocab_size)
     config = dataclasses.replace(config, model=model_config)
-    plan = BatchPlan.of_config(config, train)
+    plan = BatchPlan.from_config(config, train)
     return Run.of_config(
         config,
         len(train.tasks),

@@ -42,7 +42,9 @@ def make_store(folder, name, variants, shards=1, split="train"):
     return TokenStore.open(final)
 
 
-def make_view(folder, sizes, rates=None, *, max_length=40, encoder=0, variants=1, shards=1, seed=0):
+def make_mixture(
+    folder, sizes, rates=None, *, max_length=40, encoder=0, variants=1, shards=1, seed=0
+):
     """T stores of random examples of 1 to `max_length` tokens (and 0 to `encoder`)."""
     rng = np.random.default_rng(seed)
     names = [f"task{t}" for t in range(len(sizes))]

@@ -16,7 +16,7 @@ from ift_jax.config.schema import (
 )
 from ift_jax.data.batches import BatchPlan, batch_arrays, eval_batches
 from ift_jax.data.mixture import Mixture
-from tests.data.made_stores import example, make_store, make_view
+from tests.data.made_stores import example, make_mixture, make_store
 
 
 def config(folder, **kwargs):
@@ -31,7 +31,7 @@ def reference_rows(plan, step, rows=slice(None)):
     for count in counts.tolist():
         result.append(
             [
-                (int(t), plan.view.stores[t].variant(int(v)), int(i))
+                (int(t), plan.mixture.stores[t].variants[int(v)], int(i))
                 for t, v, i in zip(
                     tasks[at : at + count],
                     variants[at : at + count],
@@ -104,12 +104,12 @@ def assert_equal(batch, reference):
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_decoder_batches_equal_the_slow_reference(tmp_path, packed):
-    view = make_view(tmp_path, [30, 12], max_length=64, shards=3)
+    mixture = make_mixture(tmp_path, [30, 12], max_length=64, shards=3)
     extreme = [example(1, prefix=0), example(64), example(2, prefix=1)]
-    view.stores.append(make_store(tmp_path, "extreme", [extreme]))
-    view = Mixture([*view.tasks, "extreme"], np.ones(3), view.stores, [[]] * 3)
+    mixture.stores.append(make_store(tmp_path, "extreme", [extreme]))
+    mixture = Mixture([*mixture.tasks, "extreme"], np.ones(3), mixture.stores, [[]] * 3)
     plan = BatchPlan(
-        view, config(tmp_path, pack=packed), "decoder", 7, 0, epochs=2, bidirectional_prefix=True
+        mixture, config(tmp_path, pack=packed), "decoder", 7, 0, epochs=2, bidirectional_prefix=True
     )
     kinds = Counter()
     for step in range(plan.n_steps):
@@ -123,11 +123,11 @@ def test_decoder_batches_equal_the_slow_reference(tmp_path, packed):
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_encoder_decoder_batches_equal_the_slow_reference(tmp_path, packed):
-    view = make_view(tmp_path, [30, 12], max_length=20, encoder=30, shards=2)
+    mixture = make_mixture(tmp_path, [30, 12], max_length=20, encoder=30, shards=2)
     extreme = [example(1, 0, prefix=0), example(40, 0), example(1, 48, prefix=0), example(40, 48)]
-    view.stores.append(make_store(tmp_path, "extreme", [extreme]))
-    view = Mixture([*view.tasks, "extreme"], np.ones(3), view.stores, [[]] * 3)
-    plan = BatchPlan(view, config(tmp_path, pack=packed), "encoder_decoder", 5, 3, epochs=2)
+    mixture.stores.append(make_store(tmp_path, "extreme", [extreme]))
+    mixture = Mixture([*mixture.tasks, "extreme"], np.ones(3), mixture.stores, [[]] * 3)
+    plan = BatchPlan(mixture, config(tmp_path, pack=packed), "encoder_decoder", 5, 3, epochs=2)
     together = 0
     for step in range(plan.n_steps):
         rows = reference_rows(plan, step)
@@ -141,22 +141,22 @@ def test_encoder_decoder_batches_equal_the_slow_reference(tmp_path, packed):
 @pytest.mark.parametrize("model", [DecoderConfig(), EncoderDecoderConfig()])
 @pytest.mark.parametrize("prefix", [True, False])
 def test_the_arrays_of_a_batch_are_known_without_data(tmp_path, model, prefix):
-    view = make_view(tmp_path, [9, 12], encoder=30)
+    mixture = make_mixture(tmp_path, [9, 12], encoder=30)
     run = Config(
         data=config(tmp_path),
         model=model,
         format=FormatConfig(bidirectional_prefix=prefix),
         train=TrainConfig(batch_size=6, steps=2),
     )
-    batch = BatchPlan.of_config(run, view).batch(1)
+    batch = BatchPlan.from_config(run, mixture).batch(1)
     assert {name: (array.shape, array.dtype) for name, array in batch.items()} == batch_arrays(run)
 
 
 @pytest.mark.parametrize("architecture", ["decoder", "encoder_decoder"])
 def test_batch_depends_on_the_step_alone(tmp_path, architecture):
-    view = make_view(tmp_path, [40, 25, 60], [1.0, 1.0, 3.0], encoder=30, variants=2)
+    mixture = make_mixture(tmp_path, [40, 25, 60], [1.0, 1.0, 3.0], encoder=30, variants=2)
     data = config(tmp_path)
-    arguments = (view, data, architecture, 8, 5)
+    arguments = (mixture, data, architecture, 8, 5)
     plan = BatchPlan(*arguments, steps=40)
     in_order = [plan.batch(step) for step in range(40)]
     (tmp_path / "plans").rename(tmp_path / "away")  # Planned again, as on another machine.
@@ -169,7 +169,7 @@ def test_batch_depends_on_the_step_alone(tmp_path, architecture):
             whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
             assert_equal(whole, in_order[step])
     # Another seed is another order; a longer run begins the same.
-    other = BatchPlan(view, data, architecture, 8, 6, steps=40)
+    other = BatchPlan(mixture, data, architecture, 8, 6, steps=40)
     assert not np.array_equal(other.examples(0)[3], plan.examples(0)[3])
     assert_equal(BatchPlan(*arguments, steps=80).batch(39), in_order[39])
 
@@ -178,24 +178,26 @@ def test_batch_depends_on_the_step_alone(tmp_path, architecture):
 @pytest.mark.parametrize("architecture", ["decoder", "encoder_decoder"])
 def test_each_example_exactly_as_often_as_epochs(tmp_path, architecture, epochs):
     sizes = [33, 4, 120]
-    view = make_view(tmp_path, sizes, encoder=20)
-    plan = BatchPlan(view, config(tmp_path), architecture, 8, 1, epochs=epochs)
+    mixture = make_mixture(tmp_path, sizes, encoder=20)
+    plan = BatchPlan(mixture, config(tmp_path), architecture, 8, 1, epochs=epochs)
     counts = Counter()
     for step in range(plan.n_steps):
         _, tasks, _, ids = plan.examples(step)
         counts.update(zip(tasks.tolist(), ids.tolist(), strict=True))
     assert len(counts) == sum(sizes) and set(counts.values()) == {epochs}
     assert plan.n_examples == sum(sizes) * epochs
-    assert plan.n_tokens == epochs * sum(int(s.lengths.sum()) for s in view.stores)
-    assert plan.n_trained_tokens == epochs * sum(int(s.trained_tokens.sum()) for s in view.stores)
+    assert plan.n_tokens == epochs * sum(int(s.lengths.sum()) for s in mixture.stores)
+    assert plan.n_trained_tokens == epochs * sum(
+        int(s.trained_tokens.sum()) for s in mixture.stores
+    )
     assert plan.steps_per_epoch == pytest.approx(plan.n_rows / 8 / epochs)
     shares = plan.summary()["tasks"]
-    assert [shares[name]["epochs"] for name in view.tasks] == [epochs] * 3
+    assert [shares[name]["epochs"] for name in mixture.tasks] == [epochs] * 3
 
 
 def test_epoch_reads_the_variants_in_turn(tmp_path):
-    view = make_view(tmp_path, [20], variants=2)
-    plan = BatchPlan(view, config(tmp_path, window=20), "decoder", 1, 0, epochs=3)
+    mixture = make_mixture(tmp_path, [20], variants=2)
+    plan = BatchPlan(mixture, config(tmp_path, window=20), "decoder", 1, 0, epochs=3)
     seen = []
     for step in range(plan.n_steps):
         _, _, variants, ids = plan.examples(step)
@@ -204,9 +206,9 @@ def test_epoch_reads_the_variants_in_turn(tmp_path):
 
 
 def test_eval_is_finite_and_complete_whatever_the_rates(tmp_path):
-    view = make_view(tmp_path, [5, 70, 31], [10.0, 0.0, 1.0], variants=2)
+    mixture = make_mixture(tmp_path, [5, 70, 31], [10.0, 0.0, 1.0], variants=2)
     seen = Counter()
-    batches = list(eval_batches(view, config(tmp_path), "decoder", 8))
+    batches = list(eval_batches(mixture, config(tmp_path), "decoder", 8))
     for batch in batches:
         assert batch["tokens"].shape == (8, 64)
         for row in range(8):
@@ -216,7 +218,7 @@ def test_eval_is_finite_and_complete_whatever_the_rates(tmp_path):
                 seen[int(batch["task_ids"][row][here][0]), tuple(batch["tokens"][row][here])] += 1
     expected = Counter(
         (t, tuple(store.tokens(i)))
-        for t, store in enumerate(view.stores)
+        for t, store in enumerate(mixture.stores)
         for i in range(len(store))
     )
     assert seen == expected
@@ -226,41 +228,41 @@ def test_eval_is_finite_and_complete_whatever_the_rates(tmp_path):
         if name not in ("row_ids", "task_ids"):
             assert not value[empty].any()
     assert (last["task_ids"][empty] == -1).all()
-    assert len(list(eval_batches(view, config(tmp_path), "decoder", 4, max_rows=10))) == 3
+    assert len(list(eval_batches(mixture, config(tmp_path), "decoder", 4, max_rows=10))) == 3
 
 
 def test_plan_is_cached_and_never_stale(tmp_path):
-    view = make_view(tmp_path, [200])
-    first = BatchPlan(view, config(tmp_path), "decoder", 4, 0, steps=20)
+    mixture = make_mixture(tmp_path, [200])
+    first = BatchPlan(mixture, config(tmp_path), "decoder", 4, 0, steps=20)
     files = list((tmp_path / "plans").iterdir())
     assert len(files) == 1
-    BatchPlan(view, config(tmp_path, processes=9), "decoder", 4, 0, steps=20)
+    BatchPlan(mixture, config(tmp_path, processes=9), "decoder", 4, 0, steps=20)
     assert list((tmp_path / "plans").iterdir()) == files
     for other in ({"max_length": 80}, {"pack": False}, {"window": 70}):
-        BatchPlan(view, config(tmp_path, **other), "decoder", 4, 0, steps=20)
+        BatchPlan(mixture, config(tmp_path, **other), "decoder", 4, 0, steps=20)
     assert len(list((tmp_path / "plans").iterdir())) == 4
     files[0].write_bytes(b"cut off")
-    again = BatchPlan(view, config(tmp_path), "decoder", 4, 0, steps=20)
+    again = BatchPlan(mixture, config(tmp_path), "decoder", 4, 0, steps=20)
     assert again.n_rows == first.n_rows
 
 
 def test_a_late_step_plans_no_more_than_an_early_one(tmp_path):
-    view = make_view(tmp_path, [300])
-    BatchPlan(view, config(tmp_path), "decoder", 4, 0, steps=2000)
+    mixture = make_mixture(tmp_path, [300])
+    BatchPlan(mixture, config(tmp_path), "decoder", 4, 0, steps=2000)
     for step in (3, 1990):
-        plan = BatchPlan(view, config(tmp_path), "decoder", 4, 0, steps=2000)
+        plan = BatchPlan(mixture, config(tmp_path), "decoder", 4, 0, steps=2000)
         plan.batch(step)
-        assert plan._planner.window.cache_info().misses <= 2
+        assert plan._packer.window.cache_info().misses <= 2
 
 
 def test_misuse(tmp_path):
-    view = make_view(tmp_path, [30])
+    mixture = make_mixture(tmp_path, [30])
     with pytest.raises(ValueError, match="one must be positive"):
-        BatchPlan(view, config(tmp_path), "decoder", 4, 0)
-    plan = BatchPlan(view, config(tmp_path), "decoder", 4, 0, epochs=1)
+        BatchPlan(mixture, config(tmp_path), "decoder", 4, 0)
+    plan = BatchPlan(mixture, config(tmp_path), "decoder", 4, 0, epochs=1)
     with pytest.raises(IndexError):
         plan.batch(plan.n_steps)
     with pytest.raises(ValueError, match="does not fit a row of 16"):
-        BatchPlan(view, config(tmp_path, max_length=16), "decoder", 4, 0, epochs=1)
+        BatchPlan(mixture, config(tmp_path, max_length=16), "decoder", 4, 0, epochs=1)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        view.tasks = []
+        mixture.tasks = []

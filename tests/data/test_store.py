@@ -15,24 +15,24 @@ from tests.data.made_stores import example, make_store
 def test_round_trip_over_parts_and_variants(tmp_path):
     made = [[example(n, n % 4) for n in range(1, 12)], [example(n + 1) for n in range(5)]]
     store = make_store(tmp_path, "s", made, shards=3)
-    assert len(store) == 11 and store.n_variants == 2 and len(store.variant(1)) == 5
+    assert len(store) == 11 and store.n_variants == 2 and len(store.variants[1]) == 5
     for v, examples in enumerate(made):
-        rendering = store.variant(v)
-        assert sorted(rendering.indices.tolist()) == list(range(len(examples)))
-        for i in range(len(rendering)):
-            source = examples[rendering.index(i)]
-            np.testing.assert_array_equal(rendering.tokens(i), source.tokens)
-            np.testing.assert_array_equal(rendering.weights(i), source.weights)
-            np.testing.assert_array_equal(rendering.encoder_tokens(i), source.encoder_tokens)
-            assert rendering.tokens(i).dtype == np.int32
-            assert rendering.weights(i).dtype == np.float32
-            assert rendering.references(i) == source.references
-            assert rendering.prompt_length(i) == source.prompt_length
-            assert rendering.lengths[i] == len(source.tokens)
-            assert rendering.encoder_lengths[i] == len(source.encoder_tokens)
-            assert rendering.trained_tokens[i] == np.count_nonzero(source.weights)
-            assert rendering.prefix_lengths[i] == source.prefix_length
-            assert not rendering.tokens(i).flags.writeable  # A view of the file.
+        variant = store.variants[v]
+        assert sorted(variant.indices.tolist()) == list(range(len(examples)))
+        for i in range(len(variant)):
+            source = examples[variant.indices[i]]
+            np.testing.assert_array_equal(variant.tokens(i), source.tokens)
+            np.testing.assert_array_equal(variant.weights(i), source.weights)
+            np.testing.assert_array_equal(variant.encoder_tokens(i), source.encoder_tokens)
+            assert variant.tokens(i).dtype == np.int32
+            assert variant.weights(i).dtype == np.float32
+            assert variant.references(i) == source.references
+            assert variant.prompt_lengths[i] == source.prompt_length
+            assert variant.lengths[i] == len(source.tokens)
+            assert variant.encoder_lengths[i] == len(source.encoder_tokens)
+            assert variant.trained_tokens[i] == np.count_nonzero(source.weights)
+            assert variant.prefix_lengths[i] == source.prefix_length
+            assert not variant.tokens(i).flags.writeable  # A view of the file.
     with pytest.raises(IndexError):
         store.tokens(11)
 
@@ -61,10 +61,10 @@ def test_half_written_store_is_not_read(tmp_path):
     store = make_store(tmp_path, "s", [[example(5)]])
     assert not (tmp_path / "s.partial").exists()
     (store.path / "manifest.json").rename(tmp_path / "away")
-    with pytest.raises(UserError, match="not a whole token store"):
+    with pytest.raises(UserError, match="not a complete token store"):
         TokenStore.open(store.path)
     (store.path / "manifest.json").write_text('{"format_ver')
-    with pytest.raises(UserError, match="not a whole token store"):
+    with pytest.raises(UserError, match="not a complete token store"):
         TokenStore.open(store.path)
     (store.path / "manifest.json").write_text('{"format_version": 0}')
     with pytest.raises(UserError, match="format_version is 0"):

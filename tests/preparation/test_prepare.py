@@ -118,7 +118,7 @@ def test_store_holds_the_task_in_all_its_shards(config):
     assert store.manifest["shards"] == 3 and len(store) == 95
     assert sorted(store.indices.tolist()) == list(range(95))
     for i in range(len(store)):
-        k = store.index(i)
+        k = int(store.indices[i])
         text = prepared.tokenizer.decode(store.tokens(i), keep_special=True)
         assert f"add {k} and {k}<|im_end|>" in text
         trained = store.tokens(i)[store.weights(i) > 0]
@@ -132,7 +132,7 @@ def test_encoder_decoder_store(config):
 
     prepared = prepare(changed(config, model=EncoderDecoderConfig()), log=quiet)
     store = prepared.view.stores[0]
-    k = store.index(7)
+    k = int(store.indices[7])
     eos = [prepared.tokenizer.eos_id]
     lines = Path(config.data.root, "train.jsonl").read_text().splitlines()
     text = json.loads(lines[k])["inputs"]
@@ -474,7 +474,7 @@ def test_random_preprocessors_follow_seed_and_variant(config):
         store = store_of(config)
         assert store.manifest["shards"] == 3
         return [
-            [store.variant(v).references(i)[0] for i in range(90)] for v in range(store.n_variants)
+            [store.variants[v].references(i)[0] for i in range(90)] for v in range(store.n_variants)
         ]
 
     first, second = drawn(config)

@@ -48,7 +48,7 @@ def test_prepared(tmp_path, module, mixture, split, root, examples):
     view = _prepare(tmp_path, module, mixture, split, SHARED / "data" / root)
     [store] = view.stores
     assert 0.9 * examples <= len(store) <= examples
-    assert all(store.prompt_length(i) > 0 for i in range(0, len(store), 10))
+    assert all(store.prompt_lengths[i] > 0 for i in range(0, len(store), 10))
 
 
 def test_every_answer_of_the_trees_is_trained_once(tmp_path):
