@@ -22,8 +22,8 @@ import numpy as np
 
 from ift_jax.config.schema import DecoderConfig
 from ift_jax.interop.hugging_face_config import to_hugging_face
-from ift_jax.interop.hugging_face_names import table
 from ift_jax.interop.safetensors_files import INDEX, write_safetensors
+from ift_jax.interop.tensor_table import tensor_table
 from ift_jax.models.model import build_model
 
 BOUND = 1.3
@@ -37,7 +37,8 @@ def write_folder(folder: str, config: DecoderConfig, shard_bytes: int) -> dict[s
     rng, dtype = np.random.default_rng(0), np.dtype(jnp.bfloat16)
     shards: list[dict[str, Any]] = [{}]
     size = largest = total = 0
-    for entry in table(build_model(config)):
+    family, fields = to_hugging_face(config)
+    for entry in tensor_table(build_model(config), family):
         for name in entry.names:
             n = int(np.prod(entry.their_shape)) * 2
             if size + n > shard_bytes and shards[-1]:
@@ -58,7 +59,7 @@ def write_folder(folder: str, config: DecoderConfig, shard_bytes: int) -> dict[s
     word = models.WordLevel({"</s>": 0, "<pad>": 1}, unk_token="</s>")
     texts = {
         INDEX: {"weight_map": weight_map},
-        "config.json": to_hugging_face(config),
+        "config.json": fields,
         "tokenizer_config.json": {"eos_token": "</s>", "pad_token": "<pad>"},
         "tokenizer.json": json.loads(tokenizers.Tokenizer(word).to_str()),
     }

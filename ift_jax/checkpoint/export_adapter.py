@@ -10,9 +10,11 @@ from jax.experimental import multihost_utils
 from ift_jax.checkpoint.model_source import open_model_source
 from ift_jax.config.schema import DecoderConfig, MeshConfig
 from ift_jax.errors import UserError
-from ift_jax.interop.hugging_face_export import tokenizer_files
-from ift_jax.interop.hugging_face_names import at, leaves, table
-from ift_jax.interop.safetensors_files import new_folder, write_files, write_safetensors
+from ift_jax.interop.hugging_face_config import to_hugging_face
+from ift_jax.interop.hugging_face_tokenizer import tokenizer_files
+from ift_jax.interop.safetensors_files import write_safetensors
+from ift_jax.interop.tensor_table import leaf_at, leaves, tensor_table
+from ift_jax.io.folders import new_folder, write_files
 from ift_jax.models.model import build_model, resolve_vocab, trained_model
 from ift_jax.sharding.mesh import make_mesh
 from ift_jax.text.prompts import Formatter
@@ -52,7 +54,8 @@ def export_adapter(workdir: str, step: int | None, output: str, *, base: str = "
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
     adapters = source.adapters(trained_model(config), mesh)
     kinds = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
-    entries = {entry.path: entry for entry in table(build_model(config.model))}
+    family = to_hugging_face(config.model).family
+    entries = {entry.path: entry for entry in tensor_table(build_model(config.model), family)}
     places, modules = {}, []
     for path, leaf in leaves(adapters):
         of, _, kind = path.rpartition(".")
@@ -63,7 +66,7 @@ def export_adapter(workdir: str, step: int | None, output: str, *, base: str = "
 
     def get(name: str) -> np.ndarray:
         path, layer, _ = places[name]
-        leaf = jax.lax.dynamic_index_in_dim(at(adapters, path), layer, keepdims=False)
+        leaf = jax.lax.dynamic_index_in_dim(leaf_at(adapters, path), layer, keepdims=False)
         return multihost_utils.process_allgather(leaf, tiled=True).T
 
     tensors = {name: (shape, np.dtype(np.float32)) for name, (_, _, shape) in places.items()}

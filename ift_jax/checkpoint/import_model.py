@@ -9,7 +9,7 @@ from ift_jax.checkpoint.manager import Checkpoints
 from ift_jax.checkpoint.model_source import DTYPES_FILE, TOKENIZER, open_model_source
 from ift_jax.checkpoint.workdir_model import LoadedModel, load_model, save_description
 from ift_jax.errors import UserError
-from ift_jax.interop.safetensors_files import new_folder, write_files
+from ift_jax.io.folders import new_folder, write_files
 from ift_jax.io.paths import Workdir, absolute, is_remote, place
 
 

@@ -16,9 +16,10 @@ from ift_jax.config.checks import check, check_run
 from ift_jax.config.schema import Config, EvaluationConfig, TokenizerConfig
 from ift_jax.errors import UserError
 from ift_jax.interop.gguf import open_gguf
-from ift_jax.interop.hugging_face_config import FREE, from_hugging_face
+from ift_jax.interop.hugging_face_config import FREE, family_of_fields, from_hugging_face
 from ift_jax.interop.hugging_face_weights import fit_vocabulary, load_params
-from ift_jax.interop.safetensors_files import DTYPES, open_safetensors, read_json, write_files
+from ift_jax.interop.safetensors_files import DTYPES, open_safetensors
+from ift_jax.io.folders import read_json_object, write_files
 from ift_jax.io.paths import Workdir, exists, is_remote
 from ift_jax.models import lora
 from ift_jax.models.model import Model, Params, build_model, join, resolve_vocab, trained_model
@@ -76,7 +77,7 @@ def open_model_source(path: str, step: int | None = None) -> ModelSource:
             raise UserError(
                 f"{path}: no {CONFIG} here; expected a run's workdir or a Hugging Face folder"
             )
-        fields = read_json(file)
+        fields = read_json_object(file)
         if isinstance(fields.get("model"), dict):
             return _of_workdir(path, local, step)
         if is_remote(path):
@@ -88,7 +89,8 @@ def open_model_source(path: str, step: int | None = None) -> ModelSource:
         read = functools.partial(read_tokenizer, section)
     names = {dtype: name for name, dtype in DTYPES.items()}
     dtypes = {name: names[tensor.dtype] for name, tensor in tensors.items()}
-    load = functools.partial(load_params, tensors=tensors, where=path)
+    family = family_of_fields(fields, path)
+    load = functools.partial(load_params, tensors=tensors, where=path, family=family)
     return ModelSource(path, check(config), read, load, lambda: dtypes)
 
 
@@ -157,7 +159,7 @@ def _dtypes(workdir: str, config: Config) -> dict[str, str]:
     """The released dtypes behind a workdir: an import's, or those that its run began from."""
     file = os.path.join(workdir, DTYPES_FILE)
     if os.path.exists(file):
-        return read_json(file)
+        return read_json_object(file)
     before = config.model.init_from
     return dict(open_model_source(before).dtypes()) if before and exists(before) else {}
 
@@ -167,7 +169,7 @@ def _extra_ids(folder: str, architecture: str) -> int:
     if os.path.exists(os.path.join(folder, "tokenizer.json")):
         return 0
     file = os.path.join(folder, "tokenizer_config.json")
-    fields = read_json(file) if os.path.exists(file) else {}
+    fields = read_json_object(file) if os.path.exists(file) else {}
     return int(fields.get("extra_ids", 100 if architecture == "encoder_decoder" else 0))
 
 
@@ -175,7 +177,7 @@ def _stop_ids(folder: str, fields: dict[str, Any]) -> tuple[int, ...]:
     """What ends an answer, by generation_config.json or else by the fields of config.json."""
     file = os.path.join(folder, "generation_config.json")
     if os.path.exists(file):
-        fields = fields | read_json(file)
+        fields = fields | read_json_object(file)
     given = fields.get("eos_token_id")
     ids = given if isinstance(given, list) else [given] if given is not None else []
     if any(type(token) is not int for token in ids):

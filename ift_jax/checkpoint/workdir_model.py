@@ -7,7 +7,7 @@ from ift_jax.checkpoint.model_source import CONFIG, TOKENIZER, ModelSource
 from ift_jax.config import files as config_file
 from ift_jax.config.schema import Config, FormatConfig, MeshConfig
 from ift_jax.errors import UserError
-from ift_jax.interop.safetensors_files import write_files
+from ift_jax.io.folders import write_files
 from ift_jax.io.paths import place
 from ift_jax.models.model import Model, Params, build_model, resolve_vocab
 from ift_jax.sharding.mesh import make_mesh

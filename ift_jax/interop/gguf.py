@@ -1,35 +1,65 @@
-"""GGUF files as folders of Hugging Face would be: config, tokenizer, dequantised tensors.
+"""GGUF files as the Hugging Face folders that they come from: config, tokenizer and tensors.
 
-Of the Llama architecture (SmolLM2 and Mistral are such) with a byte-level BPE tokenizer. What a
-file says that is not understood is refused by name.
+Files of the Llama architecture (SmolLM2 and Mistral use it too) with a byte-level BPE tokenizer are
+read; tensors are dequantized to float32. What is not understood in a file is refused by name.
 """
 
 import functools
 import importlib
-import importlib.resources
-import json
-import tomllib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
-import tokenizers
 
 from ift_jax.errors import UserError
+from ift_jax.interop.gguf_tokenizer import tokenizer_files
 from ift_jax.interop.safetensors_files import Index, Tensor
-from ift_jax.text.tokenizers.pretoken_cache import SPLITS
 
-_FILE = importlib.resources.files(__package__) / "gguf.toml"
-_TABLES = tomllib.loads(_FILE.read_text("utf-8"))
-_NAMES, _PRE = _TABLES["tensors"], _TABLES["pre"]
-_CONTROL, _USER_DEFINED = 3, 4  # Of tokenizer.ggml.token_type.
+# Their tensors -> Hugging Face's; those of layer i are in "blk.{i}." and in "model.layers.{i}.".
+TENSOR_NAMES: dict[str, str] = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+# Their fields, which begin with "llama." -> those of a config.json.
+FIELD_NAMES: dict[str, str] = {
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "block_count": "num_hidden_layers",
+    "attention.head_count": "num_attention_heads",
+    "context_length": "max_position_embeddings",
+}
 
 
-def open_gguf(path: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, bytes]]:
-    """A file's fields of a config.json, tensors by Hugging Face names (float32), tokenizer files.
+class GgufModel(NamedTuple):
+    """What a GGUF file holds.
+
+    Attributes:
+        fields: The fields of a `config.json`.
+        tensors: Tensors by the names that Hugging Face gives them, float32.
+        tokenizer_files: The tokenizer's files: name -> content.
+    """
+
+    fields: dict[str, Any]
+    tensors: dict[str, Tensor]
+    tokenizer_files: dict[str, bytes]
+
+
+def open_gguf(path: str) -> GgufModel:
+    """Opens a file; tensors are read when they are asked for.
 
     Raises:
-        UserError: the `gguf` package is absent, or the file is of another architecture, or holds
-            something that is not understood.
+        UserError: The `gguf` package is not installed, the file has another architecture, or it
+            holds something that is not understood.
     """
     try:
         gguf = importlib.import_module("gguf")
@@ -42,36 +72,20 @@ def open_gguf(path: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, b
     except (ValueError, IndexError) as error:
         raise UserError(f"{path}: not a whole GGUF file: {error}") from error
     metadata = {name: field.contents() for name, field in reader.fields.items()}
-    kind = metadata.get("general.architecture")
-    if kind != "llama":
-        raise UserError(f"{path}: general.architecture is {kind!r}; expected 'llama'")
-    fields = _config(metadata, path)
-    heads = {"attn_q": fields["num_attention_heads"], "attn_k": fields["num_key_value_heads"]}
-    tensors = {}
-    for tensor in reader.tensors:
-        block, _, rest = tensor.name.rpartition("blk.")[2].rpartition(".")
-        layer, _, part = block.rpartition(".")
-        if part not in _NAMES or rest not in ("weight", "bias"):
-            raise UserError(f"{path}: tensor {tensor.name} is not one of a Llama model")
-        name = f"model.layers.{layer}.{_NAMES[part]}" if layer else _NAMES[part]
-        shape = tuple(int(n) for n in reversed(tensor.shape))
-        read = functools.partial(_read, gguf, tensor, shape, heads.get(part, 0))
-        tensors[f"{name}.{rest}"] = Tensor(shape, np.dtype(np.float32), read)
+    architecture = metadata.get("general.architecture")
+    if architecture != "llama":
+        raise UserError(f"{path}: general.architecture is {architecture!r}; expected 'llama'")
+    fields = _config_fields(metadata, path)
+    tensors = _tensors(gguf, reader, fields, path)
     embedding = tensors.get("model.embed_tokens.weight")
     fields["vocab_size"] = embedding.shape[0] if embedding else 0
     fields["tie_word_embeddings"] = "lm_head.weight" not in tensors
-    return fields, tensors, _tokenizer_files(metadata, path)
+    return GgufModel(fields, tensors, tokenizer_files(metadata, path))
 
 
-def _read(gguf: Any, tensor: Any, shape: tuple[int, ...], heads: int, index: Index) -> np.ndarray:
-    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(shape)
-    if heads:
-        # GGUF interleaves the two halves of a head that RoPE pairs; here they are side by side.
-        values = values.reshape(heads, -1, 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
-    return np.array(values[index], np.float32)
+def _config_fields(metadata: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Returns the fields of a `config.json`, but for those that the tensors decide."""
 
-
-def _config(metadata: dict[str, Any], path: str) -> dict[str, Any]:
     def get(name: str, default: Any = None) -> Any:
         value = metadata.get(f"llama.{name}", default)
         if value is None:
@@ -81,58 +95,58 @@ def _config(metadata: dict[str, Any], path: str) -> dict[str, Any]:
     for name, value in metadata.items():
         if name.startswith(("llama.rope.scaling", "llama.expert")) and value not in ("none", 0):
             raise UserError(f"{path}: {name} = {value!r} is not supported")
-    fields = {theirs: get(ours) for ours, theirs in _TABLES["fields"].items()}
-    heads = fields["num_attention_heads"]
-    head_dim = get("attention.key_length", fields["hidden_size"] // heads)
+    fields = {name: get(gguf_name) for gguf_name, name in FIELD_NAMES.items()}
+    n_heads = fields["num_attention_heads"]
+    head_dim = get("attention.key_length", fields["hidden_size"] // n_heads)
     if get("rope.dimension_count", head_dim) != head_dim:
         raise UserError(f"{path}: llama.rope.dimension_count: expected the head's {head_dim}")
+    epsilon = get("attention.layer_norm_rms_epsilon")
     return fields | {
         "model_type": "llama",
-        "num_key_value_heads": get("attention.head_count_kv", heads),
+        "num_key_value_heads": get("attention.head_count_kv", n_heads),
         "head_dim": head_dim,
         # Stored in single precision: 1e-05 comes back as 9.999999747378752e-06.
-        "rms_norm_eps": float(f"{get('attention.layer_norm_rms_epsilon'):.7g}"),
+        "rms_norm_eps": float(f"{epsilon:.7g}"),
         "rope_theta": get("rope.freq_base", 10_000.0),
     }
 
 
-def _tokenizer_files(metadata: dict[str, Any], path: str) -> dict[str, bytes]:
-    def get(name: str, default: Any = None) -> Any:
-        return metadata.get(f"tokenizer.ggml.{name}", default)
+def _tensors(gguf: Any, reader: Any, fields: Mapping[str, Any], path: str) -> dict[str, Tensor]:
+    """Returns the tensors by the names that Hugging Face gives them."""
+    rotated_heads = {
+        "attn_q": fields["num_attention_heads"],
+        "attn_k": fields["num_key_value_heads"],
+    }
+    tensors = {}
+    for tensor in reader.tensors:
+        below_block = tensor.name.rpartition("blk.")[2]
+        module, _, kind = below_block.rpartition(".")  # "3.attn_q", "weight"
+        layer, _, part = module.rpartition(".")  # "3", "attn_q"
+        if part not in TENSOR_NAMES or kind not in ("weight", "bias"):
+            raise UserError(f"{path}: tensor {tensor.name} is not one of a Llama model")
+        name = f"{TENSOR_NAMES[part]}.{kind}"
+        if layer:
+            name = f"model.layers.{layer}.{name}"
+        shape = tuple(int(n) for n in reversed(tensor.shape))
+        read = functools.partial(_read, gguf, tensor, shape, rotated_heads.get(part, 0))
+        tensors[name] = Tensor(shape, np.dtype(np.float32), read)
+    return tensors
 
-    if get("model") != "gpt2" or get("pre") not in _PRE:
-        raise UserError(
-            f"{path}: tokenizer.ggml.model is {get('model')!r} with pre {get('pre')!r}; expected "
-            f"'gpt2' with one of {', '.join(_PRE)}"
-        )
-    tokens, kinds, pre = get("tokens"), get("token_type"), _PRE[get("pre")]
-    last = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    last["use_regex"] = "digits" not in pre
-    words = [SPLITS[pre["digits"]]] if "digits" in pre else pre["words"]
-    definition = {
-        "model": {
-            "type": "BPE",
-            "vocab": {token: i for i, token in enumerate(tokens)},
-            "merges": get("merges"),
-            "ignore_merges": pre["whole_words"],
-        },
-        "normalizer": pre.get("normalizer"),
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*words, last]},
-        "decoder": last,
-    }
-    tokenizer = tokenizers.Tokenizer.from_str(json.dumps(definition))
-    for kind, special in ((_CONTROL, True), (_USER_DEFINED, False)):
-        of_kind = [token for token, own in zip(tokens, kinds, strict=True) if own == kind]
-        added = [tokenizers.AddedToken(t, special=special, normalized=False) for t in of_kind]
-        (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(added)
-    fields: dict[str, Any] = {"add_bos_token": bool(get("add_bos_token", False))}
-    for name, theirs in {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}.items():
-        if (token := get(f"{theirs}_token_id")) is not None:
-            fields[f"{name}_token"] = tokens[token]
-    files = {
-        "tokenizer.json": tokenizer.to_str(),
-        "tokenizer_config.json": json.dumps(fields, ensure_ascii=False),
-    }
-    if template := metadata.get("tokenizer.chat_template"):
-        files["chat_template.jinja"] = template
-    return {name: text.encode() for name, text in files.items()}
+
+def _read(gguf: Any, tensor: Any, shape: tuple[int, ...], n_heads: int, index: Index) -> np.ndarray:
+    """Reads a part of a tensor.
+
+    Args:
+        gguf: The package.
+        tensor: Its view of the tensor.
+        shape: The shape in Hugging Face's order of axes.
+        n_heads: The heads along the first axis if RoPE turns them, else 0.
+        index: The part.
+    """
+    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(shape)
+    if n_heads:
+        # GGUF interleaves the two halves of a head that RoPE pairs; Hugging Face has them side by
+        # side.
+        pairs = values.reshape(n_heads, -1, 2, *shape[1:])
+        values = pairs.swapaxes(1, 2).reshape(shape)
+    return np.array(values[index], np.float32)

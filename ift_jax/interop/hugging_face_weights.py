@@ -1,10 +1,11 @@
-"""Weights from named tensors into the sharded layout.
+"""From the named tensors of a release to sharded parameters.
 
 Shape suffixes: V vocabulary rows, D model width.
 """
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,113 +14,167 @@ from flax import traverse_util
 from jax.sharding import Mesh
 
 from ift_jax.errors import UserError
-from ift_jax.interop.hugging_face_names import COPIES, IGNORED, Entry, leaves, table
+from ift_jax.interop.model_family import ModelFamily
 from ift_jax.interop.safetensors_files import Index, Tensor, some
+from ift_jax.interop.tensor_names import TensorNames
+from ift_jax.interop.tensor_table import TensorEntry, leaves, tensor_table
 from ift_jax.models.model import Model, Params
 from ift_jax.sharding import rules
 
-_ROWS = 4096  # Of a large tensor, that are compared at a time.
+_ROWS_COMPARED_AT_ONCE = 4096
 
 
-def check_tensors(model: Model, tensors: Mapping[str, Tensor], where: str) -> dict[str, str]:
-    """Of tensors that a folder of a model leaves out because they repeat another: that other.
+def load_params(
+    model: Model,
+    mesh: Mesh,
+    tensors: Mapping[str, Tensor],
+    where: str,
+    family: ModelFamily[Any],
+) -> Params:
+    """Loads a model's parameters, float32; only the parts that this host's devices need are read.
 
-    Raises:
-        UserError: missing, surplus or misshapen tensors (the first of each kind and how many),
-            or a copy that differs.
-    """
-    wanted = {name: entry.their_shape for entry in table(model) for name in entry.names}
-    copies, absent = COPIES[model.config.architecture], [n for n in wanted if n not in tensors]
-    # An untied head that is left out is a copy of the embedding (transformers ties such T5s).
-    is_t5 = model.config.architecture == "encoder_decoder"
-    instead = {n: copies[n] for n in absent if is_t5 and copies.get(n) in tensors}
-    found = {
-        "missing": [n for n in absent if n not in instead],
-        "surplus": [n for n in tensors if not (n in wanted or n in copies or n.endswith(IGNORED))],
-        "misshapen": [
-            f"{n} {tensors[n].shape} instead of {shape}"
-            for n, shape in wanted.items()
-            if n in tensors and tensors[n].shape != shape
-        ],
-    }
-    problems = [f"{kind}: {some(names)}" for kind, names in found.items() if names]
-    if problems:
-        raise UserError(f"{where}: not the tensors of its config.json; {'; '.join(problems)}")
-    for name, source in copies.items():
-        if name in tensors and name not in wanted and not _equal(tensors[name], tensors[source]):
-            raise UserError(
-                f"{where}: {name} differs from {source}; the config.json says that they are tied"
-            )
-    return instead
+    Parameters are loaded one at a time, the largest first: while one is transferred it is in
+    memory twice, and at the end, when memory is fullest, that is only true of small ones.
 
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    parts = [(slice(i, i + _ROWS),) for i in range(0, a.shape[0], _ROWS)]
-    same = (a.shape, a.dtype) == (b.shape, b.dtype)
-    return same and all(np.array_equal(a.read(part), b.read(part)) for part in parts)
-
-
-def load_params(model: Model, mesh: Mesh, tensors: Mapping[str, Tensor], where: str) -> Params:
-    """The parameters of a model as the folder has it, float32, each device's part read by itself.
-
-    One parameter at a time, the largest first, so that what is read is in memory twice for the
-    smallest ones only at the end.
+    Args:
+        model: The model, with stacked layers.
+        mesh: The devices; parameters are cut over them by their logical axes.
+        tensors: The tensors of the release by name.
+        where: What messages call the folder.
+        family: The family, which knows the tensors' names.
 
     Raises:
-        UserError: see `check_tensors`; `where` is what the message calls the folder.
+        UserError: The tensors are not those of the model, see `check_tensors`.
     """
-    instead = check_tensors(model, tensors, where)
+    substitutes = check_tensors(model, tensors, where, family)
     shardings = dict(leaves(rules.tree_shardings(mesh, model.logical_axes, model.shapes)))
+    largest_first = sorted(tensor_table(model, family), key=lambda entry: -np.prod(entry.shape))
     params = {}
-    for entry in sorted(table(model), key=lambda entry: -np.prod(entry.shape)):
-        sources = [tensors[instead.get(name, name)] for name in entry.names]
-        read = functools.partial(_read, entry, sources)
+    for entry in largest_first:
+        sources = [tensors[substitutes.get(name, name)] for name in entry.names]
+        read = functools.partial(_read_part, entry, sources)
         array = jax.make_array_from_callback(entry.shape, shardings[entry.path], read)
         params[entry.path] = array.block_until_ready()
     return traverse_util.unflatten_dict(params, sep=".")
 
 
-def _read(entry: Entry, sources: list[Tensor], index: Index) -> np.ndarray:
-    """A part of our array; index as devices ask for it."""
+def check_tensors(
+    model: Model, tensors: Mapping[str, Tensor], where: str, family: ModelFamily[Any]
+) -> dict[str, str]:
+    """Checks that a folder holds exactly the tensors of a model.
 
-    def one(source: Tensor, part: Index) -> np.ndarray:
-        return source.read(part[::-1]).T if entry.transposed else source.read(part)
+    Args:
+        model: The model, with stacked layers.
+        tensors: The tensors of the folder by name.
+        where: What messages call the folder.
+        family: The family, which knows the tensors' names.
 
+    Returns:
+        The tensors that the folder leaves out -> the ones that hold the same values.
+
+    Raises:
+        UserError: Tensors are missing, surplus or of another shape (the first of each kind are
+            named), or one that should repeat another differs from it.
+    """
+    entries = tensor_table(model, family)
+    wanted = {name: entry.their_shape for entry in entries for name in entry.names}
+    names = family.tensor_names(model.config)
+    absent = [name for name in wanted if name not in tensors]
+    substitutes = {
+        name: names.copies[name]
+        for name in absent
+        if name in names.may_be_omitted and names.copies[name] in tensors
+    }
+    found = {
+        "missing": [name for name in absent if name not in substitutes],
+        "surplus": [name for name in tensors if not _is_known(name, wanted, names)],
+        "misshapen": [
+            f"{name} {tensors[name].shape} instead of {shape}"
+            for name, shape in wanted.items()
+            if name in tensors and tensors[name].shape != shape
+        ],
+    }
+    problems = [f"{kind}: {some(listed)}" for kind, listed in found.items() if listed]
+    if problems:
+        raise UserError(f"{where}: not the tensors of its config.json; {'; '.join(problems)}")
+    for name, original in names.copies.items():
+        if name in wanted or name not in tensors:
+            continue
+        if not _equal(tensors[name], tensors[original]):
+            raise UserError(
+                f"{where}: {name} differs from {original}; the config.json says that they are tied"
+            )
+    return substitutes
+
+
+def _is_known(name: str, wanted: Mapping[str, Any], names: TensorNames) -> bool:
+    return name in wanted or name in names.copies or name.endswith(names.ignored_endings)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same values; a few rows at a time are in memory."""
+    if (a.shape, a.dtype) != (b.shape, b.dtype):
+        return False
+    for start in range(0, a.shape[0], _ROWS_COMPARED_AT_ONCE):
+        rows = (slice(start, start + _ROWS_COMPARED_AT_ONCE),)
+        if not np.array_equal(a.read(rows), b.read(rows)):
+            return False
+    return True
+
+
+def _read_part(entry: TensorEntry, sources: list[Tensor], index: Index) -> np.ndarray:
+    """Reads the part of our parameter that a device asks for, float32."""
     if not entry.stacked:
-        return one(sources[0], index).astype(np.float32)
+        return _read_ours(entry, sources[0], index).astype(np.float32)
+    layers, *within_layer = index
     shape = [len(range(*s.indices(n))) for s, n in zip(index, entry.shape, strict=True)]
     values = np.empty(shape, np.float32)
-    for i, source in enumerate(sources[index[0]]):
-        values[i] = one(source, index[1:])
+    for i, source in enumerate(sources[layers]):
+        values[i] = _read_ours(entry, source, tuple(within_layer))
     return values
+
+
+def _read_ours(entry: TensorEntry, source: Tensor, index: Index) -> np.ndarray:
+    """Reads a part of one of their tensors in our orientation."""
+    return source.read(index[::-1]).T if entry.transposed else source.read(index)
 
 
 def fit_vocabulary(
     params: Params, model: Model, mesh: Mesh, *, n_given: int, n_tokens: int
 ) -> Params:
-    """Parameters of the same model with as many rows or fewer, with the vocabulary of `model`.
+    """Gives the embedding and the head as many rows as a model's vocabulary has.
 
-    Rows that are new, and rows that tokens take which were added to the tokenizer (n_given before,
-    n_tokens now), are the mean of the rows of the tokens that it had (as Alpaca does): the
-    embedding's and the head's each by its own.
+    New rows, and rows of tokens that were added to the tokenizer, get the mean of the rows of the
+    tokens that it had, as in Alpaca; the embedding's and the head's means are taken separately.
+
+    Args:
+        params: The parameters of the same model with as many rows or fewer.
+        model: The model with the wanted vocabulary.
+        mesh: The devices that hold `params`.
+        n_given: The tokens of the tokenizer as it was released.
+        n_tokens: The tokens that it has now.
     """
     fitted = dict(params)
-    for name, axis in {"embedding": 0, "head": 1}.items():
+    vocabulary_axes = {"embedding": 0, "head": 1}
+    for name, axis in vocabulary_axes.items():
         if name not in params:
             continue
-        rows, wanted = params[name].shape[axis], model.shapes[name].shape[axis]
-        if rows != wanted or n_given < min(n_tokens, rows):
+        n_rows = params[name].shape[axis]
+        n_wanted = model.shapes[name].shape[axis]
+        if n_rows != n_wanted or n_given < min(n_tokens, n_rows):
             sharding = rules.tree_shardings(mesh, model.logical_axes, model.shapes)[name]
             fit = jax.jit(_fit, static_argnums=(1, 2, 3, 4), out_shardings=sharding)
-            fitted[name] = fit(params[name], axis, wanted, min(n_given, rows), n_tokens)
+            fitted[name] = fit(params[name], axis, n_wanted, min(n_given, n_rows), n_tokens)
     return fitted
 
 
-def _fit(table: jax.Array, axis: int, wanted: int, n_given: int, n_tokens: int) -> jax.Array:
+def _fit(table: jax.Array, axis: int, n_wanted: int, n_given: int, n_tokens: int) -> jax.Array:
+    """Fits a table whose vocabulary is along an axis."""
     table_VxD = jnp.moveaxis(table, axis, 0)
     mean_1xD = table_VxD[:n_given].mean(axis=0, keepdims=True)
-    n_old = table_VxD.shape[0]
-    table_VxD = jnp.pad(table_VxD, ((0, wanted - n_old), (0, 0)))
-    row_Vx1 = jnp.arange(wanted)[:, None]
-    new_Vx1 = (row_Vx1 >= n_old) | ((row_Vx1 >= n_given) & (row_Vx1 < n_tokens))
-    return jnp.moveaxis(jnp.where(new_Vx1, mean_1xD, table_VxD), 0, axis)
+    n_rows = table_VxD.shape[0]
+    table_VxD = jnp.pad(table_VxD, ((0, n_wanted - n_rows), (0, 0)))
+    row_Vx1 = jnp.arange(n_wanted)[:, None]
+    is_added_token_Vx1 = (row_Vx1 >= n_given) & (row_Vx1 < n_tokens)
+    is_new_Vx1 = (row_Vx1 >= n_rows) | is_added_token_Vx1
+    return jnp.moveaxis(jnp.where(is_new_Vx1, mean_1xD, table_VxD), 0, axis)

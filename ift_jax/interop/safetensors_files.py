@@ -1,34 +1,43 @@
-"""Folders of models, and their tensors, of which any part is read when needed: safetensors."""
+"""Tensors in safetensors files, of which any part is read when it is needed."""
 
-import contextlib
 import dataclasses
 import functools
 import glob
 import json
 import math
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from ift_jax.errors import UserError
+from ift_jax.io.folders import read_json_object
 
-# Of safetensors; what a model's weights may be.
+# The dtypes that a model's weights may have, by the names of safetensors.
 DTYPES: dict[str, np.dtype] = {
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(jnp.bfloat16),
 }
 INDEX = "model.safetensors.index.json"
+SINGLE_FILE = "model.safetensors"
 Index = tuple[slice, ...]
+
+# A file begins with the length of its header, a little-endian integer of so many bytes.
+_LENGTH_BYTES = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A tensor that is not read yet; `read` gives a part of it, not as a view of a file."""
+    """A tensor that is not read yet.
+
+    Attributes:
+        shape: Its shape.
+        dtype: Its dtype.
+        read: Reads a part of it into memory of its own, not as a view of a file.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -36,26 +45,16 @@ class Tensor:
 
 
 def open_safetensors(folder: str) -> dict[str, Tensor]:
-    """The tensors of a Hugging Face folder: one file, or the shards that its index names.
+    """Opens the tensors of a Hugging Face folder: one file, or the shards that its index names.
 
     Raises:
-        UserError: no safetensors there (what to do is said), a broken or missing file, an index
-            that names a file outside the folder, or a tensor that is not floating point.
+        UserError: There is no safetensors file (the message says what to do), a file is broken or
+            missing, the index names a file outside the folder, or a tensor is not floating point.
     """
     index = os.path.join(folder, INDEX)
-    single = os.path.join(folder, "model.safetensors")
     if not os.path.exists(index):
-        if os.path.exists(single):
-            return _open_file(single)
-        if any(glob.glob(os.path.join(glob.escape(folder), kind)) for kind in ("*.bin", "*.pt*")):
-            raise UserError(
-                f"{folder}: only pickled weights (.bin), which may run any code when "
-                "they are read; convert them where you trust them: "
-                "AutoModelForCausalLM.from_pretrained(...).save_pretrained(..., "
-                "safe_serialization=True)"
-            )
-        raise UserError(f"{folder}: expected model.safetensors or {INDEX}")
-    weight_map = read_json(index).get("weight_map")
+        return _open_single(folder)
+    weight_map = read_json_object(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise UserError(f"{index}: expected a field weight_map, tensors and their files")
     tensors: dict[str, Tensor] = {}
@@ -68,88 +67,71 @@ def open_safetensors(folder: str) -> dict[str, Tensor]:
     return tensors
 
 
-def read_json(path: str) -> dict[str, Any]:
-    """A JSON object; a UserError names the file where it holds something else."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return dict(json.load(stream))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: expected a JSON object ({error})") from error
-
-
-@contextlib.contextmanager
-def new_folder(path: str, flag: str, writes: bool = True) -> Iterator[str]:
-    """A folder to fill (by this process, if it writes), which gets its name when it is whole.
-
-    Raises:
-        UserError: `path` is there and not empty; the message names the flag.
-    """
-    if os.path.isdir(path) and os.listdir(path):
-        raise UserError(f"{flag} {path}: is not empty; name a new folder")
-    partial = path.rstrip("/") + ".partial"
-    if writes:
-        shutil.rmtree(partial, ignore_errors=True)
-        os.makedirs(partial)
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if writes:
-        if os.path.isdir(path):
-            os.rmdir(path)
-        os.replace(partial, path)
-
-
-def write_files(folder: str, files: Mapping[str, Any]) -> None:
-    """Writes each file (its bytes, or what is to be JSON) whole or not at all."""
-    for name, content in files.items():
-        if not isinstance(content, bytes):
-            content = (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-        path = os.path.join(folder, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path + ".new", "wb") as file:
-            file.write(content)
-        os.replace(path + ".new", path)
-
-
-def some(names: list[Any]) -> str:
-    """The first five, and how many there are."""
-    shown = ", ".join(map(str, names[:5]))
-    return shown + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
+def _open_single(folder: str) -> dict[str, Tensor]:
+    """Opens a folder without an index."""
+    single = os.path.join(folder, SINGLE_FILE)
+    if os.path.exists(single):
+        return _open_file(single)
+    pickles = [os.path.join(glob.escape(folder), pattern) for pattern in ("*.bin", "*.pt*")]
+    if any(glob.glob(pattern) for pattern in pickles):
+        raise UserError(
+            f"{folder}: only pickled weights (.bin), which may run any code when "
+            "they are read; convert them where you trust them: "
+            "AutoModelForCausalLM.from_pretrained(...).save_pretrained(..., "
+            "safe_serialization=True)"
+        )
+    raise UserError(f"{folder}: expected {SINGLE_FILE} or {INDEX}")
 
 
 def _open_file(path: str) -> dict[str, Tensor]:
+    """Opens the tensors of one file."""
     try:
         size = os.path.getsize(path)
         with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > size:
+            header_length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            if header_length > size:
                 raise ValueError("its header is longer than the file")
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(header_length))
         header.pop("__metadata__", None)
-        tensors = {}
-        for name, entry in header.items():
-            shape = tuple(int(n) for n in entry["shape"])
-            first, last = entry["data_offsets"]
-            if entry["dtype"] not in DTYPES:
-                raise UserError(
-                    f"{path}: {name} is {entry['dtype']}; expected one of {', '.join(DTYPES)} "
-                    "(quantised weights are not read)"
-                )
-            dtype = DTYPES[entry["dtype"]]
-            wanted = math.prod(shape) * dtype.itemsize
-            if min(shape, default=0) < 0 or first < 0 or last - first != wanted:
-                raise ValueError(f"{name} of shape {shape} has {last - first} bytes")
-            if 8 + length + last > size:
-                raise ValueError(f"it ends before {name} does; was it copied wholly?")
-            read = functools.partial(_read, path, 8 + length + first, shape, dtype)
-            tensors[name] = Tensor(shape, dtype, read)
-        return tensors
+        data_start = _LENGTH_BYTES + header_length
+        return {
+            name: _tensor(path, name, entry, data_start, size) for name, entry in header.items()
+        }
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; a shard is missing") from None
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{path}: not a whole safetensors file: {error}") from error
+
+
+def _tensor(path: str, name: str, entry: dict[str, Any], data_start: int, size: int) -> Tensor:
+    """Checks a tensor's entry in the header.
+
+    Args:
+        path: The file.
+        name: The tensor.
+        entry: What the header says of it.
+        data_start: Where the data begin in the file, in bytes.
+        size: The size of the file in bytes.
+
+    Raises:
+        UserError: The tensor is not floating point.
+        ValueError: The entry does not fit the file.
+    """
+    shape = tuple(int(n) for n in entry["shape"])
+    first, last = entry["data_offsets"]
+    if entry["dtype"] not in DTYPES:
+        raise UserError(
+            f"{path}: {name} is {entry['dtype']}; expected one of {', '.join(DTYPES)} "
+            "(quantized weights are not read)"
+        )
+    dtype = DTYPES[entry["dtype"]]
+    n_bytes = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or first < 0 or last - first != n_bytes:
+        raise ValueError(f"{name} of shape {shape} has {last - first} bytes")
+    if data_start + last > size:
+        raise ValueError(f"it ends before {name} does; was it copied wholly?")
+    read = functools.partial(_read, path, data_start + first, shape, dtype)
+    return Tensor(shape, dtype, read)
 
 
 def _read(
@@ -157,7 +139,7 @@ def _read(
 ) -> np.ndarray:
     if math.prod(shape) == 0:
         return np.zeros(shape, dtype)[index]
-    # Mapped for this one read: pages of a mapping that stays would count as our memory.
+    # The file is mapped for this one read: pages of a mapping that stays count as our memory.
     return np.array(np.memmap(path, dtype, "r", offset, shape)[index])
 
 
@@ -167,28 +149,48 @@ def write_safetensors(
     get: Callable[[str], np.ndarray],
     writes: bool = True,
 ) -> None:
-    """Writes a file tensor by tensor (name -> shape, dtype), asking `get` for each in turn.
+    """Writes a file, one tensor after the other.
 
-    A process that does not write only takes part in gathering.
+    Args:
+        path: The file.
+        tensors: The shape and the dtype of each tensor by name.
+        get: Returns the values of a tensor; called once for each, in order.
+        writes: Whether this process writes; if not, it only calls `get`, which may be a collective
+            operation of all processes.
     """
     if not writes:
         for name in tensors:
             get(name)
         return
-    names = {dtype: name for name, dtype in DTYPES.items()}
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    at = 0
-    for name, (shape, dtype) in tensors.items():
-        end = at + math.prod(shape) * dtype.itemsize
-        entry = {"dtype": names[dtype], "shape": list(shape), "data_offsets": [at, end]}
-        header[name], at = entry, end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(_header(tensors))
         for name, (shape, dtype) in tensors.items():
             values = get(name)
             assert values.shape == shape and values.dtype == dtype
             file.write(np.ascontiguousarray(values).view(np.uint8).data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _header(tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> bytes:
+    """Returns the beginning of a file: the header and its length."""
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for name, (shape, dtype) in tensors.items():
+        end = start + math.prod(shape) * dtype.itemsize
+        header[name] = {
+            "dtype": names[dtype],
+            "shape": list(shape),
+            "data_offsets": [start, end],
+        }
+        start = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # The data are aligned to 8 bytes.
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+
+
+def some(names: list[Any]) -> str:
+    """Returns the first five names, and how many there are if there are more."""
+    shown = ", ".join(map(str, names[:5]))
+    return shown + (f", ... ({len(names)} in all)" if len(names) > 5 else "")

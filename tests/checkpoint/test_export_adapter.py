@@ -23,8 +23,12 @@ from ift_jax.models.model import build_model, join, trained_model  # noqa: E402
 from ift_jax.sharding import rules  # noqa: E402
 from ift_jax.sharding.trees import checksum  # noqa: E402
 from ift_jax.text.tokenizers.load import load_tokenizer  # noqa: E402
-from tests.interop.folders import write_folder  # noqa: E402
-from tests.interop.test_hugging_face import auto, config_from, logits  # noqa: E402
+from tests.interop.folders import (  # noqa: E402
+    config_from,
+    load_in_transformers,
+    logits,
+    write_folder,
+)
 
 
 def write_run(folder, base, lora, **fields):
@@ -90,16 +94,16 @@ def test_peft_and_the_merged_export_give_our_logits(name, lora, tmp_path):
     np.testing.assert_allclose(
         ours(trained.model, trained.params, name), want, atol=2e-4, rtol=2e-4
     )
-    plain = logits(auto(base, name), name)
+    plain = logits(load_in_transformers(base, name), name)
     assert np.abs(plain - want).max() > 0.05  # The adapters matter.
     assert main(["export", "--workdir", str(run), "--output", str(tmp_path / "merged")]) == 0
-    merged = logits(auto(tmp_path / "merged", name), name)
+    merged = logits(load_in_transformers(tmp_path / "merged", name), name)
     np.testing.assert_allclose(merged, want, atol=2e-4, rtol=2e-4)
     output = tmp_path / "adapter"
     assert main(["export", "--workdir", str(run), "--output", str(output), "--adapter"]) == 0
     fields = json.loads((output / "adapter_config.json").read_text())
     assert fields["base_model_name_or_path"] == str(base)
-    adapted = peft.PeftModel.from_pretrained(auto(base, name), str(output))
+    adapted = peft.PeftModel.from_pretrained(load_in_transformers(base, name), str(output))
     np.testing.assert_allclose(logits(adapted, name), want, atol=2e-4, rtol=2e-4)
     n_adapted = sum(1 for n, _ in adapted.named_parameters() if "lora_A" in n)
     assert (

@@ -1,18 +1,23 @@
-"""Small Hugging Face folders, with a tokenizer of as many words as the models have rows."""
+"""Small Hugging Face folders, and what is read from them."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
+from ift_jax.config import files as config_file
+from ift_jax.config.schema import Config
+from ift_jax.interop.safetensors_files import open_safetensors
 from tests.models import hugging_face as hf
 
 SPECIAL = ("<pad>", "</s>", "<s>")
 
 
 def write_tokenizer(folder: Path, n_words: int = hf.VOCAB, **fields: Any) -> None:
+    """A tokenizer with as many words as the models have rows."""
     words = [*SPECIAL, "<unk>", *(f"w{i}" for i in range(4, n_words))]
     vocab = {word: i for i, word in enumerate(words)}
     tokenizer = tokenizers.Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
@@ -25,7 +30,51 @@ def write_tokenizer(folder: Path, n_words: int = hf.VOCAB, **fields: Any) -> Non
 
 
 def write_folder(folder: Path, name: str, dtype: Any = hf.torch.float32) -> Path:
-    """A model of `hf.DECODERS` or `hf.T5S` with a tokenizer, as a release has it."""
+    """A model of `hf.DECODERS` or `hf.T5S` with a tokenizer, as it would be released."""
     hf.save(hf.reference(name), folder, dtype)
     write_tokenizer(folder)
     return folder
+
+
+def edit_json(path: Path, **fields: Any) -> None:
+    """Changes fields of a JSON file, which need not exist."""
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(before | fields))
+
+
+def config_from(folder: Path, **model: Any) -> Config:
+    """The config of a run that starts from a folder or a workdir."""
+    return config_file.from_dict(
+        {
+            "data": {"mixture": "m", "max_length": 64},
+            "train": {"steps": 1},
+            "model": {"init_from": str(folder)} | model,
+        }
+    )
+
+
+def load_in_transformers(folder: Path, name: str) -> Any:
+    """The model that `transformers` makes of a folder."""
+    kind = "Seq2SeqLM" if name in hf.T5S else "CausalLM"
+    return getattr(hf.transformers, f"AutoModelFor{kind}").from_pretrained(
+        folder, attn_implementation="eager", dtype="auto"
+    )
+
+
+def logits(model: Any, name: str) -> np.ndarray:
+    """The logits of a model of `transformers` for one fixed batch."""
+    rng = np.random.default_rng(3)
+    ids = hf.torch.tensor(rng.integers(3, hf.VOCAB, (2, 21)))
+    with hf.torch.no_grad():
+        if name in hf.T5S:
+            return model(input_ids=ids, decoder_input_ids=ids[:, :9]).logits.float().numpy()
+        return model(ids).logits.float().numpy()
+
+
+def stored_tensors(folder: Path) -> dict[str, tuple[np.dtype, tuple[int, ...], bytes]]:
+    """The dtype, shape and bytes of each tensor in a folder."""
+    stored = {}
+    for name, tensor in open_safetensors(str(folder)).items():
+        everything = (slice(None),) * len(tensor.shape)
+        stored[name] = (tensor.dtype, tensor.shape, tensor.read(everything).tobytes())
+    return stored

@@ -13,8 +13,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="the reference models are torch modules")
 transformers = pytest.importorskip("transformers", reason="the reference models live there")
 
-from ift_jax.config.schema import MeshConfig  # noqa: E402
-from ift_jax.interop.hugging_face_config import ModelConfig, from_hugging_face  # noqa: E402
+from ift_jax.config.schema import MeshConfig, ModelConfig  # noqa: E402
+from ift_jax.interop.hugging_face_config import (  # noqa: E402
+    family_of_fields,
+    from_hugging_face,
+)
 from ift_jax.interop.hugging_face_weights import load_params  # noqa: E402
 from ift_jax.interop.safetensors_files import Tensor  # noqa: E402
 from ift_jax.models import build_model  # noqa: E402
@@ -223,7 +226,8 @@ def decoder_pair(name: str) -> tuple[Any, ModelConfig]:
 
 def decoder_params(model: Any, config: ModelConfig) -> dict[str, Any]:
     """Our parameters with the reference's weights."""
-    return load_params(build_model(config), mesh(), tensors_of(model), "model")
+    family = family_of_fields(model.config.to_dict(), "model")
+    return load_params(build_model(config), mesh(), tensors_of(model), "model", family)
 
 
 t5_pair, t5_params = decoder_pair, decoder_params

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ift_jax.interop.hugging_face_names import leaves, table
+from ift_jax.interop.hugging_face_config import to_hugging_face
+from ift_jax.interop.tensor_table import leaves, tensor_table
 from ift_jax.models import build_model
 from ift_jax.models.encoder_decoder import relative_buckets
 
@@ -124,7 +125,7 @@ def test_gradients_of_the_loss(family):
     np.testing.assert_allclose(value, wanted.item(), rtol=1e-5)
     theirs = {name: w.grad for name, w in reference.named_parameters()}
     got = dict(leaves(ours))
-    for entry in table(model):
+    for entry in tensor_table(model, to_hugging_face(config).family):
         for i, name in enumerate(entry.names):
             ours_i = np.asarray(got[entry.path][i] if entry.stacked else got[entry.path])
             want = theirs[name].numpy().T if entry.transposed else theirs[name].numpy()

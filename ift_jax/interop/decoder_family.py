@@ -1,0 +1,151 @@
+"""What the decoder families have in common: Llama's fields, and Llama's tensor names."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ift_jax.config.schema import DecoderConfig
+from ift_jax.interop.config_fields import IGNORED_FIELDS, ConfigFields
+from ift_jax.interop.layer_types import SlidingWindows, read_layer_types
+from ift_jax.interop.model_family import ModelFamily
+from ift_jax.interop.rope_fields import read_rope, rope_parameters, write_rope
+from ift_jax.interop.tensor_names import LayerNames, TensorNames
+
+# Our fields that are the same number as one of theirs.
+NUMBERS: Mapping[str, str] = {
+    "vocab_size": "vocab_size",
+    "max_length": "max_position_embeddings",
+    "d_model": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "d_ff": "intermediate_size",
+    "norm_eps": "rms_norm_eps",
+}
+# Their activations -> ours.
+ACTIVATIONS: Mapping[str, str] = {
+    "silu": "silu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+ATTENTION_AND_MLP_NAMES: dict[str, str] = {
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.out": "self_attn.o_proj",
+    "mlp.gate": "mlp.gate_proj",
+    "mlp.up": "mlp.up_proj",
+    "mlp.down": "mlp.down_proj",
+}
+QK_NORM_NAMES: dict[str, str] = {
+    "attention.query_norm": "self_attn.q_norm",
+    "attention.key_norm": "self_attn.k_norm",
+}
+PRE_NORM_NAMES: dict[str, str] = {
+    "attention_pre_norm": "input_layernorm",
+    "mlp_pre_norm": "post_attention_layernorm",
+}
+
+
+class DecoderFamily(ModelFamily[DecoderConfig]):
+    """A family whose models are a `Decoder`.
+
+    A subclass says what differs from Llama: `fixed`, `layer_names` and `defaults` are tables, and
+    the methods `read_own_fields`, `read_windows` and `read_rope` have their counterparts in
+    `write_own_fields`, which undoes all three.
+
+    Attributes:
+        fixed: Our fields that have one value in every model of the family.
+        activation_field: The field of `config.json` that holds the activation.
+        layer_names: The names of the modules of a layer, see `LayerNames.modules`.
+        scales_rope_in_local_layers: Whether `transformers` scales RoPE in layers with a sliding
+            window, which our decoder never does.
+    """
+
+    config_class = DecoderConfig
+    ignored = IGNORED_FIELDS | {"sliding_window_pattern"}
+    defaults: ClassVar[dict[str, Any]] = {
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10_000.0,
+        "tie_word_embeddings": False,
+    }
+    fixed: ClassVar[dict[str, Any]] = {}
+    activation_field: ClassVar[str] = "hidden_act"
+    layer_names: ClassVar[dict[str, str]] = ATTENTION_AND_MLP_NAMES | PRE_NORM_NAMES
+    scales_rope_in_local_layers: ClassVar[bool] = True
+
+    def read(self, fields: ConfigFields) -> DecoderConfig:
+        """Returns our config; raises a UserError for a value that is not supported."""
+        n_heads = fields.number("num_attention_heads")
+        d_model = fields.number("hidden_size")
+        numbers = fields.numbers(
+            NUMBERS, num_key_value_heads=n_heads, head_dim=d_model // max(n_heads, 1)
+        )
+        values: dict[str, Any] = {**self.fixed, **numbers}
+        activation = fields.one_of(self.activation_field, *ACTIVATIONS)
+        values["activation"] = ACTIVATIONS[activation]
+        values |= self.read_own_fields(fields, values["head_dim"])
+        windows = self.read_windows(fields, values["n_layers"])
+        values |= windows._asdict()
+        values |= self.read_rope(fields)
+        scales_rope = "rope_scaling" in values and self.scales_rope_in_local_layers
+        if windows.sliding_window and scales_rope:
+            raise fields.refusal(
+                "sliding_window", windows.sliding_window, "none beside scaled RoPE"
+            )
+        values["tied_embedding"] = fields.flag("tie_word_embeddings")
+        return DecoderConfig(**values)
+
+    def read_own_fields(self, fields: ConfigFields, head_dim: int) -> dict[str, Any]:
+        """Returns what the family reads beside the fields that all decoders have."""
+        return {}
+
+    def read_windows(self, fields: ConfigFields, n_layers: int) -> SlidingWindows:
+        """Returns the sliding windows; a family without them refuses local layers."""
+        return read_layer_types(fields, window=0, local=[False] * n_layers)
+
+    def read_rope(self, fields: ConfigFields) -> dict[str, Any]:
+        """Returns the RoPE fields of our config."""
+        return read_rope(fields, *rope_parameters(fields))
+
+    def write(self, config: DecoderConfig) -> dict[str, Any]:
+        """Returns the fields of a config.json, as transformers 4 spells them; 5 reads those too."""
+        their_activations = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
+        fields: dict[str, Any] = {
+            "model_type": self.model_type,
+            "architectures": [self.architecture],
+            self.activation_field: their_activations[config.activation],
+            "tie_word_embeddings": config.tied_embedding,
+        }
+        fields |= {theirs: getattr(config, ours) for ours, theirs in NUMBERS.items()}
+        fields |= write_rope(config)
+        return fields | self.write_own_fields(config)
+
+    def write_own_fields(self, config: DecoderConfig) -> dict[str, Any]:
+        """Returns the fields that the family has beside those that all decoders have."""
+        return {}
+
+    def tensor_names(self, config: DecoderConfig) -> TensorNames:
+        """Returns what the tensors of a model with this config are called."""
+        return TensorNames(
+            stacks={"layers": LayerNames("model.layers", self.layer_names)},
+            outside={
+                "embedding": "model.embed_tokens.weight",
+                "final_norm.scale": "model.norm.weight",
+                "head": "lm_head.weight",
+            },
+            copies={"lm_head.weight": "model.embed_tokens.weight"},
+            ignored_endings=("rotary_emb.inv_freq",),
+        )
+
+
+def read_attention_bias(fields: ConfigFields) -> dict[str, Any]:
+    """Returns our fields for `attention_bias`, which is that of all four projections."""
+    bias = fields.flag("attention_bias")
+    return {"qkv_bias": bias, "output_bias": bias}
+
+
+def write_attention_bias(config: DecoderConfig) -> dict[str, Any]:
+    """Returns the field `attention_bias`."""
+    return {"attention_bias": config.qkv_bias}

@@ -1,0 +1,79 @@
+"""What ift_jax knows about a model family of Hugging Face, and the registry of all families.
+
+A family is one `model_type` of `config.json`. It is a class in a file of its own in
+`ift_jax/interop/families/`, together with the names of its tensors:
+
+    @register_family
+    class Olmo2(DecoderFamily):
+        model_type = "olmo2"
+        architecture = "Olmo2ForCausalLM"
+        fixed = {"norm_placement": "post", "qk_norm": "full"}
+        ...
+
+Every module in that folder is imported with the package, so a new file needs no other change.
+"""
+
+import abc
+from typing import Any, ClassVar, Generic, TypeVar
+
+from ift_jax.config.schema import ModelConfig
+from ift_jax.interop.config_fields import IGNORED_FIELDS, ConfigFields
+from ift_jax.interop.tensor_names import TensorNames
+
+ConfigT = TypeVar("ConfigT", bound=ModelConfig)
+FamilyT = TypeVar("FamilyT", bound="type[ModelFamily[Any]]")
+
+
+class ModelFamily(abc.ABC, Generic[ConfigT]):
+    """The mapping between a family's `config.json` and tensors, and our config and parameters.
+
+    Attributes:
+        model_type: The family's name in `config.json`.
+        architecture: The class of `transformers` that holds a model with its language-model head.
+        config_class: The dataclass of our config.
+        defaults: The values of fields that a `config.json` may leave out.
+        ignored: Fields that are not read because they change no logits. Every field that is
+            neither read nor ignored is refused.
+        export_rank: Families are tried in this order when a model is exported, and the first one
+            that can express it is written. Plain models should be exported as the families that
+            everybody reads.
+    """
+
+    model_type: ClassVar[str]
+    architecture: ClassVar[str]
+    config_class: ClassVar[type]
+    defaults: ClassVar[dict[str, Any]] = {}
+    ignored: ClassVar[frozenset[str]] = IGNORED_FIELDS
+    export_rank: ClassVar[int] = 1
+
+    @abc.abstractmethod
+    def read(self, fields: ConfigFields) -> ConfigT:
+        """Returns our config; raises a UserError for a value that is not supported."""
+
+    @abc.abstractmethod
+    def write(self, config: ConfigT) -> dict[str, Any]:
+        """Returns the fields of a `config.json`.
+
+        A family need not be able to express the config: the caller reads the result back and
+        compares.
+        """
+
+    @abc.abstractmethod
+    def tensor_names(self, config: ConfigT) -> TensorNames:
+        """Returns what the tensors of a model with this config are called."""
+
+
+_FAMILIES: dict[str, ModelFamily[Any]] = {}
+
+
+def register_family(family: FamilyT) -> FamilyT:
+    """Adds a family to the registry; a class decorator."""
+    if family.model_type in _FAMILIES:
+        raise ValueError(f"model_type {family.model_type!r} is registered twice")
+    _FAMILIES[family.model_type] = family()
+    return family
+
+
+def registered_families() -> list[ModelFamily[Any]]:
+    """Returns all families, in the order in which an export tries them."""
+    return sorted(_FAMILIES.values(), key=lambda family: (family.export_rank, family.model_type))

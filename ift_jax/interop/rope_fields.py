@@ -1,0 +1,71 @@
+"""Rotary position embeddings in `config.json`: the spelling of transformers 4 and that of 5."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ift_jax.config.schema import DecoderConfig
+from ift_jax.interop.config_fields import ConfigFields
+
+# A scaling -> our fields of it, and theirs.
+SCALINGS: Mapping[str, Mapping[str, str]] = {
+    "linear": {"rope_factor": "factor"},
+    "llama3": {
+        "rope_factor": "factor",
+        "rope_low_freq_factor": "low_freq_factor",
+        "rope_high_freq_factor": "high_freq_factor",
+        "rope_original_length": "original_max_position_embeddings",
+    },
+}
+
+
+def rope_parameters(fields: ConfigFields) -> tuple[str, dict[str, Any]]:
+    """Returns the name and the value of the field that scales RoPE.
+
+    transformers 5 writes `rope_parameters`, with the base frequency in it; 4 writes `rope_scaling`
+    beside `rope_theta`.
+    """
+    old = fields.get("rope_scaling", {})
+    new = fields.get("rope_parameters", {})
+    return ("rope_parameters", new) if new else ("rope_scaling", old)
+
+
+def read_rope(fields: ConfigFields, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Returns the RoPE fields of our config.
+
+    Args:
+        fields: The whole config.json.
+        name: The field that `parameters` come from; for messages.
+        parameters: What scales RoPE.
+
+    Raises:
+        UserError: A value that is not supported, or a parameter that nothing reads.
+    """
+    fields.expect("partial_rotary_factor", 1.0)
+    fields.expect("rope_interleaved", False)
+    theta = fields.number("rope_theta")
+    inner = fields.nested(name, parameters)
+    values: dict[str, Any] = {"rope_theta": float(inner.number("rope_theta", theta))}
+    inner.expect("partial_rotary_factor", 1.0)
+    # Early releases wrote "type" for "rope_type".
+    early_scaling = inner.get("type", "default")
+    scaling = inner.get("rope_type", early_scaling)
+    if scaling in SCALINGS:
+        values["rope_scaling"] = scaling
+        for ours, theirs in SCALINGS[scaling].items():
+            # JSON may hold 8 for 8.0, or the other way round.
+            as_ours = type(getattr(DecoderConfig, ours))
+            values[ours] = as_ours(inner.number(theirs))
+    elif scaling != "default":
+        raise inner.refusal("rope_type", scaling, "'default', 'linear' or 'llama3'")
+    inner.finish()
+    return values
+
+
+def write_rope(config: DecoderConfig) -> dict[str, Any]:
+    """Returns the RoPE fields of a config.json, as transformers 4 spells them."""
+    fields: dict[str, Any] = {"rope_theta": config.rope_theta}
+    if config.rope_scaling != "none":
+        names = SCALINGS[config.rope_scaling]
+        numbers = {theirs: getattr(config, ours) for ours, theirs in names.items()}
+        fields["rope_scaling"] = {"rope_type": config.rope_scaling} | numbers
+    return fields

@@ -1,0 +1,133 @@
+"""Runs that start from a Hugging Face folder, or from a workdir that was imported from one."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the reference models are torch modules")
+pytest.importorskip("transformers", reason="the reference models live there")
+
+from ift_jax.checkpoint.import_model import import_model
+from ift_jax.checkpoint.model_source import init_params, open_model_source, resolve_init
+from ift_jax.checkpoint.workdir_model import load_model
+from ift_jax.config.schema import FormatConfig
+from ift_jax.errors import UserError
+from ift_jax.evaluation.text_generator import TextGenerator
+from ift_jax.interop.hugging_face_weights import fit_vocabulary
+from ift_jax.models import build_model
+from ift_jax.sharding import rules
+from tests.interop.folders import config_from, edit_json, write_folder, write_tokenizer
+from tests.models import hugging_face as hf
+
+
+def test_new_rows_are_the_mean_of_the_old(tmp_path):
+    source = open_model_source(str(write_folder(tmp_path / "released", "llama")))
+    own = build_model(source.config.model)
+    params = source.load(own, hf.mesh())
+    wider = build_model(dataclasses.replace(source.config.model, vocab_size=256))
+    # The tokenizer had 150 tokens, and 4 were added. Their rows and the 96 new rows are means; the
+    # padding rows between them stay.
+    fitted = fit_vocabulary(params, wider, hf.mesh(), n_given=150, n_tokens=154)
+    for name, old, new in (
+        ("embedding", params["embedding"], fitted["embedding"]),
+        ("head", params["head"].T, fitted["head"].T),
+    ):
+        assert new.shape == (256, 48), name
+        np.testing.assert_array_equal(new[:150], old[:150])
+        np.testing.assert_array_equal(new[154:160], old[154:160])
+        mean = np.asarray(old)[:150].mean(axis=0)
+        for row in (*range(150, 154), 160, 255):
+            np.testing.assert_allclose(new[row], mean, atol=1e-6)
+    same = fit_vocabulary(params, own, hf.mesh(), n_given=160, n_tokens=160)
+    assert same["embedding"] is params["embedding"]
+
+
+def test_a_run_starts_from_a_folder_or_a_workdir(tmp_path):
+    folder = write_folder(tmp_path / "released", "llama_tied")
+    config = resolve_init(config_from(folder, dropout=0.1, remat="full"))
+    assert (config.model.d_model, config.model.head_dim) == (48, 20)
+    assert (config.model.dropout, config.model.remat) == (0.1, "full")
+    assert config.tokenizer.path == str(folder)
+    assert resolve_init(config) == config
+    model = build_model(config.model)
+    mesh = hf.mesh()
+    shardings = rules.tree_shardings(mesh, model.logical_axes, model.shapes)
+    params = init_params(model, config, shardings)
+    want = hf.decoder_params(hf.reference("llama_tied"), model.config)
+    jax.tree.map(np.testing.assert_array_equal, params, want)
+
+    import_model(str(folder), str(tmp_path / "run"))
+    config = resolve_init(config_from(tmp_path / "run"))
+    assert config.tokenizer.path == str(tmp_path / "run" / "tokenizer")
+    jax.tree.map(np.testing.assert_array_equal, init_params(model, config, shardings), want)
+
+
+def test_a_larger_tokenizer_makes_more_rows(tmp_path):
+    folder = write_folder(tmp_path / "released", "llama_tied")
+    write_tokenizer(folder, n_words=170)
+    config = resolve_init(config_from(folder))
+    assert config.model.vocab_size == 256
+    assert load_model(open_model_source(str(folder))).params["embedding"].shape == (256, 48)
+
+
+def test_a_larger_tokenizer_beside_an_imported_model_makes_more_rows(tmp_path):
+    folder = write_folder(tmp_path / "released", "llama_tied")
+    import_model(str(folder), str(tmp_path / "run"))
+    write_tokenizer(tmp_path / "larger", n_words=163)
+    config = config_from(tmp_path / "run")
+    tokenizer = dataclasses.replace(config.tokenizer, path=str(tmp_path / "larger"))
+    config = resolve_init(dataclasses.replace(config, tokenizer=tokenizer))
+    model = build_model(config.model)
+    shardings = rules.tree_shardings(hf.mesh(), model.logical_axes, model.shapes)
+    table = np.asarray(init_params(model, config, shardings)["embedding"])
+    np.testing.assert_allclose(table[160:], np.tile(table[:160].mean(axis=0), (96, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (dict(d_model=96), r"config.model.d_model: 96, but .* has 48"),
+        (dict(vocab_size=128), "config.model.vocab_size: expected at least the 160 rows"),
+        (dict(architecture="encoder_decoder"), "architecture: encoder_decoder, but .* is decoder"),
+    ],
+)
+def test_what_does_not_fit_the_weights_is_refused(model, message, tmp_path):
+    folder = write_folder(tmp_path / "released", "llama_tied")
+    with pytest.raises(UserError, match=message):
+        resolve_init(config_from(folder, **model))
+
+
+def test_rows_longer_than_the_model_are_refused(tmp_path):
+    folder = write_folder(tmp_path / "released", "llama_tied")
+    config = config_from(folder)
+    data = dataclasses.replace(config.data, max_length=512)
+    with pytest.raises(UserError, match=r"max_length: 512 is more than the 256 positions"):
+        resolve_init(dataclasses.replace(config, data=data))
+
+
+def test_what_ends_an_answer_comes_from_generation_config(tmp_path, caplog, capfd):
+    folder, workdir = write_folder(tmp_path / "released", "llama_tied"), tmp_path / "run"
+    edit_json(folder / "config.json", eos_token_id=4)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    assert open_model_source(str(folder)).config.evaluation.stop_ids == (4,)
+    edit_json(folder / "generation_config.json", eos_token_id=[1, 7, 9])
+    import_model(str(folder), str(workdir))
+    caplog.clear()
+    capfd.readouterr()
+    loaded = load_model(open_model_source(str(workdir)))
+    assert "read_only" not in caplog.text + "".join(capfd.readouterr())
+    assert not caplog.records, caplog.text
+    assert loaded.config.evaluation.stop_ids == (1, 7, 9)
+    assert resolve_init(config_from(workdir)).evaluation.stop_ids == (1, 7, 9)
+    config = dataclasses.replace(loaded.config, format=FormatConfig("plain"))
+    text_generator = TextGenerator(config, loaded.tokenizer, loaded.model)
+    assert set(text_generator.stops.ids) == {1, 7, 9}
+    # A run with another tokenizer has other ids.
+    config = config_from(folder)
+    tokenizer = dataclasses.replace(config.tokenizer, path=str(folder))
+    assert not resolve_init(dataclasses.replace(config, tokenizer=tokenizer)).evaluation.stop_ids
+    edit_json(folder / "generation_config.json", eos_token_id="</s>")
+    with pytest.raises(UserError, match="generation_config.json: eos_token_id is '</s>'; expected"):
+        open_model_source(str(folder))
