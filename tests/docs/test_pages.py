@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from ift_jax.commands import main
+from ift_jax.interop import model_family
 from tests.docs import pages
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -70,6 +71,21 @@ def test_add_a_metric(open_page):
     assert shown["python try_metric.py"] == "{'same_letters': 0.5}\n"
     [scores] = json.loads((page.folder / "runs/letters/evaluation.json").read_text()).values()
     assert 0 <= scores["tasks"]["reverse"]["same_letters"] <= 1
+
+
+def test_add_a_model_family(open_page, monkeypatch):
+    monkeypatch.setattr(model_family, "_FAMILIES", dict(model_family._FAMILIES))
+    page = open_page("add_a_model_family.md")
+    shown = page.run("python describe.py")
+    assert "layers.mlp_pre_norm.scale (4, 32) model.layers.0.pre_feedforward_layernorm" in shown
+    assert pages.executed_lines(page.text) == ["python describe.py", "python compare.py"]
+
+
+def test_the_family_of_the_page_has_the_logits_of_transformers(open_page, monkeypatch):
+    pytest.importorskip("torch", reason="the reference models are torch modules")
+    pytest.importorskip("transformers", reason="the reference models live there")
+    monkeypatch.setattr(model_family, "_FAMILIES", dict(model_family._FAMILIES))
+    assert "largest difference" in open_page("add_a_model_family.md").run("python compare.py")
 
 
 def test_add_a_chat_template(open_page):
