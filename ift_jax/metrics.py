@@ -1,7 +1,7 @@
-"""Metrics of generated text: pure functions of SeqIO's signature (targets, predictions).
+"""Metrics of generated text: pure functions with SeqIO's signature (targets, predictions).
 
-A target is one accepted answer or a list of them; an example's score is the best over its
-answers, the metric is the mean over examples, in [0, 1].
+A target is one accepted answer or a list of them. The score of an example is the best over its
+answers; the metric is the mean over examples, in [0, 1].
 """
 
 import collections
@@ -14,71 +14,98 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Target = str | Sequence[str]
-Metric = Callable[..., Mapping[str, float]]  # Of (targets, predictions).
+Metric = Callable[..., Mapping[str, float]]  # A function of (targets, predictions).
 _FIRST_BLOCK = "first_block:"
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def exact_match(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Share of predictions that equal an accepted answer, but for surrounding white space."""
-    score = mean_best(targets, predictions, lambda t, p: float(t.strip() == p.strip()))
-    return {"exact_match": score}
+
+    def equal(target: str, prediction: str) -> float:
+        return float(target.strip() == prediction.strip())
+
+    return {"exact_match": mean_best(targets, predictions, equal)}
 
 
 def majority_baseline(references: Sequence[Target]) -> float:
-    """Exact match of the one answer that, given to every example, is right most often."""
-    answers = [{text.strip() for text in _accepted(target)} for target in references]
-    if not answers:
+    """Exact match of the one answer that, given to every example, is right most often.
+
+    Raises:
+        ValueError: there are no examples.
+    """
+    if not references:
         raise ValueError("no examples")
-    counts = collections.Counter(text for accepted in answers for text in accepted)
-    return max(counts.values(), default=0) / len(answers)
+    counts: collections.Counter[str] = collections.Counter()
+    for target in references:
+        counts.update({text.strip() for text in _accepted(target)})
+    return max(counts.values(), default=0) / len(references)
+
+
+def mean_best(
+    targets: Sequence[Target], predictions: Sequence[str], score: Callable[[str, str], float]
+) -> float:
+    """Mean over the examples of each one's best score over its answers.
+
+    Args:
+        targets: the accepted answer or answers of each example; an example without any scores 0.
+        predictions: the answer of each example.
+        score: a function of one accepted answer and the prediction.
+
+    Raises:
+        ValueError: there are no examples, or not as many predictions as targets.
+    """
+    if len(targets) != len(predictions):
+        raise ValueError(f"{len(targets)} targets but {len(predictions)} predictions")
+    if not targets:
+        raise ValueError("no examples")
+    best = [
+        max((score(text, prediction) for text in _accepted(target)), default=0.0)
+        for target, prediction in zip(targets, predictions, strict=True)
+    ]
+    return sum(best) / len(targets)
 
 
 def _accepted(target: Target) -> Sequence[str]:
     return [target] if isinstance(target, str) else target
 
 
-def mean_best(
-    targets: Sequence[Target], predictions: Sequence[str], score: Callable[[str, str], float]
-) -> float:
-    """The mean over the examples of each one's best score over its answers."""
-    if len(targets) != len(predictions):
-        raise ValueError(f"{len(targets)} targets but {len(predictions)} predictions")
-    if not targets:
-        raise ValueError("no examples")
-    pairs = zip(map(_accepted, targets), predictions, strict=True)
-    return sum(max((score(t, p) for t in texts), default=0.0) for texts, p in pairs) / len(targets)
-
-
 def exact_match_normalized(
     targets: Sequence[Target], predictions: Sequence[str]
 ) -> dict[str, float]:
-    """`exact_match` without regard to case, ASCII punctuation and runs of white space.
+    """`exact_match` regardless of case, ASCII punctuation and runs of white space.
 
-    Tk-Instruct's exact match (arXiv:2204.07705): SQuAD's normalisation, articles kept.
+    This is Tk-Instruct's exact match (arXiv:2204.07705): SQuAD's normalization, but with articles
+    kept.
     """
-    score = mean_best(targets, predictions, lambda t, p: float(normalize(t) == normalize(p)))
-    return {"exact_match_normalized": score}
+
+    def equal(target: str, prediction: str) -> float:
+        return float(normalize(target) == normalize(prediction))
+
+    return {"exact_match_normalized": mean_best(targets, predictions, equal)}
 
 
 def rouge_l(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
-    """ROUGE-L F-measure of the rouge_score package, with its stemmer.
+    """ROUGE-L F-measure of the package rouge_score, with its stemmer.
 
-    Its tokenizer knows ASCII letters and digits only: a text without them scores 0.
+    Its tokenizer knows only ASCII letters and digits: a text without them scores 0.
     """
     scorer = _rouge_scorer()
-    score = mean_best(targets, predictions, lambda t, p: scorer.score(t, p)["rougeL"].fmeasure)
-    return {"rouge_l": score}
+
+    def f_measure(target: str, prediction: str) -> float:
+        return scorer.score(target, prediction)["rougeL"].fmeasure
+
+    return {"rouge_l": mean_best(targets, predictions, f_measure)}
 
 
 def normalize(text: str) -> str:
-    """Lower case, without ASCII punctuation, single spaces."""
+    """The text in lower case, without ASCII punctuation, with single spaces."""
     return re.sub(r"\s+", " ", text.lower().translate(_PUNCTUATION)).strip()
 
 
 @functools.cache
 def _rouge_scorer() -> Any:
-    from rouge_score import rouge_scorer  # Here: it imports nltk.
+    from rouge_score import rouge_scorer  # Imported on use, because it imports nltk.
 
     return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
 

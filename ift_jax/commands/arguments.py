@@ -1,4 +1,4 @@
-"""Flags that several commands share."""
+"""Flags that several commands share, and the config that they describe."""
 
 import argparse
 import dataclasses
@@ -18,13 +18,13 @@ if TYPE_CHECKING:  # `ift COMMAND --help` needs no JAX.
 
 
 def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """`--config FILE[:ARGUMENT]` and `--config.a.b=value`."""
+    """Adds `--config FILE[:ARGUMENT]` and `--help-config`."""
     parser.add_argument(
         "--config",
         required=required,
         metavar="FILE",
-        help="a config file with get_config(), or FILE:ARGUMENT for get_config(ARGUMENT); any "
-        "field is set with --config.section.field=value",
+        help="a config file with a function get_config(), or FILE:ARGUMENT for "
+        "get_config(ARGUMENT); --config.section.field=value sets any field",
     )
     parser.add_argument(
         "--help-config",
@@ -35,7 +35,7 @@ def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 
 class _HelpConfig(argparse.Action):
-    """Prints the fields of a config and exits, as --help does: no other flag is needed."""
+    """Prints the fields of a config and exits; like --help, it needs no other flag."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
         print(*help_lines(), sep="\n")
@@ -43,25 +43,23 @@ class _HelpConfig(argparse.Action):
 
 
 def load_config(args: argparse.Namespace, *, weights: bool = True) -> Config:
-    """The checked config of the flags; without `weights`, `model.init_from` need not be there.
+    """Loads and checks the config that the flags describe.
 
-    With it: the modules of the systems that its mixtures are named after, a `.jinja` template's
-    text, and what `model.init_from` decides.
+    Modules are added for the systems that its mixtures are named after, a `.jinja` template is
+    replaced by its text, and `model.init_from` decides the fields of the model.
+
+    Args:
+        args: flags of `add_config`.
+        weights: whether `model.init_from` must exist. `ift plan` and dry runs can do without.
+
+    Raises:
+        UserError: the config, the template or `model.init_from` is wrong.
     """
     file = args.config.partition(":")[0]
     add_tasks_folder("" if file == default_config.__file__ else file)
     config = config_file.load(args.config, args.overrides)
-    data = config.data
-    if not data.modules:
-        names = (data.mixture, data.eval_mixture, data.heldout_mixture)
-        modules = modules_of(systems_table(data.systems), *names)
-        config = dataclasses.replace(config, data=dataclasses.replace(data, modules=modules))
-    if config.format.template.endswith(".jinja"):
-        from ift_jax.io.files import read_template_file
-
-        text = read_template_file(config.format.template)
-        formatted = dataclasses.replace(config.format, template=text)
-        config = dataclasses.replace(config, format=formatted)
+    config = _with_modules(config)
+    config = _with_template_text(config)
     if config.model.init_from and (weights or exists(config.model.init_from)):
         from ift_jax.checkpoint.model_source import resolve_init
 
@@ -69,48 +67,101 @@ def load_config(args: argparse.Namespace, *, weights: bool = True) -> Config:
     return config
 
 
+def _with_modules(config: Config) -> Config:
+    data = config.data
+    if data.modules:
+        return config
+    names = (data.mixture, data.eval_mixture, data.heldout_mixture)
+    modules = modules_of(systems_table(data.systems), *names)
+    return dataclasses.replace(config, data=dataclasses.replace(data, modules=modules))
+
+
+def _with_template_text(config: Config) -> Config:
+    if not config.format.template.endswith(".jinja"):
+        return config
+    from ift_jax.io.files import read_template_file
+
+    text = read_template_file(config.format.template)
+    return dataclasses.replace(config, format=dataclasses.replace(config.format, template=text))
+
+
 def local_path(path: str) -> str:
-    """The absolute path of a local file or folder."""
+    """The type of a flag that takes a local file or folder: its absolute path."""
     if is_remote(path):
         raise argparse.ArgumentTypeError(f"{path}: expected a local or mounted path")
     return os.path.abspath(path)
 
 
 def add_workdir(parser: argparse.ArgumentParser, what: str) -> None:
-    """`--workdir DIR`."""
-    what += "; gs://BUCKET/PATH with the extra gcs"
-    parser.add_argument("--workdir", required=True, type=absolute, metavar="DIR", help=what)
+    """Adds `--workdir DIR`; `what` says what it is for the command."""
+    parser.add_argument(
+        "--workdir",
+        required=True,
+        type=absolute,
+        metavar="DIR",
+        help=f"{what}; a local folder, or gs://BUCKET/PATH with the extra gcs",
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """`--workdir DIR`, of a run, and `--step N`."""
-    add_workdir(parser, "the workdir of a run")
-    parser.add_argument("--step", type=int, help="the checkpoint; default: the newest")
+    """Adds `--workdir DIR` and `--step N`, which name a model."""
+    add_workdir(parser, "the workdir of a run, or a Hugging Face folder")
+    parser.add_argument(
+        "--step", type=int, metavar="N", help="the checkpoint to use; default: the newest"
+    )
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:
-    """How tokens are chosen, and what ends an answer."""
-    parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy (default)")
-    parser.add_argument("--top-k", type=int, default=0, help="0: all (default)")
-    parser.add_argument("--top-p", type=float, default=1.0)
+    """Adds the flags that say how tokens are chosen, and what ends an answer."""
     parser.add_argument(
-        "--min-p", type=float, default=0.0, help="least share of the likeliest token's probability"
+        "--temperature", type=float, default=0.0, help="sampling temperature; 0 (default): greedy"
     )
-    parser.add_argument("--repetition-penalty", type=float, default=1.0, help="1: none (default)")
     parser.add_argument(
-        "--stop", action="append", default=[], metavar="STRING", help="ends an answer; repeatable"
+        "--top-k", type=int, default=0, help="sample from the k likeliest tokens; 0 (default): all"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        help="sample from the likeliest tokens with this total probability; default: 1",
+    )
+    parser.add_argument(
+        "--min-p",
+        type=float,
+        default=0.0,
+        help="leave out tokens with less than this share of the likeliest token's probability; "
+        "default: 0",
+    )
+    parser.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        help="above 1, tokens that occurred already become less likely; 1 (default): no penalty",
+    )
+    parser.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="STRING",
+        help="a text that ends an answer; repeatable",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling; default: 0")
 
 
 def generation_options(args: argparse.Namespace, max_new_tokens: int) -> "Options":
-    """What the flags of `add_generation` ask for; UserError where a value is out of range."""
+    """The options that the flags of `add_generation` ask for.
+
+    Raises:
+        UserError: a value is out of range.
+    """
     from ift_jax.decoding import Options, Sampling
 
+    if "" in args.stop:
+        raise UserError("--stop: expected a text that is not empty")
     try:
-        if "" in args.stop:
-            raise ValueError("--stop: expected a text that is not empty")
-        chosen = (args.temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty)
-        return Options(max_new_tokens, Sampling(*chosen), args.seed)
+        sampling = Sampling(
+            args.temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty
+        )
+        return Options(max_new_tokens, sampling, args.seed)
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -4,8 +4,8 @@ For example:
   ift chat --workdir runs/quickstart
   ift chat --workdir runs/quickstart --system "Answer in one word." --temperature 0.7 --top-p 0.9
 
-/help lists what can be typed beside messages. Through a pipe, each line is a message, and the
-answers alone are written to standard output.
+/help lists the commands that can be typed besides messages. Through a pipe, each line is a message,
+and only the answers are written to standard output.
 """
 
 import argparse
@@ -16,6 +16,8 @@ import sys
 from ift_jax.commands import arguments
 from ift_jax.errors import UserError
 
+_DEFAULT_NEW_TOKENS = 512
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
@@ -25,32 +27,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-new-tokens",
         type=int,
         metavar="N",
-        help="of an answer; default: 512, or half of what the model can read if that is less",
+        help="most tokens of an answer; default: 512, or half of what the model can read if that "
+        "is less",
     )
     arguments.add_generation(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from ift_jax.evaluation.chat import Chat, converse, room
+    from ift_jax.evaluation.chat import Chat, converse, token_limits
     from ift_jax.evaluation.text_generator import open_text_generator
 
-    note = functools.partial(print, file=sys.stderr, flush=True)  # What is no answer.
-    arguments.generation_options(args, args.max_new_tokens or 1)  # Mistakes first.
+    arguments.generation_options(args, args.max_new_tokens or 1)  # Mistakes come before loading.
     text_generator, generator = open_text_generator(args.workdir, args.step, args.stop)
-    longest, of_answer = room(text_generator)
-    n_new = min(512, longest // 2, of_answer)
-    n_new = n_new if args.max_new_tokens is None else args.max_new_tokens
-    options = arguments.generation_options(args, n_new)
-    if n_new > of_answer:
-        raise UserError(f"--max-new-tokens {n_new}: the model has room for {of_answer} at the most")
+    limits = token_limits(text_generator)
+    max_new_tokens = args.max_new_tokens
+    if max_new_tokens is None:
+        max_new_tokens = min(_DEFAULT_NEW_TOKENS, limits.total // 2, limits.answer)
+    options = arguments.generation_options(args, max_new_tokens)
+    if max_new_tokens > limits.answer:
+        raise UserError(
+            f"--max-new-tokens {max_new_tokens}: the model has room for {limits.answer} at the most"
+        )
+
+    note = functools.partial(print, file=sys.stderr, flush=True)  # For all that is no answer.
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if terminal:
         with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  # Editing and history in input().
-        note(
-            f"{text_generator.model.n_params:,} parameters, {longest:,} tokens; /help for commands"
-        )
+            import readline  # noqa: F401  # Gives input() editing and a history.
+        n_params = text_generator.model.n_params
+        note(f"{n_params:,} parameters, {limits.total:,} tokens; /help for commands")
 
     def read() -> str:
         try:

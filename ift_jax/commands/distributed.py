@@ -1,4 +1,4 @@
-"""Several processes, one a host: how a command joins them, and how it leaves."""
+"""Runs of several processes, one per host: how a command joins the others, and how it leaves."""
 
 import argparse
 import contextlib
@@ -13,21 +13,24 @@ from typing import Any
 
 from ift_jax.errors import UserError
 
-HEARTBEAT_SECONDS = 30  # A process that is silent for so long is dead, and ends the others.
-# Each flag's variable, for launchers that cannot give every process its own command line.
+HEARTBEAT_SECONDS = 30  # A process that is silent for this long counts as dead and ends the others.
+# The variable for each flag, for launchers that start every process with the same command line.
 VARIABLES = {
     "coordinator_address": "JAX_COORDINATOR_ADDRESS",
     "num_processes": "JAX_NUM_PROCESSES",
     "process_id": "JAX_PROCESS_ID",
 }
+_FAILED = 1
+_USER_ERROR = 2
+_OTHERS_GONE = 3  # Another process died, or did not come: the same command may be run again.
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
-    """`--coordinator`, `--num-processes`, `--process-id` and `--join-timeout`."""
+    """Adds `--coordinator`, `--num-processes`, `--process-id` and `--join-timeout`."""
     group = parser.add_argument_group(
         "several processes",
-        "found by themselves on Cloud TPU, GKE, Slurm and Open MPI; else all "
-        f"three flags, or the variables {', '.join(VARIABLES.values())}, on every process",
+        "Cloud TPU, GKE, Slurm and Open MPI are detected. Elsewhere every process needs the first "
+        f"three flags, or the variables {', '.join(VARIABLES.values())}.",
     )
     group.add_argument(
         "--coordinator",
@@ -35,8 +38,8 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         dest="coordinator_address",
         help="address of process 0",
     )
-    group.add_argument("--num-processes", type=int, metavar="N")
-    group.add_argument("--process-id", type=int, metavar="I")
+    group.add_argument("--num-processes", type=int, metavar="N", help="number of processes")
+    group.add_argument("--process-id", type=int, metavar="I", help="number of this process, from 0")
     group.add_argument(
         "--join-timeout",
         type=int,
@@ -47,15 +50,20 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
 
 
 def cluster() -> str | None:
-    """The cluster this process was started on as one of several, by what launchers set; or None."""
-    e = os.environ
-    if e.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+    """The kind of cluster that started this process as one of several; None if it is alone.
+
+    Launchers are recognized by the variables that they set.
+    """
+    variables = os.environ
+    if variables.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         return "Slurm"
-    if e.get("OMPI_COMM_WORLD_SIZE", "1") != "1":
+    if variables.get("OMPI_COMM_WORLD_SIZE", "1") != "1":
         return "Open MPI"
-    if "," in e.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in e:
+    if "," in variables.get("TPU_WORKER_HOSTNAMES", ""):
         return "TPUs on Kubernetes"
-    if "KUBERNETES_SERVICE_HOST" in e and "JOB_COMPLETION_INDEX" in e:
+    if "MEGASCALE_COORDINATOR_ADDRESS" in variables:
+        return "TPUs on Kubernetes"
+    if "KUBERNETES_SERVICE_HOST" in variables and "JOB_COMPLETION_INDEX" in variables:
         return "Kubernetes"
     chips = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")
     if chips and importlib.util.find_spec("libtpu"):
@@ -63,14 +71,19 @@ def cluster() -> str | None:
     return None
 
 
-def _place(args: argparse.Namespace) -> dict[str, Any] | None:
-    """What `jax.distributed.initialize` is told; None: this process is alone."""
+def _initialize_arguments(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The arguments of `jax.distributed.initialize`; None if this process is alone."""
     given = {name: getattr(args, name) for name in VARIABLES}
     for name, variable in VARIABLES.items():
-        if given[name] is None and (value := os.environ.get(variable)):
-            if name != "coordinator_address" and not value.isdigit():
-                raise UserError(f"{variable}: expected a number; got {value!r}")
-            given[name] = value if name == "coordinator_address" else int(value)
+        value = os.environ.get(variable)
+        if given[name] is not None or not value:
+            continue
+        if name == "coordinator_address":
+            given[name] = value
+        elif value.isdigit():
+            given[name] = int(value)
+        else:
+            raise UserError(f"{variable}: expected a number; got {value!r}")
     missing = [name for name, value in given.items() if value is None]
     if len(missing) == len(given):
         return {} if cluster() else None
@@ -85,30 +98,55 @@ def _place(args: argparse.Namespace) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def joined(args: argparse.Namespace) -> Iterator[None]:
-    """Joins the other processes, if there are any; whatever goes wrong in one ends all of them.
+    """Joins the other processes, if there are any; a failure in one ends all of them.
 
-    One that fails leaves at once, without the meeting at the end of a healthy run; the others
-    notice by the broken connection or the missing heartbeat. No device may be in use before.
+    A process that fails exits at once, without the barrier at the end of a healthy run. The others
+    notice the broken connection or the missing heartbeat. No device may be in use before.
 
     Raises:
         UserError: the flags are wrong, or not all processes came in time.
     """
-    place = _place(args)
-    if place is None:
+    initialize_arguments = _initialize_arguments(args)
+    if initialize_arguments is None:
         yield
         return
     import jax
 
-    where = place.get("coordinator_address") or f"as {cluster()} tells"
-    # JAX's own way to give up is to abort with a stack trace, so we are earlier.
-    late = f"error: not all processes met ({where}) within {args.join_timeout} s"
-    timer = threading.Timer(args.join_timeout, _leave, (late, 3))
+    _join(initialize_arguments, args.join_timeout)
+    try:
+        yield
+    except UserError as error:
+        _leave(f"error: {error}", _USER_ERROR)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        why = " ".join(str(error).split())[:200]
+        _leave(
+            f"error: process {jax.process_index()} of {jax.process_count()}: another process "
+            f"is gone, or cannot be reached ({why}); the same command resumes from the newest "
+            "checkpoint",
+            _OTHERS_GONE,
+        )
+    except BaseException:
+        traceback.print_exc()
+        _leave(f"error: process {jax.process_index()} failed; the others end with it", _FAILED)
+    jax.distributed.shutdown()
+
+
+def _join(initialize_arguments: dict[str, Any], timeout: int) -> None:
+    """Waits for the other processes; exits if they do not come within `timeout` seconds."""
+    import jax
+
+    where = initialize_arguments.get("coordinator_address") or f"as {cluster()} tells"
+    # At its own timeout JAX aborts with a stack trace, so this one is earlier.
+    late = f"error: not all processes met ({where}) within {timeout} s"
+    timer = threading.Timer(timeout, _leave, (late, _OTHERS_GONE))
     timer.daemon = True
     timer.start()
     try:
         jax.distributed.initialize(
-            **place,
-            initialization_timeout=args.join_timeout + 60,
+            **initialize_arguments,
+            initialization_timeout=timeout + 60,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (RuntimeError, ValueError, OSError) as error:
@@ -116,27 +154,10 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
         raise UserError(f"could not join the other processes ({where}): {why}") from error
     finally:
         timer.cancel()
-    try:
-        yield
-    except UserError as error:
-        _leave(f"error: {error}", 2)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            raise
-        why = " ".join(str(error).split())[:200]
-        _leave(
-            f"error: process {jax.process_index()} of {jax.process_count()}: another process "
-            f"is gone, or cannot be reached ({why}); the same command goes on from the newest "
-            "checkpoint",
-            3,
-        )
-    except BaseException:
-        traceback.print_exc()
-        _leave(f"error: process {jax.process_index()} failed; the others end with it", 1)
-    jax.distributed.shutdown()
 
 
 def _leave(line: str, code: int) -> None:
+    """Prints a line and exits at once, without waiting for other processes or threads."""
     print(line, file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)

@@ -5,7 +5,7 @@ For example:
   ift export --workdir runs/mine --output models/mine --dtype bfloat16 --shard-size 2
   ift export --workdir runs/lora --output adapters/mine --adapter --base HuggingFaceTB/SmolLM2-135M
 
-A run with LoRA is written with its adapters merged into the weights, unless --adapter is given.
+Adapters of a run with LoRA are merged into the weights, unless --adapter is given.
 """
 
 import argparse
@@ -28,17 +28,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=("source", "float32", "bfloat16", "float16"),
         default="source",
-        help="of the weights; source (default): as the model was released, float32 for a new one",
+        help="the type of the weights; source (default): as the model was released, or float32 for "
+        "a model from scratch",
     )
-    parser.add_argument("--shard-size", type=float, default=5.0, metavar="GB", help="default: 5")
     parser.add_argument(
-        "--adapter", action="store_true", help="of a run with LoRA: the adapters alone, for `peft`"
+        "--shard-size",
+        type=float,
+        default=5.0,
+        metavar="GB",
+        help="largest size of a file of weights; default: 5",
+    )
+    parser.add_argument(
+        "--adapter",
+        action="store_true",
+        help="write only the adapters of a run with LoRA, in PEFT's format",
     )
     parser.add_argument(
         "--base",
         default="",
         metavar="NAME",
-        help="with --adapter: the base model it is to name; default: where the run began",
+        help="with --adapter: the base model that the adapter names; default: where the run began",
     )
 
 
@@ -57,18 +66,18 @@ def run(args: argparse.Namespace) -> None:
         print(f"the adapters of {args.workdir} in {args.output}")
         return
     source = open_model_source(args.workdir, args.step)
-    trained = load_model(source)
-    formatter = Formatter.from_config(trained.config, trained.tokenizer)
+    loaded = load_model(source)
+    formatter = Formatter.from_config(loaded.config, loaded.tokenizer)
     export(
-        trained.model,
-        trained.params,
-        trained.tokenizer,
+        loaded.model,
+        loaded.params,
+        loaded.tokenizer,
         args.output,
         template=formatter.template_source,
         dtype=args.dtype,
         source_dtypes=source.dtypes(),
-        stop_ids=(*formatter.stop_ids, *trained.config.evaluation.stop_ids),
+        stop_ids=(*formatter.stop_ids, *loaded.config.evaluation.stop_ids),
         shard_bytes=int(args.shard_size * 1e9),
-        max_length=trained.config.data.max_length,
+        max_length=loaded.config.data.max_length,
     )
-    print(f"step {trained.step} of {args.workdir} in {args.output}")
+    print(f"step {loaded.step} of {args.workdir} in {args.output}")

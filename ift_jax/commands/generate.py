@@ -4,8 +4,9 @@ For example:
   ift generate --workdir runs/quickstart --prompt "Sort these words: plum, apple, fig"
   ift generate --workdir runs/quickstart --prompts prompts.jsonl --output answers.jsonl
 
-A line of a prompts file: {"inputs": "..."} or {"messages": [{"role": "user", "content": "..."}]}.
-The same command again continues an output that is not complete.
+A line of a prompts file is {"inputs": "..."} or
+{"messages": [{"role": "user", "content": "..."}]}.
+The same command again continues an output file that is not complete.
 """
 
 import argparse
@@ -21,43 +22,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_model(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--prompt", metavar="TEXT", help="one prompt")
-    source.add_argument("--prompts", metavar="FILE", help="JSON lines of prompts")
+    source.add_argument("--prompts", metavar="FILE", help="a file of prompts as JSON lines")
     parser.add_argument(
         "--output",
         type=arguments.local_path,
         metavar="FILE",
-        help="JSON lines; default: the terminal",
+        help="where to write the answers as JSON lines; default: the terminal",
     )
-    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N")
+    parser.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=128,
+        metavar="N",
+        help="most tokens of an answer; default: 128",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=32,
+        metavar="N",
+        help="prompts that are answered together; default: 32",
+    )
     arguments.add_generation(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from ift_jax.evaluation import batch_prompts as files
+    from ift_jax.evaluation import batch_prompts
     from ift_jax.evaluation.text_generator import open_text_generator
+    from ift_jax.io.files import append_json_lines
 
     options = arguments.generation_options(args, args.max_new_tokens)
     if args.batch_size < 1:
         raise UserError("--batch-size: expected at least 1")
-    prompts = [("--prompt", {"inputs": args.prompt})]
     if args.prompts:
-        prompts = list(files.read_prompts(args.prompts))
+        prompts = list(batch_prompts.read_prompts(args.prompts))
+    else:
+        prompts = [batch_prompts.Prompt("--prompt", {"inputs": args.prompt})]
     text_generator, generator = open_text_generator(args.workdir, args.step, args.stop)
     done = 0
     if args.output:
-        settings = files.settings(text_generator, generator, options, args.batch_size)
-        done = files.continue_file(args.output, settings, prompts)
-    for answers in files.answer_windows(
+        settings = batch_prompts.settings(text_generator, generator, options, args.batch_size)
+        done = batch_prompts.continue_file(args.output, settings, prompts)
+    for answers in batch_prompts.answer_windows(
         text_generator, generator, prompts, options, batch_size=args.batch_size, done=done
     ):
         if args.output:
-            files.append(args.output, answers)
+            append_json_lines(args.output, answers)
         elif args.prompt:
             print(answers[0]["answer"])
         else:
-            sys.stdout.writelines(json.dumps(a, ensure_ascii=False) + "\n" for a in answers)
+            for answer in answers:
+                print(json.dumps(answer, ensure_ascii=False))
             sys.stdout.flush()
     if args.output:
         print(f"{len(prompts)} answers in {args.output}; {done} of them were there")

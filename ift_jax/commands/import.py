@@ -13,17 +13,17 @@ from ift_jax.commands import arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument("source", metavar="SOURCE", help="a Hugging Face folder or a .gguf file")
-    arguments.add_workdir(parser, "the folder to make")
+    arguments.add_workdir(parser, "the workdir to make")
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from ift_jax.checkpoint.import_model import import_model
 
-    trained = import_model(args.source, args.workdir)
-    config = trained.config
+    loaded = import_model(args.source, args.workdir)
+    config = loaded.config
     print(
-        f"{trained.model.n_params:,} parameters, {config.model.architecture}; tokenizer of "
-        f"{trained.tokenizer.vocab_size:,} ids; template {config.format.template}"
+        f"{loaded.model.n_params:,} parameters, {config.model.architecture}; tokenizer of "
+        f"{loaded.tokenizer.vocab_size:,} ids; template {config.format.template}"
     )
     print(f"workdir: {args.workdir}")

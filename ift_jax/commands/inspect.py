@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 
 from ift_jax.commands import arguments
+from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.inspection import default_config
 
@@ -21,25 +22,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "mixture",
         nargs="?",
-        help="a mixture's or task's name, without a config; with neither, the names that there are",
+        help="a mixture or task to show without a config file; with neither, the names of all "
+        "mixtures are listed",
     )
     arguments.add_config(parser, required=False)
-    parser.add_argument("--which", choices=("train", "eval", "heldout"), default="train")
-    parser.add_argument("--task", action="append", metavar="NAME", help="only this; repeatable")
-    parser.add_argument("--lint", action="store_true", help="check the chat template, and stop")
-    parser.add_argument("--examples", type=int, default=1, metavar="N", help="a task; default: 1")
+    parser.add_argument(
+        "--which",
+        choices=("train", "eval", "heldout"),
+        default="train",
+        help="which of the config's mixtures to show; default: train",
+    )
+    parser.add_argument(
+        "--task", action="append", metavar="NAME", help="show only this task; repeatable"
+    )
+    parser.add_argument("--lint", action="store_true", help="only check the chat template")
+    parser.add_argument(
+        "--examples", type=int, default=1, metavar="N", help="examples per task; default: 1"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     if args.mixture and args.config:
         raise UserError("expected the name of a mixture, or --config FILE, not both")
-    named = not args.config
-    if named:
-        name = f":{args.mixture}" if args.mixture else ""
-        args.config = f"{default_config.__file__}{name}"
+    without_file = not args.config
+    if without_file:
+        argument = f":{args.mixture}" if args.mixture else ""
+        args.config = f"{default_config.__file__}{argument}"
     config = arguments.load_config(args)
-    if named:
+    if without_file:
         from ift_jax.inspection import listing
 
         if not args.mixture:
@@ -47,16 +58,23 @@ def run(args: argparse.Namespace) -> None:
             return
         if not any(word.startswith("--config.data.split") for word in args.overrides):
             config = dataclasses.replace(config, data=listing.with_split(config.data))
+    _show(config, args, may_shrink=without_file)
+
+
+def _show(config: Config, args: argparse.Namespace, *, may_shrink: bool) -> None:
     from ift_jax.inspection import mixture_tables
     from ift_jax.text.examples import ExampleFormatter
     from ift_jax.text.template_lint import lint
 
-    config, tokenizer, view = mixture_tables.open_mixture(config, args.which, may_shrink=named)
-    if args.lint:
-        findings = lint(ExampleFormatter.from_config(config, tokenizer))
-        for finding in findings:
-            print(f"{'ok' if finding.ok else 'WRONG':<6}{finding.check:<18}{finding.detail}")
-        if wrong := [finding.check for finding in findings if not finding.ok]:
-            raise UserError(f"config.format.template: {', '.join(wrong)}: see above")
+    config, tokenizer, mixture = mixture_tables.open_mixture(
+        config, args.which, may_shrink=may_shrink
+    )
+    if not args.lint:
+        tasks = args.task or ()
+        mixture_tables.show(config, args.which, mixture, tokenizer, tasks, args.examples)
         return
-    mixture_tables.show(config, args.which, view, tokenizer, args.task or (), args.examples)
+    findings = lint(ExampleFormatter.from_config(config, tokenizer))
+    for finding in findings:
+        print(f"{'ok' if finding.ok else 'WRONG':<6}{finding.check:<18}{finding.detail}")
+    if wrong := [finding.check for finding in findings if not finding.ok]:
+        raise UserError(f"config.format.template: {', '.join(wrong)}: see above")

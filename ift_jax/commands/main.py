@@ -6,27 +6,28 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from ift_jax import __version__
 from ift_jax.errors import UserError
 
 COMMANDS = {
-    "prepare": "run the tasks, tokenise, and write token stores",
-    "train": "train; goes on by itself from the workdir's newest checkpoint",
-    "import": "a Hugging Face folder or a GGUF file becomes a workdir",
-    "export": "write a workdir's model as a Hugging Face folder",
-    "generate": "answer prompts from a file with a trained model; goes on where it was stopped",
+    "prepare": "run the tasks, tokenize, and write token stores",
+    "train": "train a model; resumes from the newest checkpoint in the workdir",
+    "import": "make a workdir from a Hugging Face folder or a GGUF file",
+    "export": "write the model of a workdir as a Hugging Face folder",
+    "generate": "answer prompts from a file with a trained model; resumes an interrupted run",
     "chat": "talk with a trained model",
-    "eval": "answer a config's unseen examples with a trained model, and score the answers",
-    "plan": "compile a run for a TPU topology, without it: does it fit, and what it costs",
-    "inspect": "show a mixture: counts, rates, lengths, drops, and coloured examples",
+    "eval": "answer unseen examples with a trained model, and score the answers",
+    "plan": "compile a run for a TPU topology without a TPU: does it fit, and what does it cost?",
+    "inspect": "show a mixture: counts, rates, lengths, dropped examples, and colored examples",
 }
-# What the drivers of TPUs and GPUs (NVIDIA's, in Windows' Linux too, and AMD's) make on Linux.
+# Device files of TPUs and GPUs (NVIDIA's, also in Windows' Linux, and AMD's) on Linux.
 ACCELERATORS = ("/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia*", "/dev/dxg", "/dev/kfd")
 
 
 def choose_platform() -> None:
-    """Has JAX look for no accelerator where there is none: libtpu would complain of that at length.
+    """Forces the CPU backend if no accelerator exists; otherwise libtpu prints warnings.
 
     JAX_PLATFORMS, if it is set, stays.
     """
@@ -35,40 +36,25 @@ def choose_platform() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status (2: the user's mistake, said in one line)."""
+    """Runs one command.
+
+    Returns:
+        The exit status: 0, 2 for a user's mistake (reported in one line), 130 after Ctrl-C, or
+        another status of the command's own.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="ift",
-        description="Instruction finetuning in JAX.",
-        allow_abbrev=False,
-        epilog="example: ift train --config configs/quickstart.py --workdir runs/quickstart",
-    )
-    parser.add_argument("--version", action="version", version=f"ift_jax {__version__}")
-    parser.set_defaults(takes_further=lambda args: False)  # Flags behind "--".
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    # Only the command that was named is imported: `ift --help` needs no JAX.
-    named = next((word for word in argv if not word.startswith("-")), None)
-    for name, text in COMMANDS.items():
-        module = importlib.import_module(f"ift_jax.commands.{name}") if name == named else None
-        subparser = subparsers.add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            allow_abbrev=False,
-            epilog=(module.__doc__ or "").partition("\n\n")[2] if module else None,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        if module:
-            module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
-    own = argv.index("--") if "--" in argv else len(argv)
-    args, rest = parser.parse_known_args(argv[:own])
-    args.further = argv[own + 1 :]  # Flags for what a command hands them to.
+    parser = _parser(argv)
+    # Flags behind "--" are for a program that the command hands them to.
+    end = argv.index("--") if "--" in argv else len(argv)
+    args, rest = parser.parse_known_args(argv[:end])
+    args.further = argv[end + 1 :]
     args.overrides = [word for word in rest if word.startswith("--config.")]
+    unknown = [word for word in rest if word not in args.overrides]
+    if not args.takes_further(args):
+        unknown += argv[end:]
     choose_platform()
     try:
-        rest += [] if args.takes_further(args) else argv[own:]
-        if unknown := [word for word in rest if word not in args.overrides]:
+        if unknown:
             raise UserError(f"{unknown[0]}: no such argument; see ift {args.command} --help")
         return args.run(args) or 0
     except UserError as error:
@@ -77,6 +63,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser for all commands, with the flags of the command that `argv` names."""
+    parser = argparse.ArgumentParser(
+        prog="ift",
+        description="Instruction finetuning in JAX.",
+        allow_abbrev=False,
+        epilog="example: ift train --config configs/quickstart.py --workdir runs/quickstart",
+    )
+    parser.add_argument("--version", action="version", version=f"ift_jax {__version__}")
+    parser.set_defaults(takes_further=lambda args: False)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    # Only the module of that command is imported: `ift --help` needs no JAX.
+    named = next((word for word in argv if not word.startswith("-")), None)
+    for name, text in COMMANDS.items():
+        module = importlib.import_module(f"ift_jax.commands.{name}") if name == named else None
+        subparser = subparsers.add_parser(
+            name,
+            help=text,
+            description=_sentence(text),
+            allow_abbrev=False,
+            epilog=_examples(module) if module else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if module:
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    return parser
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + ("" if text.endswith("?") else ".")
+
+
+def _examples(module: ModuleType) -> str:
+    """A command's docstring behind its first line."""
+    return (module.__doc__ or "").partition("\n\n")[2]
 
 
 if __name__ == "__main__":

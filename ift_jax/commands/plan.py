@@ -5,7 +5,8 @@ For example:
   ift plan --config configs/tulu3.py:8b --topology v5e:16x16 --config.train.batch_size=256
   ift plan --config configs/tulu3.py:8b --topology v5p:2x2x2 --search --json found.json
   ift plan --config configs/t0.py:11b --topology v4:4x4x4 --slices 2 --config.mesh.data=2
-It needs no TPU, no weights and no data, but libtpu (launch/setup.sh plan, on Linux). Exit status: 0
+
+It needs libtpu (launch/setup.sh plan, on Linux), but no TPU, no weights and no data. Exit status: 0
 if the run fits, 1 if not, 2 for a mistake.
 """
 
@@ -25,29 +26,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topology",
         required=True,
         metavar="CHIP:AxB[xC]",
-        help="v4:2x2x2, v5e:16x16, v5p:4x4x4, v6e:16x16, tpu7x:2x2x2",
+        help="v4:2x2x2, v5e:16x16, v5p:4x4x4, v6e:16x16, tpu7x:2x2x2, ...",
     )
     parser.add_argument(
         "--slices",
         type=int,
         default=1,
         metavar="N",
-        help="of it; config.mesh.data is a multiple of them",
+        help="number of such slices; config.mesh.data must be a multiple of it (default: 1)",
     )
     parser.add_argument(
         "--tasks",
         type=int,
         default=1,
         metavar="N",
-        help="tasks of the mixture; each has its loss (default: 1)",
+        help="tasks of the mixture, each with a loss of its own (default: 1)",
     )
     parser.add_argument(
-        "--decode", action="store_true", help="compile generation too, as at the run's evaluation"
+        "--decode",
+        action="store_true",
+        help="compile generation as well, as in the run's evaluation",
     )
     parser.add_argument(
-        "--search", action="store_true", help="rank meshes, remat policies and microbatches"
+        "--search",
+        action="store_true",
+        help="compile several meshes, remat policies and gradient accumulation steps, and rank "
+        "them",
     )
-    parser.add_argument("--json", metavar="FILE", help="where to write the same as JSON")
+    parser.add_argument("--json", metavar="FILE", help="where to write the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,9 +64,8 @@ def run(args: argparse.Namespace) -> int:
 
     def judge(config: Config) -> dict[str, Any]:
         program = compile_step.program_of(config, args.topology, args.slices, args.tasks)
-        record = report.record_of(
-            program, compile_step.compile_step(program), args.topology, args.slices
-        )
+        compiled = compile_step.compile_step(program)
+        record = report.record_of(program, compiled, args.topology, args.slices)
         if args.decode:
             parts = compile_decode.compile_generation(program).items()
             record["generation"] = {name: report.memory_of(part) for name, part in parts}
@@ -68,13 +73,14 @@ def run(args: argparse.Namespace) -> int:
 
     if args.search:
         n_devices = len(compile_step.devices_of(args.topology, args.slices))
-        said = search.search(search.candidates(config, n_devices, args.slices), judge, print)
-        print(*report.ranking(said), "", sep="\n")
+        candidates = search.candidates(config, n_devices, args.slices)
+        records = search.search(candidates, judge, print)
+        print(*report.ranking(records), "", sep="\n")
     else:
-        said = [judge(config)]
-    for record in said[:1]:
+        records = [judge(config)]
+    for record in records[:1]:
         print(*report.lines(record), sep="\n")
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(said if args.search else said[0], file, indent=2)
-    return 0 if any(record["fits"] for record in said) else 1
+            json.dump(records if args.search else records[0], file, indent=2)
+    return 0 if any(record["fits"] for record in records) else 1

@@ -5,8 +5,8 @@ For example:
   ift prepare --config configs/tulu3.py:8b,/models/Llama-3.1-8B --runner DirectRunner \
     -- --direct_running_mode=multi_processing --direct_num_workers=8
 
-What follows -- are Apache Beam's own options. A worker needs this package and the task modules (on
-its PYTHONPATH), and sees the data, the tokenizer and data.store_dir under the same paths as here.
+Flags behind -- are Apache Beam's own. A worker needs this package and the task modules (on its
+PYTHONPATH), and must see the data, the tokenizer and data.store_dir under the same paths.
 """
 
 import argparse
@@ -21,10 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runner",
         metavar="NAME",
-        help="make the stores with Apache Beam on this runner, such "
-        "as DirectRunner; default: processes of this machine",
+        help="make the stores with Apache Beam on this runner, such as DirectRunner; default: "
+        "processes of this machine",
     )
-    parser.set_defaults(takes_further=lambda args: args.runner)  # Beam's.
+    parser.set_defaults(takes_further=lambda args: args.runner)  # Beam's flags, behind "--".
 
 
 def run(args: argparse.Namespace) -> None:
@@ -37,10 +37,13 @@ def run(args: argparse.Namespace) -> None:
         from ift_jax.preparation.beam import checked_options
 
         beam = checked_options(args.runner, args.further)
-    for which in ("train", "eval", *(["heldout"] if config.data.heldout_mixture else [])):
-        _, view = open_or_prepare(config, which, log=print, beam=beam)
-        examples = sum(len(store) for store in view.stores)
-        tokens = sum(int(store.lengths.sum()) for store in view.stores)
-        print(f"{which}: {len(view.tasks)} tasks, {examples:,} examples, {tokens:,} tokens")
-        for name, store in zip(view.tasks, view.stores, strict=True):
+    parts = ["train", "eval"]
+    if config.data.heldout_mixture:
+        parts.append("heldout")
+    for which in parts:
+        _, mixture = open_or_prepare(config, which, log=print, beam=beam)
+        examples = sum(len(store) for store in mixture.stores)
+        tokens = sum(int(store.lengths.sum()) for store in mixture.stores)
+        print(f"{which}: {len(mixture.tasks)} tasks, {examples:,} examples, {tokens:,} tokens")
+        for name, store in zip(mixture.tasks, mixture.stores, strict=True):
             print(f"  {name}: {os.path.join(config.data.store_dir, store.path.name)}")

@@ -6,6 +6,7 @@ For example:
   ift train --config configs/jsonl.py:my_data.jsonl --workdir runs/mine --dry-run
   ift train --config configs/t0.py:11b --workdir runs/t0 --dry-run
   ift train --config configs/tulu3.py:8b,/models/Llama-3.1-8B --workdir gs://my-bucket/tulu3
+  ift train --help-config
 """
 
 import argparse
@@ -17,19 +18,20 @@ from ift_jax.io.paths import check_bucket
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     arguments.add_config(parser)
-    arguments.add_workdir(parser, "where the run's files go; the same one resumes it")
+    arguments.add_workdir(parser, "where the run writes its files; the same one resumes the run")
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the resolved config, parameters, tokens and "
-        "steps an epoch, fill and memory, or what is missing here to say so; train nothing",
+        help="train nothing; print the resolved config, the numbers of parameters, tokens and "
+        "steps per epoch, the fill of rows and the memory, or what is missing on this machine",
     )
     distributed.add_processes(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    config = arguments.load_config(args, weights=not args.dry_run)  # Before any device work.
+    # Mistakes in the config and the bucket are found before any device is used.
+    config = arguments.load_config(args, weights=not args.dry_run)
     if not args.dry_run:
         check_bucket(args.workdir, writes=True)
     import jax

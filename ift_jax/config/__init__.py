@@ -1,1 +1,1 @@
-"""The config of a run: schema, checks and files."""
+"""The config of a run: its fields, their checks, and files."""

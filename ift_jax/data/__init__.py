@@ -1,1 +1,1 @@
-"""From SeqIO mixtures to global batches. Only preparing a store imports TensorFlow and SeqIO."""
+"""From token stores to global batches: order, packing, arrays. Imports no TensorFlow or SeqIO."""

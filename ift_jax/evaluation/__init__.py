@@ -1,1 +1,1 @@
-"""Metrics of generated text."""
+"""Answers to prompts and unseen examples, and their scores."""

@@ -1,24 +1,35 @@
-"""Answers to the prompts of a file, in its order, in a file that can be continued."""
+"""Answers to the prompts of a file, in its order, in an output file that can be continued."""
 
 import dataclasses
 import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from ift_jax.config.schema import DecoderConfig
 from ift_jax.decoding import Generator, Options
 from ift_jax.errors import UserError
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.text.records import parse_record
 
-Prompt = tuple[str, dict[str, Any]]  # Its place and its fields.
 WINDOW = 8  # Batches of prompts that are sorted by length and answered before they are written.
 _ANSWER_FIELDS = ("answer", "stopped", "new_tokens")
 
 
+class Prompt(NamedTuple):
+    """A record to answer."""
+
+    where: str  # Its place for messages, such as "prompts.jsonl:3".
+    fields: dict[str, Any]
+
+
 def read_prompts(path: str) -> Iterator[Prompt]:
-    """The objects of a JSON-lines file, each with its `file:line`; UserError where one is none."""
+    """The objects of a JSON-lines file; empty lines are skipped.
+
+    Raises:
+        UserError: the file cannot be read, or a line is not a JSON object.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             lines = [(f"{path}:{n}", line) for n, line in enumerate(file, start=1) if line.strip()]
@@ -31,26 +42,30 @@ def read_prompts(path: str) -> Iterator[Prompt]:
             raise UserError(f"{where}: not JSON: {error.msg}") from error
         if not isinstance(fields, dict):
             raise UserError(f"{where}: expected a JSON object with 'inputs' or 'messages'")
-        yield where, fields
+        yield Prompt(where, fields)
 
 
 def prompt_ids(
-    text_generator: TextGenerator, prompts: Sequence[Prompt], n_new: int
+    text_generator: TextGenerator, prompts: Sequence[Prompt], max_new_tokens: int
 ) -> list[list[int]]:
-    """The ids of each prompt, `inputs` or `messages` that end before an answer.
+    """The ids of each prompt: `inputs`, or `messages` that end before an answer.
 
-    UserError: neither of them, or too long for the model's `max_length` with `n_new` tokens.
+    Raises:
+        UserError: a prompt has neither field, or does not fit the model's `max_length` together
+            with `max_new_tokens`.
     """
-    longest = getattr(text_generator.model.config, "max_length", 0)
+    model = text_generator.model.config
+    max_length = model.max_length if isinstance(model, DecoderConfig) else 0
     ids = []
     for where, fields in prompts:
         record = parse_record(fields, where, prompt_only=True)
-        ids.append(text_generator.formatter.prompt(record).tolist())
-        if longest and (n := len(ids[-1])) + n_new > longest:
+        of_prompt = text_generator.formatter.prompt(record).tolist()
+        if max_length and len(of_prompt) + max_new_tokens > max_length:
             raise UserError(
-                f"{where}: {n} tokens of prompt and --max-new-tokens {n_new}: expected at most "
-                f"the model's max_length {longest} together"
+                f"{where}: {len(of_prompt)} tokens of prompt and --max-new-tokens "
+                f"{max_new_tokens}: expected at most the model's max_length {max_length} together"
             )
+        ids.append(of_prompt)
     return ids
 
 
@@ -63,27 +78,41 @@ def answer_windows(
     batch_size: int,
     done: int = 0,
 ) -> Iterator[list[dict[str, Any]]]:
-    """The answers from prompt number `done` on: its fields and `_ANSWER_FIELDS`, by windows.
+    """The answers from prompt number `done` on, window by window.
 
-    A window that is partly done is made again as a whole: even its rounding is then that of a
-    run without a break. UserError, as `prompt_ids`, before anything is generated.
+    A window that is done in part is generated again as a whole, so that even its rounding is that
+    of a run without interruption.
+
+    Yields:
+        The fields of each prompt of a window, with "answer", "stopped" (whether it ended with a
+        stop token or string) and "new_tokens" (their number).
+
+    Raises:
+        UserError: as `prompt_ids`, before anything is generated.
     """
     ids = prompt_ids(text_generator, prompts, options.max_new_tokens)
-    size, text, stopped = WINDOW * batch_size, text_generator.text, text_generator.stopped
-    for start in range(done - done % size, len(prompts) if done < len(prompts) else 0, size):
+    if done >= len(prompts):
+        return
+    size = WINDOW * batch_size
+    for start in range(done - done % size, len(prompts), size):
         window = slice(start, start + size)
         outputs = generator.generate(ids[window], options, batch_size=batch_size, first_index=start)
-        answers = [
-            fields | {"answer": text(o), "stopped": stopped(o), "new_tokens": len(o)}
-            for (_, fields), o in zip(prompts[window], outputs, strict=True)
-        ]
+        answers = []
+        for prompt, output in zip(prompts[window], outputs, strict=True):
+            answer = {
+                "answer": text_generator.text(output),
+                "stopped": text_generator.stopped(output),
+                "new_tokens": len(output),
+            }
+            answers.append(prompt.fields | answer)
         yield answers[max(done - start, 0) :]
 
 
 def settings(
     text_generator: TextGenerator, generator: Generator, options: Options, batch_size: int
 ) -> dict[str, Any]:
-    """Everything but the prompts that decides what the answers are, flat and in JSON's types."""
+    """Everything but the prompts that determines the answers, flat and in JSON's types."""
+    model = dataclasses.asdict(text_generator.model.config)
     return {
         "weights": generator.fingerprint(),
         "format": text_generator.formatter.fingerprint,
@@ -91,49 +120,65 @@ def settings(
         "stop ids": list(text_generator.stops.ids),
         "batch_size": batch_size,
         **dataclasses.asdict(options),
-        **{f"model.{k}": v for k, v in dataclasses.asdict(text_generator.model.config).items()},
+        **{f"model.{name}": value for name, value in model.items()},
     }
 
 
 def continue_file(path: str, now: dict[str, Any], prompts: Sequence[Prompt]) -> int:
-    """How many answers of these prompts a file holds already; a half-written line is cut off.
+    """Prepares an output file to be continued; removes a half-written line at its end.
 
-    UserError: its settings, in `<path>.settings.json`, or its prompts were others.
+    Args:
+        path: the output file, with its settings beside it in `<path>.settings.json`. Settings are
+            written if there is no output yet.
+        now: the present `settings`.
+        prompts: all prompts, in the order of the answers.
+
+    Returns:
+        The number of answers that the file holds.
+
+    Raises:
+        UserError: the file was begun with other settings or other prompts.
     """
-    beside, remedy = Path(f"{path}.settings.json"), "remove it or name another --output"
+    settings_file = Path(f"{path}.settings.json")
+    remedy = "remove it or name another --output"
     try:
         if not os.path.exists(path) or not os.path.getsize(path):
-            beside.write_text(json.dumps(now, indent=2), encoding="utf-8")
+            settings_file.write_text(json.dumps(now, indent=2), encoding="utf-8")
             return 0
-        if not beside.exists():
-            raise UserError(f"{path}: exists, and there is no {beside} to continue it; {remedy}")
-        before = json.loads(beside.read_text(encoding="utf-8"))
+        if not settings_file.exists():
+            raise UserError(
+                f"{path}: exists, and there is no {settings_file} to continue it; {remedy}"
+            )
+        before = json.loads(settings_file.read_text(encoding="utf-8"))
         for name in now | before:
-            if (new := now.get(name)) != (old := before.get(name)):
-                change = f"{name} {old!r}, now it is {new!r}"
-                raise UserError(f"{path}: was begun with {change}; {remedy}")
-        done, end = 0, 0
-        with open(path, "rb+") as lines:
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    break
-                if done == len(prompts) or not _answers(json.loads(line), prompts[done][1]):
-                    raise UserError(f"{path}:{done + 1}: is no answer to these prompts; {remedy}")
-                done, end = done + 1, end + len(line)
-            lines.truncate(end)
-        return done
+            old = before.get(name)
+            new = now.get(name)
+            if new != old:
+                raise UserError(
+                    f"{path}: was begun with {name} {old!r}, now it is {new!r}; {remedy}"
+                )
+        return _count_answers(path, prompts, remedy)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be continued: {error}; {remedy}") from error
 
 
-def append(path: str, answers: Sequence[dict[str, Any]]) -> None:
-    """Writes answers behind those that are there, and makes sure that they stay."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
-        file.flush()
-        os.fsync(file.fileno())
+def _count_answers(path: str, prompts: Sequence[Prompt], remedy: str) -> int:
+    """Checks the answers in a file against the prompts, and removes a half-written last line."""
+    done = 0
+    end = 0
+    with open(path, "rb+") as lines:
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            if done == len(prompts) or not _answers(json.loads(line), prompts[done].fields):
+                raise UserError(f"{path}:{done + 1}: is no answer to these prompts; {remedy}")
+            done += 1
+            end += len(line)
+        lines.truncate(end)
+    return done
 
 
 def _answers(line: Any, prompt: dict[str, Any]) -> bool:
-    answer = dict.fromkeys(_ANSWER_FIELDS)
-    return isinstance(line, dict) and line | answer == prompt | answer
+    """Whether a line of output is the prompt's fields with those of an answer."""
+    blank = dict.fromkeys(_ANSWER_FIELDS)
+    return isinstance(line, dict) and line | blank == prompt | blank

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 
@@ -12,24 +13,36 @@ from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.text.records import Message
 
 HELP = """\
-/system TEXT  sets the system message; without a text there is none
+/system TEXT  sets the system message; without a text, removes it
 /reset        forgets the conversation
 /quit         ends the chat; so does the end of the input
 Ctrl-C        stops an answer"""
 
 
-def room(text_generator: TextGenerator) -> tuple[int, int]:
-    """The most tokens of a prompt with its answer, and of an answer: as made for, or trained on."""
+class TokenLimits(NamedTuple):
+    """How long a conversation and an answer may be."""
+
+    total: int  # Most tokens of a prompt with its answer.
+    answer: int  # Most tokens of an answer.
+
+
+def token_limits(text_generator: TextGenerator) -> TokenLimits:
+    """The lengths that a model was made for or, if it has no maximum, was trained on."""
     model = text_generator.config.model
     lengths = text_generator.config.row_lengths
     if isinstance(model, DecoderConfig):
-        longest = model.max_length or lengths.decoder
-        return longest, longest - 1
-    return lengths.total, lengths.decoder
+        total = model.max_length or lengths.decoder
+        return TokenLimits(total, total - 1)
+    return TokenLimits(lengths.total, lengths.decoder)
 
 
 class Chat:
-    """The turns of a conversation (user, assistant, ...), its system message, and its model."""
+    """A conversation with a model.
+
+    Attributes:
+        turns: the messages so far: user, assistant, user, ...
+        system: the system message, or "".
+    """
 
     def __init__(
         self,
@@ -40,10 +53,21 @@ class Chat:
         system: str = "",
         note: Callable[[str], None] = print,
     ):
-        """Begins without turns; `note` is told what the user should know."""
-        self._answerer, self._generator, self._options = text_generator, generator, options
-        self._note, self.system = note, system
-        # XLA converts bfloat16 weights on CPU, in every block anew.
+        """Begins without turns.
+
+        Args:
+            text_generator: the model's format.
+            generator: the model.
+            options: how answers are generated.
+            system: the system message.
+            note: receives messages for the user that are not answers.
+        """
+        self._text_generator = text_generator
+        self._generator = generator
+        self._options = options
+        self._note = note
+        self.system = system
+        # On a CPU, XLA converts bfloat16 weights to float32 anew in every block.
         slow = text_generator.model.config.dtype == "bfloat16" and jax.default_backend() == "cpu"
         self._block = 16 if slow else 4
         self.reset()
@@ -54,41 +78,51 @@ class Chat:
         self._answers = 0
 
     def reply(self, text: str) -> Iterator[str]:
-        """The answer to the user's next turn, piece by piece as it is made.
+        """Answers the user's next turn, piece by piece as it is generated.
 
-        What was shown becomes a turn, even if the iteration is broken off. UserError: the turn
-        by itself does not fit, or the template refuses it; the conversation stays as it was.
+        What was shown becomes a turn, even if the iteration is stopped early.
+
+        Raises:
+            UserError: the turn alone does not fit, or the template refuses it; the conversation
+                stays as it was.
         """
         prompt, self.turns = self._fit([*self.turns, Message("user", text)])
-        stream = TextStream(self._answerer.stops)
-        new = self._generator.stream(prompt, self._options, index=self._answers, block=self._block)
+        stream = TextStream(self._text_generator.stops)
+        outputs = self._generator.stream(
+            prompt, self._options, index=self._answers, block=self._block
+        )
         self._answers += 1
         try:
-            for ids in new:
+            for ids in outputs:
                 yield stream.update(ids)
             yield stream.update(ids, final=True)
         finally:
             self.turns.append(Message("assistant", stream.shown))
 
     def _fit(self, turns: list[Message]) -> tuple[list[int], list[Message]]:
-        """The prompt of the newest turns that fit, and these turns."""
-        longest = room(self._answerer)[0] - self._options.max_new_tokens
+        """The prompt ids of the newest turns that fit, and these turns."""
+        most = token_limits(self._text_generator).total - self._options.max_new_tokens
         system = [Message("system", self.system)] if self.system else []
         for first in range(0, len(turns), 2):
-            ids = self._answerer.formatter.prompt([*system, *turns[first:]]).tolist()
-            if len(ids) <= longest:
-                if first:
-                    self._note(f"(more than {longest} tokens: the oldest turns are forgotten)")
-                return ids, turns[first:]
-        raise UserError(f"expected a text of at most {longest} tokens, with its system message")
+            ids = self._text_generator.formatter.prompt([*system, *turns[first:]]).tolist()
+            if len(ids) > most:
+                continue
+            if first:
+                self._note(f"(more than {most} tokens: the oldest turns are forgotten)")
+            return ids, turns[first:]
+        raise UserError(f"expected a text of at most {most} tokens, with its system message")
 
 
 def converse(
     chat: Chat, read: Callable[[], str], write: Callable[[str], None], note: Callable[[str], None]
 ) -> None:
-    """Answers lines until `read` raises EOFError or the user quits.
+    """Answers lines until the user quits.
 
-    `write` gets the answers piece by piece, each with a newline at its end, `note` the rest.
+    Args:
+        chat: the conversation.
+        read: returns the next line; raises EOFError at the end.
+        write: receives the answers piece by piece, each with a newline at its end.
+        note: receives everything else.
     """
     while True:
         try:
@@ -98,23 +132,30 @@ def converse(
         except KeyboardInterrupt:
             note("(/quit ends the chat)")
             continue
-        word, _, rest = line.partition(" ")
-        if word == "/quit":
+        command, _, rest = line.partition(" ")
+        if command == "/quit":
             return
-        if word == "/reset":
+        if command == "/reset":
             chat.reset()
-        elif word == "/system":
+        elif command == "/system":
             chat.system = rest.strip()
-        elif word == "/help":
+        elif command == "/help":
             note(HELP)
-        elif word.startswith("/"):
-            note(f"{word}: no such command\n{HELP}")
+        elif command.startswith("/"):
+            note(f"{command}: no such command\n{HELP}")
         elif line:
-            try:
-                with contextlib.closing(chat.reply(line)) as pieces:  # type: ignore[type-var]
-                    with contextlib.suppress(KeyboardInterrupt):
-                        for piece in pieces:
-                            write(piece)
-                write("\n")
-            except UserError as error:
-                note(f"error: {error}")
+            _show_reply(chat, line, write, note)
+
+
+def _show_reply(
+    chat: Chat, line: str, write: Callable[[str], None], note: Callable[[str], None]
+) -> None:
+    """Writes the answer to a line; Ctrl-C stops it, a mistake becomes a note."""
+    try:
+        with contextlib.closing(chat.reply(line)) as pieces:  # type: ignore[type-var]
+            with contextlib.suppress(KeyboardInterrupt):
+                for piece in pieces:
+                    write(piece)
+        write("\n")
+    except UserError as error:
+        note(f"error: {error}")

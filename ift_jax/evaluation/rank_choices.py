@@ -1,9 +1,10 @@
 """Rank classification: how likely a model finds each choice of an example as its answer.
 
-A choice's score is the sum of the log-probabilities of its tokens, given the prompt, without
-normalisation (T0, arXiv:2110.08207; FLAN, arXiv:2109.01652; T5's code by default), or their mean
-(`evaluation.length_normalize`: T5's option, GPT-3's usual rule). The tokens are those that training
-would have as the answer, its stop token among them: T0's and FLAN's targets end in EOS, too.
+The score of a choice is the sum of the log-probabilities of its tokens given the prompt, without
+normalization (T0, arXiv:2110.08207; FLAN, arXiv:2109.01652; the default of T5's code). With
+`evaluation.length_normalize` it is their mean (an option of T5's code, the usual rule for GPT-3).
+The tokens are those that training would have as the answer, its stop token included: targets of T0
+and FLAN end in EOS as well.
 """
 
 import functools
@@ -23,40 +24,60 @@ from ift_jax.sharding import rules
 
 
 class Choices(NamedTuple):
-    """What is ranked for one example; ids."""
+    """What is ranked for one example; all are ids."""
 
     prompt: list[int]
     answers: list[list[int]]  # At least one; examples may have different numbers of them.
-    prefix_length: int  # Of the prompt, where it attends to itself both ways.
+    prefix_length: int  # Tokens of the prompt that attend to each other in both directions.
+
+
+class _Row(NamedTuple):
+    """A prompt with one of its choices."""
+
+    prompt: list[int]
+    answer: list[int]
+    prefix_length: int
+
+
+class _Batch(NamedTuple):
+    """Rows as arrays, an example per row."""
+
+    inputs: dict[str, np.ndarray]  # As training lays out a batch.
+    targets_BxL: np.ndarray  # int32.
+    weights_BxL: np.ndarray  # float32, 1 for the tokens of the answer and else 0.
 
 
 def log_probs(
     model: Model, params: Params, config: Config, examples: Sequence[Choices]
 ) -> list[list[float]]:
-    """The score of each choice of each example.
+    """Scores each choice of each example.
 
-    Every choice is a row with the prompt of its own, `evaluation.batch_size` of similar lengths
-    together, so that ragged numbers of choices cost nothing. Rows are padded to one of a few
-    lengths: few programs are compiled. On a mesh (`jax.set_mesh`), rows are cut over devices.
+    Every choice is a row with a copy of the prompt. `evaluation.batch_size` rows of similar lengths
+    are scored together, so different numbers of choices cost nothing. Rows are padded to one of a
+    few lengths, so that few programs are compiled. On a mesh (`jax.set_mesh`), rows are sharded
+    over devices.
     """
-    rows = [(e.prompt, ids, e.prefix_length) for e in examples for ids in e.answers]
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), len(rows[i][1])))
+    rows = [
+        _Row(example.prompt, answer, example.prefix_length)
+        for example in examples
+        for answer in example.answers
+    ]
+    by_length = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), len(rows[i].answer)))
     size = min(config.evaluation.batch_size, 1 << max(len(rows) - 1, 0).bit_length())
     scores = np.zeros(len(rows))
     for start in range(0, len(rows), size):
-        chosen = order[start : start + size]
-        arrays = _arrays([rows[i] for i in chosen], size, config)
-        scores[chosen] = np.asarray(_sums(model, params, *arrays))[: len(chosen)]
+        chosen = by_length[start : start + size]
+        batch = _batch([rows[i] for i in chosen], size, config)
+        sums_B = np.asarray(_sums(model, params, *batch))
+        scores[chosen] = sums_B[: len(chosen)]
     if config.evaluation.length_normalize:
-        scores /= [len(ids) for _, ids, _ in rows]
+        scores /= [len(row.answer) for row in rows]
     ends = np.cumsum([len(example.answers) for example in examples])
-    return [part.tolist() for part in np.split(scores, ends)[:-1]]
+    return [of_example.tolist() for of_example in np.split(scores, ends)[:-1]]
 
 
-def _arrays(
-    rows: Sequence[tuple[list[int], list[int], int]], size: int, config: Config
-) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """A batch as training lays it out, an example a row, its targets and their weights."""
+def _batch(rows: Sequence[_Row], size: int, config: Config) -> _Batch:
+    """Lays out `size` rows, an example each; those that are missing are empty."""
     counts_B = (np.arange(size) < len(rows)).astype(np.int64)
 
     def layout(texts: Sequence[list[int]]) -> tuple[RowLayout, np.ndarray]:
@@ -65,35 +86,38 @@ def _arrays(
         ids = [np.array(text, np.int32) for text in texts]
         return made, made.concatenate(ids, np.int32)
 
-    prompts, answers, prefixes = zip(*rows, strict=True)
     if config.model.architecture == "encoder_decoder":
-        encoder, sources = layout(prompts)
-        decoder, targets = layout(answers)
-        batch = {"encoder_tokens": sources, "decoder_tokens": decoder.shift_right(targets)}
-        sides = encoder.segments_and_positions()
-        batch |= {f"encoder_{name}": array for name, array in sides.items()}
-        places = decoder.segments_and_positions()
-        batch |= {f"decoder_{name}": array for name, array in places.items()}
-        return batch, targets, (places["segment_ids"] > 0).astype(np.float32)
-    whole, tokens = layout([[*prompt, *ids] for prompt, ids, _ in rows])
-    batch = {"tokens": tokens, **whole.segments_and_positions()}
-    before_BxL = batch["positions"] < whole.repeat(np.array([len(p) for p in prompts]), 0)
-    weights = ((batch["segment_ids"] > 0) & ~before_BxL).astype(np.float32)
+        encoder, sources = layout([row.prompt for row in rows])
+        decoder, targets = layout([row.answer for row in rows])
+        inputs = {"encoder_tokens": sources, "decoder_tokens": decoder.shift_right(targets)}
+        for side, of_side in (("encoder", encoder), ("decoder", decoder)):
+            for name, array in of_side.segments_and_positions().items():
+                inputs[f"{side}_{name}"] = array
+        weights = (inputs["decoder_segment_ids"] > 0).astype(np.float32)
+        return _Batch(inputs, targets, weights)
+
+    whole, tokens = layout([[*row.prompt, *row.answer] for row in rows])
+    inputs = {"tokens": tokens, **whole.segments_and_positions()}
+    prompt_lengths = np.array([len(row.prompt) for row in rows])
+    in_prompt_BxL = inputs["positions"] < whole.repeat(prompt_lengths, 0)
+    weights = ((inputs["segment_ids"] > 0) & ~in_prompt_BxL).astype(np.float32)
     if config.format.bidirectional_prefix:
-        batch["prefix_mask"] = batch["positions"] < whole.repeat(np.array(prefixes), 0)
-    return batch, whole.shift_left(tokens), whole.shift_left(weights)
+        prefix_lengths = np.array([row.prefix_length for row in rows])
+        inputs["prefix_mask"] = inputs["positions"] < whole.repeat(prefix_lengths, 0)
+    return _Batch(inputs, whole.shift_left(tokens), whole.shift_left(weights))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _sums(
     model: Model,
     params: Params,
-    batch: dict[str, jax.Array],
+    inputs: dict[str, jax.Array],
     targets_BxL: jax.Array,
     weights_BxL: jax.Array,
 ) -> jax.Array:
-    """Float32 B: the log-probability of each row's weighted targets."""
-    x_BxLxD, (w_DxV, softcap) = model.hidden(params, batch), model.head(params)
+    """float32[B]: the log-probability of each row's weighted targets."""
+    x_BxLxD = model.hidden(params, inputs)
+    w_DxV, softcap = model.head(params)
     _, parts = head_loss(x_BxLxD, w_DxV, targets_BxL, weights_BxL, HeadLoss(softcap))
-    # Whole on every device, so that every process can read it.
+    # Replicated, so that every process can read it.
     return rules.constrain(-jnp.sum(parts.nll * weights_BxL, axis=1), None)

@@ -1,4 +1,4 @@
-"""Prompts in, answers out, in a run's format."""
+"""A model with its tokenizer and format: prompts in, answers out."""
 
 from collections.abc import Sequence
 
@@ -15,30 +15,55 @@ from ift_jax.text.tokenizers.load import Tokenizer
 
 
 class TextGenerator:
-    """Prompts in, answers out, in a run's format, ended by its `stop_ids` and `stop_strings`."""
+    """Answers prompts in a run's format.
+
+    Attributes:
+        config: the run's config.
+        tokenizer: its tokenizer.
+        model: the model without weights.
+        formatter: turns records into prompts.
+        stops: what ends an answer: the format's stop ids, `evaluation.stop_ids`, and stop strings.
+    """
 
     def __init__(
         self, config: Config, tokenizer: Tokenizer, model: Model, stop_strings: Sequence[str] = ()
     ):
-        """Compiles nothing yet."""
-        self.config, self.tokenizer, self.model = config, tokenizer, model
+        """Compiles nothing yet.
+
+        Args:
+            config: the run's config.
+            tokenizer: its tokenizer.
+            model: the model without weights.
+            stop_strings: texts that end an answer besides.
+        """
+        self.config = config
+        self.tokenizer = tokenizer
+        self.model = model
         self.formatter = Formatter.from_config(config, tokenizer)
-        # A control token is no part of the text in which strings are looked for.
+        # Stop strings are searched in the text without control tokens, so a stop string that is a
+        # control token becomes a stop id.
         special = tokenizer.special_tokens
-        asked = [special[s] for s in stop_strings if s in special]
-        strings = tuple(s for s in stop_strings if s not in special)
-        ids = (*self.formatter.stop_ids, *config.evaluation.stop_ids, *asked)
+        control_ids = [special[string] for string in stop_strings if string in special]
+        strings = tuple(string for string in stop_strings if string not in special)
+        ids = (*self.formatter.stop_ids, *config.evaluation.stop_ids, *control_ids)
         self.stops = Stops(ids, strings, tokenizer.decode)
-        self.text, self.stopped = self.stops.text, self.stops.stopped
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of an answer, up to what ends it."""
+        return self.stops.text(ids)
+
+    def stopped(self, ids: Sequence[int]) -> bool:
+        """Whether an answer was ended by a stop token or a stop string."""
+        return self.stops.stopped(ids)
 
     def prompt(self, store: TokenStore, index: int) -> list[int]:
-        """What an example of a store is prompted with: the very ids that training saw."""
+        """The prompt ids of a stored example, identical to those in training."""
         if self.config.model.architecture == "encoder_decoder":
             return store.encoder_tokens(index).tolist()
         return store.tokens(index)[: store.prompt_lengths[index]].tolist()
 
     def generator(self, params: Params) -> Generator:
-        """The model with these weights, laid out for many generations; `params` may then go."""
+        """The model with these weights, laid out for decoding; `params` may be freed afterwards."""
         return Generator(
             self.model,
             params,
@@ -48,18 +73,25 @@ class TextGenerator:
         )
 
     def generate(self, params: Params, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """The new ids of each prompt, greedily, by the config's `evaluation` section."""
-        c = self.config.evaluation
-        options = Options(c.max_new_tokens)
-        return self.generator(params).generate(prompts, options, batch_size=c.batch_size)
+        """The new ids of each prompt, greedily, as the config's section `evaluation` says."""
+        evaluation = self.config.evaluation
+        options = Options(evaluation.max_new_tokens)
+        generator = self.generator(params)
+        return generator.generate(prompts, options, batch_size=evaluation.batch_size)
 
 
 def open_text_generator(
     workdir: str, step: int | None = None, stop_strings: Sequence[str] = ()
 ) -> tuple[TextGenerator, Generator]:
-    """Opens a model in its own format; only the weights for decoding are kept."""
-    trained = load_model(open_model_source(workdir, step))
-    if trained.config.train.compile_cache:
-        jax.config.update("jax_compilation_cache_dir", trained.config.train.compile_cache)
-    text_generator = TextGenerator(trained.config, trained.tokenizer, trained.model, stop_strings)
-    return text_generator, text_generator.generator(trained.params)
+    """Opens a model in its own format; of the weights, only those for decoding are kept.
+
+    Args:
+        workdir: a run's workdir.
+        step: the checkpoint; None for the newest.
+        stop_strings: texts that end an answer besides.
+    """
+    loaded = load_model(open_model_source(workdir, step))
+    if loaded.config.train.compile_cache:
+        jax.config.update("jax_compilation_cache_dir", loaded.config.train.compile_cache)
+    text_generator = TextGenerator(loaded.config, loaded.tokenizer, loaded.model, stop_strings)
+    return text_generator, text_generator.generator(loaded.params)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,17 @@ from ift_jax.io.paths import is_remote
 Log = Callable[[str], None]
 
 
+def write(path: Path, content: bytes) -> None:
+    """Writes a local or remote file atomically, and makes its folder."""
+    if is_remote(path):
+        path.write_bytes(bytes(content))  # An object appears when all of it is written.
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that, whatever happens, is afterwards whole or not there."""
+    """Writes a local file durably; after a crash it is complete, or as it was before."""
     temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     with open(temporary, "wb") as file:
         file.write(content)
@@ -31,13 +40,21 @@ def sync_folder(folder: Path) -> None:
     os.close(descriptor)
 
 
+def append_json_lines(path: str, values: Iterable[Any]) -> None:
+    """Appends a line of JSON for each value to a local file, durably."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def json_bytes(value: Any) -> bytes:
-    """A JSON value as it is written: the same value gives the same bytes."""
+    """The bytes of a JSON file; equal values give equal bytes."""
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in a file, or None if there is none."""
+    """The JSON value in a file, or None if the file is missing or broken."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -55,17 +72,12 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write(path: Path, content: bytes) -> None:
-    """Writes a file that, whatever happens, is afterwards whole or not there; and its folder."""
-    if is_remote(path):
-        path.write_bytes(bytes(content))  # An object is there when all of it is.
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
-
-
 def read_template_file(path: str) -> str:
-    """The text of a `.jinja` file; UserError where there is none, or it is not UTF-8."""
+    """The text of a `.jinja` file.
+
+    Raises:
+        UserError: the file is missing, or is not UTF-8.
+    """
     try:
         with open(path, encoding="utf-8", newline="") as stream:
             return stream.read()

@@ -1,7 +1,8 @@
-"""Files on this machine, or in a bucket (`gs://`): no locks, renames or appending there.
+"""Paths on this machine or in a bucket (`gs://`).
 
-What a bucket holds is read and written whole; what is mapped or appended to is worked on in a local
-copy. The client is that of etils: TensorFlow's, where it is installed.
+A bucket has no locks, no renames, and no appending. Its files are read and written whole; a file
+that is memory-mapped or appended to is worked on in a local copy. The client is that of etils,
+which uses TensorFlow's if TensorFlow is installed.
 """
 
 import atexit
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from ift_jax.errors import UserError
 
-# What is small in a run's workdir and in a tokenizer's folder, and is read by whoever opens it.
+# Small files in a run's workdir and in a tokenizer's folder that every reader needs.
 _SMALL = (".json", ".jinja", ".model")
 
 
@@ -25,7 +26,11 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 
 
 def place(path: str | os.PathLike[str]) -> Path:
-    """A path, local or in a bucket; a UserError for another file system's."""
+    """A local path, or one in a bucket with the same methods.
+
+    Raises:
+        UserError: the path is of another remote file system.
+    """
     text = os.fspath(path)
     if not is_remote(text):
         return Path(text)
@@ -33,33 +38,38 @@ def place(path: str | os.PathLike[str]) -> Path:
         raise UserError(f"{text}: expected a local path or gs://BUCKET/PATH")
     from etils import epath
 
-    return epath.Path(text)  # type: ignore[return-value]  # All that is used of it is the same.
+    return epath.Path(text)  # type: ignore[return-value]  # It has the methods that are used.
 
 
 def absolute(path: str) -> str:
-    """What names the same file from any folder."""
+    """A path that means the same from any working folder."""
     return path if is_remote(path) else os.path.abspath(path)
 
 
 def check_bucket(path: str, *, writes: bool = False) -> None:
-    """Asks once for what a run needs of a path's bucket; nothing for a local path.
+    """Checks that the bucket of a path can be used; does nothing for a local path.
+
+    Args:
+        path: a local path or one in a bucket. Each is checked once per process.
+        writes: whether the run writes to it.
 
     Raises:
-        UserError: the extra is missing, or the bucket is, or it may not be read (`writes`: or
-            written), with what the service said.
+        UserError: the extra package is missing, the bucket does not exist, or it may not be read
+            (or written); with what the service said.
     """
     if is_remote(path):
-        _ask(path, writes)
+        _check_bucket_once(path, writes)
 
 
 @functools.cache
-def _ask(path: str, writes: bool) -> None:
+def _check_bucket_once(path: str, writes: bool) -> None:
     bucket_name, _, folder = str(place(path)).removeprefix("gs://").partition("/")
     try:
         storage = importlib.import_module("google.cloud.storage")
         api = importlib.import_module("google.api_core.exceptions")
         auth = importlib.import_module("google.auth.exceptions")
-    except ImportError:  # It is Orbax that needs it, and says so only when it saves.
+    except ImportError:
+        # Orbax needs it, but says so only when it saves the first checkpoint.
         raise UserError(
             f"{path}: a run in a bucket needs google-cloud-storage: run launch/setup.sh gcs"
         ) from None
@@ -79,28 +89,49 @@ def _ask(path: str, writes: bool) -> None:
 
 
 def exists(path: str) -> bool:
-    """Whether something is there; UserError as `check_bucket`."""
+    """Whether there is a file or folder.
+
+    Raises:
+        UserError: as `check_bucket`.
+    """
     check_bucket(path)
     return place(path).exists()
 
 
 def fetch(folder: str, target: str, suffixes: tuple[str, ...] = _SMALL) -> None:
-    """Copies the files with these endings that are in a folder (not below it)."""
-    for file in place(folder).iterdir() if place(folder).is_dir() else ():
+    """Copies the files in a folder (not below it) that end with one of the suffixes."""
+    source = place(folder)
+    if not source.is_dir():
+        return
+    for file in source.iterdir():
         if file.name.endswith(suffixes):
             os.makedirs(target, exist_ok=True)
             Path(target, file.name).write_bytes(file.read_bytes())
 
 
 class Workdir:
-    """A run's workdir: `local` is itself, or of one in a bucket a copy without the checkpoints.
+    """A run's workdir on this machine, or a local copy of one in a bucket.
 
-    The copy holds what a reader wants, for one who `writes` also what a run appends to; it goes
-    with the process. UserError as `check_bucket`.
+    A copy has the files that a reader needs and, for a process that writes, those that a run
+    appends to; checkpoints are not in it. It is removed when the process ends.
+
+    Attributes:
+        path: the workdir, absolute.
+        local: the folder to read and write in: the workdir itself, or its copy.
     """
 
     def __init__(self, path: str, *, writes: bool = False):
-        self.path = self.local = absolute(path)
+        """Opens a workdir; copies it if it is in a bucket.
+
+        Args:
+            path: the workdir.
+            writes: whether `push` will write changes back to the bucket.
+
+        Raises:
+            UserError: as `check_bucket`.
+        """
+        self.path = absolute(path)
+        self.local = self.path
         self._pushes = writes and is_remote(path)
         if not is_remote(path):
             return
@@ -112,16 +143,24 @@ class Workdir:
         self._pushed = self._stats()
 
     def _stats(self) -> dict[Path, tuple[int, int]]:
-        files = [path for path in Path(self.local).rglob("*") if path.is_file()]
-        return {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
+        """Size and time of change of every file in the copy."""
+        stats = {}
+        for file in Path(self.local).rglob("*"):
+            if file.is_file():
+                stat = file.stat()
+                stats[file] = (stat.st_size, stat.st_mtime_ns)
+        return stats
 
     def push(self) -> None:
-        """Writes what has changed in the copy to the bucket, each file whole; readers: nothing."""
+        """Writes the files that have changed in a copy to the bucket, each as a whole.
+
+        Does nothing for a local workdir, or for a reader.
+        """
         if not self._pushes:
             return
         now = self._stats()
         changed = [file for file in now if now[file] != self._pushed.get(file)]
-        # What makes it a run's workdir comes last.
+        # config.json makes the folder the workdir of a run, so it comes last.
         for file in sorted(changed, key=lambda file: file.name == "config.json"):
             target = place(self.path) / str(file.relative_to(self.local))
             target.write_bytes(file.read_bytes())

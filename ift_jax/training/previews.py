@@ -4,8 +4,8 @@ import os
 from typing import Any
 
 from ift_jax.data.mixture import Mixture
-from ift_jax.evaluation.batch_prompts import append
 from ift_jax.evaluation.text_generator import TextGenerator
+from ift_jax.io.files import append_json_lines
 from ift_jax.training.metric_writer import drop_later
 
 
@@ -44,7 +44,7 @@ class Previews:
             for task, prompt, output in zip(self._tasks, self._prompts, outputs, strict=True)
         ]
         if self._path:
-            append(self._path, records)
+            append_json_lines(self._path, records)
         lines = [  # With the prompt's end; the file has all of it.
             f"  {r['task']}: {r['prompt'][-300:]!r} -> {r['completion']!r}"
             f" (expected {r['references'][0]!r})"

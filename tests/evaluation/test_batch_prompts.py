@@ -6,17 +6,20 @@ import pytest
 
 from ift_jax.decoding import Options, Sampling
 from ift_jax.errors import UserError
-from ift_jax.evaluation import batch_prompts as files
+from ift_jax.evaluation import batch_prompts
+from ift_jax.io.files import append_json_lines
 from tests.evaluation import small_models
 
 OPTIONS = Options(8, Sampling(1.2, min_p=0.01, repetition_penalty=1.1), seed=2)
 TEXTS = ["Anna", "counts 23 apples.", "é 😀", "The user has lost systems", "x y", "So it is", "a"]
-PROMPTS = [(f"p.jsonl:{i}", {"id": i, "inputs": text}) for i, text in enumerate(TEXTS)]
+PROMPTS = [
+    batch_prompts.Prompt(f"p.jsonl:{i}", {"id": i, "inputs": text}) for i, text in enumerate(TEXTS)
+]
 
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
-    monkeypatch.setattr(files, "WINDOW", 2)  # Of four prompts with the batch size of 2.
+    monkeypatch.setattr(batch_prompts, "WINDOW", 2)  # Of four prompts with the batch size of 2.
     small_models.one_program(monkeypatch)
 
 
@@ -27,13 +30,13 @@ def opened():
 
 def answer(opened, path, options=OPTIONS, prompts=PROMPTS, stop_after=None):
     """What `ift generate --output` does; returns how many were there."""
-    settings = files.settings(*opened, options, 2)
-    done = files.continue_file(path, settings, prompts)
-    windows = files.answer_windows(*opened, prompts, options, batch_size=2, done=done)
+    settings = batch_prompts.settings(*opened, options, 2)
+    done = batch_prompts.continue_file(path, settings, prompts)
+    windows = batch_prompts.answer_windows(*opened, prompts, options, batch_size=2, done=done)
     for n, answers in enumerate(windows):
         if n == stop_after:
             break
-        files.append(path, answers)
+        append_json_lines(path, answers)
     return done
 
 
@@ -44,7 +47,7 @@ def test_continued_files_are_the_file(opened, tmp_path):
         whole = file.read()
     lines = [json.loads(line) for line in whole.splitlines()]
     assert [line["id"] for line in lines] == list(range(7))
-    assert all(set(line) == {"id", "inputs", *files._ANSWER_FIELDS} for line in lines)
+    assert all(set(line) == {"id", "inputs", *batch_prompts._ANSWER_FIELDS} for line in lines)
     assert len({line["answer"] for line in lines}) == 7
 
     assert answer(opened, path) == 7  # Nothing is left to do.
@@ -96,9 +99,9 @@ def test_other_weights_have_another_fingerprint(opened):
 
 
 def test_a_prompt_that_does_not_fit_is_named(opened):
-    long = [*PROMPTS, ("p.jsonl:8", {"inputs": "x" * 200})]
+    long = [*PROMPTS, batch_prompts.Prompt("p.jsonl:8", {"inputs": "x" * 200})]
     with pytest.raises(UserError, match=r"p.jsonl:8: \d+ tokens of prompt and .* 8: .* 128"):
-        files.prompt_ids(opened[0], long, 8)
+        batch_prompts.prompt_ids(opened[0], long, 8)
 
 
 def test_control_tokens_as_stop_strings_are_stop_ids():

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ift_jax.decoding import Options, Sampling
-from ift_jax.evaluation.chat import Chat, converse, room
+from ift_jax.evaluation.chat import Chat, converse, token_limits
 from ift_jax.text.records import Message
 from tests.evaluation import small_models
 from tests.training import runs
@@ -106,9 +106,9 @@ def test_what_no_longer_fits_is_forgotten_with_a_note():
     assert len(text_generator.formatter.prompt(chat.turns[:-1])) <= 118
 
 
-def test_room():
-    assert room(small_models.opened()[0]) == (128, 127)
-    assert room(small_models.opened(max_length=0)[0]) == (64, 63)
+def test_token_limits():
+    assert token_limits(small_models.opened()[0]) == (128, 127)
+    assert token_limits(small_models.opened(max_length=0)[0]) == (64, 63)
 
 
 @pytest.mark.slow
