@@ -80,8 +80,8 @@ def child(folder: str, workdir: str) -> None:
     import jax
 
     from ift_jax.checkpoint.import_model import import_model
-    from ift_jax.checkpoint.model_source import open_model_source
-    from ift_jax.checkpoint.workdir_model import load_model
+    from ift_jax.checkpoint.load_model import load_model
+    from ift_jax.checkpoint.open_model import open_model_source
 
     jax.numpy.zeros(8).block_until_ready()
     start, peak, done = resident(), [0], threading.Event()

@@ -86,7 +86,7 @@ def ours(shape: str, steps: int) -> dict[str, Any]:
     )
     from ift_jax.models.model import build_model
     from ift_jax.training import step as step_lib
-    from ift_jax.training.optimizer import make_optimizer, make_schedule
+    from ift_jax.training.optimizer import make_learning_rate, make_optimizer
 
     model_config: ModelConfig
     if shape in DECODERS:
@@ -116,7 +116,7 @@ def ours(shape: str, steps: int) -> dict[str, Any]:
     config = Config(model=model_config, optimizer=optimizer)
     model = build_model(config.model)
     tx = make_optimizer(config.optimizer, model.logical_axes)
-    schedule = make_schedule(config.optimizer, 1000)
+    schedule = make_learning_rate(config.optimizer, 1000)
     batch = batch_of(shape)
     batch["row_ids"] = np.arange(len(next(iter(batch.values()))), dtype=np.int32)
     with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):

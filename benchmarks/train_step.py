@@ -24,10 +24,10 @@ from ift_jax.models.model import build_model
 from ift_jax.sharding import rules
 from ift_jax.sharding.mesh import make_mesh
 from ift_jax.training import step as step_lib
-from ift_jax.training.optimizer import make_optimizer, make_schedule
+from ift_jax.training.optimizer import make_learning_rate, make_optimizer
 from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.state import init_state
-from ift_jax.training.throughput import measure_peak
+from ift_jax.training.throughput import measure_peak_flops
 
 
 def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     plan = BatchPlan.from_config(config, view)
     model = build_model(config.model)
     tx = make_optimizer(config.optimizer, model.logical_axes)
-    schedule = make_schedule(config.optimizer, plan.n_steps)
+    schedule = make_learning_rate(config.optimizer, plan.n_steps)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     shapes = {name: (args.rows, *a.shape[1:]) for name, a in plan.batch(0, slice(0, 1)).items()}
 
@@ -90,7 +90,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         "median_step_seconds": statistics.median(fed_seconds),
         "fed_over_held": statistics.median(fed_seconds) / statistics.median(held_seconds),
         "data_wait_share": feed.waited / seconds,
-        "mfu_of_measured_peak": flops / seconds / measure_peak("float32"),
+        "mfu_of_measured_peak": flops / seconds / measure_peak_flops("float32"),
         "fill": plan.fill,
     }
 

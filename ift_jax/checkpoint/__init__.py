@@ -1,1 +1,1 @@
-"""A run's state on disk."""
+"""A run's state on disk, and loading a model for use."""

@@ -2,89 +2,133 @@
 
 import dataclasses
 import os
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ift_jax.checkpoint.model_source import open_model_source
-from ift_jax.config.schema import DecoderConfig, MeshConfig
+from ift_jax.checkpoint.model_source import ModelSource
+from ift_jax.checkpoint.open_model import WorkdirSource, open_model_source
+from ift_jax.config.schema import Config, DecoderConfig, MeshConfig
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_config import to_hugging_face
 from ift_jax.interop.hugging_face_tokenizer import tokenizer_files
 from ift_jax.interop.safetensors_files import write_safetensors
 from ift_jax.interop.tensor_table import leaf_at, leaves, tensor_table
 from ift_jax.io.folders import new_folder, write_files
-from ift_jax.models.model import build_model, resolve_vocab, trained_model
+from ift_jax.models.model import Params, build_model, resolve_vocab, trained_model
 from ift_jax.sharding.mesh import make_mesh
 from ift_jax.text.prompts import Formatter
+from ift_jax.text.tokenizers.load import Tokenizer
+
+# Our adapters' names, and those of `peft`.
+PEFT_NAMES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
+
+
+class _Tensor(NamedTuple):
+    """A tensor of `peft`: one layer of one of our stacked adapters, transposed."""
+
+    path: str  # Of our adapter, such as "layers.mlp.up.lora_a".
+    layer: int
+    shape: tuple[int, ...]
+    module: str  # The projection that it belongs to, by its Hugging Face name.
 
 
 def export_adapter(workdir: str, step: int | None, output: str, *, base: str = "") -> None:
     """Writes `adapter_config.json`, `adapter_model.safetensors` (float32) and the tokenizer.
 
-    Every process of a run calls it; process 0 writes. `base` is the name or folder of the base
-    model that the config is to say, by default where the run began.
+    Every process of a run calls this; process 0 writes.
+
+    Args:
+        workdir: The workdir of a LoRA run.
+        step: The checkpoint; by default the newest.
+        output: The folder to make.
+        base: The name or folder of the base model that the adapter's config will name; by default
+            the one that the run started from.
 
     Raises:
-        UserError: the run has no adapters, the folder is not empty, there is no base model that
-            `peft` can load, or the run added rows to its vocabulary, which no adapter holds.
+        UserError: The run has no adapters, the folder is not empty, there is no base model that
+            `peft` can load, or the run added rows to the vocabulary, which no adapter holds.
     """
     source = open_model_source(workdir, step)
-    config, begun = source.config, source.config.model.init_from
-    if not config.lora.rank or source.adapters is None:
+    if not source.config.lora.rank or not isinstance(source, WorkdirSource):
         raise UserError(f"{workdir}: no LoRA adapters here (config.lora.rank is 0)")
-    before = open_model_source(begun) if begun else None
-    if not base and (before is None or before.is_run):
+    started_from = source.config.model.init_from
+    base_source = open_model_source(started_from) if started_from else None
+    if not base and (base_source is None or isinstance(base_source, WorkdirSource)):
         raise UserError(
-            f"--base: the run began from {begun or 'nothing'}, no Hugging Face folder; "
-            "name the model that the adapters belong to"
+            f"--base: the run started from {started_from or 'nothing'}, which is not a Hugging "
+            "Face folder; name the model that the adapters belong to"
         )
     tokenizer = source.tokenizer()
-    own = resolve_vocab(config.model, tokenizer.vocab_size)
-    config = dataclasses.replace(config, model=own)
+    model_config = resolve_vocab(source.config.model, tokenizer.vocab_size)
+    config = dataclasses.replace(source.config, model=model_config)
     template = Formatter.from_config(config, tokenizer).template_source
-    if before:
-        rows, known = before.config.model.vocab_size, before.tokenizer()
-        if rows != config.model.vocab_size or known.n_given < min(tokenizer.vocab_size, rows):
-            raise UserError(
-                "--adapter: the run added tokens to the vocabulary of its base model, "
-                "which adapters cannot hold; export it merged"
-            )
-    mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
-    adapters = source.adapters(trained_model(config), mesh)
-    kinds = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
-    family = to_hugging_face(config.model).family
-    entries = {entry.path: entry for entry in tensor_table(build_model(config.model), family)}
-    places, modules = {}, []
-    for path, leaf in leaves(adapters):
-        of, _, kind = path.rpartition(".")
-        for i, weight in enumerate(entries[f"{of}.weight"].names):
-            module = weight.removesuffix(".weight")
-            places[f"base_model.model.{module}.{kinds[kind]}"] = (path, i, leaf.shape[:0:-1])
-            modules.append(module)
+    if base_source:
+        _check_vocabulary(base_source, model_config.vocab_size, tokenizer)
+
+    model = trained_model(config)
+    adapters = source.load_adapters(model, make_mesh(MeshConfig(data=1, fsdp=-1)))
+    tensors = _peft_tensors(config, adapters)
 
     def get(name: str) -> np.ndarray:
-        path, layer, _ = places[name]
-        leaf = jax.lax.dynamic_index_in_dim(leaf_at(adapters, path), layer, keepdims=False)
-        return multihost_utils.process_allgather(leaf, tiled=True).T
+        tensor = tensors[name]
+        stacked = leaf_at(adapters, tensor.path)
+        of_layer = jax.lax.dynamic_index_in_dim(stacked, tensor.layer, keepdims=False)
+        return multihost_utils.process_allgather(of_layer, tiled=True).T
 
-    tensors = {name: (shape, np.dtype(np.float32)) for name, (_, _, shape) in places.items()}
-    fields = {
+    shapes = {name: (tensor.shape, np.dtype(np.float32)) for name, tensor in tensors.items()}
+    modules = {tensor.module for tensor in tensors.values()}
+    writes = jax.process_index() == 0
+    with new_folder(output, "--output", writes) as partial:
+        weights_file = os.path.join(partial, "adapter_model.safetensors")
+        write_safetensors(weights_file, shapes, get, writes)
+        if writes:
+            files = dict(tokenizer_files(tokenizer, model, template, 0))
+            files["adapter_config.json"] = _peft_config(config, base or started_from, modules)
+            write_files(partial, files)
+
+
+def _check_vocabulary(base: ModelSource, vocab_size: int, tokenizer: Tokenizer) -> None:
+    """Raises a UserError if a run uses rows of the vocabulary that its base does not have."""
+    n_rows = base.config.model.vocab_size
+    n_known = base.tokenizer().n_given
+    if n_rows != vocab_size or n_known < min(tokenizer.vocab_size, n_rows):
+        raise UserError(
+            "--adapter: the run added tokens to the vocabulary of its base model, "
+            "which adapters cannot hold; export it merged"
+        )
+
+
+def _peft_tensors(config: Config, adapters: Params) -> dict[str, _Tensor]:
+    """Returns the tensors of the adapters by the names that `peft` gives them."""
+    family = to_hugging_face(config.model).family
+    entries = {entry.path: entry for entry in tensor_table(build_model(config.model), family)}
+    tensors = {}
+    for path, stacked in leaves(adapters):
+        projection, _, kind = path.rpartition(".")
+        for layer, weight in enumerate(entries[f"{projection}.weight"].names):
+            module = weight.removesuffix(".weight")
+            name = f"base_model.model.{module}.{PEFT_NAMES[kind]}"
+            shape = stacked.shape[:0:-1]  # Without the axis of layers, transposed.
+            tensors[name] = _Tensor(path, layer, shape, module)
+    return tensors
+
+
+def _peft_config(config: Config, base: str, modules: set[str]) -> dict[str, Any]:
+    """Returns the contents of `adapter_config.json`."""
+    is_decoder = isinstance(config.model, DecoderConfig)
+    return {
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM" if isinstance(config.model, DecoderConfig) else "SEQ_2_SEQ_LM",
-        "base_model_name_or_path": base or begun,
+        "task_type": "CAUSAL_LM" if is_decoder else "SEQ_2_SEQ_LM",
+        "base_model_name_or_path": base,
         "r": config.lora.rank,
         "lora_alpha": config.lora.alpha,
         "use_rslora": config.lora.rslora,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": sorted(set(modules)),  # Whole names: an ending may match others too.
+        # Full names, because a name's ending may match other modules too.
+        "target_modules": sorted(modules),
         "inference_mode": True,
     }
-    writes = jax.process_index() == 0
-    with new_folder(output, "--output", writes) as partial:
-        write_safetensors(os.path.join(partial, "adapter_model.safetensors"), tensors, get, writes)
-        if writes:
-            files = tokenizer_files(tokenizer, trained_model(config), template, 0)
-            write_files(partial, {**files, "adapter_config.json": fields})

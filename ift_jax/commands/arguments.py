@@ -61,7 +61,7 @@ def load_config(args: argparse.Namespace, *, weights: bool = True) -> Config:
     config = _with_modules(config)
     config = _with_template_text(config)
     if config.model.init_from and (weights or exists(config.model.init_from)):
-        from ift_jax.checkpoint.model_source import resolve_init
+        from ift_jax.checkpoint.init_from import resolve_init
 
         config = resolve_init(config)
     return config

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     config = arguments.load_config(args)
     if config.evaluation.examples < 1:
         raise UserError("config.evaluation.examples: expected at least 1 to evaluate")
-    from ift_jax.checkpoint.model_source import open_model_source
+    from ift_jax.checkpoint.open_model import open_model_source
     from ift_jax.evaluation.evaluate import table
     from ift_jax.evaluation.evaluate_model import evaluate_model
     from ift_jax.evaluation.few_shot_config import in_context_config

@@ -54,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from ift_jax.checkpoint.export_adapter import export_adapter
-    from ift_jax.checkpoint.model_source import open_model_source
-    from ift_jax.checkpoint.workdir_model import load_model
+    from ift_jax.checkpoint.load_model import load_model
+    from ift_jax.checkpoint.open_model import open_model_source
     from ift_jax.interop.hugging_face_export import export
     from ift_jax.text.prompts import Formatter
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
+from ift_jax.checkpoint.load_model import load_model
 from ift_jax.checkpoint.model_source import ModelSource
-from ift_jax.checkpoint.workdir_model import load_model
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.evaluation.evaluate import evaluate

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import jax
 
-from ift_jax.checkpoint.model_source import open_model_source
-from ift_jax.checkpoint.workdir_model import load_model
+from ift_jax.checkpoint.load_model import load_model
+from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.config.schema import Config
 from ift_jax.data.store import TokenStore
 from ift_jax.decoding import Generator, Options, Stops

@@ -73,13 +73,13 @@ def dry_run(config: Config, console: Console) -> None:
         f"{plan.n_trained_tokens / epochs:,.0f} trained, {plan.steps_per_epoch:,.1f} steps; "
         f"this run: {plan.n_steps:,} steps, {epochs:,.2f} epochs",
     )
-    if run.model.n_params > COMPILED:
+    if run.program.model.n_params > COMPILED:
         console.line(
             "a model of this size is not compiled here: activations come on top of the state",
             "dry run: nothing was trained",
         )
         return
-    memory: Any = run.lower().compile().memory_analysis()
+    memory: Any = run.program.lower().compile().memory_analysis()
     held, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     extra = memory.output_size_in_bytes - memory.alias_size_in_bytes
     console.line(

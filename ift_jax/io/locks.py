@@ -1,9 +1,13 @@
-"""File locks: one builder a store, one run a workdir."""
+"""File locks: one process builds a store, one run uses a workdir.
+
+A lock ends with the process that holds it, even if that is killed. A bucket has no locks.
+"""
 
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ift_jax.errors import UserError
@@ -12,34 +16,52 @@ from ift_jax.io.paths import is_remote
 
 
 @contextlib.contextmanager
-def locked(store_dir: Path, name: str, log: Log) -> Iterator[None]:
-    """Holds the lock of a store; waits while another process has it. A dead one holds none.
+def file_lock(path: str | os.PathLike[str], on_busy: Callable[[], None]) -> Iterator[None]:
+    """Holds an exclusive lock on a file, which is created along with its folder.
 
-    A bucket has no locks: two that make a store there write the same bytes.
+    Args:
+        path: The file; for one in a bucket this does nothing.
+        on_busy: Called if another process holds the lock. If it returns, this process waits; it
+            may raise an error instead.
     """
-    if is_remote(store_dir):
+    if is_remote(path):
         yield
         return
-    folder = store_dir / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"{name}.lock", "w") as file:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log(f"waiting for another process that builds {name}")
+            on_busy()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-@contextlib.contextmanager
-def alone_in(workdir: str) -> Iterator[None]:
-    """Refuses a second run in the same workdir; a dead one holds no lock."""
-    if is_remote(workdir):  # A bucket has no locks.
-        yield
-        return
-    with open(os.path.join(workdir, ".lock"), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"--workdir {workdir}: another process is training here") from None
-        yield
+def build_lock(store_dir: Path, name: str, log: Log) -> AbstractContextManager[None]:
+    """Locks what a process is about to build in a folder of stores; waits for another builder.
+
+    Two processes that build the same store in a bucket at once write the same bytes.
+
+    Args:
+        store_dir: The folder of the stores.
+        name: The name of the store (or tokenizer) in it.
+        log: Is told if this process has to wait.
+    """
+
+    def on_busy() -> None:
+        log(f"waiting for another process that builds {name}")
+
+    return file_lock(store_dir / "locks" / f"{name}.lock", on_busy)
+
+
+def run_lock(workdir: str) -> AbstractContextManager[None]:
+    """Locks the workdir of a run.
+
+    Raises:
+        UserError: On entering, if another process is training there.
+    """
+
+    def on_busy() -> None:
+        raise UserError(f"--workdir {workdir}: another process is training here") from None
+
+    return file_lock(os.path.join(workdir, ".lock"), on_busy)

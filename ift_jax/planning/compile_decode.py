@@ -11,10 +11,10 @@ from ift_jax.models.model import Model
 from ift_jax.planning.compile_step import Compiled, bytes_a_device, compile_lowered
 from ift_jax.sharding import rules
 from ift_jax.sharding.trees import abstract
-from ift_jax.training.train_program import Program
+from ift_jax.training.train_program import TrainProgram
 
 
-def compile_generation(program: Program) -> dict[str, Compiled]:
+def compile_generation(program: TrainProgram) -> dict[str, Compiled]:
     """What `Generator` runs on the config's evaluation: "prefill", and if that fits "decode".
 
     Of `evaluation.batch_size` prompts that fill a row but for `evaluation.max_new_tokens`,

@@ -14,17 +14,17 @@ from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.models.model import resolve_vocab
 from ift_jax.planning.topology import devices_of
-from ift_jax.training.train_program import Program
+from ift_jax.training.train_program import TrainProgram
 
 STEPS = 1000  # Of a run whose length its data decides: the schedule needs a number.
 _STATE = {"params": "parameters", "frozen": "frozen parameters", "opt_state": "optimizer"}
 
 
-def program_of(config: Config, topology: str, slices: int = 1, n_tasks: int = 1) -> Program:
+def program_of(config: Config, topology: str, slices: int = 1, n_tasks: int = 1) -> TrainProgram:
     """The program of a config over a topology's devices; needs neither weights nor data.
 
     Raises:
-        UserError: as `devices_of` and `Program.of_config`, or the vocabulary is not known.
+        UserError: as `devices_of` and `TrainProgram.from_config`, or the vocabulary is not known.
     """
     given, size = config.tokenizer, config.model.vocab_size or config.tokenizer.train_vocab_size
     if not size and not os.path.exists(given.path):
@@ -32,7 +32,7 @@ def program_of(config: Config, topology: str, slices: int = 1, n_tasks: int = 1)
         raise UserError(f"config.model.vocab_size: not known, as {missing} is not here; set it")
     model = resolve_vocab(config.model, size or read_tokenizer(given).vocab_size)
     config, n_steps = dataclasses.replace(config, model=model), config.train.steps or STEPS
-    return Program.of_config(config, n_tasks, n_steps, devices_of(topology, slices))
+    return TrainProgram.from_config(config, n_tasks, n_steps, devices_of(topology, slices))
 
 
 def bytes_a_device(tree: Any) -> int:
@@ -75,7 +75,7 @@ class Compiled:
         return {"parts": parts, "total": sum(parts.values()), "peak": m.peak_memory_in_bytes}
 
 
-def compile_step(program: Program) -> Compiled:
+def compile_step(program: TrainProgram) -> Compiled:
     """Compiles the real train step, whole."""
     state = program.state_shapes
     held = {what: bytes_a_device(state[name]) for name, what in _STATE.items() if name in state}
@@ -99,7 +99,7 @@ def compile_lowered(lowered: jax.stages.Lowered, held: Mapping[str, int]) -> Com
     return Compiled(time.perf_counter() - began, held, executable)
 
 
-def model_flops(program: Program) -> float:
+def model_flops(program: TrainProgram) -> float:
     """Model FLOPs of a step, forward and backward, of full rows of one example, all trained."""
     lengths = program.config.row_lengths
     a_token = program.model.flops_per_token([lengths.decoder], [lengths.decoder], [lengths.encoder])

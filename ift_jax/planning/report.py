@@ -12,7 +12,7 @@ from ift_jax.planning.compile_step import Compiled, model_flops
 from ift_jax.planning.estimate import estimate, head_turns, visited_share
 from ift_jax.planning.hlo import Module
 from ift_jax.sharding.mesh import config_sizes, in_words
-from ift_jax.training.train_program import Program
+from ift_jax.training.train_program import TrainProgram
 
 GIB = 2**30
 
@@ -27,7 +27,9 @@ def memory_of(compiled: Compiled) -> dict[str, Any]:
     }
 
 
-def record_of(program: Program, compiled: Compiled, topology: str, slices: int) -> dict[str, Any]:
+def record_of(
+    program: TrainProgram, compiled: Compiled, topology: str, slices: int
+) -> dict[str, Any]:
     """Everything that is known of a compiled train step; memory in bytes a device."""
     config, chip = program.config, chips()[topology.partition(":")[0]]
     rows, text = config.train.batch_size, compiled.executable and compiled.executable.as_text()
@@ -50,7 +52,7 @@ def record_of(program: Program, compiled: Compiled, topology: str, slices: int) 
     }
 
 
-def costs(program: Program, text: str, chip: Chip) -> dict[str, Any]:
+def costs(program: TrainProgram, text: str, chip: Chip) -> dict[str, Any]:
     """Collectives and the estimate of a step's time, from a compiled program's text."""
     mesh, module = program.mesh, Module(text)
     with jax.set_mesh(mesh):  # It decides on the rows of the head, and its platform on the chunks.

@@ -26,7 +26,7 @@ from ift_jax.data.store import FORMAT_VERSION, MANIFEST
 from ift_jax.data.store_copies import fetched
 from ift_jax.errors import UserError
 from ift_jax.io.files import Log, json_digest
-from ift_jax.io.locks import locked
+from ift_jax.io.locks import build_lock
 from ift_jax.io.paths import is_remote, place
 from ift_jax.metrics import metric_name
 from ift_jax.preparation import beam as on_beam
@@ -168,7 +168,7 @@ def _build(
     """Builds stores, `run` making their parts; another process that builds one is waited for."""
     with contextlib.ExitStack() as locks:
         for want in wanted:
-            locks.enter_context(locked(want.folder.parent, want.folder.name, log))
+            locks.enter_context(build_lock(want.folder.parent, want.folder.name, log))
         wanted = [want for want in wanted if not want.is_there]
         units: dict[str, list[Unit]] = {}
         for want in wanted:

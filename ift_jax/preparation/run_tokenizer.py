@@ -7,7 +7,7 @@ from ift_jax.config.mixtures import mixture_and_split
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.io.files import Log, json_digest, write
-from ift_jax.io.locks import locked
+from ift_jax.io.locks import build_lock
 from ift_jax.io.paths import place
 from ift_jax.preparation import fingerprints, seqio_registry, shards
 from ift_jax.preparation.source_files import source_fingerprint
@@ -42,7 +42,7 @@ def tokenizer_path(config: Config, modules_digest: str, log: Log) -> str:
     key_hash = json_digest(key)[:12]
     store_dir = place(config.data.store_dir)
     path = store_dir / "tokenizers" / key_hash / "tokenizer.model"
-    with locked(store_dir, f"tokenizer-{key_hash}", log):
+    with build_lock(store_dir, f"tokenizer-{key_hash}", log):
         if not path.exists():
             log(f"training a tokenizer of {size} pieces on {name!r}")
             texts = _texts(tasks, split, config.seed)

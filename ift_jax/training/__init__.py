@@ -1,1 +1,1 @@
-"""Loss, optimizer, state, step and the loop."""
+"""The train step, the state it updates, and the loop around it."""

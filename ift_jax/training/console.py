@@ -1,4 +1,4 @@
-"""What a run says while it runs: a progress bar in a terminal, plain lines elsewhere."""
+"""What a run prints: a progress bar in a terminal, plain lines elsewhere."""
 
 import datetime
 import sys
@@ -11,20 +11,27 @@ from rich.console import Console as RichConsole
 
 
 class Console:
-    """Lines for the reader, and one line of progress."""
+    """Prints lines of text, and the progress of the steps below them."""
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False):
-        """Writes to `stream` (default: standard output); `quiet` processes write nothing."""
+        """Prints nothing yet.
+
+        Args:
+            stream: Where to print; by default standard output.
+            quiet: Print nothing at all, as all processes of a run but the first do.
+        """
         self._rich = RichConsole(file=stream or sys.stdout, quiet=quiet, highlight=False)
         self._bar: progress.Progress | None = None
 
     def line(self, *texts: str) -> None:
-        """Lines of plain text, above the progress bar if there is one."""
+        """Prints lines of plain text, above the progress bar if there is one."""
         self._rich.out(*texts, sep="\n")
 
     def start(self, step: int, n_steps: int) -> None:
-        """Opens the progress bar at `step`."""
-        self._n_steps, self._first, self._began = n_steps, step, time.perf_counter()
+        """Starts the progress display at `step`."""
+        self._n_steps = n_steps
+        self._first_step = step
+        self._start_time = time.perf_counter()
         if self._rich.is_terminal:
             self._bar = progress.Progress(
                 progress.TextColumn("train"),
@@ -37,17 +44,29 @@ class Console:
             self._bar.start()
 
     def progress(self, record: Mapping[str, Any]) -> None:
-        """Shows a metrics record: loss, trained tokens/s, MFU, packing fill, time left."""
-        step, speed = record["step"], record["time"]
-        seconds_a_step = (time.perf_counter() - self._began) / max(step - self._first, 1)
-        left = datetime.timedelta(seconds=round((self._n_steps - step) * seconds_a_step))
-        mfu = f" · MFU {speed['mfu']:.0%}" if speed["mfu"] is not None else ""
-        skipped = f" · {record['skipped']} steps skipped" if record["skipped"] else ""
-        text = (
-            f"loss {record['nll']:.3f} · acc {record['accuracy']:.2f} · "
-            f"{speed['trained_tokens_per_second']:,.0f} trained tok/s{mfu} · "
-            f"fill {record['fill']:.1%} · {left} left{skipped}"
+        """Shows a metrics record: loss, trained tokens per second, MFU, packing fill, time left.
+
+        Args:
+            record: A record of `metrics.jsonl`, with the "time" of `Throughput.read`.
+        """
+        step = record["step"]
+        speed = record["time"]
+        seconds_per_step = (time.perf_counter() - self._start_time) / max(
+            step - self._first_step, 1
         )
+        seconds_left = round((self._n_steps - step) * seconds_per_step)
+        parts = [
+            f"loss {record['nll']:.3f}",
+            f"acc {record['accuracy']:.2f}",
+            f"{speed['trained_tokens_per_second']:,.0f} trained tok/s",
+        ]
+        if speed["mfu"] is not None:
+            parts.append(f"MFU {speed['mfu']:.0%}")
+        parts.append(f"fill {record['fill']:.1%}")
+        parts.append(f"{datetime.timedelta(seconds=seconds_left)} left")
+        if record["skipped"]:
+            parts.append(f"{record['skipped']} steps skipped")
+        text = " · ".join(parts)
         if self._bar is not None:
             self._bar.update(self._task, completed=step, text=text)
         else:

@@ -1,42 +1,63 @@
-"""Held-out loss: sums over a finite pass, divided once."""
+"""Loss on examples that are not trained on: sums over a finite pass, divided once."""
 
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from ift_jax.data.batches import eval_batches
+from ift_jax.data.batches import Batch, eval_batches
 from ift_jax.data.mixture import Mixture
+from ift_jax.models.model import Params
 from ift_jax.sharding import rules
+from ift_jax.training.loss_and_grads import Sums
 from ift_jax.training.setup import Run
 from ift_jax.training.step import make_eval_step
 
 
+class MixtureLoss(NamedTuple):
+    """Plain NLL per trained token."""
+
+    loss: float  # Over all tasks.
+    task_loss: dict[str, float]  # By task, for those that have trained tokens.
+
+
 class EvalLoss:
-    """Plain NLL over a finite, complete pass (or its first rows)."""
+    """Computes the plain NLL of a mixture over one pass, or over its first rows."""
 
-    def __init__(self, run: Run, view: Mixture):
+    def __init__(self, run: Run, mixture: Mixture):
         """Compiles nothing yet."""
-        self._run, self._view = run, view
-        self._step = jax.jit(make_eval_step(run.model, run.config.loss, len(view.tasks)))
+        self._run = run
+        self._mixture = mixture
+        eval_step = make_eval_step(run.program.model, run.config.loss, len(mixture.tasks))
+        self._eval_step = jax.jit(eval_step)
 
-    def __call__(self, params: Any) -> dict[str, Any]:
-        """Loss a trained token, over all tasks and for each."""
-        config, sums = self._run.config, []
-        for batch in eval_batches(
-            self._view,
+    def __call__(self, params: Params) -> MixtureLoss:
+        """Computes the loss of all of a model's parameters, frozen ones included."""
+        config = self._run.config
+        batches = eval_batches(
+            self._mixture,
             config.data,
             config.model.architecture,
             config.train.batch_size,
             max_rows=config.train.eval_rows,
             bidirectional_prefix=config.format.bidirectional_prefix,
-        ):
-            shapes = {name: array.shape for name, array in batch.items()}
-            on_device = rules.put_batch(
-                self._run.mesh, shapes, lambda s, b=batch: {name: b[name][s] for name in b}
-            )
-            sums.append(jax.device_get(self._step(params, on_device)))
+        )
+        sums = [jax.device_get(self._sums(params, batch)) for batch in batches]
         total = jax.tree.map(lambda *parts: np.sum(parts, axis=0, dtype=np.float64), *sums)
-        by_task = zip(self._view.tasks, total["task_nll"], total["task_weight"], strict=True)
-        tasks = {name: float(nll / weight) for name, nll, weight in by_task if weight > 0}
-        return {"loss": float(total["nll"] / total["weight"]), "task_loss": tasks}
+        task_loss = {
+            task: float(nll / weight)
+            for task, nll, weight in zip(
+                self._mixture.tasks, total["task_nll"], total["task_weight"], strict=True
+            )
+            if weight > 0
+        }
+        return MixtureLoss(float(total["nll"] / total["weight"]), task_loss)
+
+    def _sums(self, params: Params, batch: Batch) -> Sums:
+        """Puts a batch on the devices and computes its sums there."""
+        shapes = {name: array.shape for name, array in batch.items()}
+
+        def rows_of(rows: slice) -> Batch:
+            return {name: array[rows] for name, array in batch.items()}
+
+        return self._eval_step(params, rules.put_batch(self._run.program.mesh, shapes, rows_of))

@@ -1,214 +1,235 @@
-"""The run itself: resume, step, log, evaluate, preview, save; from top to bottom."""
+"""The training loop: resume, step, log, evaluate, save, preview."""
 
 import contextlib
-import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from ift_jax.checkpoint.manager import Checkpoints
-from ift_jax.checkpoint.workdir_model import check_same_run, save_description
+from ift_jax.checkpoint.run_description import check_same_run, save_description
 from ift_jax.config.schema import Config
-from ift_jax.errors import UserError
-from ift_jax.evaluation.evaluate import evaluate, table
 from ift_jax.evaluation.text_generator import TextGenerator
-from ift_jax.io.locks import alone_in
+from ift_jax.io.locks import run_lock
 from ift_jax.io.paths import Workdir
 from ift_jax.training.console import Console
 from ift_jax.training.eval_loss import EvalLoss
-from ift_jax.training.metric_writer import MetricWriter, summarize
-from ift_jax.training.preemption import _Agreement, _stop_signals
+from ift_jax.training.final_evaluation import final_evaluation
+from ift_jax.training.metric_writer import MetricWriter
+from ift_jax.training.preemption import StopAgreement, stop_signals
 from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.previews import Previews
+from ift_jax.training.resume import checkpointed_part, initial_state, restore_state
 from ift_jax.training.setup import Run, prepare_run
-from ift_jax.training.state import all_params
-from ift_jax.training.throughput import Clock
+from ift_jax.training.state import State, all_params
+from ift_jax.training.step_log import StepLog
+from ift_jax.training.step_schedule import Due, StepSchedule
+from ift_jax.training.throughput import Throughput
 
 FILES = {
     "config.json": "the resolved config",
     "checkpoints": "the state, newest last",
-    "metrics.jsonl": "a line a log step",
+    "metrics.jsonl": "one line per logged step",
     "tensorboard": "the same as event files",
-    "samples.jsonl": "previews of fixed prompts",
+    "samples.jsonl": "completions of fixed prompts",
     "evaluation.json": "scores on unseen examples",
     "answers.jsonl": "every answer behind the scores",
 }
 
 
 def train(config: Config, workdir: str, console: Console) -> None:
-    """Trains to the end, going on from the workdir's newest checkpoint if it has one.
+    """Trains to the end, resuming from the workdir's newest checkpoint if it has one.
 
-    On SIGTERM or the first Ctrl-C the step in hand is finished, its state saved, and the
-    function returns: calling it again goes on from there. UserError: anything in the config or
-    data that is wrong, or a run that diverged.
+    On SIGTERM or the first Ctrl-C the current step is finished, its state is saved, and the
+    function returns; calling it again resumes there.
+
+    Args:
+        config: The run's config; `model.init_from` is resolved.
+        workdir: The folder of the run's files, local or in a bucket.
+        console: Where to print.
+
+    Raises:
+        UserError: Anything in the config or data that is wrong, or a run that diverged.
     """
     began = time.perf_counter()
-    if config.train.compile_cache:
-        jax.config.update("jax_compilation_cache_dir", config.train.compile_cache)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    is_first = jax.process_index() == 0
-    home = Workdir(workdir, writes=is_first)
+    _set_compilation_cache(config.train.compile_cache)
+    is_first_process = jax.process_index() == 0
+    home = Workdir(workdir, writes=is_first_process)
     os.makedirs(home.local, exist_ok=True)
     check_same_run(workdir, config)
     run = prepare_run(config, console.line)
     console.line(*run.describe())
 
-    with (
-        jax.set_mesh(run.mesh),
-        alone_in(workdir) if is_first else contextlib.nullcontext(),
-        _stop_signals() as stop,
-    ):
-        if is_first:
+    lock = run_lock(workdir) if is_first_process else contextlib.nullcontext()
+    with jax.set_mesh(run.program.mesh), lock, stop_signals() as stop_received:
+        if is_first_process:
             save_description(home.local, config, run.tokenizer)
-        # --- State: the newest checkpoint, or fresh -----------------------------------------
-        checkpoints = Checkpoints(
-            workdir, keep=config.train.max_to_keep, keep_best=config.train.keep_best
+        trainer = Trainer(run, home, console, writes=is_first_process)
+        trainer.run_steps(StopAgreement(stop_received, run.program.mesh))
+        trainer.finish(began)
+    _print_files(workdir, home, console)
+
+
+def _set_compilation_cache(folder: str) -> None:
+    """Has JAX keep every compiled program in a folder; "" changes nothing."""
+    if folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def _print_files(workdir: str, home: Workdir, console: Console) -> None:
+    """Prints the files of a workdir and what they hold."""
+    lines = ["files:"]
+    for name, content in FILES.items():
+        # The checkpoints of a workdir in a bucket have no local copy.
+        if name == "checkpoints" or os.path.exists(os.path.join(home.local, name)):
+            lines.append(f"  {os.path.join(workdir, name):<44} {content}")
+    console.line(*lines)
+
+
+class Trainer:
+    """A run under way: its state on the devices, and everything that it writes.
+
+    Call `run_steps` once, then `finish`.
+    """
+
+    def __init__(self, run: Run, home: Workdir, console: Console, *, writes: bool):
+        """Restores or initializes the state while the train step compiles.
+
+        Args:
+            run: The run.
+            home: Its workdir.
+            console: Where to print.
+            writes: Whether this process writes the files other than checkpoints.
+        """
+        config = run.config.train
+        self._run = run
+        self._home = home
+        self._console = console
+        self._schedule = StepSchedule(config, run.n_steps)
+        self._checkpoints = Checkpoints(
+            home.path, keep=config.max_to_keep, keep_best=config.keep_best
         )
-        first, n_steps = checkpoints.latest_step() or 0, run.plan.n_steps
-        # Meanwhile the state is read or made, and the first samples; a run at its end has no step.
-        compiled = run.compiling() if first < n_steps else None
-        if first:
-            state = run.restored_state(checkpoints, first)
-            console.line(f"resumed at step {first} from {checkpoints.path}")
-        else:
-            state = run.initial_state()
+        self._first_step = self._checkpoints.latest_step() or 0
+        # A run that is already at its end needs no train step.
+        is_at_end = self._first_step >= run.n_steps
+        self._compiling = None if is_at_end else run.program.compile_in_background()
+        self._state = self._restored_or_initial_state()
+        self._step = self._first_step
+        self._saved_step = self._first_step
+        self._stopped = False
 
-        # --- What is written -----------------------------------------------------------------
-        writer = MetricWriter(home.local, first) if is_first else None
-        text_generator = TextGenerator(run.config, run.tokenizer, run.model)
-        previews = Previews(text_generator, run.eval, home.local, first, write=is_first)
-        views = {"eval": run.eval} | ({"heldout": run.heldout} if run.heldout else {})
-        held_out = {name: EvalLoss(run, view) for name, view in views.items()}
+        self._writer = MetricWriter(home.local, self._first_step) if writes else None
+        self._text_generator = TextGenerator(run.config, run.tokenizer, run.program.model)
+        self._previews = Previews(
+            self._text_generator, run.eval, home.local, self._first_step, write=writes
+        )
+        self._eval_losses = {"eval": EvalLoss(run, run.eval)}
+        if run.heldout:
+            self._eval_losses["heldout"] = EvalLoss(run, run.heldout)
+        if not self._first_step and config.preview_prompts:
+            self._preview(0)
+        self._prefetcher = Prefetcher(run.device_batch, range(self._first_step, run.n_steps))
+        self._throughput = Throughput(run, self._prefetcher)
+        self._log = StepLog(run, self._throughput, self._writer, console)
+        console.start(self._first_step, run.n_steps)
 
-        def preview(step: int) -> None:
-            lines, stopped = previews.write(all_params(state), step)
-            console.line(f"samples at step {step} (stop rate {stopped:.2f}):", *lines)
-            if writer:
-                writer.write({"step": step, "preview_stop_rate": stopped})
+    def _restored_or_initial_state(self) -> State:
+        """Returns the state of the newest checkpoint, or that of step 0."""
+        if not self._first_step:
+            return initial_state(self._run)
+        state = restore_state(self._run, self._checkpoints, self._first_step)
+        self._console.line(f"resumed at step {self._first_step} from {self._checkpoints.path}")
+        return state
 
-        def held_out_loss(step: int) -> float:
-            record: dict[str, Any] = {"step": step}
-            params = all_params(state)
-            for name, loss in held_out.items():
-                record |= {f"{name}_{key}": v for key, v in loss(params).items()}
-            if writer:
-                writer.write(record)
-            console.line(f"step {step}/{n_steps} · eval loss {record['eval_loss']:.4f}")
-            return record["eval_loss"]
+    def run_steps(self, stop: StopAgreement) -> None:
+        """Trains until the last step, or until the processes agree to stop.
 
-        if not first and config.train.preview_prompts:
-            preview(0)
-
-        # --- Data ----------------------------------------------------------------------------
-        feed = Prefetcher(run.device_batch, range(first, n_steps))
-        clock = Clock(run, feed)
-        console.start(first, n_steps)
-        pending: dict[str, Any] | None = None
-
-        def report() -> None:
-            """Reads the last logged step's metrics: one step later, so no device ever waits."""
-            nonlocal pending
-            if pending is None:
-                return
-            sums, pending = jax.device_get(pending), None
-            record = summarize(sums, run.train.tasks, clock.slots)
-            record["time"] = clock.read(record)
-            if writer:
-                writer.write(record)
-            console.progress(record)
-            if (bad := int(sums["bad_streak"])) >= config.train.max_bad_steps:
-                raise UserError(
-                    f"step {record['step']}: {bad} steps in a row had a loss or gradient that is "
-                    "not finite; lower the learning rate or look at the data"
-                )
-
-        # --- Steps ---------------------------------------------------------------------------
-        def due(every: int) -> bool:
-            return every > 0 and step % every == 0
-
-        step, saved, stopped, agreed = first, first, False, _Agreement(stop, run.mesh)
+        Raises:
+            UserError: Too many steps in a row were not finite.
+        """
         try:
-            train_step: Any = compiled and compiled.result()
-            for step, batch in enumerate(feed, start=first + 1):
-                state, metrics = train_step(state, batch)
-                report()
-                clock.find_peak(metrics)
-                last, stopped = step == n_steps, agreed()
-                if step % config.train.log_every == 0 or last:
-                    pending = metrics
-                saves = due(config.train.save_every) or last or stopped
-                # A stop has a grace period: it saves, and leaves the ranking to later saves.
-                ranks = last or (saves and config.train.keep_best > 0)
-                evaluates = due(config.train.eval_every) or (ranks and not stopped)
-                shows = due(config.train.preview_every) or last
-                if saves or evaluates or shows:
-                    report()
-                    with clock.paused():
-                        eval_loss = held_out_loss(step) if evaluates else None
-                        home.push()  # Before the checkpoint: a run that goes on has its lines.
-                        if saves:
-                            checkpoints.save(step, run.stored(state), eval_loss)
-                            saved = step
-                        if shows and config.train.preview_prompts:
-                            preview(step)
-                            home.push()
-                if stopped:
+            train_step: Any = self._compiling and self._compiling.result()
+            for step, batch in enumerate(self._prefetcher, start=self._first_step + 1):
+                self._state, metrics = train_step(self._state, batch)
+                self._step = step
+                self._log.report()  # One step late: the devices never wait for the host.
+                self._throughput.measure_peak_once(metrics)
+                due = self._schedule.at(step, stopping=stop.requested())
+                if due.log:
+                    self._log.remember(metrics)
+                if due.interrupts_training:
+                    self._log.report()
+                    with self._throughput.paused():
+                        self._evaluate_save_and_preview(step, due)
+                if due.stop:
+                    self._stopped = step < self._run.n_steps
                     break
         finally:
-            feed.close()
-            console.stop()
-            home.push()
-            checkpoints.wait()
-        if stopped and step < n_steps:
-            console.line(f"stopped by a signal at step {step}; saved. The same command goes on.")
-        else:
-            share = clock.wait_share()
-            console.line(
-                f"trained to step {saved} in {time.perf_counter() - began:.0f} s"
-                + (f"; the device waited for data {share:.2%} of the time" if share else "")
+            self._prefetcher.close()
+            self._console.stop()
+            self._home.push()
+            self._checkpoints.wait()
+
+    def _evaluate_save_and_preview(self, step: int, due: Due) -> None:
+        """Does what is due after a step besides logging."""
+        eval_loss = self._evaluate(step) if due.evaluate else None
+        # Pushed before the checkpoint is saved, so that a run that resumes there has these lines.
+        self._home.push()
+        if due.checkpoint:
+            self._checkpoints.save(step, checkpointed_part(self._run, self._state), eval_loss)
+            self._saved_step = step
+        if due.preview:
+            self._preview(step)
+            self._home.push()
+
+    def _evaluate(self, step: int) -> float:
+        """Writes the loss of every evaluated mixture; returns that of unseen examples."""
+        params = all_params(self._state)
+        record: dict[str, Any] = {"step": step}
+        for name, eval_loss in self._eval_losses.items():
+            losses = eval_loss(params)
+            record[f"{name}_loss"] = losses.loss
+            record[f"{name}_task_loss"] = losses.task_loss
+        if self._writer:
+            self._writer.write(record)
+        self._console.line(f"step {step}/{self._run.n_steps} · eval loss {record['eval_loss']:.4f}")
+        return record["eval_loss"]
+
+    def _preview(self, step: int) -> None:
+        """Writes and prints completions of the fixed prompts."""
+        preview = self._previews.write(all_params(self._state), step)
+        self._console.line(
+            f"samples at step {step} (stop rate {preview.stop_rate:.2f}):", *preview.lines
+        )
+        if self._writer:
+            self._writer.write({"step": step, "preview_stop_rate": preview.stop_rate})
+
+    def finish(self, began: float) -> None:
+        """Says how the run ended, evaluates it if it is complete, and closes all files.
+
+        Args:
+            began: The time at which the run began, of `time.perf_counter`.
+        """
+        if self._stopped:
+            self._console.line(
+                f"stopped by a signal at step {self._step}; saved. The same command resumes."
             )
-            if config.evaluation.examples:
-                _final_evaluation(
-                    run, text_generator, all_params(state), home.local, console, is_first
+        else:
+            line = f"trained to step {self._saved_step} in {time.perf_counter() - began:.0f} s"
+            if wait_share := self._throughput.data_wait_share():
+                line += f"; the device waited for data {wait_share:.2%} of the time"
+            self._console.line(line)
+            if self._run.config.evaluation.examples:
+                final_evaluation(
+                    self._run,
+                    self._text_generator,
+                    all_params(self._state),
+                    self._console,
+                    self._home.local if self._writer else None,
                 )
-        checkpoints.close()
-        if writer:
-            writer.close()
-        home.push()
-    console.line(
-        "files:",
-        *(
-            f"  {os.path.join(workdir, name):<44} {what}"
-            for name, what in FILES.items()
-            if name == "checkpoints" or os.path.exists(os.path.join(home.local, name))
-        ),
-    )
-
-
-def _final_evaluation(
-    run: Run,
-    text_generator: TextGenerator,
-    params: Any,
-    workdir: str,
-    console: Console,
-    write: bool,
-) -> None:
-    views = {
-        "unseen examples of the trained tasks": ("eval", run.eval),
-        "held-out tasks, never trained": ("heldout", run.heldout),
-    }
-    results, answers = {}, []
-    for title, (name, view) in views.items():
-        if view is None or name not in run.config.evaluation.sets:
-            continue
-        result = evaluate(text_generator, params, view)
-        console.line(*table(title, result))
-        results[title] = {name: result[name] for name in ("tasks", "overall", "groups")}
-        answers += result["answers"]
-    if write:
-        Path(workdir, "evaluation.json").write_text(json.dumps(results, indent=2), "utf-8")
-        lines = "".join(json.dumps(a, ensure_ascii=False) + "\n" for a in answers)
-        Path(workdir, "answers.jsonl").write_text(lines, "utf-8")
+        self._checkpoints.close()
+        if self._writer:
+            self._writer.close()
+        self._home.push()

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop, agreed between processes."""
+"""Signals that ask a run to stop, and the processes' agreement to do so at the same step."""
 
 import contextlib
 import signal
@@ -12,43 +12,58 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
-class _Agreement:
-    """Whether any process was asked to stop: the same answer at the same step on all of them.
-
-    With several processes each call asks, and answers what was asked one call before: by then the
-    devices have the next step to do, so nothing waits.
-    """
-
-    def __init__(self, stop: threading.Event, mesh: Mesh):
-        self._stop, self._before = stop, None
-        self._sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        self._any = jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))
-
-    def __call__(self) -> bool:
-        if jax.process_count() == 1:
-            return self._stop.is_set()
-        asked = np.full(jax.local_device_count(), self._stop.is_set())
-        votes = jax.make_array_from_process_local_data(self._sharding, asked)
-        before, self._before = self._before, self._any(votes)
-        return before is not None and bool(before)
-
-
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and the first Ctrl-C set; the second Ctrl-C interrupts."""
-    event = threading.Event()
+def stop_signals() -> Iterator[threading.Event]:
+    """Yields an event that SIGTERM or the first Ctrl-C sets; a second Ctrl-C interrupts.
+
+    Signals are only handled on the main thread, because Python delivers them nowhere else.
+    """
+    received = threading.Event()
 
     def handle(number: int, frame: Any) -> None:
-        if number == signal.SIGINT and event.is_set():
+        if number == signal.SIGINT and received.is_set():
             raise KeyboardInterrupt
-        event.set()
+        received.set()
 
-    if threading.current_thread() is not threading.main_thread():  # Python hears none elsewhere.
-        yield event
+    if threading.current_thread() is not threading.main_thread():
+        yield received
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous_handlers = {
+        number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
-        yield event
+        yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
+
+
+class StopAgreement:
+    """Tells all processes of a run to stop at the same step once any of them got a signal.
+
+    With several processes, each call starts a vote on the devices and returns the result of the
+    vote that the call before started. By then the devices have the next step to work on, so
+    nothing waits for the vote.
+    """
+
+    def __init__(self, received: threading.Event, mesh: Mesh):
+        """Prepares the vote.
+
+        Args:
+            received: Set once this process was asked to stop.
+            mesh: The run's mesh; each of its devices has one vote.
+        """
+        self._received = received
+        self._previous_vote: jax.Array | None = None
+        self._votes_sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._any = jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+    def requested(self) -> bool:
+        """Whether to stop after this step; every process must call this once a step."""
+        if jax.process_count() == 1:
+            return self._received.is_set()
+        local_votes = np.full(jax.local_device_count(), self._received.is_set())
+        votes = jax.make_array_from_process_local_data(self._votes_sharding, local_votes)
+        previous = self._previous_vote
+        self._previous_vote = self._any(votes)
+        return previous is not None and bool(previous)

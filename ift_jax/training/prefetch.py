@@ -1,37 +1,51 @@
-"""Batches made ahead of the step, on a thread."""
+"""Batches built ahead of the step, on a thread."""
 
 import collections
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 
 class Prefetcher:
-    """Yields `make(step)` for each step in order, made at most `depth` batches ahead.
+    """Iterates over `make(step)` for each step in order, built at most `depth` batches ahead.
 
-    The thread holds no state that matters: a batch is a function of its step alone. `waited`:
-    seconds that the caller has waited for a batch in all.
+    The thread holds no state that matters, because a batch is a function of its step alone.
+
+    Attributes:
+        seconds_waited: How long the caller has waited for batches so far.
     """
 
     def __init__(self, make: Callable[[int], Any], steps: range, depth: int = 3):
-        """Starts the thread."""
-        self.waited = 0.0
-        self._pool = ThreadPoolExecutor(1)
-        self._submit = lambda step: self._pool.submit(make, step)
-        self._ahead = collections.deque(map(self._submit, steps[:depth]))
-        self._later = iter(steps[depth:])
+        """Starts the thread on the first batches.
+
+        Args:
+            make: Builds the batch of a step; called on the thread.
+            steps: The steps to build batches for.
+            depth: How many batches may be ready or in the making.
+        """
+        self.seconds_waited = 0.0
+        self._make = make
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._remaining_steps = iter(steps)
+        self._ahead: collections.deque[Future[Any]] = collections.deque()
+        for _ in range(depth):
+            self._start_next()
+
+    def _start_next(self) -> None:
+        step = next(self._remaining_steps, None)
+        if step is not None:
+            self._ahead.append(self._thread.submit(self._make, step))
 
     def __iter__(self) -> Iterator[Any]:
-        """Yields the batches; raises here what went wrong on the thread."""
+        """Yields the batches; an error on the thread is raised here."""
         while self._ahead:
             start = time.perf_counter()
             batch = self._ahead.popleft().result()
-            self.waited += time.perf_counter() - start
-            if (step := next(self._later, None)) is not None:
-                self._ahead.append(self._submit(step))
+            self.seconds_waited += time.perf_counter() - start
+            self._start_next()
             yield batch
 
     def close(self) -> None:
-        """Stops the thread."""
-        self._pool.shutdown(cancel_futures=True)
+        """Stops the thread and drops the batches that were not asked for."""
+        self._thread.shutdown(cancel_futures=True)

@@ -1,53 +1,94 @@
-"""Generations of fixed prompts while a run trains, special tokens visible."""
+"""Completions of fixed prompts while a run trains, with special tokens visible."""
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from ift_jax.data.mixture import Mixture
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.files import append_json_lines
-from ift_jax.training.metric_writer import drop_later
+from ift_jax.models.model import Params
+from ift_jax.training.metric_writer import drop_later_lines
+
+SHOWN_PROMPT_CHARACTERS = 300  # The end of a prompt that is printed; the file has all of it.
+
+
+class Preview(NamedTuple):
+    """The completions at one step."""
+
+    lines: list[str]  # One per prompt, for the terminal.
+    stop_rate: float  # The fraction of completions that ended with a stop token.
 
 
 class Previews:
-    """The first example of evenly spread tasks, answered greedily at given steps.
+    """Completes the first example of evenly spaced tasks greedily, at given steps.
 
-    Prompts are cut at the turn's border, from the ids that training would see, so what is
-    shown is what a user of the model will get; a missing stop token is visible as such.
+    Prompts end where the model's turn begins and consist of the ids that training would see, so
+    what is shown is what a user of the model will get; a missing stop token is visible as such.
     """
 
     def __init__(
-        self, text_generator: TextGenerator, view: Mixture, workdir: str, step: int, *, write: bool
+        self,
+        text_generator: TextGenerator,
+        mixture: Mixture,
+        workdir: str,
+        step: int,
+        *,
+        write: bool,
     ):
-        """Picks prompts that are not trained on; goes on after `step` if this process writes."""
-        count = min(text_generator.config.train.preview_prompts, len(view.tasks))
-        self._tasks = [round(i * len(view.tasks) / count) for i in range(count)]
-        self._answerer, self._view = text_generator, view
+        """Picks the prompts, and drops what the file has from later steps.
+
+        Args:
+            text_generator: Generates in the run's format.
+            mixture: The examples to take prompts from; none of them is trained on.
+            workdir: The local folder of `samples.jsonl`.
+            step: The step that the run starts or resumes at.
+            write: Whether this process writes the file.
+        """
+        n_prompts = min(text_generator.config.train.preview_prompts, len(mixture.tasks))
+        self._task_ids = [round(i * len(mixture.tasks) / n_prompts) for i in range(n_prompts)]
+        self._text_generator = text_generator
+        self._mixture = mixture
         self._path = os.path.join(workdir, "samples.jsonl") if write else None
         if self._path:
-            drop_later(self._path, step)
-        self._prompts = [text_generator.prompt(view.stores[task], 0) for task in self._tasks]
+            drop_later_lines(self._path, step)
+        self._prompts = [text_generator.prompt(mixture.stores[i], 0) for i in self._task_ids]
 
-    def write(self, params: Any, step: int) -> tuple[list[str], float]:
-        """Answers, appends to the file, and returns lines to show and the stop rate."""
-        tokenizer = self._answerer.tokenizer
-        outputs = self._answerer.generate(params, self._prompts)
-        records: list[dict[str, Any]] = [
-            {
-                "step": step,
-                "task": self._view.tasks[task],
-                "prompt": tokenizer.decode(prompt, keep_special=True),
-                "completion": tokenizer.decode(output, keep_special=True),
-                "references": list(self._view.stores[task].references(0)),
-                "stopped": self._answerer.stops.stopped(output),
-            }
-            for task, prompt, output in zip(self._tasks, self._prompts, outputs, strict=True)
+    def write(self, params: Params, step: int) -> Preview:
+        """Generates the completions and appends them to the file.
+
+        Args:
+            params: All of the model's parameters, frozen ones included.
+            step: The number of steps that they were trained for.
+        """
+        outputs = self._text_generator.generate(params, self._prompts)
+        records = [
+            self._record(step, task_id, prompt, output)
+            for task_id, prompt, output in zip(self._task_ids, self._prompts, outputs, strict=True)
         ]
         if self._path:
             append_json_lines(self._path, records)
-        lines = [  # With the prompt's end; the file has all of it.
-            f"  {r['task']}: {r['prompt'][-300:]!r} -> {r['completion']!r}"
-            f" (expected {r['references'][0]!r})"
-            for r in records
-        ]
-        return lines, sum(record["stopped"] for record in records) / len(records)
+        n_stopped = sum(record["stopped"] for record in records)
+        return Preview([_line(record) for record in records], n_stopped / len(records))
+
+    def _record(
+        self, step: int, task_id: int, prompt: list[int], output: list[int]
+    ) -> dict[str, Any]:
+        """Returns the line of `samples.jsonl` for one completion, given in token ids."""
+        tokenizer = self._text_generator.tokenizer
+        return {
+            "step": step,
+            "task": self._mixture.tasks[task_id],
+            "prompt": tokenizer.decode(prompt, keep_special=True),
+            "completion": tokenizer.decode(output, keep_special=True),
+            "references": list(self._mixture.stores[task_id].references(0)),
+            "stopped": self._text_generator.stops.stopped(output),
+        }
+
+
+def _line(record: dict[str, Any]) -> str:
+    """Returns a line for the terminal."""
+    prompt_end = record["prompt"][-SHOWN_PROMPT_CHARACTERS:]
+    return (
+        f"  {record['task']}: {prompt_end!r} -> {record['completion']!r}"
+        f" (expected {record['references'][0]!r})"
+    )

@@ -1,4 +1,20 @@
-"""The state of a run: fresh, from given parameters, and its shardings."""
+"""The state of a run, and how it is sharded.
+
+The state is a plain dict of arrays:
+    params: the trained parameters, float32.
+    frozen: the parameters without gradient and moments, only where there are some; matrices are
+        in the compute dtype.
+    frozen_sum: uint32, the checksum by which a resumed run recognizes `frozen`.
+    opt_state: the optimizer's state.
+    step: int32, the number of batches seen. It advances on a skipped step too, because it is the
+        position in the data.
+    skipped: int32, the number of steps skipped because loss or gradient was not finite.
+    bad_streak: int32, how many steps in a row were skipped up to now.
+    interval: float32 sums since the last logged step. They live in the state, and so in the
+        checkpoint: a run that is killed between two log lines writes the same line again.
+
+`ift_jax.training.resume` says what of this is saved in a checkpoint and restored from it.
+"""
 
 from typing import Any
 
@@ -7,65 +23,100 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ift_jax.models.model import Model, join
+from ift_jax.models.model import Model, Params, join
 from ift_jax.sharding import rules
 from ift_jax.sharding.trees import checksum
 
 State = dict[str, Any]
 
+_COUNTERS = ("step", "skipped", "bad_streak")
+_SCALAR_SUMS = ("loss", "nll", "z_loss", "correct", "weight", "trained", "tokens", "steps")
+_TASK_SUMS = ("task_nll", "task_weight")
 
-def init_state(model: Model, tx: optax.GradientTransformation, seed: int, n_tasks: int) -> State:
-    """A fresh state; jit it with `state_shardings` so that no device holds it whole."""
-    return state_of(model, model.init(jax.random.key(seed)), tx, n_tasks)
+
+def init_state(
+    model: Model, optimizer: optax.GradientTransformation, seed: int, n_tasks: int
+) -> State:
+    """Returns the state at step 0 with fresh parameters.
+
+    Jit it with `state_shardings`, so that no device holds the whole state.
+    """
+    return state_of(model, model.init(jax.random.key(seed)), optimizer, n_tasks)
 
 
-def state_of(model: Model, params: Any, tx: optax.GradientTransformation, n_tasks: int) -> State:
-    """The state at step 0 of these parameters, all of the model's."""
-    params, frozen = model.split(params)
+def state_of(
+    model: Model, params: Params, optimizer: optax.GradientTransformation, n_tasks: int
+) -> State:
+    """Returns the state at step 0 with the given parameters, trained and frozen ones together."""
+    trained, frozen = model.split(params)
     frozen = model.frozen_form(frozen)
-    names = ("loss", "nll", "z_loss", "correct", "weight", "trained", "tokens", "steps")
-    interval = {name: jnp.zeros((), jnp.float32) for name in names}
-    interval |= {name: jnp.zeros(n_tasks, jnp.float32) for name in ("task_nll", "task_weight")}
-    counters = {name: jnp.zeros((), jnp.int32) for name in ("step", "skipped", "bad_streak")}
-    state = {"params": params, "opt_state": tx.init(params), **counters, "interval": interval}
-    return state | ({"frozen": frozen, "frozen_sum": checksum(frozen)} if frozen else {})
+    state: State = {"params": trained, "opt_state": optimizer.init(trained)}
+    state |= {name: jnp.zeros((), jnp.int32) for name in _COUNTERS}
+    state["interval"] = {
+        **{name: jnp.zeros((), jnp.float32) for name in _SCALAR_SUMS},
+        **{name: jnp.zeros(n_tasks, jnp.float32) for name in _TASK_SUMS},
+    }
+    if frozen:
+        state |= {"frozen": frozen, "frozen_sum": checksum(frozen)}
+    return state
 
 
-def all_params(state: State) -> Any:
-    """The parameters of `model` that a state holds, the frozen ones among them."""
+def all_params(state: State) -> Params:
+    """Returns the model's parameters, trained and frozen ones joined."""
     return join(state["params"], state.get("frozen", {}))
 
 
-def _moment_axes(model: Model, over_data: bool) -> Any:
-    """The logical axes of the trained parameters' moments."""
-    axes = model.split(model.logical_axes)[0]
-    of = rules.over_data if over_data else tuple
-    return jax.tree.map(of, axes, is_leaf=lambda node: isinstance(node, tuple))
+def moment_axes(model: Model, over_data: bool) -> Any:
+    """Returns the logical axes of the optimizer's moments, a tree like the trained parameters."""
+    trained_axes, _ = model.split(model.logical_axes)
+    axes_of_moment = rules.over_data if over_data else tuple
+    return jax.tree.map(axes_of_moment, trained_axes, is_leaf=lambda node: isinstance(node, tuple))
 
 
 def state_shardings(model: Model, mesh: Mesh, state: State, over_data: bool = False) -> State:
-    """Shardings like `state` (arrays or shapes): the optimizer's moments as their parameters.
+    """Returns the sharding of every array of a state.
 
-    With `over_data` they are cut along `data`, too (ZeRO-1, arXiv:1910.02054).
+    Args:
+        model: The model.
+        mesh: The mesh.
+        state: The state's arrays, or their shapes.
+        over_data: Shard the optimizer's moments along `data` as well (ZeRO-1,
+            arXiv:1910.02054); otherwise they are sharded as their parameters are.
+
+    Returns:
+        A tree like `state` with a `NamedSharding` at each leaf.
     """
-    axes = dict(zip(("params", "frozen"), model.split(model.logical_axes), strict=True))
-    params = rules.tree_shardings(mesh, axes["params"], state["params"])
-    moments = rules.tree_shardings(mesh, _moment_axes(model, over_data), state["params"])
+    trained_axes, frozen_axes = model.split(model.logical_axes)
     replicated = NamedSharding(mesh, PartitionSpec())
-    leaves = jax.tree.leaves_with_path(state["params"])
+    shardings = jax.tree.map(lambda _: replicated, state)
+    shardings["params"] = rules.tree_shardings(mesh, trained_axes, state["params"])
+    if "frozen" in state:
+        shardings["frozen"] = rules.tree_shardings(mesh, frozen_axes, state["frozen"])
+    moments = rules.tree_shardings(mesh, moment_axes(model, over_data), state["params"])
+    shardings["opt_state"] = _opt_state_shardings(
+        state["opt_state"], state["params"], moments, replicated
+    )
+    return shardings
+
+
+def _opt_state_shardings(
+    opt_state: Any, params: Params, moments: Any, replicated: NamedSharding
+) -> Any:
+    """Shards each moment like its parameter: the one whose path ends its own path.
+
+    What has no parameter of the same path and shape is replicated: counters, and Adafactor's
+    factors, which are a vector per matrix.
+    """
+    paths_and_params = jax.tree.leaves_with_path(params)
     by_path = {
-        (path, leaf.shape): sharding
-        for (path, leaf), sharding in zip(leaves, jax.tree.leaves(moments), strict=True)
+        (path, param.shape): sharding
+        for (path, param), sharding in zip(paths_and_params, jax.tree.leaves(moments), strict=True)
     }
 
-    def moment(path: Any, leaf: Any) -> NamedSharding:
-        # Replicated: counters, and Adafactor's factors, a vector a matrix.
-        ends = (by_path.get((path[start:], leaf.shape)) for start in range(len(path)))
-        return next(filter(None, ends), replicated)
+    def sharding_of(path: Any, leaf: Any) -> NamedSharding:
+        for start in range(len(path)):
+            if sharding := by_path.get((path[start:], leaf.shape)):
+                return sharding
+        return replicated
 
-    shardings = jax.tree.map(lambda _: replicated, state)
-    shardings["params"] = params
-    if "frozen" in state:
-        shardings["frozen"] = rules.tree_shardings(mesh, axes["frozen"], state["frozen"])
-    shardings["opt_state"] = jax.tree_util.tree_map_with_path(moment, state["opt_state"])
-    return shardings
+    return jax.tree_util.tree_map_with_path(sharding_of, opt_state)

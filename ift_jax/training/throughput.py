@@ -1,10 +1,10 @@
-"""A run's numbers: what it writes of them (`metrics.jsonl`, TensorBoard), and how fast it is."""
+"""How fast a run is: tokens per second, model FLOP utilization, time spent waiting for data."""
 
 import contextlib
 import time
 import timeit
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,72 +13,122 @@ from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.setup import Run
 
 
-class Clock:
-    """Speed between two log lines, without the time that evaluation and previews take."""
+class _Reading(NamedTuple):
+    """The clocks at one moment."""
 
-    def __init__(self, run: Run, feed: Prefetcher):
-        """Nothing is measured yet."""
-        train, self._feed, self._dtype = run.config.train, feed, run.config.model.dtype
-        self.slots = train.batch_size * sum(run.plan.capacities)
-        self._peak = train.peak_tflops * 1e12  # 0: to be measured.
-        flops = run.model.flops_per_token(
+    seconds: float  # Of `time.perf_counter`.
+    seconds_waited: float  # For batches, since the start of the loop.
+
+
+class Throughput:
+    """Measures the speed between two log lines, without evaluation, saving and previews.
+
+    Attributes:
+        positions_per_step: Token positions in a global batch, padding included.
+    """
+
+    def __init__(self, run: Run, prefetcher: Prefetcher):
+        """Starts the first interval.
+
+        Args:
+            run: The run that is measured.
+            prefetcher: Knows how long the loop has waited for batches.
+        """
+        train = run.config.train
+        self.positions_per_step = train.batch_size * sum(run.plan.capacities)
+        self._prefetcher = prefetcher
+        self._dtype = run.config.model.dtype
+        # FLOP/s of one device; 0 until it is measured.
+        self._peak_flops = train.peak_tflops * 1e12
+        flops_per_token = run.program.model.flops_per_token(
             run.train.lengths, run.train.trained_tokens, run.train.encoder_lengths
         )
-        self._flops_a_token = flops / run.mesh.size  # Of each device.
-        # When a log line was written, and for how long the loop had waited for data by then.
-        self._first: tuple[float, float] | None = None
-        self._last, self._paused = (time.perf_counter(), 0.0), 0.0
+        self._flops_per_token_and_device = flops_per_token / run.program.mesh.size
+        self._first_reading: _Reading | None = None  # At the first log line.
+        self._last_reading = _Reading(time.perf_counter(), 0.0)
+        self._paused_seconds = 0.0  # Since the last reading.
 
     def read(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Speeds since the last reading; the first interval holds the compilation: no MFU."""
-        (before, waited), now = self._last, (time.perf_counter(), self._feed.waited)
-        seconds = max(now[0] - before - self._paused, 1e-9)
-        speed = record["tokens"] / seconds
-        mfu = self._flops_a_token * speed / self._peak if self._first else None
-        self._first, self._last, self._paused = self._first or now, now, 0.0
+        """Returns the speed since the last reading and starts the next interval.
+
+        Args:
+            record: The interval's "tokens" and "trained_tokens".
+
+        Returns:
+            "seconds"; "trained_tokens_per_second"; "tokens_per_second"; "mfu", the fraction of
+            the devices' peak FLOP/s that the model's FLOPs take, None in the first interval,
+            which includes compilation; "data_wait_share", the fraction of the time spent waiting
+            for batches.
+        """
+        last = self._last_reading
+        now = _Reading(time.perf_counter(), self._prefetcher.seconds_waited)
+        seconds = max(now.seconds - last.seconds - self._paused_seconds, 1e-9)
+        tokens_per_second = record["tokens"] / seconds
+        mfu = None
+        if self._first_reading is not None:
+            mfu = self._flops_per_token_and_device * tokens_per_second / self._peak_flops
+        else:
+            self._first_reading = now
+        self._last_reading = now
+        self._paused_seconds = 0.0
         return {
             "seconds": seconds,
             "trained_tokens_per_second": record["trained_tokens"] / seconds,
-            "tokens_per_second": speed,
+            "tokens_per_second": tokens_per_second,
             "mfu": mfu,
-            "data_wait_share": (now[1] - waited) / seconds,
+            "data_wait_share": (now.seconds_waited - last.seconds_waited) / seconds,
         }
 
-    def find_peak(self, running: Any) -> None:
-        """Measures the device's peak, if the config does not give it, once a line is written.
+    def measure_peak_once(self, running: Any) -> None:
+        """Measures the device's peak after the first log line, if the config does not give it.
 
-        No sooner: no one waits for it before the first step. `running`: what the device computes.
+        It is not done earlier, so that the first step does not wait for it.
+
+        Args:
+            running: Arrays that the devices are computing; they are waited for first.
         """
-        if not self._peak and self._first:
-            jax.block_until_ready(running)
-            with self.paused():
-                self._peak = measure_peak(self._dtype)
+        if self._peak_flops or self._first_reading is None:
+            return
+        jax.block_until_ready(running)
+        with self.paused():
+            self._peak_flops = measure_peak_flops(self._dtype)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Does not count what is done meanwhile."""
-        began = time.perf_counter()
+        """Excludes the time spent in the `with` block from the current interval."""
+        start = time.perf_counter()
         yield
-        self._paused += time.perf_counter() - began
+        self._paused_seconds += time.perf_counter() - start
 
-    def wait_share(self) -> float:
-        """Share of the time after the first log line in which the loop waited for a batch."""
-        (end, waited), (begin, before) = self._last, self._first or self._last
-        return (waited - before) / max(end - begin, 1e-9)
+    def data_wait_share(self) -> float:
+        """Returns the fraction of the time after the first log line spent waiting for batches."""
+        last = self._last_reading
+        first = self._first_reading or last
+        waited = last.seconds_waited - first.seconds_waited
+        return waited / max(last.seconds - first.seconds, 1e-9)
 
 
-def measure_peak(dtype: str) -> float:
-    """FLOP/s of a square matrix product on one device: the peak that MFU is measured against.
+def measure_peak_flops(dtype: str) -> float:
+    """Measures the FLOP/s of a square matrix product on one device, the peak for MFU.
 
-    The best of 4 runs of 2048^3 (CPU) or 12 of 8192^3 (accelerator) in `dtype`; on a CPU all of
-    the process's host devices share the cores, so it is the machine's, divided by them.
+    It is the best of 4 products of 2048 x 2048 matrices on a CPU, or of 12 products of 8192 x 8192
+    on an accelerator. On a CPU the process's host devices share the cores, so the result is the
+    machine's peak divided by their number.
+
+    Args:
+        dtype: The dtype of the matrices, "float32" or "bfloat16".
     """
     device = jax.local_devices()[0]
-    on_cpu = device.platform == "cpu"
-    size, runs, share = (2048, 4, jax.local_device_count()) if on_cpu else (8192, 12, 1)
-    with jax.set_mesh(jax.sharding.Mesh([device], "device")):  # The run's own has all devices.
-        a = jnp.ones((size, size), dtype)
+    if device.platform == "cpu":
+        size, n_runs, n_sharing = 2048, 4, jax.local_device_count()
+    else:
+        size, n_runs, n_sharing = 8192, 12, 1
+    # The run's own mesh, which may be set, spans all devices.
+    with jax.set_mesh(jax.sharding.Mesh([device], "device")):
+        matrix = jnp.ones((size, size), dtype)
         product = jax.jit(lambda a: a @ a)
-        product(a).block_until_ready()
-        best = min(timeit.repeat(lambda: product(a).block_until_ready(), number=1, repeat=runs))
-    return 2 * size**3 / best / share
+        product(matrix).block_until_ready()
+        seconds = min(
+            timeit.repeat(lambda: product(matrix).block_until_ready(), number=1, repeat=n_runs)
+        )
+    return 2 * size**3 / seconds / n_sharing

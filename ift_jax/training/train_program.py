@@ -1,13 +1,13 @@
-"""The program of a run: model, optimizer, mesh and shapes, of its config alone.
+"""The program of a run: model, optimizer, mesh and shapes, from its config alone.
 
-It needs neither data nor weights nor the devices that it is for, so it can be compiled anywhere.
+It needs neither data nor weights nor the devices that it is meant for, so it can be compiled
+anywhere; `ift plan` does so for a TPU topology.
 """
 
 import dataclasses
 import functools
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Self
 
 import jax
 import optax
@@ -20,59 +20,66 @@ from ift_jax.models.model import Model, trained_model
 from ift_jax.sharding import rules
 from ift_jax.sharding.mesh import config_sizes, make_mesh
 from ift_jax.sharding.trees import abstract
-from ift_jax.training import step as step_lib
-from ift_jax.training.optimizer import Schedule, make_optimizer, make_schedule
+from ift_jax.training.optimizer import LearningRateSchedule, make_learning_rate, make_optimizer
 from ift_jax.training.state import State, init_state, state_shardings
+from ift_jax.training.step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
-    """What of a run is compiled. `config.model.vocab_size` is filled in."""
+class TrainProgram:
+    """Everything that the compiled train step depends on.
+
+    Attributes:
+        config: The run's config, with `model.vocab_size` filled in.
+        n_tasks: The number of tasks in the mixture.
+        mesh: The mesh of the devices that the program is for.
+        model: The model, with its adapters and frozen parameters.
+        optimizer: Gives the direction of an update.
+        learning_rate: Gives the learning rate of a step.
+    """
 
     config: Config
     n_tasks: int
     mesh: Mesh
     model: Model
-    tx: optax.GradientTransformation
-    schedule: Schedule
+    optimizer: optax.GradientTransformation
+    learning_rate: LearningRateSchedule
 
     @classmethod
-    def of_config(
+    def from_config(
         cls,
         config: Config,
         n_tasks: int,
         n_steps: int,
         devices: Sequence[jax.Device] | None = None,
-        **more: Any,
-    ) -> Self:
-        """The program over `devices` (default: this machine's); `more` are a subclass's fields.
+    ) -> "TrainProgram":
+        """Builds the program.
+
+        Args:
+            config: The run's config, with `model.vocab_size` filled in.
+            n_tasks: The number of tasks in the mixture.
+            n_steps: The number of steps of the whole run, for the learning-rate schedule.
+            devices: The devices of the mesh; by default those of this machine.
 
         Raises:
-            UserError: the mesh or the batch does not fit the number of devices.
+            UserError: The mesh or the batch does not fit the number of devices.
         """
         mesh = make_mesh(config.mesh, devices)
-        sizes = config_sizes(mesh)
-        shards = sizes["data"] * sizes["fsdp"]
-        rows = config.train.batch_size // config.train.gradient_accumulation_steps
-        if rows % shards:
-            raise UserError(
-                f"config.train.batch_size: {rows} rows a microbatch do not divide over the "
-                f"{shards} devices of the mesh axes data x fsdp"
-            )
+        _check_batch_size(config, mesh)
         model = trained_model(config)
+        trained_axes, _ = model.split(model.logical_axes)
         return cls(
             config=config,
             n_tasks=n_tasks,
             mesh=mesh,
             model=model,
-            tx=make_optimizer(config.optimizer, model.split(model.logical_axes)[0]),
-            schedule=make_schedule(config.optimizer, n_steps),
-            **more,
+            optimizer=make_optimizer(config.optimizer, trained_axes),
+            learning_rate=make_learning_rate(config.optimizer, n_steps),
         )
 
     @functools.cached_property
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Name -> shape, dtype and sharding of a global batch's arrays."""
+        """The shape, dtype and sharding of each array of a global batch, by name."""
         return {
             name: jax.ShapeDtypeStruct(
                 shape, dtype, sharding=rules.batch_sharding(self.mesh, shape)
@@ -80,33 +87,48 @@ class Program:
             for name, (shape, dtype) in batch_arrays(self.config).items()
         }
 
-    def _fresh(self) -> State:
-        return init_state(self.model, self.tx, self.config.seed, self.n_tasks)
-
     @functools.cached_property
     def state_shapes(self) -> State:
-        """Shape, dtype and sharding of the state's arrays."""
-        shapes = jax.eval_shape(lambda: self._fresh())
+        """The shape, dtype and sharding of each array of the state."""
+        shapes = jax.eval_shape(lambda: self.fresh_state())
         over_data = self.config.optimizer.shard_over_data
         return abstract(shapes, state_shardings(self.model, self.mesh, shapes, over_data))
 
     @property
-    def _shardings(self) -> State:
+    def state_shardings(self) -> State:
+        """The sharding of each array of the state."""
         return jax.tree.map(lambda leaf: leaf.sharding, self.state_shapes)
 
+    def fresh_state(self) -> State:
+        """Returns the state at step 0 with fresh parameters; for use inside `jax.jit`."""
+        return init_state(self.model, self.optimizer, self.config.seed, self.n_tasks)
+
     def lower(self) -> jax.stages.Lowered:
-        """The train step, its state donated, lowered for the mesh; nothing is allocated."""
-        train_step = step_lib.make_train_step(
-            self.model, self.tx, self.schedule, self.config, self.n_tasks
+        """Lowers the train step, its state donated, for the mesh; allocates nothing."""
+        train_step = make_train_step(
+            self.model, self.optimizer, self.learning_rate, self.config, self.n_tasks
         )
-        jitted = jax.jit(train_step, donate_argnums=0, out_shardings=(self._shardings, None))
+        jitted = jax.jit(train_step, donate_argnums=0, out_shardings=(self.state_shardings, None))
         with jax.set_mesh(self.mesh):
             return jitted.lower(self.state_shapes, self.batch_shapes)
 
-    def compiling(self) -> Future[jax.stages.Compiled]:
-        """The train step's compilation, in a thread of its own."""
-        _ = self.state_shapes  # Wanted by this thread as well: made once.
-        pool = ThreadPoolExecutor(1)
+    def compile_in_background(self) -> Future[jax.stages.Compiled]:
+        """Starts compiling the train step on a thread of its own."""
+        # The calling thread needs the shapes too; computing them first avoids doing it twice.
+        _ = self.state_shapes
+        pool = ThreadPoolExecutor(max_workers=1)
         future = pool.submit(lambda: self.lower().compile())
         pool.shutdown(wait=False)
         return future
+
+
+def _check_batch_size(config: Config, mesh: Mesh) -> None:
+    """Raises a UserError unless the rows of a microbatch divide over the devices."""
+    sizes = config_sizes(mesh)
+    n_shards = sizes["data"] * sizes["fsdp"]
+    n_rows = config.train.batch_size // config.train.gradient_accumulation_steps
+    if n_rows % n_shards:
+        raise UserError(
+            f"config.train.batch_size: {n_rows} rows per microbatch do not divide over the "
+            f"{n_shards} devices of the mesh axes data x fsdp"
+        )

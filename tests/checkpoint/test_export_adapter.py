@@ -13,9 +13,11 @@ from tests.models import hugging_face as hf
 peft = pytest.importorskip("peft", reason="the adapters are read back by peft")
 
 from ift_jax.checkpoint.import_model import import_model  # noqa: E402
+from ift_jax.checkpoint.init_from import init_params, resolve_init  # noqa: E402
+from ift_jax.checkpoint.load_model import load_model  # noqa: E402
 from ift_jax.checkpoint.manager import Checkpoints  # noqa: E402
-from ift_jax.checkpoint.model_source import init_params, open_model_source, resolve_init  # noqa: E402
-from ift_jax.checkpoint.workdir_model import load_model, save_description  # noqa: E402
+from ift_jax.checkpoint.open_model import open_model_source  # noqa: E402
+from ift_jax.checkpoint.run_description import save_description  # noqa: E402
 from ift_jax.commands.main import main  # noqa: E402
 from ift_jax.config.schema import FormatConfig, LoraConfig  # noqa: E402
 from ift_jax.errors import UserError  # noqa: E402

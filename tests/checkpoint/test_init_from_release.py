@@ -10,8 +10,9 @@ pytest.importorskip("torch", reason="the reference models are torch modules")
 pytest.importorskip("transformers", reason="the reference models live there")
 
 from ift_jax.checkpoint.import_model import import_model
-from ift_jax.checkpoint.model_source import init_params, open_model_source, resolve_init
-from ift_jax.checkpoint.workdir_model import load_model
+from ift_jax.checkpoint.init_from import init_params, resolve_init
+from ift_jax.checkpoint.load_model import load_model
+from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.config.schema import FormatConfig
 from ift_jax.errors import UserError
 from ift_jax.evaluation.text_generator import TextGenerator
@@ -25,7 +26,7 @@ from tests.models import hugging_face as hf
 def test_new_rows_are_the_mean_of_the_old(tmp_path):
     source = open_model_source(str(write_folder(tmp_path / "released", "llama")))
     own = build_model(source.config.model)
-    params = source.load(own, hf.mesh())
+    params = source.load_params(own, hf.mesh())
     wider = build_model(dataclasses.replace(source.config.model, vocab_size=256))
     # The tokenizer had 150 tokens, and 4 were added. Their rows and the 96 new rows are means; the
     # padding rows between them stay.

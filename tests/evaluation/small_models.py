@@ -7,7 +7,7 @@ import importlib
 import jax
 import numpy as np
 
-from ift_jax.checkpoint import workdir_model
+from ift_jax.checkpoint import run_description
 from ift_jax.checkpoint.manager import Checkpoints
 from ift_jax.config.schema import Config, DataConfig, DecoderConfig, TokenizerConfig, TrainConfig
 from ift_jax.decoding import Generator
@@ -63,7 +63,7 @@ def one_program(monkeypatch) -> None:
 
 def write_workdir(path) -> str:
     """The model's workdir, without a run."""
-    workdir_model.save_description(str(path), CONFIG, sentencepiece_tokenizer())
+    run_description.save_description(str(path), CONFIG, sentencepiece_tokenizer())
     checkpoints = Checkpoints(str(path))
     checkpoints.save(0, {"params": random_model()[1]})
     checkpoints.wait()

@@ -6,7 +6,7 @@ import sys
 import jax
 import numpy as np
 
-from ift_jax.checkpoint import workdir_model
+from ift_jax.checkpoint import run_description
 from ift_jax.checkpoint.manager import Checkpoints
 from ift_jax.commands.main import main
 from ift_jax.config.files import to_json
@@ -67,7 +67,7 @@ def get_config(path):
 
 def write_workdir(path, config, seed):
     model = build_model(config.model)
-    workdir_model.save_description(str(path), config, sentencepiece_tokenizer())
+    run_description.save_description(str(path), config, sentencepiece_tokenizer())
     checkpoints = Checkpoints(str(path))
     checkpoints.save(0, {"params": jax.jit(model.init)(jax.random.key(seed))})
     checkpoints.wait()

@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="the reference models are torch modules")
 pytest.importorskip("transformers", reason="the reference models live there")
 
 from ift_jax.checkpoint.import_model import import_model
-from ift_jax.checkpoint.model_source import open_model_source
+from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.errors import UserError
 from ift_jax.models import build_model
 from tests.interop.folders import edit_json, write_folder
@@ -124,7 +124,7 @@ def test_bad_folders_are_refused_in_one_line(case, released, tmp_path):
 
     def read():
         source = open_model_source(str(folder))
-        source.load(build_model(source.config.model), hf.mesh())
+        source.load_params(build_model(source.config.model), hf.mesh())
 
     with pytest.raises(UserError, match=message) as caught:
         read()

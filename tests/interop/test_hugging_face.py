@@ -14,8 +14,8 @@ import torch
 import transformers
 
 from ift_jax.checkpoint.import_model import import_model
-from ift_jax.checkpoint.model_source import open_model_source
-from ift_jax.checkpoint.workdir_model import load_model
+from ift_jax.checkpoint.load_model import load_model
+from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.decoding import generate
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_config import family_of_fields
@@ -46,7 +46,7 @@ def test_import_greedy_text_and_export(name, tmp_path):
     folder = write_folder(tmp_path / "released", name)
     source = open_model_source(str(folder))
     model = build_model(source.config.model)
-    params = source.load(model, hf.mesh())
+    params = source.load_params(model, hf.mesh())
 
     rng = np.random.default_rng(4)
     prompts = [rng.integers(3, hf.VOCAB, n).tolist() for n in (9, 12)]
@@ -101,7 +101,7 @@ def test_an_untouched_model_comes_out_with_the_same_bytes(name, dtype, tmp_path)
 def test_float16_that_does_not_fit_is_refused(tmp_path):
     source = open_model_source(str(write_folder(tmp_path / "released", "llama3")))
     model = build_model(source.config.model)
-    params = source.load(model, hf.mesh())
+    params = source.load_params(model, hf.mesh())
     params["embedding"] = params["embedding"].at[3, 3].set(1e5)
     with pytest.raises(UserError, match=r"float16: model.embed_tokens.weight .* 1e\+05"):
         export(model, params, source.tokenizer(), str(tmp_path / "out"), dtype="float16")
@@ -115,9 +115,9 @@ def test_float16_that_does_not_fit_is_refused(tmp_path):
 def test_each_device_gets_its_part(name, tmp_path):
     source = open_model_source(str(write_folder(tmp_path / "released", name)))
     model = build_model(source.config.model)
-    whole = source.load(model, hf.mesh())
+    whole = source.load_params(model, hf.mesh())
     mesh = hf.mesh(fsdp=2, tensor=4)
-    cut = source.load(model, mesh)
+    cut = source.load_params(model, mesh)
     shardings = dict(leaves(rules.tree_shardings(mesh, model.logical_axes, model.shapes)))
     n_cut = 0
     for path, leaf in leaves(cut):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ift_jax.models.fused_cross_entropy import HeadLoss, head_loss
-from ift_jax.training.loss import normalized_weights
+from ift_jax.training.loss_normalization import normalized_weights
 
 
 def reference(x, w, targets, weights, options):

@@ -12,7 +12,7 @@ from ift_jax.config.schema import Config, DataConfig, DecoderConfig, OptimizerCo
 from ift_jax.planning import topology as topologies
 from ift_jax.planning.environment import set_environment
 from ift_jax.planning.hlo import Module
-from ift_jax.training.train_program import Program
+from ift_jax.training.train_program import TrainProgram
 
 
 def devices_of(topology, slices=1):
@@ -73,7 +73,7 @@ def step_program(topology, mesh, n_layers=4, d_model=512, rows=32, vocab_size=10
         mesh=mesh,
         train=TrainConfig(batch_size=rows, steps=10),
     )
-    return Program.of_config(config, 1, config.train.steps, devices_of(topology))
+    return TrainProgram.from_config(config, 1, config.train.steps, devices_of(topology))
 
 
 def train_step(topology, mesh, **sizes):

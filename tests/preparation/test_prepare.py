@@ -15,7 +15,7 @@ import pytest
 
 from ift_jax.config.schema import Config, DataConfig, FormatConfig, OptimizerConfig, TokenizerConfig
 from ift_jax.errors import UserError
-from ift_jax.io.locks import locked
+from ift_jax.io.locks import build_lock
 from ift_jax.preparation import shards
 from ift_jax.preparation.module_files import module_files
 from ift_jax.preparation.open_or_prepare import open_or_prepare
@@ -257,7 +257,7 @@ def test_two_processes_that_want_the_same_store(config, tmp_path):
     wanted = changed(config, data__max_length=400)
     name = store_of(changed(wanted, data__store_dir=str(tmp_path / "other"))).path.name
     # The tokenizer has another place there, not another content; so the name is the same.
-    with locked(tmp_path / "stores", name, quiet):
+    with build_lock(tmp_path / "stores", name, quiet):
         children = [child(wanted, "prepare(config, log=log)") for _ in range(2)]
         seen = [[], []]
         for process, lines in zip(children, seen, strict=True):

@@ -15,7 +15,7 @@ from ift_jax.models.attention import reference
 from ift_jax.models.model import build_model
 from ift_jax.sharding import rules
 from ift_jax.sharding.mesh import make_mesh, mesh_of
-from ift_jax.training.step import loss_and_grads
+from ift_jax.training.loss_and_grads import loss_and_grads
 from tests.training.examples import BATCHES, CONFIGS, make_examples, random_params
 
 ARCHITECTURES = sorted(CONFIGS)

@@ -6,42 +6,22 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import pytest
 
-from ift_jax.checkpoint.workdir_model import check_same_run
-from ift_jax.config import files as config_file
 from ift_jax.config.schema import Config, EncoderDecoderConfig
 from ift_jax.errors import UserError
-from ift_jax.io.locks import alone_in
+from ift_jax.io.locks import run_lock
 from ift_jax.models.attention import triton
 from ift_jax.sharding import rules
 from ift_jax.training import throughput
 from ift_jax.training.prefetch import Prefetcher
-from ift_jax.training.setup import attention_of
-
-
-def test_another_run_in_the_same_workdir_is_refused(tmp_path):
-    config = config_file.load("configs/quickstart.py")
-    check_same_run(str(tmp_path), config)  # Nothing there yet.
-    (tmp_path / "config.json").write_text(config_file.to_json(config))
-    check_same_run(str(tmp_path), config)
-    longer = dataclasses.replace(config.train, steps=9, save_every=3)
-    check_same_run(str(tmp_path), dataclasses.replace(config, train=longer))
-    changes = {
-        "model": dataclasses.replace(config.model, d_ff=64),
-        "data": dataclasses.replace(config.data, max_length=64),
-        "train": dataclasses.replace(config.train, batch_size=64),
-        "seed": 5,
-    }
-    for section, value in changes.items():
-        with pytest.raises(UserError, match=rf"config.{section}.*use another --workdir"):
-            check_same_run(str(tmp_path), dataclasses.replace(config, **{section: value}))
+from ift_jax.training.setup import describe_attention
 
 
 def test_two_runs_in_one_workdir_at_once_are_refused(tmp_path):
-    with alone_in(str(tmp_path)):
+    with run_lock(str(tmp_path)):
         with pytest.raises(UserError, match=rf"{tmp_path}: another process is training here"):
-            with alone_in(str(tmp_path)):
+            with run_lock(str(tmp_path)):
                 pass
-    with alone_in(str(tmp_path)):  # Free again.
+    with run_lock(str(tmp_path)):  # Free again.
         pass
 
 
@@ -69,13 +49,13 @@ def test_a_feed_that_is_left_early_can_be_closed():
 
 def test_the_start_says_which_attention(monkeypatch):
     decoder, both = Config(), dataclasses.replace(Config(), model=EncoderDecoderConfig())
-    assert attention_of(decoder) == "xla"
+    assert describe_attention(decoder) == "xla"
     monkeypatch.setattr(rules, "platform", lambda: "gpu")
     monkeypatch.setattr(triton, "runs_here", lambda: True)
-    assert attention_of(decoder) == "triton"
-    assert attention_of(both) == "triton across, xla inside a stack, which has a bias"
+    assert describe_attention(decoder) == "triton"
+    assert describe_attention(both) == "triton across, xla inside a stack, which has a bias"
     monkeypatch.setattr(triton, "runs_here", lambda: False)
-    assert attention_of(decoder) == "xla (the kernel is for NVIDIA GPUs from Ampere on)"
+    assert describe_attention(decoder) == "xla (the kernel is for NVIDIA GPUs from Ampere on)"
 
 
 def test_the_peak_is_measured_after_the_first_line_and_not_counted(monkeypatch):
@@ -87,25 +67,26 @@ def test_the_peak_is_measured_after_the_first_line_and_not_counted(monkeypatch):
         measured.append((dtype, now))
         return 600.0
 
-    monkeypatch.setattr(throughput, "measure_peak", measure)
+    monkeypatch.setattr(throughput, "measure_peak_flops", measure)
     monkeypatch.setattr(throughput.time, "perf_counter", lambda: now)
     train = SimpleNamespace(batch_size=4, peak_tflops=0.0)
     run = SimpleNamespace(
         config=SimpleNamespace(train=train, model=SimpleNamespace(dtype="bfloat16")),
         plan=SimpleNamespace(capacities=(64, 16)),
-        mesh=SimpleNamespace(size=2),
         train=SimpleNamespace(lengths=0, trained_tokens=0, encoder_lengths=0),
-        model=SimpleNamespace(flops_per_token=lambda *_: 6.0),
+        program=SimpleNamespace(
+            mesh=SimpleNamespace(size=2), model=SimpleNamespace(flops_per_token=lambda *_: 6.0)
+        ),
     )
-    clock = throughput.Clock(run, SimpleNamespace(waited=0.0))
-    assert clock.slots == 4 * 80
-    clock.find_peak(jnp.ones(1))
+    clock = throughput.Throughput(run, SimpleNamespace(seconds_waited=0.0))
+    assert clock.positions_per_step == 4 * 80
+    clock.measure_peak_once(jnp.ones(1))
     now += 7.0
     first = clock.read({"tokens": 70, "trained_tokens": 35})
     assert (first["seconds"], first["tokens_per_second"], first["mfu"]) == (7.0, 10.0, None)
     assert not measured  # No step waited for it.
     for _ in range(2):  # Once.
-        clock.find_peak(jnp.ones(1))
+        clock.measure_peak_once(jnp.ones(1))
     assert measured == [("bfloat16", 157.0)]
     now += 4.0
     second = clock.read({"tokens": 80, "trained_tokens": 40})

@@ -23,9 +23,10 @@ from ift_jax.models.fused_cross_entropy import HeadLoss, head_loss
 from ift_jax.models.model import build_model, join, trained_model
 from ift_jax.sharding import rules
 from ift_jax.sharding.mesh import make_mesh
-from ift_jax.training.optimizer import make_optimizer, make_schedule
+from ift_jax.training.loss_and_grads import loss_and_grads
+from ift_jax.training.optimizer import make_learning_rate, make_optimizer
 from ift_jax.training.state import state_of, state_shardings
-from ift_jax.training.step import loss_and_grads, make_train_step
+from ift_jax.training.step import make_train_step
 from tests.training import runs
 from tests.training.examples import BATCHES, CONFIGS, make_examples, random_params
 from tests.training.test_resume import assert_identical
@@ -90,7 +91,7 @@ def trainer(architecture, **fields):
     )
     model = trained_model(config)
     tx = make_optimizer(config.optimizer, model.split(model.logical_axes)[0])
-    step = make_train_step(model, tx, make_schedule(config.optimizer, 4), config, n_tasks=3)
+    step = make_train_step(model, tx, make_learning_rate(config.optimizer, 4), config, n_tasks=3)
     state = state_of(model, random_params(model), tx, 3)
     return model, step, state
 

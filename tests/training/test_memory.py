@@ -14,7 +14,7 @@ from ift_jax.models.model import build_model
 from ift_jax.sharding import rules
 from ift_jax.sharding.mesh import make_mesh
 from ift_jax.sharding.trees import abstract
-from ift_jax.training.optimizer import make_optimizer, make_schedule
+from ift_jax.training.optimizer import make_learning_rate, make_optimizer
 from ift_jax.training.setup import prepare_run
 from ift_jax.training.state import state_of, state_shardings
 from ift_jax.training.step import make_train_step
@@ -36,7 +36,7 @@ def runs():
         )
         config = Config(model=model.config, optimizer=optimizer, train=TrainConfig(steps=10))
         tx = make_optimizer(optimizer, model.logical_axes)
-        step = make_train_step(model, tx, make_schedule(optimizer, 10), config, n_tasks=3)
+        step = make_train_step(model, tx, make_learning_rate(optimizer, 10), config, n_tasks=3)
         state = state_of(model, random_params(model), tx, 3)
         shardings = state_shardings(model, mesh, state, over_data)
         with jax.set_mesh(mesh):

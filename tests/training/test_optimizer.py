@@ -8,7 +8,7 @@ import optax.contrib
 import pytest
 
 from ift_jax.config.schema import OptimizerConfig
-from ift_jax.training.optimizer import make_optimizer, make_schedule
+from ift_jax.training.optimizer import make_learning_rate, make_optimizer
 
 AXES = {"layers": {"w": ("layers", "embed", "mlp"), "scale": ("layers", "norm")},
         "head": ("embed", "vocab")}  # fmt: skip
@@ -93,12 +93,12 @@ def test_schedules(name, step, want):
     config = OptimizerConfig(
         learning_rate=3.0, schedule=name, warmup_steps=10, final_ratio=0.2, rsqrt_offset=20
     )
-    schedule = make_schedule(config, 110)
+    schedule = make_learning_rate(config, 110)
     np.testing.assert_allclose(schedule(jnp.int32(step)), 3.0 * want, rtol=1e-5)
 
 
 def test_warmup_by_ratio():
-    schedule = make_schedule(OptimizerConfig(schedule="constant", warmup_ratio=0.1), 50)
+    schedule = make_learning_rate(OptimizerConfig(schedule="constant", warmup_ratio=0.1), 50)
     np.testing.assert_allclose(
         [schedule(jnp.int32(s)) for s in range(6)], [2e-4, 4e-4, 6e-4, 8e-4, 1e-3, 1e-3], rtol=1e-5
     )

@@ -8,8 +8,8 @@ import pytest
 
 from ift_jax.config.schema import Config, OptimizerConfig, TrainConfig
 from ift_jax.models.model import build_model
-from ift_jax.training.metric_writer import summarize
-from ift_jax.training.optimizer import make_optimizer, make_schedule
+from ift_jax.training.interval_metrics import interval_metrics
+from ift_jax.training.optimizer import make_learning_rate, make_optimizer
 from ift_jax.training.state import init_state
 from ift_jax.training.step import make_train_step
 from tests.training.examples import BATCHES, CONFIGS, make_examples
@@ -24,7 +24,7 @@ def run():
     )
     model = build_model(config.model)
     tx = make_optimizer(config.optimizer, model.logical_axes)
-    schedule = make_schedule(config.optimizer, 100)
+    schedule = make_learning_rate(config.optimizer, 100)
     step = jax.jit(make_train_step(model, tx, schedule, config, n_tasks=3))
     state = jax.jit(lambda: init_state(model, tx, 0, 3))()
     rows = [[example] for example in make_examples([9, 7, 5, 8], [1, 1, 1, 1])]
@@ -64,7 +64,7 @@ def test_interval_sums_start_again_after_each_logged_step(run):
     singles = []
     for number in range(1, 7):
         state, metrics = step(state, batch)
-        record = summarize(jax.device_get(metrics), ["a", "b", "c"], slots_a_step=40)
+        record = interval_metrics(jax.device_get(metrics), ["a", "b", "c"], 40)
         singles.append(record)
         assert float(metrics["steps"]) == (number - 1) % 3 + 1
         assert record["step"] == number
@@ -79,7 +79,7 @@ def test_the_seed_decides_the_dropout(run):
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=0.5))
     model = build_model(config.model)
     tx = make_optimizer(config.optimizer, model.logical_axes)
-    schedule = make_schedule(config.optimizer, 100)
+    schedule = make_learning_rate(config.optimizer, 100)
     state = jax.jit(lambda: init_state(model, tx, 0, 3))()
 
     def loss(seed):

@@ -1,0 +1,155 @@
+"""Opening a model, whatever it is: a run's workdir, a Hugging Face folder, or a GGUF file."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ift_jax.checkpoint.manager import Checkpoints, check_frozen
+from ift_jax.checkpoint.model_source import ModelSource, read_tokenizer
+from ift_jax.checkpoint.released_source import GgufSource, HuggingFaceSource
+from ift_jax.checkpoint.run_description import CONFIG_FILE, DTYPES_FILE, TOKENIZER_FOLDER
+from ift_jax.config import files as config_files
+from ift_jax.errors import UserError
+from ift_jax.io.folders import read_json_object
+from ift_jax.io.paths import Workdir, exists, is_remote
+from ift_jax.models import lora
+from ift_jax.models.model import Model, Params, build_model, join, trained_model
+from ift_jax.sharding import rules
+from ift_jax.sharding.trees import abstract, checksum
+from ift_jax.text.tokenizers.load import Tokenizer
+
+
+def open_model_source(path: str, step: int | None = None) -> ModelSource:
+    """Opens a model; reads no weights yet.
+
+    Args:
+        path: A Hugging Face folder, a `.gguf` file, or the workdir of a run.
+        step: The checkpoint of a run; by default its newest.
+
+    Raises:
+        UserError: The path is none of the three, or cannot be used.
+    """
+    if path.endswith(".gguf") and not is_remote(path):
+        return GgufSource(path)
+    local = Workdir(path).local if is_remote(path) else path
+    config_file = os.path.join(local, CONFIG_FILE)
+    if not os.path.exists(config_file):
+        raise UserError(
+            f"{path}: no {CONFIG_FILE} here; expected a run's workdir or a Hugging Face folder"
+        )
+    fields = read_json_object(config_file)
+    if isinstance(fields.get("model"), dict):
+        return WorkdirSource(path, local, step)
+    if is_remote(path):
+        raise UserError(f"{path}: not the workdir of a run; expected a copy on this machine")
+    return HuggingFaceSource(path, config_file, fields)
+
+
+class WorkdirSource(ModelSource):
+    """The workdir of a run, at one of its checkpoints.
+
+    Attributes:
+        step: The step of the checkpoint.
+    """
+
+    def __init__(self, path: str, local: str, step: int | None = None):
+        """Opens a checkpoint of a workdir.
+
+        Args:
+            path: The workdir, local or in a bucket.
+            local: The workdir, or a local copy of its small files.
+            step: The step of the checkpoint; by default the newest.
+
+        Raises:
+            UserError: There is no such checkpoint.
+        """
+        self.path = path
+        self.config = config_files.from_json(os.path.join(local, CONFIG_FILE))
+        self._local = local
+        self._checkpoints = Checkpoints(path, read_only=True)
+        self.step = self._chosen_step(step)
+
+    def _chosen_step(self, step: int | None) -> int:
+        steps = self._checkpoints.steps()
+        if steps and step is None:
+            return steps[-1]
+        if step is not None and step in steps:
+            return step
+        wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+        existing = ", ".join(map(str, steps)) or "-"
+        raise UserError(f"{self._checkpoints.path}: {wanted}; there: {existing}")
+
+    def tokenizer(self) -> Tokenizer:
+        folder = os.path.join(self._local, TOKENIZER_FOLDER)
+        return read_tokenizer(dataclasses.replace(self.config.tokenizer, path=folder))
+
+    def n_known_tokens(self, tokenizer: Tokenizer) -> int:
+        return tokenizer.vocab_size  # A run trains the rows of added tokens as well.
+
+    def dtypes(self) -> Mapping[str, str]:
+        file = os.path.join(self._local, DTYPES_FILE)
+        if os.path.exists(file):  # Written by `ift import`.
+            return read_json_object(file)
+        base = self.config.model.init_from
+        return open_model_source(base).dtypes() if base and exists(base) else {}
+
+    def load_params(self, model: Model, mesh: Mesh) -> Params:
+        with_adapters = trained_model(dataclasses.replace(self.config, model=model.config))
+        params = self._restore(with_adapters, mesh)
+        if not self.config.lora.rank:
+            return params
+
+        def merge(params: Params) -> Params:
+            return lora.merge(params, config=self.config.lora)
+
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, _abstract_params(model, mesh))
+        return jax.jit(merge, out_shardings=shardings)(params)
+
+    def load_adapters(self, model: Model, mesh: Mesh) -> Params:
+        """Reads the adapters of a LoRA run, without the weights that they belong to.
+
+        Args:
+            model: The model with its adapters (`trained_model`).
+            mesh: The mesh to shard them over.
+        """
+        adapters, _ = model.split(_abstract_params(model, mesh))
+        return self._checkpoints.restore_parts(self.step, {"params": adapters})["params"]
+
+    def _restore(self, model: Model, mesh: Mesh) -> Params:
+        """Reads all parameters, adapters apart from the weights.
+
+        Frozen parameters are in the checkpoint only if the run started from fresh ones. Otherwise
+        they are read from `model.init_from`, and must be those that the run was trained on.
+        """
+        trained, frozen = model.split(_abstract_params(model, mesh))
+        base = self.config.model.init_from
+        if not frozen:
+            parts = self._checkpoints.restore_parts(self.step, {"params": trained})
+            return parts["params"]
+        if not base:
+            parts = self._checkpoints.restore_parts(
+                self.step, {"params": trained, "frozen": frozen}
+            )
+            return join(parts["params"], parts["frozen"])
+
+        replicated = NamedSharding(mesh, PartitionSpec())
+        sum_shape = abstract(jax.eval_shape(lambda: checksum({})), replicated)
+        parts = self._checkpoints.restore_parts(
+            self.step, {"params": trained, "frozen_sum": sum_shape}
+        )
+        base_params = open_model_source(base).params(
+            build_model(model.config), mesh, self.tokenizer()
+        )
+        _, frozen = model.split(base_params)
+        frozen_as_trained = jax.jit(model.frozen_form)(frozen)
+        check_frozen(frozen_as_trained, parts["frozen_sum"], base)
+        return join(parts["params"], frozen)
+
+
+def _abstract_params(model: Model, mesh: Mesh) -> Params:
+    """Returns the shape, dtype and sharding of each parameter."""
+    shardings = rules.tree_shardings(mesh, model.logical_axes, model.shapes)
+    return abstract(model.shapes, shardings)

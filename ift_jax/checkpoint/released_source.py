@@ -1,0 +1,122 @@
+"""Released models: Hugging Face folders and GGUF files."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from jax.sharding import Mesh
+
+from ift_jax.checkpoint.model_source import ModelSource, read_tokenizer
+from ift_jax.config.checks import check
+from ift_jax.config.schema import Config, EvaluationConfig, TokenizerConfig
+from ift_jax.errors import UserError
+from ift_jax.interop.gguf import open_gguf
+from ift_jax.interop.hugging_face_config import family_of_fields, from_hugging_face
+from ift_jax.interop.hugging_face_weights import load_params
+from ift_jax.interop.model_family import ModelFamily
+from ift_jax.interop.safetensors_files import DTYPES, Tensor, open_safetensors
+from ift_jax.io.folders import read_json_object, write_files
+from ift_jax.models.model import Model, Params
+from ift_jax.text.tokenizers.load import Tokenizer, load_tokenizer
+
+# The number of sentinels that T5's tokenizer has unless its config says otherwise.
+T5_EXTRA_IDS = 100
+
+
+class _ReleasedSource(ModelSource):
+    """A model whose tensors have the names and layout that Hugging Face gives them."""
+
+    def __init__(
+        self,
+        path: str,
+        config: Config,
+        tensors: Mapping[str, Tensor],
+        family: ModelFamily[Any],
+    ):
+        self.path = path
+        self.config = check(config)
+        self._tensors = tensors
+        self._family = family  # Knows the tensors' names.
+
+    def load_params(self, model: Model, mesh: Mesh) -> Params:
+        return load_params(model, mesh, self._tensors, self.path, self._family)
+
+    def dtypes(self) -> Mapping[str, str]:
+        names = {dtype: name for name, dtype in DTYPES.items()}
+        return {name: names[tensor.dtype] for name, tensor in self._tensors.items()}
+
+
+class HuggingFaceSource(_ReleasedSource):
+    """A Hugging Face folder with safetensors files."""
+
+    def __init__(self, folder: str, config_file: str, fields: dict[str, Any]):
+        """Opens the folder.
+
+        Args:
+            folder: The folder.
+            config_file: Its `config.json`.
+            fields: The contents of that file.
+
+        Raises:
+            UserError: The model is of an unknown kind, or its tensors cannot be read.
+        """
+        model = from_hugging_face(fields, config_file)
+        tensors = open_safetensors(folder)
+        extra_ids = _extra_ids(folder, model.architecture)
+        config = Config(
+            model=model,
+            tokenizer=TokenizerConfig(path=folder, extra_ids=extra_ids),
+            evaluation=EvaluationConfig(stop_ids=_stop_ids(folder, fields)),
+        )
+        super().__init__(folder, config, tensors, family_of_fields(fields, folder))
+
+    def tokenizer(self) -> Tokenizer:
+        return read_tokenizer(self.config.tokenizer)
+
+
+class GgufSource(_ReleasedSource):
+    """A GGUF file, which holds weights and tokenizer."""
+
+    def __init__(self, path: str):
+        """Opens the file.
+
+        Raises:
+            UserError: The file cannot be read, or holds an unknown kind of model.
+        """
+        gguf = open_gguf(path)
+        config = Config(model=from_hugging_face(gguf.fields, path))
+        super().__init__(path, config, gguf.tensors, family_of_fields(gguf.fields, path))
+        self._tokenizer_files = gguf.tokenizer_files
+
+    def tokenizer(self) -> Tokenizer:
+        with tempfile.TemporaryDirectory() as folder:
+            write_files(folder, self._tokenizer_files)
+            return load_tokenizer(folder)
+
+
+def _extra_ids(folder: str, architecture: str) -> int:
+    """Returns how many sentinels T5's tokenizer adds to the pieces of its SentencePiece model."""
+    if os.path.exists(os.path.join(folder, "tokenizer.json")):
+        return 0  # It holds the sentinels.
+    config_file = os.path.join(folder, "tokenizer_config.json")
+    fields = read_json_object(config_file) if os.path.exists(config_file) else {}
+    default = T5_EXTRA_IDS if architecture == "encoder_decoder" else 0
+    return int(fields.get("extra_ids", default))
+
+
+def _stop_ids(folder: str, config_fields: dict[str, Any]) -> tuple[int, ...]:
+    """Returns the ids that end an answer: of generation_config.json, or else of config.json."""
+    generation_file = os.path.join(folder, "generation_config.json")
+    fields = config_fields
+    if os.path.exists(generation_file):
+        fields = {**config_fields, **read_json_object(generation_file)}
+    eos = fields.get("eos_token_id")
+    if eos is None:
+        return ()
+    ids = eos if isinstance(eos, list) else [eos]
+    if any(type(token) is not int for token in ids):
+        raise UserError(
+            f"{generation_file}: eos_token_id is {eos!r}; expected an id or a list of ids"
+        )
+    return tuple(ids)

@@ -1,0 +1,43 @@
+"""Scores on unseen examples when training ends."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ift_jax.evaluation.evaluate import evaluate, table
+from ift_jax.evaluation.text_generator import TextGenerator
+from ift_jax.models.model import Params
+from ift_jax.training.console import Console
+from ift_jax.training.setup import Run
+
+
+def final_evaluation(
+    run: Run, text_generator: TextGenerator, params: Params, console: Console, workdir: str | None
+) -> None:
+    """Evaluates the mixtures that `evaluation.sets` names, and prints the scores.
+
+    Args:
+        run: The run.
+        text_generator: Generates in the run's format.
+        params: All of the model's parameters, frozen ones included.
+        console: Where to print.
+        workdir: The local folder of `evaluation.json` (the scores) and `answers.jsonl` (every
+            answer behind them); None for processes that write nothing.
+    """
+    mixtures = {
+        "eval": ("unseen examples of the trained tasks", run.eval),
+        "heldout": ("held-out tasks, never trained", run.heldout),
+    }
+    results: dict[str, Any] = {}
+    answers: list[dict[str, Any]] = []
+    for name, (title, mixture) in mixtures.items():
+        if mixture is None or name not in run.config.evaluation.sets:
+            continue
+        result = evaluate(text_generator, params, mixture)
+        console.line(*table(title, result))
+        results[title] = {key: result[key] for key in ("tasks", "overall", "groups")}
+        answers += result["answers"]
+    if workdir is not None:
+        Path(workdir, "evaluation.json").write_text(json.dumps(results, indent=2), "utf-8")
+        lines = [json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers]
+        Path(workdir, "answers.jsonl").write_text("".join(lines), "utf-8")

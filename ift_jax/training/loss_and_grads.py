@@ -1,0 +1,151 @@
+"""Loss and gradient of a global batch, with gradient accumulation."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ift_jax.config.schema import LossConfig
+from ift_jax.models.fused_cross_entropy import HeadLoss, head_loss
+from ift_jax.models.model import Model, Params, join
+from ift_jax.sharding import rules
+from ift_jax.training.loss_normalization import normalized_weights
+
+Batch = dict[str, jax.Array]  # See `ift_jax.data.batches.BatchPlan.batch`.
+Sums = dict[str, jax.Array]  # See `loss_sums`.
+
+
+class LossArrays(NamedTuple):
+    """The arrays of a batch on the side that has the loss: the decoder's."""
+
+    targets: jax.Array  # int32 BxL
+    loss_weights: jax.Array  # float32 BxL
+    segment_ids: jax.Array  # int32 BxL, 0 in padding
+    task_ids: jax.Array  # int32 BxL, -1 in padding
+
+
+def loss_arrays(batch: Batch) -> LossArrays:
+    """Returns a batch's targets and weights, whatever the architecture."""
+    prefix = "decoder_" if "decoder_targets" in batch else ""
+    return LossArrays(**{name: batch[prefix + name] for name in LossArrays._fields})
+
+
+def loss_sums(
+    model: Model,
+    params: Params,
+    batch: Batch,
+    weights_BxL: jax.Array,
+    loss: LossConfig,
+    n_tasks: int,
+    dropout_key: jax.Array | None,
+) -> tuple[jax.Array, Sums]:
+    """Returns the weighted loss sum of a (micro)batch, and the sums that metrics are made of.
+
+    Args:
+        model: The model.
+        params: All of its parameters, frozen ones included.
+        batch: B rows, as `ift_jax.data.batches` lays them out.
+        weights_BxL: float32 loss weights, normalized over the *global* batch.
+        loss: The options of the loss at one position.
+        n_tasks: The number of tasks in the mixture.
+        dropout_key: A JAX random key; None turns dropout off.
+
+    Returns:
+        The differentiable float32 sum, and a dict of float32 sums: "loss" (the same sum, not
+        differentiable); by raw weight over trained tokens "nll", "z_loss", "correct" and
+        "weight"; the counts "trained" (tokens with a loss) and "tokens" (all but padding, of
+        encoder and decoder); "task_nll" and "task_weight", of shape [n_tasks].
+    """
+    arrays = loss_arrays(batch)
+    hidden_BxLxD = model.hidden(params, batch, dropout_key)
+    head_DxV, softcap = model.head(params)
+    options = HeadLoss(softcap, loss.z_loss, loss.label_smoothing, loss.chunk)
+    total, token_loss = head_loss(hidden_BxLxD, head_DxV, arrays.targets, weights_BxL, options)
+
+    raw_weights_BxL = arrays.loss_weights
+    nll_BxL = token_loss.nll * raw_weights_BxL
+    is_task_NxT = jax.nn.one_hot(arrays.task_ids.reshape(-1), n_tasks, dtype=jnp.float32)
+    sums = {
+        "loss": jax.lax.stop_gradient(total),
+        "nll": jnp.sum(nll_BxL),
+        "z_loss": jnp.sum(token_loss.z * raw_weights_BxL),
+        "correct": jnp.sum(token_loss.correct * raw_weights_BxL),
+        "weight": jnp.sum(raw_weights_BxL),
+        "trained": jnp.sum(raw_weights_BxL != 0).astype(jnp.float32),
+        "tokens": jnp.sum(arrays.segment_ids > 0).astype(jnp.float32),
+        "task_nll": nll_BxL.reshape(-1) @ is_task_NxT,
+        "task_weight": raw_weights_BxL.reshape(-1) @ is_task_NxT,
+    }
+    if "encoder_segment_ids" in batch:
+        sums["tokens"] += jnp.sum(batch["encoder_segment_ids"] > 0)
+    return total, sums
+
+
+def loss_and_grads(
+    model: Model,
+    params: Params,
+    batch: Batch,
+    loss: LossConfig,
+    *,
+    n_tasks: int,
+    gradient_accumulation_steps: int = 1,
+    dropout_key: jax.Array | None = None,
+    frozen: Params | None = None,
+) -> tuple[jax.Array, Params, Sums]:
+    """Computes loss and gradient of a global batch; the result does not depend on how it is split.
+
+    The denominator comes from the whole batch before it is split. Microbatches are summed by a
+    scan, and the sum is divided once: averaging the means of microbatches would weight their
+    tokens unequally (the defect that Tülu 3 reports of its training code).
+
+    Args:
+        model: The model.
+        params: The trained parameters, float32.
+        batch: B rows, as `ift_jax.data.batches` lays them out.
+        loss: The config's section `loss`.
+        n_tasks: The number of tasks in the mixture.
+        gradient_accumulation_steps: The number of microbatches; it divides B.
+        dropout_key: A JAX random key; None turns dropout off.
+        frozen: The parameters that get no gradient.
+
+    Returns:
+        The float32 loss, its gradient (a tree like `params`), and the sums of `loss_sums`.
+    """
+    arrays = loss_arrays(batch)
+    weights_BxL, denominator = normalized_weights(
+        arrays.loss_weights, arrays.segment_ids, loss.normalization, loss.constant
+    )
+
+    def sums_of(params: Params, batch: Batch, weights_BxL: jax.Array) -> tuple[jax.Array, Sums]:
+        all_params = join(params, frozen or {})
+        return loss_sums(model, all_params, batch, weights_BxL, loss, n_tasks, dropout_key)
+
+    grad_fn = jax.value_and_grad(sums_of, has_aux=True)
+    if gradient_accumulation_steps == 1:
+        (total, sums), grads = grad_fn(params, batch, weights_BxL)
+    else:
+
+        def add(carry: Any, microbatch: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, carry, grad_fn(params, *microbatch)), None
+
+        microbatches = _split((batch, weights_BxL), gradient_accumulation_steps)
+        first = jax.tree.map(lambda array: array[0], microbatches)
+        shapes = jax.eval_shape(grad_fn, params, *first)
+        zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
+        ((total, sums), grads), _ = jax.lax.scan(add, zeros, microbatches)
+    grads = jax.tree.map(lambda grad: grad / denominator, grads)
+    return total / denominator, grads, sums
+
+
+def _split(tree: Any, n_microbatches: int) -> Any:
+    """Splits the rows of a tree's arrays: B x ... becomes M x B/M x ...
+
+    Row b goes to microbatch b mod M, so every device keeps its own rows.
+    """
+
+    def split(array: jax.Array) -> jax.Array:
+        n_rows, *rest = array.shape
+        rows = array.reshape(n_rows // n_microbatches, n_microbatches, *rest).swapaxes(0, 1)
+        return rules.constrain(rows, None, "batch", *[None] * len(rest))
+
+    return jax.tree.map(split, tree)

@@ -1,0 +1,53 @@
+"""Log lines about steps, written one step late so that no device waits for the host."""
+
+from typing import Any
+
+import jax
+
+from ift_jax.errors import UserError
+from ift_jax.training.console import Console
+from ift_jax.training.interval_metrics import interval_metrics
+from ift_jax.training.metric_writer import MetricWriter
+from ift_jax.training.setup import Run
+from ift_jax.training.step import Metrics
+from ift_jax.training.throughput import Throughput
+
+
+class StepLog:
+    """Remembers the metrics of a logged step and reports them later."""
+
+    def __init__(
+        self, run: Run, throughput: Throughput, writer: MetricWriter | None, console: Console
+    ):
+        """Remembers nothing yet; without `writer` nothing is written to disk."""
+        self._run = run
+        self._throughput = throughput
+        self._writer = writer
+        self._console = console
+        self._remembered: Metrics | None = None
+
+    def remember(self, metrics: Metrics) -> None:
+        """Keeps a step's metrics, which the devices may still be computing."""
+        self._remembered = metrics
+
+    def report(self) -> None:
+        """Waits for the remembered metrics, if there are any, and writes and prints them.
+
+        Raises:
+            UserError: `train.max_bad_steps` steps in a row were not finite.
+        """
+        if self._remembered is None:
+            return
+        sums: dict[str, Any] = jax.device_get(self._remembered)
+        self._remembered = None
+        record = interval_metrics(sums, self._run.train.tasks, self._throughput.positions_per_step)
+        record["time"] = self._throughput.read(record)
+        if self._writer:
+            self._writer.write(record)
+        self._console.progress(record)
+        bad_streak = int(sums["bad_streak"])
+        if bad_streak >= self._run.config.train.max_bad_steps:
+            raise UserError(
+                f"step {record['step']}: {bad_streak} steps in a row had a loss or gradient that "
+                "is not finite; lower the learning rate or look at the data"
+            )

@@ -1,0 +1,67 @@
+"""What a run writes about its metrics: JSON lines, and event files that TensorFlow can read."""
+
+import json
+import math
+
+import pytest
+
+from ift_jax.training.event_file import EventFile
+from ift_jax.training.metric_writer import MetricWriter, drop_later_lines
+
+
+def events_in(folder):
+    """All events of a folder; TensorFlow checks the checksums of the records."""
+    tf = pytest.importorskip("tensorflow")
+    files = sorted(str(path) for path in folder.glob("events.out.tfevents.*"))
+    records = tf.data.TFRecordDataset(files)
+    return [tf.compat.v1.Event.FromString(record.numpy()) for record in records]
+
+
+def scalars_of(event):
+    return {value.tag: value.simple_value for value in event.summary.value}
+
+
+def test_tensorflow_reads_the_events(tmp_path):
+    file = EventFile(str(tmp_path / "tensorboard"), step=0)
+    file.write_scalars(1, {"loss": 2.5, "task_nll/flan ü:v1": -1e-3})
+    file.write_scalars(2**40, {"/loss": 1e300, "nan": float("nan"), "count": 7})
+    file.close()
+    version, first, second = events_in(tmp_path / "tensorboard")
+    assert version.file_version == "brain.Event:2"
+    assert first.step == 1 and first.wall_time > 1.7e9
+    assert scalars_of(first) == {
+        "loss": 2.5, "task_nll/flan_ü_v1": pytest.approx(-1e-3, rel=1e-6),
+    }  # fmt: skip
+    assert second.step == 2**40
+    assert scalars_of(second)["loss"] == math.inf and scalars_of(second)["count"] == 7
+    assert math.isnan(scalars_of(second)["nan"])
+
+
+def test_a_resumed_run_hides_the_later_steps_of_older_files(tmp_path):
+    EventFile(str(tmp_path), step=12).close()
+    _, start = events_in(tmp_path)
+    assert start.step == 13
+    assert start.session_log.status == start.session_log.START
+
+
+def test_a_record_has_the_same_numbers_in_both_files(tmp_path):
+    writer = MetricWriter(str(tmp_path), step=0)
+    record = {"step": 3, "nll": 0.5, "time": {"mfu": None, "seconds": 2.0}, "task_nll": {"a": 1.5}}
+    writer.write(record)
+    writer.close()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == record
+    _, event = events_in(tmp_path / "tensorboard")
+    assert event.step == 3
+    assert scalars_of(event) == {"nll": 0.5, "time/seconds": 2.0, "task_nll/a": 1.5}
+
+
+def test_lines_of_later_steps_and_an_incomplete_line_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    drop_later_lines(str(path), 2)  # There is nothing to drop yet.
+    assert not path.exists()
+    lines = [json.dumps({"step": step}) + "\n" for step in (1, 2, 2, 3)]
+    path.write_text("".join(lines) + '{"step": 2')
+    drop_later_lines(str(path), 2)
+    assert path.read_text() == "".join(lines[:3])
+    drop_later_lines(str(path), 0)
+    assert path.read_text() == ""
