@@ -81,7 +81,7 @@ class Previews:
             "prompt": tokenizer.decode(prompt, keep_special=True),
             "completion": tokenizer.decode(output, keep_special=True),
             "references": list(self._mixture.stores[task_id].references(0)),
-            "stopped": self._text_generator.stops.stopped(output),
+            "stopped": self._text_generator.stopped(output),
         }
 
 
