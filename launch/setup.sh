@@ -186,6 +186,11 @@ if [[ -n $wheel ]]; then
 else
     targets=(--editable "$root${extras:+[${extras// /,}]}")
 fi
+# By default uv leaves it to the first import to compile a module. Where Python may not write the result, every start of
+# ift would compile all of it again, which triples the time for JAX, Flax and Orbax (from 1.3 s to 4.1 s).
+if [[ -n ${PYTHONDONTWRITEBYTECODE:-} ]]; then
+    export UV_COMPILE_BYTECODE=${UV_COMPILE_BYTECODE:-1}
+fi
 # editdistance has no wheel for Python 3.13; that folder explains.
 [[ $current != 3.13 ]] || targets+=("$root/launch/editdistance")
 install "$uv" pip install --python "$venv/bin/python" \

@@ -26,20 +26,22 @@ step() {
     times+=$(printf '%6d s  %s' "$((SECONDS - start))" "$name")$'\n'
 }
 
+build_docs() {
+    local site status=0
+    site=$(mktemp -d "${TMPDIR:-/tmp}/ift-jax-docs.XXXXXX")
+    NO_MKDOCS_2_WARNING=1 "$venv/bin/mkdocs" build --strict --quiet --site-dir "$site" || status=$?
+    rm -rf "$site"
+    return "$status"
+}
+
 step 'set-up' "$root/launch/setup.sh" test docs "$@"
 [[ -z $failed ]] || exit 1
 cd "$root"
 step 'lint' "$venv/bin/ruff" check .
 step 'format' "$venv/bin/ruff" format --check .
-if grep -q '^\[tool.importlinter' pyproject.toml; then
-    step 'import rules' "$venv/bin/lint-imports"
-fi
+step 'import rules' "$venv/bin/lint-imports"
 step 'types' "$venv/bin/mypy"
-if [[ -e mkdocs.yml ]]; then
-    site=$(mktemp -d "${TMPDIR:-/tmp}/ift-jax-docs.XXXXXX")
-    trap 'rm -rf "$site"' EXIT
-    step 'docs' "$venv/bin/mkdocs" build --strict --quiet --site-dir "$site"
-fi
+step 'docs' build_docs
 # The tests of a file stay in one process: they share its fixtures and what JAX compiled. Files keep the order of
 # tests/conftest.py, which puts those with slow tests first, so that no process is left with a long one at the end.
 step 'tests' "$venv/bin/python" -m pytest ${selected[@]+"${selected[@]}"} \
