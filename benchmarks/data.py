@@ -159,7 +159,7 @@ def preparing(folder: Path, n: int) -> dict[str, Any]:
     start = time.perf_counter()
     prepared = prepare(again, log=lambda _: None)
     seconds = time.perf_counter() - start
-    manifest = prepared.view.stores[0].manifest
+    manifest = prepared.mixture.stores[0].manifest
     return {
         "examples_per_second": round(manifest["examples"] / seconds),
         "tokens_per_second": round(manifest["tokens"] / seconds),

@@ -129,7 +129,7 @@ def prepare_ours(folder: Path, n: int, kind: str) -> dict[str, Any]:
         ),
     )
     start, before = time.perf_counter(), _cpu()
-    manifest = prepare(config, log=lambda _: None).view.stores[0].manifest
+    manifest = prepare(config, log=lambda _: None).mixture.stores[0].manifest
     seconds, cpu = time.perf_counter() - start, _cpu() - before
     n = manifest["examples"]
     return _per_cpu(n, cpu) | _rate(

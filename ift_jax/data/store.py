@@ -18,7 +18,7 @@ import pyarrow as pa
 from ift_jax.errors import UserError
 from ift_jax.io.files import read_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 
 

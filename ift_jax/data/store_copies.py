@@ -10,27 +10,35 @@ from ift_jax.errors import UserError
 from ift_jax.io.files import json_bytes, read_json, write
 from ift_jax.io.paths import is_remote
 
-_AT_ONCE = 16  # Parts on their way: a request to a bucket is mostly waiting.
+_AT_ONCE = 16  # Parts that are fetched at a time: a request to a bucket is mostly waiting.
 
 
-def cache() -> Path:
-    """Where copies of what buckets hold are kept: `IFT_JAX_CACHE`."""
+def cache_folder() -> Path:
+    """Return the folder for copies of what buckets hold: `IFT_JAX_CACHE`, or ~/.cache/ift_jax."""
     return Path(os.environ.get("IFT_JAX_CACHE") or "~/.cache/ift_jax").expanduser()
 
 
-def fetched(folder: Path) -> Path:
-    """The copy of a store in a bucket, made where there is none; a local store itself.
+def local_copy(folder: Path) -> Path:
+    """Return a store's folder on this machine: a copy of one in a bucket, fetched if need be.
 
-    Its name says what is in it, so a copy stays right. UserError: a part is not what was written.
+    The name of a store says what is in it, so a copy never gets stale. Where the bucket has no
+    whole store, nothing is fetched.
+
+    Raises:
+        UserError: A part is not what was written.
     """
     if not is_remote(folder):
         return folder
-    copy = cache() / "stores" / folder.name
-    if (copy / MANIFEST).exists() or (manifest := read_json(folder / MANIFEST)) is None:
+    copy = cache_folder() / "stores" / folder.name
+    if (copy / MANIFEST).exists():
+        return copy
+    manifest = read_json(folder / MANIFEST)
+    if manifest is None:
         return copy
 
     def fetch(part: int) -> None:
-        content, path = part_path(folder, part).read_bytes(), part_path(copy, part)
+        path = part_path(copy, part)
+        content = part_path(folder, part).read_bytes()
         if hashlib.sha256(content).hexdigest() != manifest["sha256"][part]:
             raise UserError(f"{folder}/{path.name}: is not what was prepared; delete the store")
         write(path, content)

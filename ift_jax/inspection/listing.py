@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from ift_jax.config.schema import DataConfig
 from ift_jax.config.systems import modules_of, systems_table
 from ift_jax.errors import UserError
-from ift_jax.preparation.shards import quiet_import
+from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
 
-with quiet_import():
+with quiet_tensorflow_import():
     import seqio
 
     from ift_jax.preparation import seqio_registry

@@ -6,7 +6,7 @@ from ift_jax.config.mixtures import mixture_and_split
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.io.paths import exists
-from ift_jax.preparation import shards
+from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
 
 
 def missing(config: Config) -> list[str]:
@@ -21,7 +21,7 @@ def missing(config: Config) -> list[str]:
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # Both are read when they are imported.
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-    with shards.quiet_import():
+    with quiet_tensorflow_import():
         from ift_jax.preparation import holdout_check, seqio_registry
         from ift_jax.preparation.source_files import source_fingerprint
 

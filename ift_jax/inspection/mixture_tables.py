@@ -34,11 +34,11 @@ def counts_table(view: Mixture, tasks: Sequence[str]) -> Table:
     """Of these tasks: examples, tokens, lengths, and what was refused or cut, by reason."""
     names = ["examples", "tokens", "trained", *(f"len p{p}" for p in PERCENTILES)]
     table = _table("stores", *names, "encoder p100", "truncated", "control strings")
-    table.add_column("refused")
+    table.add_column("dropped")
     for task in tasks:
         store = view.stores[view.tasks.index(task)]
         manifest = store.manifest
-        refused = ", ".join(f"{why} {n}" for why, n in manifest["refused"].items())
+        refused = ", ".join(f"{why} {n}" for why, n in manifest["dropped"].items())
         tokens = manifest["tokens"] + manifest["encoder_tokens"]
         table.add_row(
             task,

@@ -1,8 +1,8 @@
 """Making the parts of stores with Apache Beam, where one machine is too small.
 
-Each part is an element; the workers call the very function that local processes call, and see the
-data, the code and the store folder as the launcher does. They write parts and their reports; the
-launcher, when all is done, reads the reports, and writes the manifests.
+Each part is an element. The workers call the same function as local processes, and must see the
+data, the code and the store folder as the launcher does. They write parts and their reports; when
+all are done, the launcher reads the reports and writes the manifests.
 """
 
 import dataclasses
@@ -11,80 +11,104 @@ import importlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError, did_you_mean
 from ift_jax.io.paths import absolute, place
-from ift_jax.preparation.shards import Unit, quiet_import, run_unit
+from ift_jax.preparation.shards import Part
+from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
+from ift_jax.preparation.write_part import write_part_by_name
+
+
+class BeamWorkers:
+    """Makes parts in the workers of a Beam runner; an `executors.Executor`.
+
+    Args:
+        config: The run's.
+        tokenizer_path: The tokenizer's file or folder.
+        flags: Beam's flags, as `checked_options` returns them.
+    """
+
+    def __init__(self, config: Config, tokenizer_path: str, flags: Sequence[str]) -> None:
+        self._config = config
+        self._tokenizer_path = absolute(tokenizer_path)  # A worker may run in another folder.
+        self._flags = list(flags)
+
+    def run(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
+        parts = [
+            dataclasses.replace(part, folder=place(absolute(str(part.folder)))) for part in parts
+        ]
+        for part in parts:
+            _error_path(part).unlink(missing_ok=True)
+        make = functools.partial(_make, self._config, self._tokenizer_path)
+        beam = _import_beam()
+        options = beam.options.pipeline_options.PipelineOptions(self._flags)
+        with beam.Pipeline(options=options) as pipeline:
+            # Without the shuffle a runner makes all parts in the one worker that lists them.
+            pipeline | beam.Create(parts) | beam.Reshuffle() | beam.Map(make)
+        for part in parts:
+            if _error_path(part).exists():
+                raise UserError(_error_path(part).read_text("utf-8"))
+            yield json.loads(part.report_path.read_bytes())
+
+
+def _make(config: Config, tokenizer_path: str, part: Part) -> None:
+    """Make a part in a worker.
+
+    A user's mistake is left in a file, because a runner would only try an element that raises it
+    again and again.
+    """
+    try:
+        write_part_by_name(config, tokenizer_path, part)
+    except UserError as error:
+        _error_path(part).write_text(str(error), "utf-8")
+
+
+def _error_path(part: Part) -> Path:
+    return part.path.with_suffix(".error")
 
 
 def checked_options(runner: str, options: Sequence[str]) -> list[str]:
-    """Beam's flags for a runner with these options, all of which Beam knows.
+    """Return Beam's flags for a runner with options, all of which Beam knows.
+
+    Args:
+        runner: The name of a Beam runner.
+        options: Flags of Beam, such as "--direct_num_workers=2".
 
     Raises:
-        UserError: Beam is not installed, or names the runner or option that it does not take.
+        UserError: Beam is not installed, or does not take the runner or an option.
     """
     flags = [f"--runner={runner}", *options]
+    beam = _import_beam()
+    pipeline_options = beam.options.pipeline_options.PipelineOptions
+    known = pipeline_options([]).get_all_options()
+    made = pipeline_options(flags)
 
     def check(parser: Any) -> None:
-        def refuse(message: str) -> None:
-            raise UserError(f"options for Beam: {message}")
-
-        parser.error = refuse  # Its own prints every option that Beam has.
-        if unknown := parser.parse_known_args(flags)[1]:
+        # Called with Beam's own argparse parser, whose usage message would list every option.
+        parser.error = _raise_option_error
+        unknown = parser.parse_known_args(flags)[1]
+        if unknown:
             name = unknown[0].partition("=")[0]
-            known = [text for action in parser._actions for text in action.option_strings]
-            raise UserError(f"{name}: no such option of Beam{did_you_mean(name, known)}")
+            hint = did_you_mean(name, [f"--{option}" for option in known])
+            raise UserError(f"{name}: no such option of Beam{hint}")
 
-    beam = _beam()
-    made = beam.options.pipeline_options.PipelineOptions(flags)
     made.get_all_options(add_extra_args_fn=check)
     try:
-        beam.Pipeline(options=made)  # Only made: a runner looks at its own options here.
+        beam.Pipeline(options=made)  # Only made, not run: a runner checks its own options here.
     except (ValueError, ImportError, AttributeError) as error:
         raise UserError(f"--runner {runner}: {' '.join(str(error).split())}") from None
     return flags
 
 
-def run(
-    config: Config, units: Sequence[Unit], tokenizer_path: str, flags: Sequence[str]
-) -> Iterator[dict[str, Any]]:
-    """Makes parts; yields their reports.
-
-    Raises:
-        UserError: what a worker raised.
-    """
-    # A worker may run in another folder.
-    units = [dataclasses.replace(unit, folder=place(absolute(str(unit.folder)))) for unit in units]
-    for unit in units:
-        _refusal(unit).unlink(missing_ok=True)
-    make = functools.partial(_make, config, absolute(tokenizer_path))
-    beam = _beam()
-    with beam.Pipeline(options=beam.options.pipeline_options.PipelineOptions(flags)) as pipeline:
-        # Without the shuffle a runner makes all parts in the one worker that lists them.
-        pipeline | beam.Create(units) | beam.Reshuffle() | beam.Map(make)
-    for unit in units:
-        if _refusal(unit).exists():
-            raise UserError(_refusal(unit).read_text("utf-8"))
-        yield json.loads(unit.path.with_suffix(".json").read_bytes())
+def _raise_option_error(message: str) -> NoReturn:
+    raise UserError(f"options for Beam: {message}")
 
 
-def _make(config: Config, tokenizer_path: str, unit: Unit) -> None:
-    """In a worker. A user's mistake is left in a file: a runner would only try again."""
+def _import_beam() -> Any:
     try:
-        run_unit(config, tokenizer_path, unit)
-    except UserError as error:
-        _refusal(unit).write_text(str(error), "utf-8")
-
-
-def _refusal(unit: Unit) -> Path:
-    return unit.path.with_suffix(".refused")
-
-
-def _beam() -> Any:
-    try:
-        with quiet_import():
+        with quiet_tensorflow_import():
             return importlib.import_module("apache_beam")
     except ImportError:
         raise UserError("--runner needs Apache Beam: run launch/setup.sh beam") from None

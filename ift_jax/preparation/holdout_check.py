@@ -1,6 +1,7 @@
-"""What is held out must not be trained on, under whatever name."""
+"""Checks that what is held out is not trained on, under whatever name."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import seqio
 
@@ -9,57 +10,67 @@ from ift_jax.errors import UserError
 from ift_jax.preparation import seqio_registry
 from ift_jax.sources.base import PythonDataSource
 
-_SHOWN = 5
+_SHOWN = 5  # Tasks that an error names.
 
 
 def check_config(data: DataConfig) -> None:
-    """Refuses a run that trains on what it holds out.
+    """Check the training mixture of a run against its held-out mixture.
 
     Raises:
-      UserError: as `check_leaks`, or a mixture is not registered.
+        UserError: As `check_holdout`, or a mixture is not registered.
     """
-    if data.mixture and data.heldout_mixture:
-        trained, held_out = (
-            seqio_registry.tasks_of(seqio_registry.resolve(name, field), split, field)
-            for name, split, field in (
-                (data.mixture, data.split, "data.mixture"),
-                (data.heldout_mixture, data.heldout_split, "data.heldout_mixture"),
-            )
-        )
-        check_leaks(trained, held_out)
+    if not data.mixture or not data.heldout_mixture:
+        return
+    trained = _tasks(data.mixture, data.split, "data.mixture")
+    held_out = _tasks(data.heldout_mixture, data.heldout_split, "data.heldout_mixture")
+    check_holdout(trained, held_out)
 
 
-def check_leaks(trained: Sequence[seqio.Task], held_out: Sequence[seqio.Task]) -> None:
-    """Refuses tasks to train on that are held out, or made of data that is: by what sources tell.
+def _tasks(name: str, split: str, field: str) -> list[seqio.Task]:
+    return seqio_registry.tasks_of(seqio_registry.resolve(name, field), split, field)
 
-    A source's `datasets` are names of the data that it is made of, its `holds_out` those that must
-    not be trained on where it is held out: see `ift_jax.sources.base.PythonDataSource`.
+
+def check_holdout(trained: Sequence[seqio.Task], held_out: Sequence[seqio.Task]) -> None:
+    """Check that no trained task is held out or made of data that is, by what the sources say.
+
+    A source's `datasets` are the names of the data that it is made of, its `holds_out` those that
+    must not be trained on where it is held out; see `ift_jax.sources.base.PythonDataSource`.
+
+    Args:
+        trained: The tasks to train on.
+        held_out: The tasks that the run holds out.
 
     Raises:
-      UserError: names the tasks.
+        UserError: Names the tasks that must not be trained on.
     """
-    forbidden = {name: task.name for task in held_out for name in _names(task)[1]}
-    leaks = []
+    held_out_by = {name: task.name for task in held_out for name in _names(task).holds_out}
+    found = []
     for task in trained:
-        found = sorted(forbidden.keys() & _names(task)[0])
-        if task.name in found:
-            leaks.append(task.name)
-        elif found:
-            leaks.append(f"{task.name} ({found[0]}, held out by {forbidden[found[0]]})")
-    if leaks:
-        more = f" and {len(leaks) - _SHOWN} more" if len(leaks) > _SHOWN else ""
-        shown = ", ".join(leaks[:_SHOWN]) + more
+        shared = sorted(held_out_by.keys() & _names(task).datasets)
+        if task.name in shared:
+            found.append(task.name)
+        elif shared:
+            found.append(f"{task.name} ({shared[0]}, held out by {held_out_by[shared[0]]})")
+    if found:
+        shown = ", ".join(found[:_SHOWN])
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise UserError(
             f"data.heldout_mixture: what is held out cannot be trained on, but data.mixture has "
-            f"{shown}"
+            f"{shown}{more}"
         )
 
 
-def _names(task: seqio.Task) -> tuple[frozenset[str], frozenset[str]]:
-    """What a task is made of, and what it holds out."""
-    source, own = task.source, frozenset({task.name})
+class _Names(NamedTuple):
+    datasets: frozenset[str]  # What a task is made of.
+    holds_out: frozenset[str]  # What must not be trained on where it is held out.
+
+
+def _names(task: seqio.Task) -> _Names:
+    """Return the names of a task's data; a task is data of its own name, too."""
+    source = task.source
+    own = frozenset({task.name})
     if isinstance(source, PythonDataSource):
-        return own | source.datasets, own | source.holds_out
+        return _Names(own | source.datasets, own | source.holds_out)
     if isinstance(source, seqio.TfdsDataSource):
         own |= {str(source.tfds_dataset.name).partition(":")[0]}
-    return own, own
+    return _Names(own, own)

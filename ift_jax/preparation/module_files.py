@@ -8,15 +8,15 @@ from pathlib import Path
 import ift_jax
 from ift_jax.preparation.fingerprints import module_origin
 
-_IFT_JAX = Path(ift_jax.__file__).resolve().parent
+_PACKAGE = Path(ift_jax.__file__).resolve().parent
 
 
 def module_files(modules: Iterable[str]) -> list[Path]:
-    """The source files of modules and of all they import, however deep, sorted by path.
+    """Return the source files of modules and of all they import, however deep, sorted by path.
 
-    Followed through the `import` statements, whatever else a process has loaded. Left out: the
-    standard library, installed packages (unless a named module belongs to one), and this package
-    (`our_code` covers it).
+    The `import` statements are followed, whatever else a process has loaded. Left out are the
+    standard library, installed packages (unless a named module belongs to one) and this package,
+    which `fingerprints.our_code` covers.
     """
     waiting = list(modules)
     own_packages = {name.partition(".")[0] for name in waiting}
@@ -28,19 +28,27 @@ def module_files(modules: Iterable[str]) -> list[Path]:
         if name in seen:
             continue
         seen.add(name)
-        file, parent = module_origin(name) or "", name.rpartition(".")[0]
-        path = Path(file).resolve()
-        if not file.endswith(".py") or path.is_relative_to(_IFT_JAX):
+        origin = module_origin(name) or ""
+        path = Path(origin).resolve()
+        if not origin.endswith(".py") or path.is_relative_to(_PACKAGE):
             continue
-        if name.partition(".")[0] not in own_packages and any(map(path.is_relative_to, outside)):
+        is_outside = any(path.is_relative_to(folder) for folder in outside)
+        if is_outside and name.partition(".")[0] not in own_packages:
             continue
         found.add(path)
-        waiting += [parent, *_imports(path, name if path.name == "__init__.py" else parent)]
+        parent = name.rpartition(".")[0]
+        package = name if path.name == "__init__.py" else parent
+        waiting += [parent, *_imports(path, package)]
     return sorted(found)
 
 
 def _imports(path: Path, package: str) -> list[str]:
-    """The names that a file may import; `from a import b` gives `a` and `a.b`."""
+    """Return the names that a file may import; `from a import b` gives `a` and `a.b`.
+
+    Args:
+        path: The file.
+        package: What a relative import in it is relative to.
+    """
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
@@ -49,6 +57,7 @@ def _imports(path: Path, package: str) -> list[str]:
             base = node.module or ""
             if node.level:
                 parents = package.split(".")
-                base = ".".join(parents[: len(parents) - node.level + 1] + [base] * bool(base))
+                ancestors = parents[: len(parents) - node.level + 1]
+                base = ".".join([*ancestors, base] if base else ancestors)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return names

@@ -1,7 +1,7 @@
 """The fast path: a mixture that was prepared before is opened without TensorFlow or SeqIO.
 
 Preparing leaves a note of what was asked (a hash of the config's fields that matter), of every
-file that was read, and of what came out. While all those files are what they were, the note
+file that was read, and of what came out. As long as those files are what they were, the note
 answers the same question again.
 """
 
@@ -9,15 +9,16 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ift_jax.config.mixtures import mixture_and_split
 from ift_jax.config.schema import Config
 from ift_jax.data.mixture import Mixture
-from ift_jax.data.store_copies import fetched
+from ift_jax.data.store_copies import local_copy
 from ift_jax.errors import UserError
 from ift_jax.io.files import Log, json_bytes, json_digest, read_json, write
 from ift_jax.io.paths import is_remote, place
@@ -25,7 +26,10 @@ from ift_jax.preparation import fingerprints
 from ift_jax.preparation.drop_limits import open_checked
 from ift_jax.text.tokenizers.load import Tokenizer, load_run_tokenizer
 
-_VERSION = 2
+if TYPE_CHECKING:
+    from ift_jax.preparation.prepare import Prepared
+
+_NOTE_VERSION = 3
 # Fields of DataConfig that change neither a store nor which stores are opened.
 _NOT_ASKED = {"store_dir", "max_dropped_fraction", "pack", "window", "processes"}
 
@@ -33,45 +37,72 @@ _NOT_ASKED = {"store_dir", "max_dropped_fraction", "pack", "window", "processes"
 def open_or_prepare(
     config: Config, which: str = "train", *, log: Log = print, beam: Sequence[str] = ()
 ) -> tuple[Tokenizer, Mixture]:
-    """Opens the stores of a mixture, preparing them first where something changed: as `prepare`."""
-    mixture_and_split(config, which)
-    # One in a bucket is known by what is in it: it is read for the note's name already.
+    """Open the stores of a mixture, preparing them first where anything has changed.
+
+    Arguments and errors are those of `ift_jax.preparation.prepare.prepare`.
+    """
+    mixture_and_split(config, which)  # A mixture without a name is an error.
+    # A tokenizer in a bucket is known by its content, so the name of the note needs it already.
     given = config.tokenizer.path
     tokenizer = load_run_tokenizer(config, given) if is_remote(given) else None
-    path = _note_path(config, which, tokenizer)
-    note = read_json(path) or {}
-    if (
-        note.get("version") == _VERSION
-        and note["surroundings"] == _surroundings(config, note["data_files"])
-        and all(map(fingerprints.file_unchanged, note["files"]))
-    ):
-        tasks, rates, folders, metric_fns = map(list, zip(*note["tasks"], strict=True))
-        with contextlib.suppress(UserError):  # `prepare` mends it, or says it again.
-            paths = [fetched(place(config.data.store_dir) / folder) for folder in folders]
-            stores = open_checked(paths, tasks, config.data.max_dropped_fraction)
-            view = Mixture(tasks, np.array(rates, np.float64), stores, metric_fns)
-            return tokenizer or load_run_tokenizer(config, note["tokenizer"]), view
-    # Whoever has the stores never comes here: it imports what TensorFlow needs seconds for.
-    from ift_jax.preparation.prepare import prepare
+    note_path = _note_path(config, which, tokenizer)
+    note = read_json(note_path) or {}
+    if _still_holds(note, config):
+        # `prepare` below rebuilds a store that is missing, or raises the same error.
+        with contextlib.suppress(UserError):
+            mixture = _noted_mixture(note, config)
+            return tokenizer or load_run_tokenizer(config, note["tokenizer"]), mixture
+    from ift_jax.preparation.prepare import prepare  # Imports TensorFlow, which takes seconds.
 
     prepared = prepare(config, which, log=log, beam=beam)
-    view = prepared.view
-    folders = [store.path.name for store in view.stores]
-    note = {
-        "version": _VERSION,
+    write(note_path, json_bytes(_note(config, prepared)))
+    return prepared.tokenizer, prepared.mixture
+
+
+def _still_holds(note: Mapping[str, Any], config: Config) -> bool:
+    """Return whether all that a note was made from is what it was."""
+    if note.get("version") != _NOTE_VERSION:
+        return False
+    if note["surroundings"] != _surroundings(config, note["data_files"]):
+        return False
+    return all(fingerprints.file_unchanged(record) for record in note["files"])
+
+
+def _noted_mixture(note: Mapping[str, Any], config: Config) -> Mixture:
+    """Open the stores of a note.
+
+    Raises:
+        UserError: A store is missing, or lost too many examples for the config.
+    """
+    tasks = note["tasks"]
+    names = [task["name"] for task in tasks]
+    store_dir = place(config.data.store_dir)
+    folders = [local_copy(store_dir / task["store"]) for task in tasks]
+    stores = open_checked(folders, names, config.data.max_dropped_fraction)
+    rates = np.array([task["rate"] for task in tasks], np.float64)
+    return Mixture(names, rates, stores, [task["metric_fns"] for task in tasks])
+
+
+def _note(config: Config, prepared: "Prepared") -> dict[str, Any]:
+    mixture = prepared.mixture
+    tasks = zip(mixture.tasks, mixture.rates, mixture.stores, mixture.metric_fns, strict=True)
+    return {
+        "version": _NOTE_VERSION,
         "surroundings": _surroundings(config, prepared.data_files),
         "data_files": prepared.data_files,
         "files": [fingerprints.file_record(file) for file in prepared.files],
         "tokenizer": prepared.tokenizer_path,
-        "tasks": list(zip(view.tasks, view.rates.tolist(), folders, view.metric_fns, strict=True)),
+        "tasks": [
+            {"name": name, "rate": float(rate), "store": store.path.name, "metric_fns": metric_fns}
+            for name, rate, store, metric_fns in tasks
+        ],
     }
-    write(path, json_bytes(note))
-    return prepared.tokenizer, view
 
 
 def _note_path(config: Config, which: str, tokenizer: Tokenizer | None) -> Path:
+    """Return the path of the note, named by what is asked."""
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+        sys.path.append(os.getcwd())  # As `seqio_registry.import_modules` does.
     data = dataclasses.asdict(config.data)
     asked = {
         "data": {name: value for name, value in data.items() if name not in _NOT_ASKED},
@@ -90,7 +121,7 @@ def _note_path(config: Config, which: str, tokenizer: Tokenizer | None) -> Path:
 
 
 def _surroundings(config: Config, data_files: list[str]) -> list[str]:
-    """What else may change the answer: our code, and files that come or go."""
+    """Return hashes of what else may change the answer: our code, and files that come or go."""
     return [
         fingerprints.our_code(),
         fingerprints.tree_digest(config.data.root, config.data.store_dir),

@@ -17,99 +17,140 @@ from ift_jax.text.examples import Encoded
 
 
 class PartBuilder:
-    """Collects the examples of one part, and what happened to those that are not in it."""
+    """Collects the examples of one part, and counts those that are dropped."""
 
     def __init__(self) -> None:
-        self._records, self._refused = 0, Counter[str]()
+        self._records = 0
+        self._dropped = Counter[str]()
         self._examples: list[Encoded] = []
-        self._index: list[int] = []
+        self._indices: list[int] = []
 
-    def add_record(self) -> int:
-        """Counts a record of the source; returns its position among those of this part."""
+    def add_record(self) -> None:
+        """Count a record of the source, whatever becomes of it."""
         self._records += 1
-        return self._records - 1
 
-    def refuse(self, reason: str) -> None:
-        self._refused[reason] += 1
+    def drop(self, reason: str) -> None:
+        """Count a record that gives no example."""
+        self._dropped[reason] += 1
 
     def add(self, example: Encoded, index: int) -> None:
-        """Adds an example; one without a trained token is refused and counted."""
+        """Add an example, or drop it if it has no trained token.
+
+        Args:
+            example: The example.
+            index: The position of its record in the split.
+        """
         if not example.weights.any():
-            return self.refuse("nothing_trained")
+            self.drop("nothing_trained")
+            return
         self._examples.append(example)
-        self._index.append(index)
+        self._indices.append(index)
 
     def write(self, path: Path) -> dict[str, Any]:
-        """Writes the part, then its report beside it; returns the report."""
-        examples = self._examples
-        trained = [int(np.count_nonzero(e.weights)) for e in examples]
-        columns = {
-            "tokens": _lists([e.tokens for e in examples], np.int32),
-            "weights": _lists([e.weights for e in examples], np.float32),
-            "encoder_tokens": _lists([e.encoder_tokens for e in examples], np.int32),
-            "trained_tokens": pa.array(trained, pa.int32()),
-            "prompt_length": pa.array([e.prompt_length for e in examples], pa.int32()),
-            "prefix_length": pa.array([e.prefix_length for e in examples], pa.int32()),
-            "index": pa.array(self._index, pa.int64()),
-            "references": pa.array([e.references for e in examples], pa.list_(pa.string())),
-            "choices": pa.array(
-                [[text for text, _ in e.choices] for e in examples], pa.list_(pa.string())
-            ),
-            "choice_tokens": pa.array(
-                [[ids for _, ids in e.choices] for e in examples], pa.list_(pa.list_(pa.int32()))
-            ),
-        }
-        batch, sink = pa.record_batch(columns), pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        content = sink.getvalue()
+        """Write the part, then its report beside it.
+
+        Returns:
+            The report: counts of records, examples, tokens, and what was dropped or truncated, a
+            histogram of lengths, and the hash of the part.
+        """
+        content = _arrow_file(self._columns())
         write(path, content)
-        lengths = [len(e.tokens) for e in examples]
-        report = {
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "records": self._records,
-            "examples": len(examples),
-            "tokens": sum(lengths),
-            "encoder_tokens": sum(len(e.encoder_tokens) for e in examples),
-            "trained_tokens": sum(trained),
-            "refused": dict(self._refused),
-            "truncated_examples": sum(e.truncated > 0 for e in examples),
-            "truncated_tokens": sum(e.truncated for e in examples),
-            "control_strings": sum(e.control_strings for e in examples),
-            # How many are at most 1, 2, 4, 8, ... tokens and above the power before it.
-            "lengths": dict(Counter(str(2 ** (max(n, 1) - 1).bit_length()) for n in lengths)),
-        }
+        report = self._report(hashlib.sha256(content).hexdigest())
         write(path.with_suffix(".json"), json_bytes(report))
         return report
 
+    def _trained_tokens(self) -> list[int]:
+        return [int(np.count_nonzero(example.weights)) for example in self._examples]
 
-def _lists(values: Sequence[np.ndarray], dtype: type) -> pa.Array:
-    """Rows of different lengths as one Arrow column with 64-bit offsets."""
+    def _columns(self) -> dict[str, pa.Array]:
+        examples = self._examples
+        strings = pa.list_(pa.string())
+        choices = [[text for text, _ in example.choices] for example in examples]
+        choice_tokens = [[ids for _, ids in example.choices] for example in examples]
+        return {
+            "tokens": _ragged([e.tokens for e in examples], np.int32),
+            "weights": _ragged([e.weights for e in examples], np.float32),
+            "encoder_tokens": _ragged([e.encoder_tokens for e in examples], np.int32),
+            "trained_tokens": pa.array(self._trained_tokens(), pa.int32()),
+            "prompt_length": pa.array([e.prompt_length for e in examples], pa.int32()),
+            "prefix_length": pa.array([e.prefix_length for e in examples], pa.int32()),
+            "index": pa.array(self._indices, pa.int64()),
+            "references": pa.array([e.references for e in examples], strings),
+            "choices": pa.array(choices, strings),
+            "choice_tokens": pa.array(choice_tokens, pa.list_(pa.list_(pa.int32()))),
+        }
+
+    def _report(self, sha256: str) -> dict[str, Any]:
+        examples = self._examples
+        lengths = [len(example.tokens) for example in examples]
+        # How many are at most 1, 2, 4, 8, ... tokens long and above the power before it.
+        histogram = Counter(str(2 ** (max(n, 1) - 1).bit_length()) for n in lengths)
+        return {
+            "sha256": sha256,
+            "records": self._records,
+            "examples": len(examples),
+            "tokens": sum(lengths),
+            "encoder_tokens": sum(len(example.encoder_tokens) for example in examples),
+            "trained_tokens": sum(self._trained_tokens()),
+            "dropped": dict(self._dropped),
+            "truncated_examples": sum(example.truncated > 0 for example in examples),
+            "truncated_tokens": sum(example.truncated for example in examples),
+            "control_strings": sum(example.control_strings for example in examples),
+            "lengths": dict(histogram),
+        }
+
+
+def _ragged(values: Sequence[np.ndarray], dtype: type) -> pa.Array:
+    """Return rows of different lengths as one Arrow column with 64-bit offsets."""
     offsets = np.zeros(len(values) + 1, np.int64)
-    np.cumsum([len(v) for v in values], out=offsets[1:])
+    np.cumsum([len(row) for row in values], out=offsets[1:])
     flat: np.ndarray = np.concatenate([np.zeros(0, dtype), *values], dtype=dtype)
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat))
 
 
-def _sum(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Sums part reports: numbers are added, tables of counts key by key."""
-    columns = {name: [report[name] for report in reports] for name in reports[0]}
-    return {
-        name: dict(sum(map(Counter, of), Counter())) if isinstance(of[0], dict) else sum(of)
-        for name, of in columns.items()
-    }
+def _arrow_file(columns: dict[str, pa.Array]) -> pa.Buffer:
+    """Return an Arrow IPC file of one record batch."""
+    batch = pa.record_batch(columns)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue()
 
 
 def finish_store(partial: Path, final: Path, manifest: dict[str, Any]) -> None:
-    """Writes the manifest of a folder whose parts are all there, and gives it its name.
+    """Write the manifest of a folder whose parts are all there, and give it its final name.
 
-    In a bucket it has its name from the beginning, and is a store once the manifest is there.
+    A folder in a bucket, which cannot be renamed, has its name from the beginning and is a store
+    once the manifest is there.
+
+    Args:
+        partial: The folder with the parts.
+        final: The folder's name as a store.
+        manifest: What the manifest says besides the sums of the parts' reports.
     """
-    parts = [part_path(partial, i) for i in range(manifest["shards"] * manifest["variants"])]
-    reports = [json.loads(part.with_suffix(".json").read_bytes()) for part in parts]
-    digests = [report.pop("sha256") for report in reports]
-    manifest = {"format_version": FORMAT_VERSION, "sha256": digests, **_sum(reports), **manifest}
-    write(partial / MANIFEST, json_bytes(manifest))
+    n_parts = manifest["shards"] * manifest["variants"]
+    paths = [part_path(partial, i).with_suffix(".json") for i in range(n_parts)]
+    reports = [json.loads(path.read_bytes()) for path in paths]
+    hashes = [report.pop("sha256") for report in reports]
+    whole = {
+        "format_version": FORMAT_VERSION,
+        "sha256": hashes,
+        **_summed(reports),
+        **manifest,
+    }
+    write(partial / MANIFEST, json_bytes(whole))
     if partial != final:
         os.rename(partial, final)
         sync_folder(final.parent)
+
+
+def _summed(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the sum of reports: numbers are added, tables of counts key by key."""
+    total: dict[str, Any] = {}
+    for name, first in reports[0].items():
+        values = [report[name] for report in reports]
+        if isinstance(first, dict):
+            total[name] = dict(sum(map(Counter, values), Counter()))
+        else:
+            total[name] = sum(values)
+    return total

@@ -41,7 +41,7 @@ def test_manifest_counts(tmp_path):
     part = PartBuilder()
     for reason in ("too_long", "too_long", "other"):
         part.add_record()
-        part.refuse(reason)
+        part.drop(reason)
     for k, n in enumerate((3, 4, 9)):
         part.add_record()
         part.add(example(n, prefix=1), k)
@@ -51,7 +51,7 @@ def test_manifest_counts(tmp_path):
     part.add(untrained, 6)
     report = part.write(part_path(tmp_path, 0))
     assert report == json.loads((tmp_path / "part-00000.json").read_bytes())
-    assert report["refused"] == {"nothing_trained": 1, "other": 1, "too_long": 2}
+    assert report["dropped"] == {"nothing_trained": 1, "other": 1, "too_long": 2}
     assert (report["records"], report["examples"], report["tokens"]) == (7, 3, 16)
     assert report["trained_tokens"] == 2 + 3 + 8
     assert report["lengths"] == {"4": 2, "16": 1}
@@ -82,7 +82,7 @@ def test_many_stores_need_no_file_descriptors(tmp_path):
 
 def test_a_store_that_lost_too_much_is_an_error(tmp_path):
     store = make_store(tmp_path, "s", [[example(5)] * 18])
-    store.manifest["refused"] = {"too_long": 1}
+    store.manifest["dropped"] = {"too_long": 1}
     store.manifest["truncated_examples"] = 1
     check_store(store, "t", 0.11)
     with pytest.raises(

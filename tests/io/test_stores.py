@@ -79,7 +79,7 @@ def test_the_same_bytes_as_on_a_disk(config, bucket, own_cache):
 
 def test_cut_off_and_restarted(config, bucket):
     remote = in_bucket(config, "again")
-    name = prepare(remote, log=quiet).view.stores[0].path.name
+    name = prepare(remote, log=quiet).mixture.stores[0].path.name
     before = {n: bucket.content(n) for n in bucket.names(f"again/{name}/")}
     for lost in ("manifest.json", "part-00001.json"):
         del bucket.objects[f"again/{name}/{lost}"]
@@ -91,7 +91,7 @@ def test_cut_off_and_restarted(config, bucket):
 
 def test_a_part_that_is_not_what_was_written(config, bucket, own_cache):
     remote = in_bucket(config, "broken")
-    name = prepare(remote, log=quiet).view.stores[0].path.name
+    name = prepare(remote, log=quiet).mixture.stores[0].path.name
     shutil.rmtree(own_cache)
     part = f"broken/{name}/part-00001.arrow"
     bucket.put(part, bucket.content(part)[:-1])
@@ -119,9 +119,10 @@ def test_beam_writes_to_the_bucket(config, bucket):
     pytest.importorskip("apache_beam")
     from ift_jax.preparation.beam import checked_options
 
-    name = prepare(config, log=quiet).view.stores[0].path.name
+    name = prepare(config, log=quiet).mixture.stores[0].path.name
     beam = checked_options("DirectRunner", [])
-    assert prepare(in_bucket(config, "beam"), log=quiet, beam=beam).view.stores[0].path.name == name
+    prepared = prepare(in_bucket(config, "beam"), log=quiet, beam=beam)
+    assert prepared.mixture.stores[0].path.name == name
     folder = place(config.data.store_dir) / name
     for path in folder.iterdir():
         assert bucket.content(f"beam/{name}/{path.name}") == path.read_bytes()

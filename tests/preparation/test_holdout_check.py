@@ -102,10 +102,10 @@ def test_flans_own_hold_outs_leak_nothing():
     for cluster in flan2021.CLUSTERS:
         for suffix in ("", "_multi_shot"):
             trained = _tasks(f"flan2021_without_{cluster}{suffix}")
-            holdout_check.check_leaks(trained, _tasks(f"flan2021_{cluster}_all"))
+            holdout_check.check_holdout(trained, _tasks(f"flan2021_{cluster}_all"))
         for close in flan2021.excluded_with(cluster):
             with pytest.raises(UserError) as error:
-                holdout_check.check_leaks(
+                holdout_check.check_holdout(
                     _tasks(f"flan2021_{close}_all"), _tasks(f"flan2021_{cluster}_all")
                 )
             assert f"flan2021_{flan2021.CLUSTERS[close][0]}" in str(error.value)
@@ -115,8 +115,8 @@ def test_the_collection_trains_on_every_cluster():
     collection.register("")
     flan2021.register("")
     with pytest.raises(UserError, match=r"flan2021_imdb_\w+ .* and \d+ more"):
-        holdout_check.check_leaks(_tasks("flan_collection"), _tasks("flan2021_sentiment_all"))
-    holdout_check.check_leaks(_tasks("flan_collection_cot"), _tasks("flan2021_sentiment_all"))
+        holdout_check.check_holdout(_tasks("flan_collection"), _tasks("flan2021_sentiment_all"))
+    holdout_check.check_holdout(_tasks("flan_collection_cot"), _tasks("flan2021_sentiment_all"))
 
 
 def test_tasks_of_no_system_are_told_by_their_names(tmp_path):
@@ -124,6 +124,6 @@ def test_tasks_of_no_system_are_told_by_their_names(tmp_path):
 
     (tmp_path / "a.jsonl").write_text(json.dumps({"inputs": "a", "targets": "b"}) + "\n")
     a, b = (register_jsonl_task(name, {"train": str(tmp_path / "a.jsonl")}) for name in "ab")
-    holdout_check.check_leaks([a], [b])
+    holdout_check.check_holdout([a], [b])
     with pytest.raises(UserError, match="but data.mixture has a$"):
-        holdout_check.check_leaks([b, a], [a])
+        holdout_check.check_holdout([b, a], [a])

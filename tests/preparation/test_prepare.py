@@ -109,12 +109,12 @@ def contents(folder):
 
 
 def store_of(config, which="train"):
-    return prepare(config, which, log=quiet).view.stores[0]
+    return prepare(config, which, log=quiet).mixture.stores[0]
 
 
 def test_store_holds_the_task_in_all_its_shards(config):
     prepared = prepare(config, log=quiet)
-    store = prepared.view.stores[0]
+    store = prepared.mixture.stores[0]
     assert store.manifest["shards"] == 3 and len(store) == 95
     assert sorted(store.indices.tolist()) == list(range(95))
     for i in range(len(store)):
@@ -124,14 +124,14 @@ def test_store_holds_the_task_in_all_its_shards(config):
         trained = store.tokens(i)[store.weights(i) > 0]
         assert prepared.tokenizer.decode(trained, keep_special=True) == f"{2 * k}<|im_end|>"
         assert store.references(i) == (str(2 * k),)
-    assert prepared.view.tasks == ["made"] and prepared.view.rates.tolist() == [1.0]
+    assert prepared.mixture.tasks == ["made"] and prepared.mixture.rates.tolist() == [1.0]
 
 
 def test_encoder_decoder_store(config):
     from ift_jax.config.schema import EncoderDecoderConfig
 
     prepared = prepare(changed(config, model=EncoderDecoderConfig()), log=quiet)
-    store = prepared.view.stores[0]
+    store = prepared.mixture.stores[0]
     k = int(store.indices[7])
     eos = [prepared.tokenizer.eos_id]
     lines = Path(config.data.root, "train.jsonl").read_text().splitlines()
@@ -243,7 +243,7 @@ def test_killed_halfway_and_restarted_gives_the_same_bytes(config, tmp_path, mon
     assert 6 <= len(finished) < 38
     (partial / ".part-00009.arrow.1.tmp").write_bytes(b"half")
     lines = []
-    store = prepare(config, log=lines.append).view.stores[0]
+    store = prepare(config, log=lines.append).mixture.stores[0]
     assert any("parts are there already" in line for line in lines)
     assert {n: (store.path / n).stat().st_mtime_ns for n in finished} == finished  # Not redone.
     whole = store_of(changed(config, data__store_dir=str(tmp_path / "other")))
@@ -334,13 +334,13 @@ def test_bad_line_is_named_by_file_and_line(config, tmp_path):
 
 def test_a_task_of_which_too_much_is_refused(config):
     base = prepare(config, log=quiet)
-    limit = int(np.sort(base.view.stores[0].lengths)[60])
+    limit = int(np.sort(base.mixture.stores[0].lengths)[60])
     short = changed(
         config,
         data__max_length=limit,
         tokenizer=TokenizerConfig(path=base.tokenizer_path),
     )
-    kept = int((base.view.stores[0].lengths <= limit).sum())
+    kept = int((base.mixture.stores[0].lengths <= limit).sum())
     for _ in range(2):  # Also when the store is there already, also on the fast path.
         with pytest.raises(UserError, match=rf"'made'.* {95 - kept} of 95 .*too_long {95 - kept}"):
             open_or_prepare(short, log=quiet)
@@ -404,7 +404,7 @@ def test_seqio_task_that_tokenises_itself(config, extra_ids):
         assert store.encoder_tokens(i).tolist() == features["inputs"].tolist()
         assert store.tokens(i).tolist() == features["targets"].tolist()
     other = changed(config, tokenizer__extra_ids=5)
-    with pytest.raises(UserError, match="'own_ids'.*tokenised already"):
+    with pytest.raises(UserError, match="'own_ids'.*tokenized already"):
         prepare(other, log=quiet)
 
 
@@ -490,7 +490,7 @@ def test_rates_of_nested_mixtures_are_those_of_seqio(config):
     import seqio
     import tensorflow as tf
 
-    from ift_jax.preparation import seqio_registry
+    from ift_jax.preparation.mixing_rates import mixing_rates
     from ift_jax.sources.features import TEXT_FEATURES
 
     def add(name, n):
@@ -509,17 +509,17 @@ def test_rates_of_nested_mixtures_are_those_of_seqio(config):
     tokenizer = TokenizerConfig(prepare(config, log=quiet).tokenizer_path)
     prepared = prepare(changed(config, data__mixture="outer", tokenizer=tokenizer), log=quiet)
     mixture = seqio.MixtureRegistry.get("outer")
-    assert prepared.view.tasks == [task.name for task in mixture.tasks] == ["a", "b", "c", "d"]
+    assert prepared.mixture.tasks == [task.name for task in mixture.tasks] == ["a", "b", "c", "d"]
     expected = [mixture.get_rate(task) for task in mixture.tasks]
-    np.testing.assert_allclose(prepared.view.rates, expected, rtol=1e-12)
+    np.testing.assert_allclose(prepared.mixture.rates, expected, rtol=1e-12)
     # Examples that were refused do not count, as SeqIO has it for a cached task.
     tasks = list(mixture.tasks)
     counts = {"a": 10, "b": 40, "c": 64, "d": 7}
-    rates = seqio_registry.rates(seqio.MixtureRegistry.get("inner"), tasks[:3], "train", counts)
+    rates = mixing_rates(seqio.MixtureRegistry.get("inner"), tasks[:3], "train", counts)
     np.testing.assert_allclose(rates, [10**0.5, 3.0, 8.0])
     seqio.MixtureRegistry.add("wrong", [("inner", capped)])
     with pytest.raises(UserError, match="'inner'.*must be a number"):
-        seqio_registry.rates(seqio.MixtureRegistry.get("wrong"), tasks[:1], "train")
+        mixing_rates(seqio.MixtureRegistry.get("wrong"), tasks[:1], "train", {})
 
 
 def test_trained_tokenizer_is_shared_by_all_splits(config):
@@ -528,7 +528,7 @@ def test_trained_tokenizer_is_shared_by_all_splits(config):
     unseen = prepare(config, "eval", log=lines.append)
     assert unseen.tokenizer_path == train.tokenizer_path
     assert not any("training a tokenizer" in line for line in lines)
-    assert len(unseen.view.stores[0]) == 15
+    assert len(unseen.mixture.stores[0]) == 15
     assert prepare(config, log=quiet).tokenizer.fingerprint == train.tokenizer.fingerprint
 
 
@@ -545,7 +545,7 @@ def test_beam_makes_the_same_bytes_and_the_same_errors(config, tmp_path):
     config = changed(config, tokenizer=tokenizer, data__variants=2)
     alone = store_of(config).path
     other = changed(config, data__store_dir=str(tmp_path / "other"))
-    store = prepare(other, log=quiet, beam=beam).view.stores[0].path
+    store = prepare(other, log=quiet, beam=beam).mixture.stores[0].path
     assert contents(store) == contents(alone) and store != alone
     assert len(contents(store)) == 2 * 3 * 2 + 1
     # A worker's mistake ends in its line; once it is mended, nothing is left of it.
@@ -560,9 +560,9 @@ def test_beam_makes_the_same_bytes_and_the_same_errors(config, tmp_path):
     assert messages[0] == messages[1]
     assert messages[1].startswith(f"{bad}:96: field 'targets' is missing")
     (partial,) = (tmp_path / "other").glob("*.partial")
-    assert list(partial.glob("*.refused"))
+    assert list(partial.glob("*.error"))
     bad.write_text(good + '{"inputs": "x", "targets": "y"}\n')
-    mended = prepare(other, log=quiet, beam=beam).view.stores[0].path
+    mended = prepare(other, log=quiet, beam=beam).mixture.stores[0].path
     assert contents(mended).keys() == contents(alone).keys()
 
 
@@ -573,7 +573,7 @@ def test_beam_in_processes_of_its_own(config, tmp_path, monkeypatch):
     path = os.pathsep.join([str(REPOSITORY), str(tmp_path / "modules")])
     monkeypatch.setenv("PYTHONPATH", path)  # Or the workers would not find the tasks.
     other = changed(config, data__store_dir=str(tmp_path / "other"))
-    store = prepare(other, log=quiet, beam=beam).view.stores[0]
+    store = prepare(other, log=quiet, beam=beam).mixture.stores[0]
     assert contents(store.path) == contents(alone.path)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ift_jax.errors import UserError
-from ift_jax.preparation.tokenized_tasks import encode_tokenised
+from ift_jax.preparation.tokenized_tasks import encode_tokenized
 from ift_jax.text.examples import Dropped
 from tests.text.small_tokenizers import sentencepiece_tokenizer
 from tests.text.test_masks import make_formatter
@@ -17,7 +17,7 @@ TARGETS = [*TOKENIZER.encode("apples"), TOKENIZER.eos_id]
 def encode(fields, architecture="decoder", **options):
     formatter = make_formatter("sentencepiece", architecture=architecture, **options)
     arrays = {name: np.array(value) for name, value in fields.items()}
-    made = encode_tokenised(arrays, formatter, "task:5")
+    made = encode_tokenized(arrays, formatter, "task:5")
     if isinstance(made, Dropped):
         return made
     (example,) = made

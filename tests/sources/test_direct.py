@@ -6,7 +6,7 @@ import pytest
 import seqio
 
 from ift_jax.errors import UserError
-from ift_jax.preparation import shards
+from ift_jax.preparation.read_examples import text_records
 from ift_jax.sources.features import CHAT_FEATURES, TEXT_FEATURES
 from ift_jax.sources.jsonl import JsonLinesDataSource
 from ift_jax.sources.parquet import ParquetDataSource
@@ -26,7 +26,7 @@ TEXTS = [{"inputs": f"\n{i} ", "targets": "\u00e9" * i, "references": ["a"] * i}
 TEXTS = [{**text, "references": text["references"] or ["b"]} for text in TEXTS]
 
 
-def both(source, split="train", shards_=2, seed=3):
+def both(source, split="train", n_shards=2, seed=3):
     """Each shard's records directly, and through an identity preprocessor; or the errors."""
     features = CHAT_FEATURES if "messages" in source.fields else TEXT_FEATURES
     found = []
@@ -36,9 +36,8 @@ def both(source, split="train", shards_=2, seed=3):
             "own", source=source, preprocessors=preprocessors, output_features=features
         )
         try:
-            found.append(
-                [list(shards.text_records(task, split, k, shards_, seed)) for k in range(shards_)]
-            )
+            shards = range(n_shards)
+            found.append([list(text_records(task, split, k, n_shards, seed)) for k in shards])
         except UserError as error:
             found.append(str(error))
     return found
@@ -58,7 +57,7 @@ def test_json_lines(tmp_path, monkeypatch, records, ascii_):
     assert [r.where for r in direct[1]] == [f"own:train:{i}" for i in range(1, len(records), 2)]
     monkeypatch.setattr(source, "get_dataset", None)  # No tf.data where it is not needed.
     task = seqio.TaskRegistry.get("own").replace(preprocessors=[])
-    assert list(shards.text_records(task, "train", 0, 2, 3)) == direct[0]
+    assert list(text_records(task, "train", 0, 2, 3)) == direct[0]
 
 
 def test_carved_validation_and_chat_of_text(tmp_path):
@@ -98,6 +97,6 @@ def test_parquet(tmp_path):
 def test_errors_name_the_line(tmp_path, line):
     path = tmp_path / "made.jsonl"
     path.write_text(json.dumps(CHATS[0]) + "\n" + line + "\n")
-    direct, through = both(JsonLinesDataSource({"train": str(path)}), shards_=1)
+    direct, through = both(JsonLinesDataSource({"train": str(path)}), n_shards=1)
     assert isinstance(direct, str) and direct == through
     assert direct.startswith(f"{path}:2: ")

@@ -11,6 +11,7 @@ import seqio
 from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
 from ift_jax.preparation import seqio_registry
+from ift_jax.preparation.mixing_rates import mixing_rates
 from tasks.flan import collection, prompts
 from tasks.flan.collection_rows import qrecc, wiki_dialog
 from tests.shared_data import SHARED, requires_shared
@@ -57,9 +58,8 @@ def _records(name, split="train", seed=0):
 def _shares(name, counts=None):
     mixture = seqio.MixtureRegistry.get(name)
     tasks = seqio_registry.tasks_of(mixture, "train", "data.mixture")
-    rates = seqio_registry.rates(
-        mixture, tasks, "train", counts and {t.name: counts(t) for t in tasks}
-    )
+    by_name = {task.name: counts(task) for task in tasks} if counts else {}
+    rates = mixing_rates(mixture, tasks, "train", by_name)
     total = sum(rates)
     return {task.name: rate / total for task, rate in zip(tasks, rates, strict=True)}
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from ift_jax.errors import UserError
-from ift_jax.preparation import seqio_registry
+from ift_jax.preparation.mixing_rates import mixing_rates
 from ift_jax.sources.tfds import plain
 from tasks.flan import flan2021
 from tasks.flan import prompts as prompts
@@ -246,7 +246,7 @@ def test_rates(tmp_path):
     assert len(mixture.tasks) == 69  # All but the test set wsc273.
     counts = {task.name: 30_000 for task in mixture.tasks}
     counts |= {f"flan2021_{name}": size for name, size in SIZES.items()}
-    rates = seqio_registry.rates(mixture, mixture.tasks, "train", counts)
+    rates = mixing_rates(mixture, mixture.tasks, "train", counts)
     by_name = dict(zip((task.name for task in mixture.tasks), rates, strict=True))
     assert by_name["flan2021_rte"] == 2_290 and by_name["flan2021_cb"] == 200
     assert by_name["flan2021_snli"] == 3_000 and by_name["flan2021_wnli"] == 605

@@ -220,12 +220,12 @@ def test_a_mixture_becomes_token_stores(tmp_path):
         ],
     )
     prepared = prepare(config, log=lambda line: None)
-    tokenizer, [store] = prepared.tokenizer, prepared.view.stores
-    assert prepared.view.tasks == ["imdb_ask_it"] and len(store) == 4
+    tokenizer, [store] = prepared.tokenizer, prepared.mixture.stores
+    assert prepared.mixture.tasks == ["imdb_ask_it"] and len(store) == 4
     assert tokenizer.decode(store.encoder_tokens(0)) == "t1?"
     assert tokenizer.eos_id not in store.encoder_tokens(0).tolist()  # T0: targets only.
     assert store.tokens(0).tolist()[-1] == tokenizer.eos_id
-    twin = prepare(config, "eval", log=lambda line: None).view
+    twin = prepare(config, "eval", log=lambda line: None).mixture
     assert [list(twin.stores[0].references(i)) for i in range(4)] == [["no"], ["yes"]] * 2
 
 

@@ -100,7 +100,7 @@ def test_a_store_of_an_objective(tmp_path, objective):
         ),
         model=EncoderDecoderConfig(),
     )
-    store = prepare(config, "train", log=lambda _: None).view.stores[0]
+    store = prepare(config, "train", log=lambda _: None).mixture.stores[0]
     source = seqio.TaskRegistry.get(name).source
     ids = [vocabulary.encode(r["targets"]) for r in source.records("train")]
     ids = [token for document in ids for token in document]

@@ -167,11 +167,11 @@ def _config(tmp_path, mixture):
 
 def test_local_rows_become_stores(tmp_path):
     config = _config(tmp_path, "wsc_dpr_proportional")
-    view = prepare(config, "train", log=lambda _: None).view
+    view = prepare(config, "train", log=lambda _: None).mixture
     assert list(view.tasks) == ["t5_dpr", "t5_super_glue_wsc"]
     assert [len(store) for store in view.stores] == [9, 6]  # WSC: the right referents only.
     assert view.rates.tolist() == [1322, 259]
-    view = prepare(config, "eval", log=lambda _: None).view
+    view = prepare(config, "eval", log=lambda _: None).mixture
     assert list(view.tasks) == ["t5_super_glue_wsc"] and len(view.stores[0]) == 12
     assert view.stores[0].references(1) == ("Sue", "\x1flabel=False")
     assert list(view.metric_fns[0]) == ["tasks.t5.metrics:wsc_accuracy"]

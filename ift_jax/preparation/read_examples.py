@@ -1,0 +1,100 @@
+"""The examples of one shard of a task, as SeqIO gives them or straight from their source."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from ift_jax.errors import UserError
+from ift_jax.sources.task_examples import direct_source, with_optional_seed
+from ift_jax.text.records import Record, parse_record
+
+_BATCH = 256  # Examples that leave tf.data at a time.
+_TEXT_FIELDS = ("inputs", "targets", "messages", "tools", "references", "choices")
+_ID_FIELDS = ("inputs", "targets", "targets_loss_weights")
+
+
+def is_text_task(task: seqio.Task) -> bool:
+    """Return whether the task hands on strings, which the run's tokenizer then encodes."""
+    return all(feature.dtype == tf.string for feature in task.output_features.values())
+
+
+def text_records(
+    task: seqio.Task, split: str, shard: int, shards: int, seed: int
+) -> Iterator[Record]:
+    """Yield the records of a shard of a text task in order, each placed at "task:split:index".
+
+    Raises:
+        UserError: The source cannot read a record, or a record is not what its fields promise.
+    """
+    source = direct_source(task)
+    if source is not None:
+        yield from source.parsed(split, task.name, seed=seed, shard_index=shard, num_shards=shards)
+        return
+    for position, fields in enumerate(examples(task, split, shard, shards, seed)):
+        yield parse_record(fields, f"{task.name}:{split}:{shard + position * shards}")
+
+
+def examples(
+    task: seqio.Task, split: str, shard: int, shards: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the preprocessed examples of a shard in order: strings, or int32 / float32 arrays.
+
+    Raises:
+        UserError: The source cannot read a record.
+    """
+    fields = _TEXT_FIELDS if is_text_task(task) else _ID_FIELDS
+    try:
+        dataset = _dataset(task, split, shard, shards, seed)
+        kept = [name for name in fields if name in dataset.element_spec]
+        if len(kept) < len(dataset.element_spec):
+            dataset = dataset.map(_only(kept))
+        # Ragged batches: one step of tf.data for many examples, whatever their lengths.
+        for batch in dataset.ragged_batch(_BATCH).prefetch(2).as_numpy_iterator():
+            columns = [_column(batch[name]) for name in kept]
+            for values in zip(*columns, strict=True):
+                yield dict(zip(kept, values, strict=True))
+        return
+    except tf.errors.OpError as error:
+        failure = getattr(task.source, "failure", None)
+        if failure is None:
+            error.add_note(f"while preparing task {task.name!r}, split {split!r}")
+            raise
+        task.source.failure = None
+        message = str(failure)
+    # A new error, raised here: the traceback of the old one holds tf.data's iterator, and taking
+    # that down with the interpreter would hang.
+    raise UserError(message)
+
+
+def _dataset(task: seqio.Task, split: str, shard: int, shards: int, seed: int) -> tf.data.Dataset:
+    return with_optional_seed(task).get_dataset(
+        None,  # No lengths: what is too long is for `data.over_length` to decide.
+        split,
+        shuffle=False,
+        seed=seed,
+        num_epochs=1,
+        try_in_mem_cache=False,
+        trim_output_features=False,  # Without lengths it trims nothing, but builds a graph for it.
+        shard_info=seqio.ShardInfo(shard, shards) if shards > 1 else None,
+    )
+
+
+def _only(names: Sequence[str]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a function that keeps these fields of an example, as plain Python for tf.data."""
+
+    def keep(example: dict[str, Any]) -> dict[str, Any]:
+        return {name: example[name] for name in names}
+
+    return tf.autograph.experimental.do_not_convert(keep)
+
+
+def _column(values: Any) -> list[Any]:
+    """Return a batch of one field as a list with one value per example."""
+    if hasattr(values, "row_splits"):
+        return np.split(values.values, values.row_splits[1:-1])
+    if values.dtype == object:
+        return [text.decode() if isinstance(text, bytes) else text for text in values.tolist()]
+    return list(values)

@@ -1,0 +1,92 @@
+"""Making one part of a store: read a shard, encode its examples, write them with a report.
+
+`write_part` is what every executor calls: in this process, in others, or in Beam's workers.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ift_jax.config.schema import Config
+from ift_jax.data.randomness import stable_hash
+from ift_jax.preparation.shards import Part
+from ift_jax.preparation.store_writer import PartBuilder
+from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
+from ift_jax.text.examples import Dropped, Encoded, ExampleFormatter
+
+if TYPE_CHECKING:
+    import seqio
+
+_TOGETHER = 32  # Records that go from step to step together: few enough for a core's cache.
+
+
+def write_part(
+    part: Part, task: "seqio.Task", formatter: ExampleFormatter, seed: int
+) -> dict[str, Any]:
+    """Make a part and its report.
+
+    Every random choice of the task's preprocessors follows from (seed, task, shard, variant).
+
+    Args:
+        part: What to make.
+        task: The task of that name.
+        formatter: Encodes the examples.
+        seed: The config's.
+
+    Returns:
+        The report; see `PartBuilder.write`.
+
+    Raises:
+        UserError: A record cannot be read or encoded; names file and line, or task and index.
+    """
+    builder = PartBuilder()
+    drawn = stable_hash("render", seed, part.task, part.variant, part.shard, bits=31)
+    for index, made in _encoded(part, task, formatter, drawn):
+        builder.add_record()
+        if isinstance(made, Dropped):
+            builder.drop(made.reason)
+            continue
+        for example in made:
+            builder.add(example, index)
+    return builder.write(part.path)
+
+
+def _encoded(
+    part: Part, task: "seqio.Task", formatter: ExampleFormatter, seed: int
+) -> Iterator[tuple[int, list[Encoded] | Dropped]]:
+    """Yield the index of each record in the split, and what it becomes."""
+    from ift_jax.preparation import read_examples
+    from ift_jax.preparation.tokenized_tasks import encode_tokenized
+
+    index = part.shard
+    source = (task, part.split, part.shard, part.shards, seed)
+    if not read_examples.is_text_task(task):
+        for fields in read_examples.examples(*source):
+            yield index, encode_tokenized(fields, formatter, f"{part.task}:{part.split}:{index}")
+            index += part.shards
+        return
+    records = read_examples.text_records(*source)
+    while batch := list(itertools.islice(records, _TOGETHER)):
+        for made in formatter.encode_each(batch):
+            yield index, made
+            index += part.shards
+
+
+def write_part_by_name(config: Config, tokenizer_path: str, part: Part) -> dict[str, Any]:
+    """Make a part in a worker process, which finds the task by its name; as `write_part`."""
+    formatter = _worker_formatter(config, tokenizer_path)
+    import seqio
+
+    return write_part(part, seqio.TaskRegistry.get(part.task), formatter, config.seed)
+
+
+@functools.lru_cache(maxsize=1)
+def _worker_formatter(config: Config, tokenizer_path: str) -> ExampleFormatter:
+    """Set up a worker process once: import the tasks and load the tokenizer."""
+    with quiet_tensorflow_import():
+        from ift_jax.preparation import seqio_registry
+        from ift_jax.text.tokenizers.load import load_run_tokenizer
+
+    seqio_registry.import_modules(config.data.modules, config.data.root)
+    return ExampleFormatter.from_config(config, load_run_tokenizer(config, tokenizer_path))
