@@ -8,29 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models import hugging_face as hf
-
-peft = pytest.importorskip("peft", reason="the adapters are read back by peft")
-
-from ift_jax.checkpoint.import_model import import_model  # noqa: E402
-from ift_jax.checkpoint.init_from import init_params, resolve_init  # noqa: E402
-from ift_jax.checkpoint.load_model import load_model  # noqa: E402
-from ift_jax.checkpoint.manager import Checkpoints  # noqa: E402
-from ift_jax.checkpoint.open_model import open_model_source  # noqa: E402
-from ift_jax.checkpoint.run_description import save_description  # noqa: E402
-from ift_jax.commands.main import main  # noqa: E402
-from ift_jax.config.schema import FormatConfig, LoraConfig  # noqa: E402
-from ift_jax.errors import UserError  # noqa: E402
-from ift_jax.models.model import build_model, join, trained_model  # noqa: E402
-from ift_jax.sharding import rules  # noqa: E402
-from ift_jax.sharding.trees import checksum  # noqa: E402
-from ift_jax.text.tokenizers.load import load_tokenizer  # noqa: E402
-from tests.interop.folders import (  # noqa: E402
+from ift_jax.checkpoint.import_model import import_model
+from ift_jax.checkpoint.init_from import init_params, resolve_init
+from ift_jax.checkpoint.load_model import load_model
+from ift_jax.checkpoint.manager import Checkpoints
+from ift_jax.checkpoint.open_model import open_model_source
+from ift_jax.checkpoint.run_description import save_description
+from ift_jax.commands.main import main
+from ift_jax.config.schema import FormatConfig, LoraConfig
+from ift_jax.errors import UserError
+from ift_jax.models.model import build_model, join, trained_model
+from ift_jax.sharding import rules
+from ift_jax.sharding.trees import checksum
+from ift_jax.text.tokenizers.load import load_tokenizer
+from tests.interop.folders import (
     config_from,
     load_in_transformers,
     logits,
     write_folder,
 )
+from tests.models import hugging_face as hf
 
 
 def write_run(folder, base, lora, **fields):
@@ -88,6 +85,8 @@ ALL, SOME = "attention|cross|mlp", r"^layers.*(query|value)|decoder.*(cross.key|
     ],
 )
 def test_peft_and_the_merged_export_give_our_logits(name, lora, tmp_path):
+    # Imported here, since it takes seconds that no other test needs.
+    peft = pytest.importorskip("peft", reason="the adapters are read back by peft")
     base, run = write_folder(tmp_path / "base", name), tmp_path / "run"
     kind = dict(architecture="encoder_decoder") if name in hf.T5S else {}
     _, model, params = write_run(run, base, lora, **kind)
