@@ -1,4 +1,4 @@
-"""The commands as a user types them: help, mistakes, and one whole way."""
+"""The commands as a user types them: help, mistakes, and a whole small run."""
 
 import json
 import os
@@ -26,6 +26,13 @@ def test_help_has_an_example(command):
     assert "example" in result.stdout and f"ift {command or 'train'} --" in result.stdout
 
 
+def test_the_fields_of_a_config_are_printed_without_other_flags():
+    result = ift("train", "--help-config")
+    assert result.returncode == 0, result.stderr
+    assert "train.steps: int = 0" in result.stdout
+    assert "(one of constant, linear, cosine, rsqrt)" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -46,15 +53,15 @@ def test_help_has_an_example(command):
         (["generate", "--workdir", "none", "--prompt", "x", "--top-p", "2"], "top_p in (0, 1]"),
         (["chat", "--workdir", "none", "--stop", ""], "--stop: expected a text"),
         (
-            [
-                "eval",
-                "--config",
-                "configs/quickstart.py",
-                "--workdir",
-                "none",
-                "--config.evaluation.examples=0",
-            ],
+            ["eval", "--config", "configs/quickstart.py", "--workdir", "none"]
+            + ["--config.evaluation.examples=0"],
             "config.evaluation.examples: expected at least 1",
+        ),
+        (
+            ["train", "--config", "configs/quickstart.py", "--workdir", "x"]
+            + ["--config.train.num_train_epochs=3"],
+            "--config.train.num_train_epochs: no such field; Hugging Face's num_train_epochs is "
+            "train.epochs here",
         ),
     ],
 )
@@ -69,7 +76,7 @@ def test_mistakes_end_in_one_line_and_status_2(arguments, message):
     ("device", "given", "chosen"),
     [(None, None, "cpu"), (None, "", ""), (None, "tpu", "tpu"), ("accel0", None, None)],
 )
-def test_accelerators_are_looked_for_where_there_may_be_some(
+def test_the_cpu_is_chosen_where_no_accelerator_exists(
     tmp_path, monkeypatch, device, given, chosen
 ):
     monkeypatch.setattr(main, "ACCELERATORS", (f"{tmp_path}/accel*",))
@@ -97,8 +104,8 @@ def test_a_bad_line_is_named_before_anything_is_trained(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_way_of_a_small_run(tmp_path, monkeypatch):
-    # As users have it: XLA compiles by its defaults.
+def test_a_small_run_from_data_to_answers(tmp_path, monkeypatch):
+    # XLA compiles with its defaults, as it does for users.
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
     monkeypatch.delenv("NPROC")
     data = runs.write_data(tmp_path / "data.jsonl")
@@ -116,7 +123,7 @@ def test_the_whole_way_of_a_small_run(tmp_path, monkeypatch):
     for text in ("jsonl_data", "requested", "of trained tokens", "fill", "<|im_start|>assistant"):
         assert text in shown
 
-    # The stores exist: the whole of training and evaluation goes without TensorFlow.
+    # The stores exist, so training and evaluation import no TensorFlow.
     check = (
         "import sys; from ift_jax.commands.main import main; status = main(sys.argv[1:]);"
         "print('TF', any(name in sys.modules for name in ('tensorflow', 'seqio')));"
@@ -132,7 +139,7 @@ def test_the_whole_way_of_a_small_run(tmp_path, monkeypatch):
     assert all(s["prompt"].endswith("<|im_start|>assistant\n") for s in samples)
     assert list((work / "tensorboard").glob("events*"))
 
-    # The model from disk in a process of its own answers as it did when training ended.
+    # Loaded by another process, the model answers as it did when training ended.
     again = [*arguments[:3], "eval", *arguments[4:], "--output", str(tmp_path / "scores.json")]
     assert "exact match" in runs.finish(runs.start(again))
     scored = json.loads((tmp_path / "scores.json").read_text())

@@ -12,6 +12,7 @@ from ift_jax.decoding import Generator, Options, Sampling, Stops, generate
 from ift_jax.decoding.cache import extend, prefill
 from ift_jax.decoding.generate import bucket
 from ift_jax.models import build_model
+from tests.small_models import random_params
 
 DECODER = DecoderConfig(
     vocab_size=80,
@@ -46,14 +47,7 @@ PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15], [16] * 20, [17, 18]]
 @pytest.fixture(scope="module", params=CONFIGS)
 def made(request):
     model = build_model(CONFIGS[request.param])
-    rng = np.random.default_rng(0)
-
-    def weight(shape, axes):
-        # Large enough that the likeliest token changes from step to step.
-        norm = axes[-1] == "norm"
-        return rng.normal(float(norm), 0.1 if norm else 0.4, shape.shape).astype(np.float32)
-
-    return model, jax.tree.map(weight, model.shapes, model.logical_axes)
+    return model, random_params(model)
 
 
 # What does not depend on the architecture, and compiles many programs.

@@ -8,7 +8,7 @@ from ift_jax.decoding import Options, Sampling
 from ift_jax.errors import UserError
 from ift_jax.evaluation import batch_prompts
 from ift_jax.io.files import append_json_lines
-from tests.evaluation import small_models
+from tests import small_models
 
 OPTIONS = Options(8, Sampling(1.2, min_p=0.01, repetition_penalty=1.1), seed=2)
 TEXTS = ["Anna", "counts 23 apples.", "é 😀", "The user has lost systems", "x y", "So it is", "a"]
@@ -20,12 +20,12 @@ PROMPTS = [
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
     monkeypatch.setattr(batch_prompts, "WINDOW", 2)  # Of four prompts with the batch size of 2.
-    small_models.one_program(monkeypatch)
+    small_models.compile_one_program(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def opened():
-    return small_models.opened("zebra")
+    return small_models.open_random_model("zebra")
 
 
 def answer(opened, path, options=OPTIONS, prompts=PROMPTS, stop_after=None):
@@ -74,9 +74,9 @@ def test_a_file_of_something_else_is_refused(opened, tmp_path):
     with pytest.raises(UserError, match="begun with seed 2, now it is 3; remove it or name"):
         answer(opened, path, Options(8, OPTIONS.sampling, seed=3))
     with pytest.raises(UserError, match=r"begun with stop strings \['zebra'\], now it is \[\]"):
-        answer(small_models.opened(), path)
+        answer(small_models.open_random_model(), path)
     with pytest.raises(UserError, match="begun with model.max_length 128, now it is 256"):
-        answer(small_models.opened("zebra", max_length=256), path)
+        answer(small_models.open_random_model("zebra", max_length=256), path)
     with pytest.raises(UserError, match=r"answers.jsonl:2: is no answer to these prompts"):
         answer(opened, path, prompts=[PROMPTS[0], PROMPTS[2]])
     with pytest.raises(UserError, match=r"answers.jsonl:4: is no answer to these prompts"):
@@ -105,6 +105,6 @@ def test_a_prompt_that_does_not_fit_is_named(opened):
 
 
 def test_control_tokens_as_stop_strings_are_stop_ids():
-    text_generator, _ = small_models.opened("<|user|>", "zebra")
+    text_generator, _ = small_models.open_random_model("<|user|>", "zebra")
     assert text_generator.tokenizer.special_tokens["<|user|>"] in text_generator.stops.ids
     assert text_generator.stops.strings == ("zebra",)

@@ -9,7 +9,7 @@ import pytest
 from ift_jax.decoding import Options, Sampling
 from ift_jax.evaluation.chat import Chat, converse, token_limits
 from ift_jax.text.records import Message
-from tests.evaluation import small_models
+from tests import small_models
 from tests.training import runs
 
 OPTIONS = Options(10, Sampling(0.9, 50), seed=5)
@@ -17,12 +17,12 @@ OPTIONS = Options(10, Sampling(0.9, 50), seed=5)
 
 @pytest.fixture(autouse=True)
 def one_program(monkeypatch):
-    small_models.one_program(monkeypatch)
+    small_models.compile_one_program(monkeypatch)
 
 
 def hold(lines, options=OPTIONS, write=None, system="", **fields):
-    """Holds a conversation; returns it, the answers and the notes."""
-    text_generator, generator = small_models.opened(**fields)
+    """Holds a conversation; returns the chat, what was written and the notes."""
+    text_generator, generator = small_models.open_random_model(**fields)
     out, notes, script = io.StringIO(), [], iter(lines)
     chat = Chat(text_generator, generator, options, system=system, note=notes.append)
 
@@ -38,9 +38,9 @@ def hold(lines, options=OPTIONS, write=None, system="", **fields):
     return chat, out.getvalue(), notes
 
 
-def expected(turns, index, options=OPTIONS):
-    """The answer to these turns, in one generation."""
-    text_generator, generator = small_models.opened()
+def expected_answer(turns, index, options=OPTIONS):
+    """The answer to these turns from one call of `generate`."""
+    text_generator, generator = small_models.open_random_model()
     prompt = text_generator.formatter.prompt(turns).tolist()
     [ids] = generator.generate([prompt], options, first_index=index)
     return text_generator.text(ids)
@@ -59,10 +59,10 @@ def test_turns_follow_one_another():
             "x",
         ]
     )
-    first = expected([Message("user", "Anna counts")], 0)
+    first = expected_answer([Message("user", "Anna counts")], 0)
     turns = [Message("user", "Anna counts"), Message("assistant", first)]
     turns.append(Message("user", "sorts systems"))
-    second = expected(turns, 1)
+    second = expected_answer(turns, 1)
     assert first and second and first != second
     assert out == f"{first}\n{second}\n"
     assert chat.turns == [*turns, Message("assistant", second)]
@@ -72,14 +72,14 @@ def test_turns_follow_one_another():
 def test_system_and_reset():
     chat, out, _ = hold(["/system Be brief.", "apples", "/reset", "apples", "/system", "apples"])
     turns = [Message("system", "Be brief."), Message("user", "apples")]
-    first = expected(turns, 0)
+    first = expected_answer(turns, 0)
     again = [Message("user", "apples"), Message("assistant", first), Message("user", "apples")]
-    assert out == f"{first}\n{first}\n{expected(again, 1)}\n"
+    assert out == f"{first}\n{first}\n{expected_answer(again, 1)}\n"
     assert chat.system == ""
     assert hold(["apples"], system="Be brief.")[1] == f"{first}\n"
 
 
-def test_an_answer_is_stopped_and_the_chat_goes_on():
+def test_an_answer_is_stopped_and_the_chat_continues():
     pieces = []
 
     def write(piece):
@@ -90,7 +90,7 @@ def test_an_answer_is_stopped_and_the_chat_goes_on():
     chat, _, _ = hold(["apples", "files"], write=write)
     shown = "".join(pieces[: pieces.index("\n")])
     assert chat.turns[1] == Message("assistant", shown)
-    assert expected(chat.turns[:1], 0).startswith(shown)
+    assert expected_answer(chat.turns[:1], 0).startswith(shown)
     assert len(chat.turns) == 4 and "".join(pieces).endswith(chat.turns[3].content + "\n")
 
 
@@ -102,22 +102,22 @@ def test_what_no_longer_fits_is_forgotten_with_a_note():
     assert "error: expected a text of at most 118 tokens, with its system message" in notes
     assert len(chat.turns) < 10 and chat.turns[-2].content == "one"
     assert [turn.role for turn in chat.turns] == ["user", "assistant"] * (len(chat.turns) // 2)
-    text_generator, _ = small_models.opened()
+    text_generator, _ = small_models.open_random_model()
     assert len(text_generator.formatter.prompt(chat.turns[:-1])) <= 118
 
 
 def test_token_limits():
-    assert token_limits(small_models.opened()[0]) == (128, 127)
-    assert token_limits(small_models.opened(max_length=0)[0]) == (64, 63)
+    assert token_limits(small_models.open_random_model()[0]) == (128, 127)
+    assert token_limits(small_models.open_random_model(max_length=0)[0]) == (64, 63)
 
 
 @pytest.mark.slow
 def test_a_chat_through_a_pipe(tmp_path):
-    command = [sys.executable, "-m", "ift_jax.commands.main", "chat", "--max-new-tokens", "10",
-               "--temperature", "0.9", "--top-k", "50", "--seed", "5", "--system", "Be brief.",
-               "--workdir", small_models.write_workdir(tmp_path)]  # fmt: skip
+    workdir = small_models.write_workdir(tmp_path)
+    flags = "--max-new-tokens 10 --temperature 0.9 --top-k 50 --seed 5".split()
+    flags += ["--system", "Be brief.", "--workdir", workdir]
     result = subprocess.run(
-        command,
+        [sys.executable, "-m", "ift_jax.commands.main", "chat", *flags],
         input="apples\n/help\n\nfiles",
         capture_output=True,
         text=True,

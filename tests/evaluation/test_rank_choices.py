@@ -28,32 +28,53 @@ from ift_jax.sharding.mesh import make_mesh
 from ift_jax.text.examples import ExampleFormatter
 from ift_jax.text.records import parse_record
 from tests.data.made_stores import make_store
+from tests.small_models import random_params
 from tests.text.small_tokenizers import sentencepiece_tokenizer
 
 MODELS = {
     "decoder": DecoderConfig(
-        vocab_size=480, d_model=24, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=12, d_ff=32,
+        vocab_size=480,
+        d_model=24,
+        n_layers=2,
+        n_heads=2,
+        n_kv_heads=1,
+        head_dim=12,
+        d_ff=32,
         final_softcap=3.0,
     ),
     "encoder_decoder": EncoderDecoderConfig(
-        vocab_size=480, d_model=24, n_encoder_layers=1, n_decoder_layers=2, n_heads=2,
-        head_dim=12, d_ff=32, tied_embedding=True,
+        vocab_size=480,
+        d_model=24,
+        n_encoder_layers=1,
+        n_decoder_layers=2,
+        n_heads=2,
+        head_dim=12,
+        d_ff=32,
+        tied_embedding=True,
     ),
-}  # fmt: skip
-# Ragged numbers of choices; one with two right answers, one that is the other's beginning.
+}
+# Different numbers of choices. One example has two right answers; in another, one choice begins
+# with another.
 RECORDS = [
     {"inputs": "Is it so?", "targets": "yes", "choices": ["yes", "no"]},
-    {"inputs": "Count the old apples again.", "targets": "two",
-     "choices": ["two", "two apples", "twenty", "a", "none of them"]},
-    {"inputs": "Name a colour", "targets": "red", "references": ["blue"],
-     "choices": ["blue", "red", "stone"]},
+    {
+        "inputs": "Count the old apples again.",
+        "targets": "two",
+        "choices": ["two", "two apples", "twenty", "a", "none of them"],
+    },
+    {
+        "inputs": "Name a color",
+        "targets": "red",
+        "references": ["blue"],
+        "choices": ["blue", "red", "stone"],
+    },
     {"inputs": "One only", "targets": "one", "choices": ["one"]},
-]  # fmt: skip
+]
 
 
 @functools.cache
 def opened(architecture, template="plain", prefix=False, **evaluation):
-    """An text_generator and random parameters."""
+    """A text generator and random parameters."""
     config = Config(
         model=MODELS[architecture],
         format=FormatConfig(template, bidirectional_prefix=prefix),
@@ -63,14 +84,7 @@ def opened(architecture, template="plain", prefix=False, **evaluation):
         ),
     )
     model = build_model(config.model)
-    rng = np.random.default_rng(0)
-
-    def weight(shape, axes):
-        norm = axes[-1] == "norm"
-        return rng.normal(float(norm), 0.1 if norm else 0.4, shape.shape).astype(np.float32)
-
-    params = jax.tree.map(weight, model.shapes, model.logical_axes)
-    return TextGenerator(config, sentencepiece_tokenizer(), model), params
+    return TextGenerator(config, sentencepiece_tokenizer(), model), random_params(model)
 
 
 def encoded(text_generator, records=RECORDS):
@@ -86,21 +100,21 @@ def slow(text_generator, params, example):
         if text_generator.config.model.architecture == "decoder":
             n = example.prompt_length
             tokens = np.concatenate([example.tokens[None, :n], choice], axis=1)
-            batch = {"tokens": tokens, **_places("", tokens)}
+            batch = {"tokens": tokens, **_structure("", tokens)}
             if text_generator.config.format.bidirectional_prefix:
                 batch["prefix_mask"] = np.arange(tokens.shape[1])[None] < n
             states = model.hidden(params, batch)[:, n - 1 : -1]
         else:
             source, before = example.encoder_tokens[None], np.pad(choice, ((0, 0), (1, 0)))[:, :-1]
             batch = {"encoder_tokens": source, "decoder_tokens": before}
-            batch |= _places("encoder_", source) | _places("decoder_", before)
+            batch |= _structure("encoder_", source) | _structure("decoder_", before)
             states = model.hidden(params, batch)
         log_p = np.asarray(jax.nn.log_softmax(model.logits(params, states)))
         found.append(float(np.take_along_axis(log_p, choice[..., None], 2).sum()))
     return found
 
 
-def _places(prefix, tokens):
+def _structure(prefix, tokens):
     positions = np.arange(tokens.shape[1], dtype=np.int32)[None]
     return {f"{prefix}segment_ids": np.ones_like(tokens), f"{prefix}positions": positions}
 
@@ -124,20 +138,20 @@ def test_scores_are_those_of_one_choice_at_a_time(architecture, prefix):
     assert [len(of) for of in got] == [2, 5, 3, 1]
     for of, example in zip(got, examples, strict=True):
         np.testing.assert_allclose(of, slow(text_generator, params, example), atol=2e-4)
-    # The sum, not the mean; the mean where it is asked for.
+    # Scores are sums; with `length_normalize`, means.
     normalized = dataclasses.replace(text_generator.config.evaluation, length_normalize=True)
     config = dataclasses.replace(text_generator.config, evaluation=normalized)
-    mean = scores(
-        TextGenerator(config, text_generator.tokenizer, text_generator.model), params, examples
-    )
+    normalizing = TextGenerator(config, text_generator.tokenizer, text_generator.model)
+    mean = scores(normalizing, params, examples)
     for of, sums, example in zip(mean, got, examples, strict=True):
         lengths = [len(ids) for _, ids in example.choices]
         np.testing.assert_allclose(of, np.array(sums) / lengths, atol=1e-6)
 
 
-@pytest.mark.parametrize(("architecture", "template"),
-                         [("decoder", "plain"), ("decoder", "alpaca"),
-                          ("encoder_decoder", "plain")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("architecture", "template"),
+    [("decoder", "plain"), ("decoder", "alpaca"), ("encoder_decoder", "plain")],
+)
 def test_a_choice_has_the_ids_that_training_gives_this_answer(architecture, template):
     text_generator, _ = opened(architecture, template)
     formatter = ExampleFormatter.from_config(text_generator.config, text_generator.tokenizer)
@@ -148,7 +162,7 @@ def test_a_choice_has_the_ids_that_training_gives_this_answer(architecture, temp
             (trained,) = formatter.encode(parse_record(plain, "r"))
             assert ids == trained.tokens[trained.weights > 0].tolist()
             assert ids[-1] == formatter.stop_ids[0]  # It ends as an answer ends.
-            if architecture == "decoder":  # All behind the one prompt.
+            if architecture == "decoder":  # All choices follow the same prompt.
                 prompt = trained.tokens[: trained.prompt_length]
                 np.testing.assert_array_equal(prompt, example.tokens[: example.prompt_length])
 
@@ -159,9 +173,8 @@ def test_scores_are_the_same_on_a_mesh_and_few_programs_are_compiled():
         examples = encoded(text_generator)
         want = scores(text_generator, params, examples)
         before = rank_choices._sums._cache_size()
-        scores(
-            text_generator, params, [*examples[::-1], *examples]
-        )  # Other batches, the same shapes.
+        # Other batches have the same shapes.
+        scores(text_generator, params, [*examples[::-1], *examples])
         assert rank_choices._sums._cache_size() <= before + 1
         mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
         shardings = rules.tree_shardings(
@@ -209,10 +222,12 @@ def test_evaluation_ranks_where_there_are_choices(architecture, tmp_path):
         ({"choices": ["no", "maybe"]}, "r: field 'choices': expected the answer 'yes'"),
         ({"choices": "yes"}, "r: field 'choices': expected a list of texts or its JSON"),
         ({"choices": [1]}, r"r: choices\[0\]: expected a text"),
-        ({"messages": [{"role": "user", "content": "a"}], "choices": ["yes"]},
-         "r: field 'choices': is for 'inputs' and 'targets'"),
+        (
+            {"messages": [{"role": "user", "content": "a"}], "choices": ["yes"]},
+            "r: field 'choices': is for 'inputs' and 'targets'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_choices_are_named(fields, message):
     with pytest.raises(UserError, match=message):
         parse_record({"inputs": "So?", "targets": "yes"} | fields, "r")
@@ -229,7 +244,10 @@ def test_against_transformers(family):
     reference, config = hf.decoder_pair(family)
     params = hf.decoder_params(reference, config)
     rng = np.random.default_rng(3)
-    ids = lambda n: rng.integers(3, hf.VOCAB, n).tolist()  # noqa: E731
+
+    def ids(n):
+        return rng.integers(3, hf.VOCAB, n).tolist()
+
     examples = [
         Choices(ids(n), [[*ids(m), 1] for m in lengths], n)
         for n, lengths in ((7, (1, 3)), (20, (2, 2, 9, 4)), (3, (5,)))

@@ -1,4 +1,4 @@
-"""`ift eval --untuned`: choices through preparing, ranked zero-shot and behind solved examples."""
+"""`ift eval --untuned`: choices are prepared, then ranked zero-shot and after solved examples."""
 
 import json
 import sys
@@ -6,8 +6,6 @@ import sys
 import jax
 import numpy as np
 
-from ift_jax.checkpoint import run_description
-from ift_jax.checkpoint.manager import Checkpoints
 from ift_jax.commands.main import main
 from ift_jax.config.files import to_json
 from ift_jax.config.schema import (
@@ -21,7 +19,7 @@ from ift_jax.config.schema import (
 )
 from ift_jax.models import build_model
 from ift_jax.preparation.open_or_prepare import open_or_prepare
-from tests.text.small_tokenizers import sentencepiece_tokenizer
+from tests.small_models import write_workdir
 
 MODULE = '''
 import json
@@ -29,14 +27,14 @@ from ift_jax.metrics import exact_match
 from ift_jax.sources.base import PythonDataSource
 from ift_jax.sources.register import register_task
 
-COLOURS = ["red", "green", "blue"]
+COLORS = ["red", "green", "blue"]
 
 
-class Colours(PythonDataSource):
+class Colors(PythonDataSource):
     """Ragged choices: two or three, the answer among them."""
 
     fields = ("inputs", "targets", "choices")
-    group = "colours"
+    group = "colors"
 
     def files(self, split):
         return []
@@ -45,13 +43,13 @@ class Colours(PythonDataSource):
         return range(12) if split == "train" else range(20, 27)
 
     def render(self, item, split, index, seed):
-        choices = COLOURS[: 2 + item % 2]
+        choices = COLORS[: 2 + item % 2]
         answer = choices[item % len(choices)]
         return {"inputs": f"{item}?", "targets": answer, "choices": json.dumps(choices)}
 
 
 def register(root):
-    register_task("colours", Colours(["train", "validation"]), metric_fns=[exact_match])
+    register_task("colors", Colors(["train", "validation"]), metric_fns=[exact_match])
 '''
 CONFIG = """
 import json
@@ -65,20 +63,10 @@ def get_config(path):
 """
 
 
-def write_workdir(path, config, seed):
-    model = build_model(config.model)
-    run_description.save_description(str(path), config, sentencepiece_tokenizer())
-    checkpoints = Checkpoints(str(path))
-    checkpoints.save(0, {"params": jax.jit(model.init)(jax.random.key(seed))})
-    checkpoints.wait()
-    checkpoints.close()
-    return str(path)
-
-
 def test_one_command(tmp_path, monkeypatch, capsys, own_registry):
-    (tmp_path / "made_colours.py").write_text(MODULE)
+    (tmp_path / "made_colors.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "made_colours", raising=False)
+    monkeypatch.delitem(sys.modules, "made_colors", raising=False)
     config = Config(
         model=DecoderConfig(
             vocab_size=512,
@@ -92,8 +80,8 @@ def test_one_command(tmp_path, monkeypatch, capsys, own_registry):
         ),
         format=FormatConfig("alpaca"),
         data=DataConfig(
-            modules=("made_colours",),
-            mixture="colours",
+            modules=("made_colors",),
+            mixture="colors",
             store_dir=str(tmp_path / "stores"),
             max_length=256,
         ),
@@ -101,13 +89,14 @@ def test_one_command(tmp_path, monkeypatch, capsys, own_registry):
         train=TrainConfig(steps=1),
         evaluation=EvaluationConfig(examples=5),
     )
-    tuned = write_workdir(tmp_path / "tuned", config, 0)
-    base = write_workdir(tmp_path / "base", config, 1)
+    init = jax.jit(build_model(config.model).init)
+    tuned = write_workdir(tmp_path / "tuned", config, init(jax.random.key(0)))
+    base = write_workdir(tmp_path / "base", config, init(jax.random.key(1)))
     (tmp_path / "config.py").write_text(CONFIG)
     (tmp_path / "fields.json").write_text(to_json(config))
 
-    _, view = open_or_prepare(config, "eval")
-    store = view.stores[0]
+    _, mixture = open_or_prepare(config, "eval")
+    store = mixture.stores[0]
     assert [[text for text, _ in store.choices(i)] for i in range(7)] == [
         ["red", "green", "blue"][: 2 + i % 2] for i in range(20, 27)
     ]
@@ -121,9 +110,9 @@ def test_one_command(tmp_path, monkeypatch, capsys, own_registry):
     assert main(arguments) == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
     assert "eval, step 0" in printed and f"untuned, 5-shot: {base}" in printed
-    assert "accuracy of choice" in printed and "colours_5_shot" in printed
+    assert "accuracy of choice" in printed and "colors_5_shot" in printed
     result = json.loads(output.read_text())
-    for scored, name, blocks in ((result, "colours", 0), (result["untuned"], "colours_5_shot", 5)):
+    for scored, name, blocks in ((result, "colors", 0), (result["untuned"], "colors_5_shot", 5)):
         task = scored["tasks"][name]
         assert task["examples"] == 5 and 0 <= task["accuracy"] <= 1
         assert len(scored["answers"]) == 5

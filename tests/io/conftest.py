@@ -1,12 +1,12 @@
-"""One stand-in for a bucket, and the variables that send every client there."""
+"""A fake bucket, and the variables that send every client there."""
 
 import pytest
 
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
-    """What `gs://bucket` is for this process and those that it starts."""
-    pytest.importorskip("cryptography", reason="makes the stand-in's certificate; of the extra gcs")
+    """The bucket `gs://bucket` for this process and those that it starts."""
+    pytest.importorskip("cryptography", reason="makes the certificate; comes with the extra gcs")
     from tests.io.fake_bucket import FakeBucket
 
     fake = FakeBucket(tmp_path_factory.mktemp("bucket"))
@@ -19,6 +19,6 @@ def bucket(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    """Nothing is found that another test has fetched."""
+    """Keeps a test from finding files that another one has fetched."""
     monkeypatch.setenv("IFT_JAX_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"

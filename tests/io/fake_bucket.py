@@ -1,9 +1,9 @@
-"""A stand-in for Google Cloud Storage: one bucket in memory, behind the JSON API on loopback.
+"""A fake Google Cloud Storage: one bucket in memory, behind the JSON API on loopback.
 
-As much of https://docs.cloud.google.com/storage/docs/json_api/v1 as three clients use:
-TensorFlow's, TensorStore's and google-cloud-storage. The first knows one host by name alone, so
-this is a proxy that answers for it; the others are told where to go. Object writes are atomic and
-the newest is seen at once, as in the real one; there are no folders.
+It has as much of https://docs.cloud.google.com/storage/docs/json_api/v1 as three clients use:
+TensorFlow's, TensorStore's and google-cloud-storage. The first one always asks the same host, so
+this is a proxy that answers for that host; the others take an address. As in the real service,
+writes of objects are atomic, the newest version is read at once, and there are no folders.
 """
 
 import base64
@@ -27,15 +27,19 @@ class FakeBucket:
     """Serves the bucket `bucket` until `close`.
 
     Attributes:
-        url: where, as the clients' environment variables want it.
+        url: the address, in the form of the clients' environment variables.
         objects: name -> (content, generation).
-        requests: "METHOD path" of everything that was asked.
-        denied: Patterns of requests that are answered with 403.
+        requests: "METHOD path" of every request.
+        denied: patterns of requests that are answered with 403.
     """
 
     def __init__(self, folder, bucket="bucket"):
-        self.bucket, self.objects, self.requests, self.denied = bucket, {}, [], []
-        self.generations, self.lock = itertools.count(1), threading.Lock()
+        self.bucket = bucket
+        self.objects: dict[str, tuple[bytes, int]] = {}
+        self.requests: list[str] = []
+        self.denied: list[str] = []
+        self.generations = itertools.count(1)
+        self.lock = threading.Lock()
         self.uploads: dict[str, tuple[str, bytes]] = {}
         self.certificate = _certificate(folder, ["www.googleapis.com", "storage.googleapis.com"])
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -48,7 +52,7 @@ class FakeBucket:
 
     @property
     def environment(self):
-        """Variables with which the three clients come here."""
+        """Variables that send the three clients here."""
         return {
             "https_proxy": self.url,
             "CURL_CA_BUNDLE": self.certificate,
@@ -89,9 +93,10 @@ class FakeBucket:
 
 
 def _certificate(folder: Path, hosts):
-    """A file with a key and its own certificate, for these names and a day."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stand-in")])
+    """Writes a key and a self-signed certificate for these hosts; returns the file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "fake bucket")])
     names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
     day = datetime.timedelta(days=1)
     built = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
@@ -112,7 +117,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_CONNECT(self):
-        """As a proxy: what is asked for inside the tunnel is answered here."""
+        """Acts as a proxy that answers requests inside the tunnel itself."""
         self.send_response(200)
         self.end_headers()
         self.connection = self.fake.tls.wrap_socket(self.connection, server_side=True)

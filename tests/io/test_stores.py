@@ -1,4 +1,4 @@
-"""Token stores in a bucket: through TensorFlow's own client, against a stand-in for the service."""
+"""Token stores in a bucket: TensorFlow's client against a fake service."""
 
 import dataclasses
 import json
@@ -45,31 +45,31 @@ def in_bucket(config, prefix):
     return dataclasses.replace(config, data=data)
 
 
-def test_the_same_bytes_as_on_a_disk(config, bucket, own_cache):
-    tokenizer, view = open_or_prepare(config, log=quiet)
-    local = {path.name: path.read_bytes() for path in view.stores[0].path.iterdir()}
+def test_a_store_in_a_bucket_has_the_bytes_of_one_on_a_disk(config, bucket, own_cache):
+    tokenizer, mixture = open_or_prepare(config, log=quiet)
+    local = {path.name: path.read_bytes() for path in mixture.stores[0].path.iterdir()}
     remote = in_bucket(config, "stores")
-    theirs, there = open_or_prepare(remote, log=quiet)
-    name = view.stores[0].path.name
+    remote_tokenizer, there = open_or_prepare(remote, log=quiet)
+    name = mixture.stores[0].path.name
     names = bucket.names(f"stores/{name}/")
     assert {n.rpartition("/")[2]: bucket.content(n) for n in names} == local and len(local) == 7
     folders = {n.split("/")[1] for n in bucket.names("stores/")}
     assert folders == {name, "tokenizers", "requests"}  # No locks, nothing partial.
-    assert theirs.fingerprint == tokenizer.fingerprint
-    # It is read from a copy, which is whole; the fast path asks for no part a second time.
+    assert remote_tokenizer.fingerprint == tokenizer.fingerprint
+    # The store is read from a complete copy; the fast path asks for no part a second time.
     assert there.stores[0].path == own_cache / "stores" / name
-    for i in range(len(view.stores[0])):
-        np.testing.assert_array_equal(there.stores[0].tokens(i), view.stores[0].tokens(i))
+    for i in range(len(mixture.stores[0])):
+        np.testing.assert_array_equal(there.stores[0].tokens(i), mixture.stores[0].tokens(i))
     bucket.requests.clear()
     lines = []
     open_or_prepare(remote, log=lines.append)
     assert lines == [] and not [r for r in bucket.requests if ".arrow" in r]
-    # Another machine, with the data at the same place, fetches and makes nothing.
+    # Another machine with the data at the same place fetches the store and prepares nothing.
     shutil.rmtree(own_cache)
     open_or_prepare(remote, log=lines.append)
     assert lines == [] and not [r for r in bucket.requests if r.startswith("P")]
-    # So does the plan.
-    ours = BatchPlan(view, config.data, "decoder", 4, 0, steps=2)
+    # The plan is kept beside the copy, and gives the same batches.
+    ours = BatchPlan(mixture, config.data, "decoder", 4, 0, steps=2)
     for _ in range(2):
         plan = BatchPlan(there, remote.data, "decoder", 4, 0, steps=2)
         assert len(list((own_cache / "stores" / "plans").iterdir())) == 1
@@ -77,7 +77,7 @@ def test_the_same_bytes_as_on_a_disk(config, bucket, own_cache):
             np.testing.assert_array_equal(plan.batch(1)[key], value)
 
 
-def test_cut_off_and_restarted(config, bucket):
+def test_an_interrupted_preparation_is_resumed(config, bucket):
     remote = in_bucket(config, "again")
     name = prepare(remote, log=quiet).mixture.stores[0].path.name
     before = {n: bucket.content(n) for n in bucket.names(f"again/{name}/")}
@@ -89,7 +89,7 @@ def test_cut_off_and_restarted(config, bucket):
     assert {n: bucket.content(n) for n in bucket.names(f"again/{name}/")} == before
 
 
-def test_a_part_that_is_not_what_was_written(config, bucket, own_cache):
+def test_a_part_with_other_bytes_is_refused(config, bucket, own_cache):
     remote = in_bucket(config, "broken")
     name = prepare(remote, log=quiet).mixture.stores[0].path.name
     shutil.rmtree(own_cache)
@@ -100,7 +100,7 @@ def test_a_part_that_is_not_what_was_written(config, bucket, own_cache):
 
 
 def test_a_tokenizer_in_the_bucket(config, bucket):
-    """It is known by what is in it, and read once where the stores are there."""
+    """It is identified by its content, and read once if the stores exist."""
     for size in (300, 290):
         own = dataclasses.replace(config, tokenizer=TokenizerConfig(train_vocab_size=size))
         wanted, _ = open_or_prepare(own, log=quiet)

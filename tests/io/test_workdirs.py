@@ -1,4 +1,4 @@
-"""Runs in a bucket: Orbax, TensorStore and TensorFlow's own client, against a stand-in."""
+"""Runs in a bucket: Orbax, TensorStore and TensorFlow's client against a fake service."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.training import runs
 pytest.importorskip("google.cloud.storage", reason="the extra gcs")
 
 
-def test_a_copy_brings_and_takes_what_is_small(bucket, tmp_path):
+def test_a_copy_holds_the_small_files_and_pushes_changes(bucket, tmp_path):
     for name in (
         "config.json",
         "metrics.jsonl",
@@ -59,7 +59,7 @@ def test_checkpoints(bucket):
     for step in (1, 2, 3):
         checkpoints.save(step, jax.tree.map(lambda x, s=step: x * s, state))
     checkpoints.close()
-    # One that was cut off has no sign that it is whole.
+    # A checkpoint that was cut off has no marker of success.
     for name in bucket.names("c/checkpoints/3/"):
         if not name.endswith("commit_success.txt"):
             bucket.put(name.replace("/3/", "/4/"), bucket.content(name))
@@ -72,7 +72,7 @@ def test_checkpoints(bucket):
 
 
 def test_a_bucket_that_cannot_be_used(bucket, capsys, monkeypatch):
-    """One line, and status 2, before JAX has looked for a device."""
+    """The error is one line, with status 2, before JAX looks for a device."""
     monkeypatch.setattr(jax, "devices", None)
     monkeypatch.setattr("ift_jax.commands.distributed.joined", None)
     data = f"configs/jsonl.py:{runs.shared_data()}"
@@ -99,27 +99,38 @@ def test_a_bucket_that_cannot_be_used(bucket, capsys, monkeypatch):
     )
 
 
-def test_what_is_written_on_this_machine(capsys):
+def test_outputs_of_commands_must_be_local(capsys):
     for command in (["export"], ["generate", "--prompt", "x"], ["eval", "--config", "x"]):
         with pytest.raises(SystemExit):
             main([*command, "--workdir", "x", "--output", "gs://bucket/o"])
         assert "expected a local or mounted path" in capsys.readouterr().err
 
 
-SETTINGS = ["train.steps=12", "train.eval_every=6", "train.preview_every=6", "train.save_every=3",
-            "train.keep_best=0", "train.max_to_keep=2", "train.log_every=2",
-            "train.gradient_accumulation_steps=1", "train.compile_cache=",
-            "evaluation.examples=2"]  # fmt: skip
+SETTINGS = [
+    "train.steps=12",
+    "train.eval_every=6",
+    "train.preview_every=6",
+    "train.save_every=3",
+    "train.keep_best=0",
+    "train.max_to_keep=2",
+    "train.log_every=2",
+    "train.gradient_accumulation_steps=1",
+    "train.compile_cache=",
+    "evaluation.examples=2",
+]
 
 
 def flags(workdir):
-    """Of `ift train`, behind the command's name."""
+    """The flags of `ift train`, without the command's name."""
     return runs.command(workdir, overrides=SETTINGS)[4:]
 
 
 @pytest.fixture(scope="module")
 def finished(bucket, tmp_path_factory):
-    """gs://bucket/r: a run stopped by a signal, and gone on with. The same on a disk, in one go."""
+    """A run in gs://bucket/r that was stopped by a signal and resumed.
+
+    Returns the workdir of the same run on a disk, without interruption.
+    """
     whole = tmp_path_factory.mktemp("runs") / "whole"
     assert main(["train", *flags(whole)]) == 0
     arrived = bucket.put
@@ -144,7 +155,7 @@ def untimed(content):
 
 
 @pytest.mark.slow
-def test_a_run_is_what_it_is_on_a_disk(bucket, finished, tmp_path, capsys):
+def test_a_run_in_a_bucket_equals_the_run_on_a_disk(bucket, finished, tmp_path, capsys):
     for name in ("metrics.jsonl", "samples.jsonl", "answers.jsonl"):
         there, here = bucket.content(f"r/{name}"), (finished / name).read_bytes()
         assert untimed(there) == untimed(here) != []
@@ -160,13 +171,13 @@ def test_a_run_is_what_it_is_on_a_disk(bucket, finished, tmp_path, capsys):
     for a, b in zip(state, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
-    # So are the answers, scores and exports of other commands.
-    said = []
+    # The answers, scores and exports of other commands are equal as well.
+    outputs = []
     for where in ("gs://bucket/r", str(finished)):
-        folder = tmp_path / f"exported{len(said)}"
+        folder = tmp_path / f"exported{len(outputs)}"
         assert main(["eval", *flags(where)]) == 0
         assert main(["generate", "--workdir", where, "--prompt", "red"]) == 0
         assert main(["export", "--workdir", where, "--output", str(folder)]) == 0
         text = capsys.readouterr().out.replace(where, "").replace(folder.name, "")
-        said.append([text, {path.name: path.read_bytes() for path in folder.iterdir()}])
-    assert said[0] == said[1]
+        outputs.append([text, {path.name: path.read_bytes() for path in folder.iterdir()}])
+    assert outputs[0] == outputs[1]

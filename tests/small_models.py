@@ -1,8 +1,9 @@
-"""A random decoder over a small tokenizer, as a run would leave it."""
+"""Small random models for tests, and one of them as a run would leave it on disk."""
 
 import dataclasses
 import functools
 import importlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from ift_jax.config.schema import Config, DataConfig, DecoderConfig, TokenizerCo
 from ift_jax.decoding import Generator
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.models import build_model
+from ift_jax.models.model import Model
 from tests.text.small_tokenizers import sentencepiece_tokenizer
 
 CONFIG = Config(
@@ -32,21 +34,30 @@ CONFIG = Config(
 )
 
 
-@functools.cache
-def random_model():
-    model = build_model(CONFIG.model)
+def random_params(model: Model, std: float = 0.4) -> Any:
+    """Parameters drawn by NumPy: compiling an initializer takes longer than most tests.
+
+    Weights of norms are near 1. The others are large enough that the likeliest token changes from
+    step to step.
+    """
     rng = np.random.default_rng(0)
 
     def weight(shape, axes):
-        # Large enough that the likeliest token changes from step to step.
         norm = axes[-1] == "norm"
-        return rng.normal(float(norm), 0.1 if norm else 0.5, shape.shape).astype(np.float32)
+        return rng.normal(float(norm), 0.1 if norm else std, shape.shape).astype(np.float32)
 
-    return model, jax.tree.map(weight, model.shapes, model.logical_axes)
+    return jax.tree.map(weight, model.shapes, model.logical_axes)
 
 
-def opened(*stop_strings, **fields) -> tuple[TextGenerator, Generator]:
-    """As `open_text_generator`; the fields replace those of the model's config."""
+@functools.cache
+def random_model() -> tuple[Model, Any]:
+    """The model of `CONFIG` and its parameters."""
+    model = build_model(CONFIG.model)
+    return model, random_params(model, 0.5)
+
+
+def open_random_model(*stop_strings, **fields) -> tuple[TextGenerator, Generator]:
+    """Like `open_text_generator`; the fields replace those of the model's config."""
     model, params = random_model()
     if fields:
         model = build_model(dataclasses.replace(CONFIG.model, **fields))
@@ -55,17 +66,17 @@ def opened(*stop_strings, **fields) -> tuple[TextGenerator, Generator]:
     return text_generator, text_generator.generator(params)
 
 
-def one_program(monkeypatch) -> None:
+def compile_one_program(monkeypatch) -> None:
     """Pads prompts of all lengths alike, so that one compiled program serves them."""
     module = importlib.import_module("ift_jax.decoding.generate")
     monkeypatch.setattr(module, "bucket", lambda length: 128 if length <= 128 else 192)
 
 
-def write_workdir(path) -> str:
-    """The model's workdir, without a run."""
-    run_description.save_description(str(path), CONFIG, sentencepiece_tokenizer())
+def write_workdir(path, config: Config = CONFIG, params: Any = None) -> str:
+    """Writes a workdir without a run; returns its path."""
+    run_description.save_description(str(path), config, sentencepiece_tokenizer())
     checkpoints = Checkpoints(str(path))
-    checkpoints.save(0, {"params": random_model()[1]})
+    checkpoints.save(0, {"params": random_model()[1] if params is None else params})
     checkpoints.wait()
     checkpoints.close()
     return str(path)
