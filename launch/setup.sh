@@ -174,7 +174,7 @@ check_extras "$@"
 extras=$(printf '%s\n' "$installed" "$@" | tr ' ' '\n' | sort -u | xargs)
 rm -f "$stamp" "$log" # Without a stamp, an interrupted set-up counts as incomplete.
 
-printf 'Installing the tested packages (%s) into %s: about 3 GB, a few minutes\n' "${constraints##*/}" "$venv"
+printf 'Installing the tested packages (%s) into %s: about 3 GB, a minute or more\n' "${constraints##*/}" "$venv"
 uv=$(command -v uv || true)
 if [[ -z $uv ]] || ! "$uv" --version >/dev/null 2>&1; then
     uv=$venv/bin/uv
