@@ -62,16 +62,15 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _show(config: Config, args: argparse.Namespace, *, may_shrink: bool) -> None:
-    from ift_jax.inspection import mixture_tables
+    from ift_jax.inspection.mixture_tables import show
+    from ift_jax.inspection.open_mixture import open_mixture
     from ift_jax.text.examples import ExampleFormatter
     from ift_jax.text.template_lint import lint
 
-    config, tokenizer, mixture = mixture_tables.open_mixture(
-        config, args.which, may_shrink=may_shrink
-    )
+    config, tokenizer, mixture = open_mixture(config, args.which, may_shrink=may_shrink)
     if not args.lint:
         tasks = args.task or ()
-        mixture_tables.show(config, args.which, mixture, tokenizer, tasks, args.examples)
+        show(config, args.which, mixture, tokenizer, tasks, args.examples)
         return
     findings = lint(ExampleFormatter.from_config(config, tokenizer))
     for finding in findings:

@@ -1,4 +1,7 @@
-"""What there is to inspect: the systems' mixtures, and the split that a mixture is shown by."""
+"""What there is to inspect: the systems' mixtures, and the split that a mixture is shown by.
+
+The import of this module imports SeqIO and TensorFlow.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -13,25 +16,25 @@ with quiet_tensorflow_import():
 
     from ift_jax.preparation import seqio_registry
 
-_TASKS_SHOWN = 12  # Of a system that has no more of them, tasks are listed too.
-_SPLITS = ("train", "all", "validation", "test")  # The first that there is.
+_TASKS_SHOWN = 12  # The tasks of a system that has no more of them are listed, too.
+_SPLITS = ("train", "all", "validation", "test")  # The first that there is, is shown.
 
 
 def lines(data: DataConfig) -> Iterator[str]:
-    """Yields each system's module and the names that it registers, or what data it needs."""
+    """Yield each system's module and the names that it registers, or what data it needs."""
     systems = systems_table(data.systems)
     for module in dict.fromkeys([*data.modules, *sorted(systems.values())]):
-        yield f"{module}"
+        yield module
         try:
             seqio_registry.import_modules((module,), data.root)
         except UserError as error:
             yield f"  needs its data to be registered: {error}"
             continue
-        mixtures, tasks = (
-            sorted(name for name in names if _registers(systems, module, name))
-            for names in (seqio.MixtureRegistry.names(), seqio.TaskRegistry.names())
-        )
-        yield from (f"  {name}" for name in mixtures)
+        for name in sorted(seqio.MixtureRegistry.names()):
+            if _registers(systems, module, name):
+                yield f"  {name}"
+        names = sorted(seqio.TaskRegistry.names())
+        tasks = [name for name in names if _registers(systems, module, name)]
         if len(tasks) <= _TASKS_SHOWN:
             yield from (f"  {name} (task)" for name in tasks)
         else:
@@ -43,10 +46,11 @@ def _registers(systems: Mapping[str, str], module: str, name: str) -> bool:
 
 
 def with_split(data: DataConfig) -> DataConfig:
-    """The data with the split to show: what is held out has no "train".
+    """Return the data with the split to show: a mixture that is held out has no "train".
 
     Raises:
-      UserError: the mixture is not registered, or its data is needed for that and not there.
+        UserError: The mixture is not registered, or the data that registering it needs is not
+            there.
     """
     seqio_registry.import_modules(data.modules, data.root)
     provider = seqio_registry.resolve(data.mixture, "data.mixture")

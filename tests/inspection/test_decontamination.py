@@ -6,7 +6,7 @@ import pytest
 
 from ift_jax.errors import UserError
 from ift_jax.inspection import decontamination
-from ift_jax.inspection.decontamination import EvaluationSet, ngrams, overlaps, words
+from ift_jax.inspection.ngram_overlap import EvaluationSet, ngrams, overlaps, words
 from ift_jax.sources.register import register_mixture, register_task
 from ift_jax.sources.rows import RowsSource, conversation
 from tasks import jsonl
