@@ -21,7 +21,7 @@ from benchmarks.data import made_view
 from ift_jax.config.schema import Config, DataConfig, DecoderConfig, MeshConfig, TrainConfig
 from ift_jax.data.batches import BatchPlan
 from ift_jax.models.model import build_model
-from ift_jax.sharding import rules
+from ift_jax.sharding.batch_placement import put_batch
 from ift_jax.sharding.mesh import make_mesh
 from ift_jax.training import step as step_lib
 from ift_jax.training.optimizer import make_learning_rate, make_optimizer
@@ -55,7 +55,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     shapes = {name: (args.rows, *a.shape[1:]) for name, a in plan.batch(0, slice(0, 1)).items()}
 
     def batch_of(step: int) -> dict[str, jax.Array]:
-        return rules.put_batch(mesh, shapes, lambda rows: plan.batch(step, rows))
+        return put_batch(mesh, shapes, lambda rows: plan.batch(step, rows))
 
     with jax.set_mesh(mesh):
         state = jax.jit(lambda: init_state(model, tx, 0, 1))()

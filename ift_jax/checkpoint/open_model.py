@@ -144,7 +144,7 @@ class WorkdirSource(ModelSource):
             build_model(model.config), mesh, self.tokenizer()
         )
         _, frozen = model.split(base_params)
-        frozen_as_trained = jax.jit(model.frozen_form)(frozen)
+        frozen_as_trained = jax.jit(model.cast_frozen)(frozen)
         check_frozen(frozen_as_trained, parts["frozen_sum"], base)
         return join(parts["params"], frozen)
 

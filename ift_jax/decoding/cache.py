@@ -1,33 +1,40 @@
 """The key-value cache, and the two functions of a model that fill it.
 
-A cache has the same slots for all rows: the prompts, padded on the right, take the first P,
-and the n-th new token of every row goes to slot P + n. What a slot holds for a row (which
-position, or nothing) is kept beside it, so that the mask of training serves decoding as it is.
+A cache has the same slots for all rows: the prompts, padded on the right, take the first P, and
+the n-th new token of every row goes to slot P + n. What a slot holds for a row (which position, or
+nothing) is kept beside it, so that the attention mask of training serves decoding as it is.
 
-Both functions take `model.unrolled` and the parameters of `model.unstack`. Shape suffixes: B
-rows, P places for prompts, S slots, D model width.
+Both functions take `model.unrolled` and the parameters of `model.unstack`. Shape suffixes: B rows,
+P places for prompts, S slots, D model width, G key-value heads, K width of a head.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ift_jax.models.attention.kv import KVPair, LayerCache
 from ift_jax.models.attention.mask import Tokens
-from ift_jax.models.attention.reference import KVPair
 from ift_jax.models.decoder import Decoder
+from ift_jax.models.encoder_decoder import EncoderDecoder
 from ift_jax.models.model import Model, Params
 
 
-class Cache(NamedTuple):
-    """What decoding remembers; a pytree of fixed shapes, so a loop can carry it."""
+class CrossCache(NamedTuple):
+    """What the decoder of an encoder-decoder attends to in the encoder's output."""
 
-    layers: list[KVPair]  # Self-attention, BxGxSxK each.
+    layers: list[KVPair]  # Each decoder layer's keys and values.
+    tokens: Tokens  # What each position holds.
+
+
+class Cache(NamedTuple):
+    """What decoding remembers; a pytree of fixed shapes, so that a loop can carry it."""
+
+    layers: list[KVPair]  # Each layer's keys and values of self-attention, BxGxSxK.
     slots: Tokens  # BxS: segment 1 where a slot holds a token, else 0.
-    next_slot: jax.Array  # int32 scalar.
-    lengths_B: jax.Array  # int32: the position that a row's next token takes.
-    cross: tuple[list[KVPair], Tokens] | None = None  # Of the encoder's output.
+    next_slot: jax.Array  # int32 scalar: the slot that the next token of every row takes.
+    lengths_B: jax.Array  # int32: the position that the next token of each row takes.
+    cross: CrossCache | None = None  # For an encoder-decoder.
 
 
 def prefill(
@@ -40,51 +47,97 @@ def prefill(
     start_id: int,
     bidirectional_prompt: bool = False,
 ) -> tuple[jax.Array, Cache]:
-    """Reads the prompts (a decoder's own text, or the encoder's input), int32, padded right.
+    """Read the prompts: for a decoder its own text, for an encoder-decoder the encoder's input.
 
-    `lengths_B` is int32, at least 1 for a decoder; `n_new` slots are kept for tokens to come;
-    `start_id` is the first decoder input of an encoder-decoder; with `bidirectional_prompt`
-    prompt tokens see each other both ways (a decoder trained with `bidirectional_prefix`).
+    Args:
+        model: An unrolled model.
+        params: Its parameters.
+        prompts_BxP: int32, padded on the right.
+        lengths_B: int32; the tokens of each prompt, at least 1 for a decoder.
+        n_new: How many slots are kept for tokens to come.
+        start_id: The first input of an encoder-decoder's decoder.
+        bidirectional_prompt: Whether prompt tokens attend to each other both ways, as in a decoder
+            trained with `bidirectional_prefix`.
 
     Returns:
         BxD, the states from which the first new token is predicted, and the cache.
     """
-    module, (rows, n_places) = model.module(params), prompts_BxP.shape
-    place_BxP = jnp.broadcast_to(jnp.arange(n_places), (rows, n_places))
+    module = model.module(params)
+    n_rows, n_places = prompts_BxP.shape
+    place_BxP = jnp.broadcast_to(jnp.arange(n_places), (n_rows, n_places))
     prompt = Tokens((place_BxP < lengths_B[:, None]).astype(jnp.int32), place_BxP)
-    if isinstance(module, Decoder):
-        if bidirectional_prompt:
-            prompt = prompt._replace(prefix_BxL=prompt.segment_ids_BxL > 0)
-        x_BxPxD, caches = module.cached(prompts_BxP, prompt, prompt)
-        last_BxD = jnp.take_along_axis(x_BxPxD, (lengths_B - 1)[:, None, None], axis=1)[:, 0]
-        slots = Tokens(*(jnp.pad(part, ((0, 0), (0, n_new))) for part in prompt[:2]))
-        more = ((0, 0), (0, 0), (0, n_new), (0, 0))
-        caches = jax.tree.map(lambda part: jnp.pad(part, more), caches)
-        return last_BxD, Cache(caches, slots, jnp.int32(n_places), lengths_B)
+    if isinstance(module, EncoderDecoder):
+        cache = _encode(module, prompts_BxP, prompt, n_new)
+        start_B = jnp.full((n_rows,), start_id, jnp.int32)
+        return extend(model, params, start_B, cache)
+
+    if bidirectional_prompt:
+        prompt = prompt._replace(prefix_BxL=prompt.segment_ids_BxL > 0)
+    x_BxPxD, layers = module.hidden_with_cache(prompts_BxP, prompt, prompt)
+    last_BxD = jnp.take_along_axis(x_BxPxD, (lengths_B - 1)[:, None, None], axis=1)[:, 0]
+    slots = Tokens(
+        _add_slots(prompt.segment_ids_BxL, n_new, axis=1),
+        _add_slots(prompt.positions_BxL, n_new, axis=1),
+    )
+    layers = jax.tree.map(lambda part: _add_slots(part, n_new, axis=2), layers)
+    return last_BxD, Cache(layers, slots, jnp.int32(n_places), lengths_B)
+
+
+def _add_slots(x: jax.Array, n: int, *, axis: int) -> jax.Array:
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (0, n)
+    return jnp.pad(x, widths)
+
+
+def _encode(module: EncoderDecoder, prompts_BxP: jax.Array, prompt: Tokens, n_new: int) -> Cache:
+    """Run the encoder; the cache of self-attention is still empty."""
     c = module.config
-    empty = jnp.zeros((rows, c.n_heads, n_new + 1, c.head_dim), jnp.dtype(c.dtype))
-    nothing_BxS = jnp.zeros((rows, n_new + 1), jnp.int32)
-    cache = Cache(
+    n_rows = prompts_BxP.shape[0]
+    n_slots = n_new + 1  # One for the first input.
+    empty = jnp.zeros((n_rows, c.n_heads, n_slots, c.head_dim), jnp.dtype(c.dtype))
+    nothing_BxS = jnp.zeros((n_rows, n_slots), jnp.int32)
+    encoded_BxPxD = module.encode(prompts_BxP, prompt)
+    return Cache(
         layers=[KVPair(empty, empty)] * c.n_decoder_layers,
         slots=Tokens(nothing_BxS, nothing_BxS),
         next_slot=jnp.int32(0),
-        lengths_B=jnp.zeros_like(lengths_B),
-        cross=(module.cross_caches(module.encode(prompts_BxP, prompt)), prompt),
+        lengths_B=jnp.zeros((n_rows,), jnp.int32),
+        cross=CrossCache(module.project_cross_kv(encoded_BxPxD), prompt),
     )
-    return extend(model, params, jnp.full((rows,), start_id, jnp.int32), cache)
 
 
 def extend(
     model: Model, params: Params, tokens_B: jax.Array, cache: Cache
 ) -> tuple[jax.Array, Cache]:
-    """Appends one token to every row: the states that predict the next one (BxD), the cache."""
-    module, slot = model.module(params), cache.next_slot
+    """Append one token to every row.
+
+    Returns:
+        BxD, the states from which the next token is predicted, and the cache with the new token.
+    """
+    module = model.module(params)
+    slot = cache.next_slot
+    tokens_Bx1 = tokens_B[:, None]
     queries = Tokens(jnp.ones_like(tokens_B)[:, None], cache.lengths_B[:, None])
-    put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=slot, axis=1)
-    slots = Tokens(*map(put, cache.slots[:2], queries[:2]))
-    cross = () if cache.cross is None else (cache.cross,)
-    x_Bx1xD, kept = module.cached(tokens_B[:, None], queries, slots, (cache.layers, slot), *cross)
-    new = cache._replace(
-        layers=kept, slots=slots, next_slot=slot + 1, lengths_B=cache.lengths_B + 1
+
+    def put(slots_BxS: jax.Array, new_Bx1: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(slots_BxS, new_Bx1, slot, axis=1)
+
+    slots = Tokens(
+        put(cache.slots.segment_ids_BxL, queries.segment_ids_BxL),
+        put(cache.slots.positions_BxL, queries.positions_BxL),
     )
-    return x_Bx1xD[:, 0], new
+    layer_caches = [LayerCache(kv, slot) for kv in cache.layers]
+    if isinstance(module, Decoder):
+        x_Bx1xD, layers = module.hidden_with_cache(tokens_Bx1, queries, slots, layer_caches)
+    else:
+        assert cache.cross is not None
+        x_Bx1xD, layers = module.hidden_with_cache(
+            tokens_Bx1, queries, slots, layer_caches, cache.cross.layers, cache.cross.tokens
+        )
+    return x_Bx1xD[:, 0], Cache(
+        layers=layers,
+        slots=slots,
+        next_slot=slot + 1,
+        lengths_B=cache.lengths_B + 1,
+        cross=cache.cross,
+    )

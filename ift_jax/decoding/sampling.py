@@ -1,4 +1,7 @@
-"""The choice of the next token from logits. Shape suffixes: B rows, V vocabulary."""
+"""The choice of the next token from logits.
+
+Shape suffixes: B rows, V vocabulary, C candidate tokens.
+"""
 
 import dataclasses
 import math
@@ -11,36 +14,48 @@ import jax.numpy as jnp
 class Sampling:
     """How a token is chosen; hashable, so a static argument of jit."""
 
-    temperature: float = 0.0  # 0 is greedy; else logits are divided by it.
-    top_k: int = 0  # > 0: only the k likeliest tokens.
-    # < 1: of those, the fewest likeliest that together reach this probability (arXiv:1904.09751).
+    temperature: float = 0.0  # 0 is greedy; otherwise logits are divided by it.
+    top_k: int = 0  # If positive, only the k likeliest tokens.
+    # If below 1, of those only the fewest likeliest that together reach this probability
+    # (nucleus sampling, arXiv:1904.09751).
     top_p: float = 1.0
-    # > 0: only tokens of at least this share of the likeliest's probability (arXiv:2407.01082).
+    # If positive, only tokens of at least this share of the likeliest one's probability
+    # (arXiv:2407.01082).
     min_p: float = 0.0
-    # > 1 makes tokens of the prompt and of the answer so far less likely, before everything
-    # else, greedy too (arXiv:1909.05858).
+    # Above 1, tokens of the prompt and of the answer so far become less likely. It comes before
+    # everything else, and applies to greedy decoding too (CTRL, arXiv:1909.05858).
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        in_range = 0 <= self.temperature < math.inf and 0 < self.repetition_penalty < math.inf
-        if not (in_range and self.top_k >= 0 and 0 < self.top_p <= 1 and 0 <= self.min_p <= 1):
+        in_range = (
+            0 <= self.temperature < math.inf
+            and self.top_k >= 0
+            and 0 < self.top_p <= 1
+            and 0 <= self.min_p <= 1
+            and 0 < self.repetition_penalty < math.inf
+        )
+        if not in_range:
             raise ValueError(
                 "expected temperature and top_k >= 0, top_p in (0, 1], min_p in [0, 1] and "
                 f"repetition_penalty > 0; got {self}"
             )
 
 
-def penalise(logits_BxV: jax.Array, seen_BxV: jax.Array, penalty: float) -> jax.Array:
-    """Logits of seen tokens divided by the penalty where positive, multiplied where negative."""
+def penalize_seen(logits_BxV: jax.Array, seen_BxV: jax.Array, penalty: float) -> jax.Array:
+    """Divide positive logits of seen tokens by the penalty, and multiply negative ones by it."""
     lower_BxV = jnp.where(logits_BxV < 0, logits_BxV * penalty, logits_BxV / penalty)
     return jnp.where(seen_BxV, lower_BxV, logits_BxV)
 
 
-def candidates(logits_BxV: jax.Array, sampling: Sampling) -> tuple[jax.Array, jax.Array]:
-    """The tokens that may be drawn: their log-weights (-inf: not) and ids, BxC each.
+def candidate_tokens(logits_BxV: jax.Array, sampling: Sampling) -> tuple[jax.Array, jax.Array]:
+    """The tokens that may be drawn.
 
-    Temperature first, then top_k, then top_p on what is left, then min_p, as is common. Without
-    top_k and top_p nothing is sorted and C = V.
+    Temperature comes first, then top_k, then top_p on what is left, then min_p, as is common.
+    Without top_k and top_p nothing is sorted, and C = V.
+
+    Returns:
+        Their unnormalized log-probabilities (float32; -inf for what may not be drawn) and their
+        ids, BxC each.
     """
     logits_BxC = logits_BxV.astype(jnp.float32) / sampling.temperature
     n_vocab = logits_BxV.shape[-1]
@@ -58,14 +73,21 @@ def candidates(logits_BxV: jax.Array, sampling: Sampling) -> tuple[jax.Array, ja
     return logits_BxC, ids_BxC
 
 
-def choose(
+def sample_token(
     logits_BxV: jax.Array, keys_B: jax.Array, sampling: Sampling, seen_BxV: jax.Array | None = None
 ) -> jax.Array:
-    """One token id a row, int32, from that row's key; `seen_BxV` (bool) are penalised."""
+    """Choose one token for each row, from that row's key: int32 B.
+
+    Args:
+        logits_BxV: The logits, of any float dtype.
+        keys_B: A random key a row; unused if the choice is greedy.
+        sampling: How a token is chosen.
+        seen_BxV: bool; tokens that the repetition penalty applies to, or None.
+    """
     if seen_BxV is not None:
-        logits_BxV = penalise(logits_BxV, seen_BxV, sampling.repetition_penalty)
+        logits_BxV = penalize_seen(logits_BxV, seen_BxV, sampling.repetition_penalty)
     if sampling.temperature == 0.0:
         return jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
-    logits_BxC, ids_BxC = candidates(logits_BxV, sampling)
+    logits_BxC, ids_BxC = candidate_tokens(logits_BxV, sampling)
     drawn_B = jax.vmap(jax.random.categorical)(keys_B, logits_BxC)
     return jnp.take_along_axis(ids_BxC, drawn_B[:, None], axis=1)[:, 0].astype(jnp.int32)

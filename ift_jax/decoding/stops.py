@@ -1,25 +1,25 @@
-"""What ends an answer, and the text that it has so far."""
+"""What ends an answer, and the text that an answer has so far."""
 
 import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Sequence
 
-# A character of which not all bytes are there yet is decoded as U+FFFD.
-_NOT_YET = re.compile(r"[\s\ufffd]+$")
+# White space at the end, and characters whose bytes are incomplete (they decode to U+FFFD).
+_UNDECIDED_END = re.compile(r"[\s\ufffd]+$")
 
 
 @dataclasses.dataclass(frozen=True)
 class Stops:
     """Tokens and strings that end an answer.
 
-    Strings are looked for in what `decode` makes of the ids, the text without control tokens: so
-    across the borders of tokens. What stands before the first is the answer.
+    Strings are looked for in the decoded text, so they are found across the borders of tokens. The
+    answer is what stands before the first of them.
     """
 
     ids: tuple[int, ...] = ()
     strings: tuple[str, ...] = ()
-    decode: Callable[[list[int]], str] | None = None
+    decode: Callable[[list[int]], str] | None = None  # Returns the text without control tokens.
 
     def __post_init__(self) -> None:
         if "" in self.strings:
@@ -27,30 +27,37 @@ class Stops:
         if self.strings and self.decode is None:
             raise ValueError("stop strings need a function that decodes ids")
 
-    def cut(self, text: str) -> str | None:
-        """The text before the first stop string; None where there is none."""
-        places = [place for s in self.strings if (place := text.find(s)) >= 0]
-        return text[: min(places)] if places else None
+    def text_before_stop(self, text: str) -> str | None:
+        """The text before the first stop string, or None if it has none."""
+        found = [text.find(string) for string in self.strings if string in text]
+        return text[: min(found)] if found else None
 
-    def tokens_to_string(self, ids: list[int], checked: int) -> int | None:
-        """After how many tokens the text holds a stop string, the first `checked` none; or None."""
-        if not self.strings or self.cut(self._decoded(ids)) is None:
+    def tokens_until_stop_string(self, ids: list[int], checked: int) -> int | None:
+        """How many tokens it takes until the text holds a stop string, or None if it never does.
+
+        The first `checked` tokens are known to hold none.
+        """
+        if not self.strings or self.text_before_stop(self._decode(ids)) is None:
             return None
-        ends = range(checked + 1, len(ids))
-        return next((n for n in ends if self.cut(self._decoded(ids[:n])) is not None), len(ids))
+        for n in range(checked + 1, len(ids)):
+            if self.text_before_stop(self._decode(ids[:n])) is not None:
+                return n
+        return len(ids)
 
     def text(self, ids: Sequence[int]) -> str:
         """The answer before what ends it, without surrounding white space."""
-        text = self._decoded(list(itertools.takewhile(lambda token: token not in self.ids, ids)))
-        cut = self.cut(text)
-        return (text if cut is None else cut).strip()
+        before_stop_id = itertools.takewhile(lambda token: token not in self.ids, ids)
+        text = self._decode(list(before_stop_id))
+        before_stop_string = self.text_before_stop(text)
+        return (text if before_stop_string is None else before_stop_string).strip()
 
     def stopped(self, ids: Sequence[int]) -> bool:
-        """Whether an answer ended by itself."""
-        ended = any(token in self.ids for token in ids)
-        return ended or bool(self.strings and self.cut(self._decoded(list(ids))) is not None)
+        """Whether a stop token or string ended the answer, and not its length."""
+        if any(token in self.ids for token in ids):
+            return True
+        return bool(self.strings) and self.text_before_stop(self._decode(list(ids))) is not None
 
-    def _decoded(self, ids: list[int]) -> str:
+    def _decode(self, ids: list[int]) -> str:
         assert self.decode is not None
         return self.decode(ids)
 
@@ -58,21 +65,36 @@ class Stops:
 class TextStream:
     """The text of a growing answer, piece by piece; the pieces together are `Stops.text`.
 
-    Held back until it is decided: white space at the end, characters of which bytes are missing,
-    and the beginning of what may become a stop string.
+    Held back until it is decided are white space at the end, characters whose bytes are
+    incomplete, and the beginning of what may become a stop string.
     """
 
     def __init__(self, stops: Stops):
-        self._stops, self.shown = stops, ""
+        self._stops = stops
+        self.shown = ""
 
     def update(self, ids: Sequence[int], *, final: bool = False) -> str:
-        """The new text of all ids so far; `final`: nothing comes after them."""
+        """Return the new text.
+
+        Args:
+            ids: All tokens so far.
+            final: Whether nothing comes after them.
+        """
         text = self._stops.text(ids)
         if not final:
-            starts = (s[:n] for s in self._stops.strings for n in range(1, len(s)))
-            held = max((len(start) for start in starts if text.endswith(start)), default=0)
-            text = _NOT_YET.sub("", text[: len(text) - held])
-            if not text.startswith(self.shown):  # Bytes that made the last ones look wrong.
+            n_held = self._length_of_possible_stop(text)
+            text = _UNDECIDED_END.sub("", text[: len(text) - n_held])
+            if not text.startswith(self.shown):  # Incomplete bytes changed how the last ones look.
                 return ""
-        new, self.shown = text[len(self.shown) :], text
+        new = text[len(self.shown) :]
+        self.shown = text
         return new
+
+    def _length_of_possible_stop(self, text: str) -> int:
+        """How many characters at the end may be the beginning of a stop string."""
+        longest = 0
+        for string in self._stops.strings:
+            for n in range(1, len(string)):
+                if text.endswith(string[:n]):
+                    longest = max(longest, n)
+        return longest

@@ -18,7 +18,7 @@ import numpy as np
 from ift_jax.config.schema import Config
 from ift_jax.data.packed_layout import RowLayout
 from ift_jax.decoding.generate import bucket
-from ift_jax.models.fused_cross_entropy import HeadLoss, head_loss
+from ift_jax.models.fused_cross_entropy import CrossEntropyOptions, fused_linear_cross_entropy
 from ift_jax.models.model import Model, Params
 from ift_jax.sharding import rules
 
@@ -118,6 +118,7 @@ def _sums(
     """float32[B]: the log-probability of each row's weighted targets."""
     x_BxLxD = model.hidden(params, inputs)
     w_DxV, softcap = model.head(params)
-    _, parts = head_loss(x_BxLxD, w_DxV, targets_BxL, weights_BxL, HeadLoss(softcap))
+    options = CrossEntropyOptions(softcap)
+    _, parts = fused_linear_cross_entropy(x_BxLxD, w_DxV, targets_BxL, weights_BxL, options)
     # Replicated, so that every process can read it.
     return rules.constrain(-jnp.sum(parts.nll * weights_BxL, axis=1), None)

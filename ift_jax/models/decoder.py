@@ -1,6 +1,9 @@
-"""The decoder-only transformer: Llama's shape and what its relatives change."""
+"""The decoder-only transformer: Llama's shape, and what its relatives change.
 
-from typing import Any
+Shape suffixes: B rows, L positions, D model width.
+"""
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,22 +13,83 @@ from flax import nnx
 from ift_jax.config.schema import DecoderConfig
 from ift_jax.models import layers
 from ift_jax.models.attention.attention import Attention
+from ift_jax.models.attention.kv import KVPair, LayerCache
 from ift_jax.models.attention.mask import AttentionMask, Tokens
-from ift_jax.models.attention.reference import KVPair
-from ift_jax.models.rope import Rope, Ropes
+from ift_jax.models.dropout import apply_dropout, dropout_masks, dropout_row_keys, fold_keys
+from ift_jax.models.embedding import EMBEDDING_AXES, embed
+from ift_jax.models.layer_stack import run_layers, stack_layers
+from ift_jax.models.rope import LayerRopes, Rope
 from ift_jax.sharding import rules
 
-# With hidden states of unit size, logits then start at a deviation of 0.02 * sqrt(D) (0.3 at
-# 192, 1.3 at 4,096), so that the first loss is near log(V), tied or not.
+# With hidden states of unit size, logits then start at a standard deviation of 0.02 * sqrt(D) (0.3
+# at D = 192, 1.3 at 4,096), so that the first loss is near log(V), with a tied head or not.
 EMBEDDING_STD = 0.02
-EVERYTHING = np.iinfo(np.int32).max  # The window of a layer that sees all.
+GLOBAL_WINDOW = np.iinfo(np.int32).max  # The window of a layer that attends to everything.
+
+
+def layer_windows(config: DecoderConfig) -> np.ndarray:
+    """How many tokens each layer attends to, int32; GLOBAL_WINDOW if there is no limit."""
+    c = config
+    layer_numbers = np.arange(1, c.n_layers + 1)
+    every = c.global_every or c.n_layers + 1
+    is_global = (layer_numbers % every == 0) | (c.sliding_window == 0)
+    return np.where(is_global, GLOBAL_WINDOW, c.sliding_window).astype(np.int32)
+
+
+def layer_dropout_rates(config: DecoderConfig) -> np.ndarray:
+    """The dropout rate of each layer, float32.
+
+    The schedule "linear" is LIMA's: l / (L - 1) * rate in layer l of L (arXiv:2305.11206).
+    """
+    lowest = 0.0 if config.dropout_schedule == "linear" else config.dropout
+    return np.linspace(lowest, config.dropout, config.n_layers, dtype=np.float32)
+
+
+class _PerLayer(NamedTuple):
+    """What differs from layer to layer; each field has a leading axis of layers until a scan."""
+
+    dropout: Any  # float32: `layer_dropout_rates`.
+    number: Any  # int32, from 0.
+    window: Any  # int32: `layer_windows`.
+
+
+class _LayerMasks(NamedTuple):
+    """The attention masks of a model's global and local layers."""
+
+    global_layers: AttentionMask
+    local_layers: AttentionMask
+
+    @classmethod
+    def create(
+        cls, config: DecoderConfig, queries: Tokens, keys: Tokens, implementation: str
+    ) -> "_LayerMasks":
+        """Create only the masks that the config's layers need; one serves both kinds then."""
+
+        def causal_mask(window: int | None) -> AttentionMask:
+            return AttentionMask.create(
+                queries, keys, causal=True, window=window, implementation=implementation
+            )
+
+        if not config.sliding_window:
+            everywhere = causal_mask(None)
+            return cls(everywhere, everywhere)
+        local_layers = causal_mask(config.sliding_window)
+        if GLOBAL_WINDOW not in layer_windows(config):
+            return cls(local_layers, local_layers)
+        # It has a window too, so that a scan over layers can select one of the two.
+        return cls(causal_mask(int(GLOBAL_WINDOW)), local_layers)
+
+    def of_layer(self, local: jax.Array | bool) -> AttentionMask:
+        """That of a layer; `local` may be traced."""
+        return self.local_layers.select(local, self.global_layers)
 
 
 class Block(nnx.Module):
     """Attention and MLP, each with a residual and the norms that `norm_placement` names."""
 
     def __init__(self, config: DecoderConfig, *, keys: layers.Keys):
-        c = self.config = config
+        c = config
+        self.config = config
         self.attention = Attention(
             c.d_model,
             c.n_heads,
@@ -42,133 +106,139 @@ class Block(nnx.Module):
         )
         self.mlp = layers.MLP(c.d_model, c.d_ff, c.activation, bias=c.mlp_bias, keys=keys)
 
-        def norm(placement: str) -> layers.RMSNorm | None:
+        def make_norm(placement: str) -> layers.RMSNorm | None:
             if c.norm_placement not in (placement, "both"):
                 return None
             return layers.RMSNorm(c.d_model, c.norm_eps, c.norm_offset)
 
-        self.attention_pre_norm, self.attention_post_norm = norm("pre"), norm("post")
-        self.mlp_pre_norm, self.mlp_post_norm = norm("pre"), norm("post")
+        self.attention_pre_norm = make_norm("pre")
+        self.attention_post_norm = make_norm("post")
+        self.mlp_pre_norm = make_norm("pre")
+        self.mlp_post_norm = make_norm("post")
 
     def __call__(
         self,
         x_BxLxD: jax.Array,
-        sight: AttentionMask,
+        mask: AttentionMask,
         rope: Rope,
         *,
         keys_B: jax.Array | None = None,
         dropout: float | jax.Array = 0.0,
-        cache: tuple[KVPair, jax.Array] | None = None,
+        cache: LayerCache | None = None,
     ) -> tuple[jax.Array, KVPair]:
-        """Returns the layer's output and its keys and values.
+        """Apply the block.
 
-        `dropout` is the layer's rate, used where there are `keys_B`. With a cache and the slot
-        that the new tokens take in it, those are the cache's.
+        Args:
+            x_BxLxD: Hidden states.
+            mask: What each position may attend to.
+            rope: The rotary positions of `x`.
+            keys_B: The dropout keys of the rows; None: no dropout.
+            dropout: The layer's dropout rate.
+            cache: The keys and values of earlier tokens, to which those of `x` are added.
+
+        Returns:
+            BxLxD, and the keys and values that were attended to: those of `x`, or the cache's.
         """
         shape = x_BxLxD.shape[1:]
-        attention_mask, mlp_mask = layers.dropout_masks(keys_B, dropout, shape, shape)
+        attention_dropout, mlp_dropout = dropout_masks(keys_B, dropout, shape, shape)
 
-        def finish(y: jax.Array, norm: layers.RMSNorm | None, mask: jax.Array | None) -> jax.Array:
-            y = layers.drop(y if norm is None else norm(y), mask)
-            return rules.constrain(y, "batch", "length", "embed_act")
-
-        h = x_BxLxD if self.attention_pre_norm is None else self.attention_pre_norm(x_BxLxD)
-        keys_values = self.attention.keys_values(h, rope)
+        h = _apply_norm(self.attention_pre_norm, x_BxLxD)
+        kv = self.attention.project_kv(h, rope)
         if cache is not None:
-            keys_values = cache[0].write(keys_values, cache[1])
-        y = self.attention(h, keys_values, sight, rope=rope)
-        x_BxLxD = x_BxLxD + finish(y, self.attention_post_norm, attention_mask)
-        h = x_BxLxD if self.mlp_pre_norm is None else self.mlp_pre_norm(x_BxLxD)
-        x_BxLxD = x_BxLxD + finish(self.mlp(h), self.mlp_post_norm, mlp_mask)
-        return x_BxLxD, keys_values
+            kv = cache.write(kv)
+        y = self.attention(h, kv, mask, rope=rope)
+        x_BxLxD = x_BxLxD + _finish(y, self.attention_post_norm, attention_dropout)
+
+        h = _apply_norm(self.mlp_pre_norm, x_BxLxD)
+        x_BxLxD = x_BxLxD + _finish(self.mlp(h), self.mlp_post_norm, mlp_dropout)
+        return x_BxLxD, kv
+
+
+def _apply_norm(norm: layers.RMSNorm | None, x: jax.Array) -> jax.Array:
+    return x if norm is None else norm(x)
+
+
+def _finish(y: jax.Array, post_norm: layers.RMSNorm | None, dropout: jax.Array | None) -> jax.Array:
+    """What is done to the output of attention or MLP before it is added to the residual."""
+    y = apply_dropout(_apply_norm(post_norm, y), dropout)
+    return rules.constrain(y, "batch", "length", "embed_act")
 
 
 class Decoder(nnx.Module):
     """Embedding, blocks, final norm, and a head unless it is tied."""
 
     def __init__(self, config: DecoderConfig, *, keys: layers.Keys, stacked: bool = True):
-        c = self.config = config
-        sizes, axes = (c.vocab_size, c.d_model), layers.TABLE
-        self.embedding = layers.weight(keys, sizes, axes, EMBEDDING_STD)
-        self.layers = layers.stack_layers(lambda k: Block(c, keys=k), c.n_layers, keys, stacked)
+        c = config
+        self.config = config
+        sizes = (c.vocab_size, c.d_model)
+        self.embedding = layers.init_weight(keys, sizes, EMBEDDING_AXES, EMBEDDING_STD)
+        self.layers = stack_layers(
+            lambda layer_keys: Block(c, keys=layer_keys), c.n_layers, keys, stacked
+        )
         self.final_norm = layers.RMSNorm(c.d_model, c.norm_eps, c.norm_offset)
-        head = None if c.tied_embedding else (sizes[::-1], axes[::-1], EMBEDDING_STD)
-        self.head = layers.weight(keys, *head) if head else None
-
-    def windows(self) -> np.ndarray:
-        """How many tokens each layer sees, int32; EVERYTHING where a layer is global."""
-        c = self.config
-        every = c.global_every or c.n_layers + 1
-        is_global = (np.arange(1, c.n_layers + 1) % every == 0) | (c.sliding_window == 0)
-        return np.where(is_global, EVERYTHING, c.sliding_window).astype(np.int32)
-
-    def _sights(
-        self, queries: Tokens, keys: Tokens, implementation: str
-    ) -> dict[int, AttentionMask]:
-        """What a layer of each window sees."""
-        only = not self.config.sliding_window
-        return {
-            window: AttentionMask.of(
-                queries,
-                keys,
-                causal=True,
-                window=None if only else window,
-                implementation=implementation,
-            )
-            for window in set(self.windows().tolist())
-        }
-
-    def dropout_rates(self) -> np.ndarray:
-        """Of each layer, float32; "linear" is LIMA's l / (L - 1) * rate (arXiv:2305.11206)."""
-        c = self.config
-        lowest = 0.0 if c.dropout_schedule == "linear" else c.dropout
-        return np.linspace(lowest, c.dropout, c.n_layers, dtype=np.float32)
+        head = None
+        if not c.tied_embedding:
+            head = layers.init_weight(keys, sizes[::-1], EMBEDDING_AXES[::-1], EMBEDDING_STD)
+        self.head = head
 
     def _embed(self, tokens_BxL: jax.Array) -> jax.Array:
-        x_BxLxD = layers.embed(self.embedding[...], tokens_BxL, jnp.dtype(self.config.dtype))
+        x_BxLxD = embed(self.embedding[...], tokens_BxL, jnp.dtype(self.config.dtype))
         if self.config.scale_embedding:
             x_BxLxD = x_BxLxD * jnp.asarray(self.config.d_model**0.5, x_BxLxD.dtype)
         return x_BxLxD
 
     def hidden(self, batch: dict[str, jax.Array], dropout_key: jax.Array | None) -> jax.Array:
-        """Final, normalised states of a batch's tokens: BxLxD."""
+        """Final, normalized states of a batch's tokens: BxLxD. `Model.hidden` has the details."""
+        c = self.config
         tokens = Tokens(batch["segment_ids"], batch["positions"], batch.get("prefix_mask"))
-        ropes = Ropes.at(tokens.positions_BxL, self.config)
-        keys_B = layers.row_keys(dropout_key, batch, self.config.dropout)
-        sights = self._sights(tokens, tokens, self.config.attention)
-        near, far = sights[min(sights)], sights[max(sights)]  # Mostly one and the same.
+        ropes = LayerRopes.at(tokens.positions_BxL, c)
+        keys_B = dropout_row_keys(dropout_key, batch, c.dropout)
+        masks = _LayerMasks.create(c, tokens, tokens, c.attention)
 
-        def call(block: Block, x_BxLxD: jax.Array, each: dict[str, Any]) -> jax.Array:
-            local, keys_of_layer_B = each["window"] < EVERYTHING, layers.fold(keys_B, each["layer"])
-            sight, rope, rate = near.where(local, far), ropes.of(local), each["dropout"]
-            return block(x_BxLxD, sight, rope, keys_B=keys_of_layer_B, dropout=rate)[0]
+        def call(block: Block, x_BxLxD: jax.Array, of_layer: _PerLayer) -> jax.Array:
+            local = of_layer.window < GLOBAL_WINDOW
+            layer_keys_B = fold_keys(keys_B, of_layer.number)
+            mask = masks.of_layer(local)
+            rope = ropes.of_layer(local)
+            return block(x_BxLxD, mask, rope, keys_B=layer_keys_B, dropout=of_layer.dropout)[0]
 
-        each = {"layer": np.arange(self.config.n_layers), "window": self.windows()}
-        each["dropout"] = self.dropout_rates()
+        per_layer = _PerLayer(
+            dropout=layer_dropout_rates(c),
+            number=np.arange(c.n_layers),
+            window=layer_windows(c),
+        )
         x_BxLxD = self._embed(batch["tokens"])
-        x_BxLxD = layers.run_layers(self.layers, x_BxLxD, call, each, self.config.remat)
+        x_BxLxD = run_layers(self.layers, x_BxLxD, call, per_layer, c.remat)
         return self.final_norm(x_BxLxD)
 
-    def cached(
+    def hidden_with_cache(
         self,
         tokens_BxL: jax.Array,
         queries: Tokens,
         keys: Tokens,
-        caches: tuple[list[KVPair], jax.Array] | None = None,
+        caches: list[LayerCache] | None = None,
     ) -> tuple[jax.Array, list[KVPair]]:
-        """States of new tokens and the keys and values to keep (unrolled layers only).
+        """Compute final states of new tokens from cached keys and values (unrolled layers only).
 
-        `queries` says where the new tokens stand, `keys` what the cache's slots hold once they
-        are in (without a cache: they themselves), `caches` has one a layer, and the slot (int32
-        scalar) that the new tokens take in all; None starts from nothing.
+        Args:
+            tokens_BxL: The new tokens.
+            queries: Where the new tokens stand.
+            keys: What the cache's slots hold once the new tokens are in; without a cache, as
+                `queries`.
+            caches: One for each layer; None to start from nothing.
+
+        Returns:
+            BxLxD, and each layer's keys and values, those of the new tokens among them.
         """
-        windows = self.windows().tolist()
-        ropes = Ropes.at(queries.positions_BxL, self.config)
-        sights = self._sights(queries, keys, "plain")
-        x_BxLxD, kept = self._embed(tokens_BxL), []
-        for i, block in enumerate(self.layers):
-            cache = None if caches is None else (caches[0][i], caches[1])
-            rope = ropes.of_local if windows[i] < EVERYTHING else ropes.of_global
-            x_BxLxD, keys_values = block(x_BxLxD, sights[windows[i]], rope, cache=cache)
-            kept.append(keys_values)
-        return self.final_norm(x_BxLxD), kept
+        ropes = LayerRopes.at(queries.positions_BxL, self.config)
+        masks = _LayerMasks.create(self.config, queries, keys, "plain")
+        x_BxLxD = self._embed(tokens_BxL)
+        new_kv = []
+        for i, window in enumerate(layer_windows(self.config).tolist()):
+            local = window < GLOBAL_WINDOW
+            mask = masks.local_layers if local else masks.global_layers
+            rope = ropes.local_layers if local else ropes.global_layers
+            cache = None if caches is None else caches[i]
+            x_BxLxD, kv = self.layers[i](x_BxLxD, mask, rope, cache=cache)
+            new_kv.append(kv)
+        return self.final_norm(x_BxLxD), new_kv

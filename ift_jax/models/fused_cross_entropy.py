@@ -1,7 +1,20 @@
-"""Fused linear cross-entropy: the output head and the loss in one pass over chunks."""
+"""Fused linear cross-entropy: the output head and the loss in one pass over chunks of positions.
+
+The logits of a batch (positions x vocabulary, float32) are mostly the largest array of a step, so
+they never exist as a whole. The forward pass goes over the positions in chunks: it computes a
+chunk's logits, its loss, and, if a gradient is wanted, at once its part of the gradients of the
+hidden states and of the head. The backward pass only scales these by the incoming gradient.
+
+Positions that carry no loss weight are not computed: on each device the trained positions are
+moved to the front, and the loop ends after the last chunk that holds one.
+
+Shape suffixes: B rows, L positions, D model width, V vocabulary; G groups of rows (one for each
+device that cuts the batch), T positions of a group, C positions of a chunk.
+"""
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,162 +22,253 @@ import jax.numpy as jnp
 
 from ift_jax.sharding import fsdp, rules
 
-# Logits a chunk at the most: 64 MiB in float32 on CPU. Elsewhere 256 MiB: each chunk reads the head
-# and adds to its gradient, both whole, so that small ones wait for memory.
-LOGITS_BUDGET, LOGITS_BUDGET_ELSEWHERE = 2**24, 2**26
+# The most logits of a chunk: 64 MiB in float32 on CPU. Elsewhere 256 MiB: each chunk reads the
+# whole head and adds to its whole gradient, so that small chunks would wait for memory.
+MAX_CHUNK_LOGITS_ON_CPU = 2**24
+MAX_CHUNK_LOGITS = 2**26
 
 
-class HeadLoss(NamedTuple):
-    """Options of the loss at one position.
+class CrossEntropyOptions(NamedTuple):
+    """The loss at one position.
 
-    Label smoothing spreads its mass evenly over the other words; the entropy of the smoothed
-    target is subtracted, so that the lowest loss stays 0 (T5X).
+    Label smoothing spreads its mass evenly over the other tokens. The entropy of the smoothed
+    target is subtracted, so that the lowest loss stays 0, as in T5X.
     """
 
-    softcap: float = 0.0  # Logits become softcap * tanh(logits / softcap); 0: none (Gemma 2).
+    softcap: float = 0.0  # If positive, logits become softcap * tanh(logits / softcap) (Gemma 2).
     z_loss: float = 0.0  # Adds z_loss * logsumexp(logits) ** 2 (T5X, PaLM).
     label_smoothing: float = 0.0
-    chunk: int = 0  # Positions a chunk; 0: from the vocabulary's size.
+    chunk: int = 0  # Positions of a chunk; 0: by the size of the vocabulary.
 
 
 class TokenLoss(NamedTuple):
-    """What the head says of each position, BxL float32 each; zero where nothing is trained."""
+    """The parts of the loss at each position, float32; zero where nothing is trained."""
 
     nll: jax.Array  # Plain negative log-likelihood.
     z: jax.Array  # The z-loss term.
-    correct: jax.Array  # 1 where the likeliest word is the target, else 0.
+    correct: jax.Array  # 1 where the likeliest token is the target, else 0.
 
 
-def head_loss(
+def fused_linear_cross_entropy(
     x_BxLxD: jax.Array,
     w_DxV: jax.Array,
     targets_BxL: jax.Array,
     weights_BxL: jax.Array,
-    options: HeadLoss,
+    options: CrossEntropyOptions,
 ) -> tuple[jax.Array, TokenLoss]:
-    """Sum over all positions of weight times loss (float32, not normalised), and its parts.
+    """Compute the sum over all positions of weight times loss, and the loss's parts.
 
-    Only the sum is differentiable. Sums over a chunk are in float32 whatever `x` is, float32 or
-    bfloat16; the head is float32, targets are int32. Positions of weight 0 cost nothing.
+    Only the sum is differentiable, in `x` and `w`.
+
+    Args:
+        x_BxLxD: Final hidden states, float32 or bfloat16. Products are in this dtype, but sums
+            over a chunk and the softmax are in float32.
+        w_DxV: The head, float32.
+        targets_BxL: int32.
+        weights_BxL: Loss weights. Positions of weight 0 cost nothing.
+        options: The loss at one position.
+
+    Returns:
+        The sum (float32, not normalized), and the parts, BxL each.
     """
     batch, length, d_model = x_BxLxD.shape
-    rows = head_rows(batch, length)
-    targets, weights = targets_BxL.reshape(rows), weights_BxL.astype(jnp.float32).reshape(rows)
-    total, parts = _grouped_loss(x_BxLxD.reshape(*rows, d_model), w_DxV, targets, weights, options)
+    groups, positions = grouped_shape(batch, length)
+    total, parts = _grouped_loss(
+        x_BxLxD.reshape(groups, positions, d_model),
+        w_DxV,
+        targets_BxL.reshape(groups, positions),
+        weights_BxL.astype(jnp.float32).reshape(groups, positions),
+        options,
+    )
     return total, TokenLoss(*(part.reshape(batch, length) for part in parts))
 
 
-def head_rows(batch: int, length: int) -> tuple[int, int]:
-    """How many rows of how many positions the head makes of a batch, by the mesh that is set."""
-    # One row a device: the trained positions of a device are gathered without communication.
-    rows = rules.batch_shards(batch) or batch
-    return rows, batch * length // rows
+def grouped_shape(batch: int, length: int) -> tuple[int, int]:
+    """How many groups of how many positions a batch is made into, by the mesh that is set: G, T.
+
+    With one group for each device, its trained positions are gathered without communication.
+    """
+    groups = rules.batch_shards(batch) or batch
+    return groups, batch * length // groups
 
 
-def chunk_length(length: int, vocab: int, chosen: int = 0) -> int:
-    """Positions of a row of `length` that the head takes at a time; `chosen` 0: by the sizes."""
-    budget = LOGITS_BUDGET if rules.platform() == "cpu" else LOGITS_BUDGET_ELSEWHERE
-    return min(chosen or max(64, min(1024, budget // vocab, -(-length // 8))), length)
+def chunk_length(length: int, vocab: int, requested: int = 0) -> int:
+    """How many of a group's `length` positions make a chunk; 0 requested: by the sizes."""
+    if requested:
+        return min(requested, length)
+    on_cpu = rules.platform() == "cpu"
+    budget = (MAX_CHUNK_LOGITS_ON_CPU if on_cpu else MAX_CHUNK_LOGITS) // vocab
+    eighth = -(-length // 8)
+    return min(max(64, min(1024, budget, eighth)), length)
+
+
+# --- Forward and backward ---
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _grouped_loss(
-    x: jax.Array, w: jax.Array, targets: jax.Array, weights: jax.Array, options: HeadLoss
+    x_GxTxD: jax.Array,
+    w_DxV: jax.Array,
+    targets_GxT: jax.Array,
+    weights_GxT: jax.Array,
+    options: CrossEntropyOptions,
 ) -> tuple[jax.Array, TokenLoss]:
-    return _chunked(x, w, targets, weights, options, gradient="none")[:2]
+    result = _compute(x_GxTxD, w_DxV, targets_GxT, weights_GxT, options, wanted=())
+    return result.total, result.parts
 
 
-def _forward(x: Any, w: Any, targets: Any, weights: Any, options: HeadLoss) -> tuple[Any, Any]:
-    gradient = "both" if w.perturbed else "x"  # A frozen head has none.
-    total, parts, dx, dw = _chunked(
-        x.value, w.value, targets.value, weights.value, options, gradient=gradient
-    )
-    return (total, parts), (dx, dw)
+def _forward(
+    x: Any, w: Any, targets: Any, weights: Any, options: CrossEntropyOptions
+) -> tuple[tuple[jax.Array, TokenLoss], tuple[jax.Array, jax.Array | None]]:
+    wanted = ("x", "w") if w.perturbed else ("x",)  # A frozen head needs no gradient.
+    result = _compute(x.value, w.value, targets.value, weights.value, options, wanted=wanted)
+    assert result.dx is not None
+    return (result.total, result.parts), (result.dx, result.dw)
 
 
-def _backward(options: HeadLoss, residuals: Any, cotangents: Any) -> tuple[Any, ...]:
+def _backward(
+    options: CrossEntropyOptions, residuals: tuple[jax.Array, jax.Array | None], cotangents: Any
+) -> tuple[Any, ...]:
     dx, dw = residuals
-    scale = cotangents[0]  # The parts are for reporting: no gradient flows through them.
+    scale = cotangents[0]  # The parts are only reported: no gradient flows through them.
     return (dx * scale).astype(dx.dtype), None if dw is None else dw * scale, None, None
 
 
 _grouped_loss.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _chunked(
+class _Result(NamedTuple):
+    total: jax.Array  # The sum of weight times loss.
+    parts: TokenLoss  # GxT each.
+    dx: jax.Array | None  # GxTxD: the gradient of the sum by x; None if it is not wanted.
+    dw: jax.Array | None  # DxV: that by w.
+
+
+class _Sums(NamedTuple):
+    """What the loop over chunks carries; positions are in the order of `_trained_first`."""
+
+    parts: tuple[jax.Array, ...]  # GxT each: the loss and the fields of TokenLoss.
+    dx_GxTxD: jax.Array | None
+    dw_GxVxD: jax.Array | None
+
+
+def _compute(
     x_GxTxD: jax.Array,
     w_DxV: jax.Array,
     targets_GxT: jax.Array,
     weights_GxT: jax.Array,
-    options: HeadLoss,
+    options: CrossEntropyOptions,
     *,
-    gradient: str,
-) -> tuple[jax.Array, TokenLoss, jax.Array | None, jax.Array | None]:
-    """The loss sum, its parts, and its gradient by x and w ("none", "x" or "both")."""
-    groups, length, d_model = x_GxTxD.shape
+    wanted: Sequence[str],
+) -> _Result:
+    """Loop over the chunks: the loss, and those of its gradients by "x" and "w" that are wanted."""
+    length = x_GxTxD.shape[1]
     vocab = w_DxV.shape[1]
     chunk = chunk_length(length, vocab, options.chunk)
-    padding = -length % chunk
-    # Gathered once, before the loop, and cast while it is still cut: half of the bytes.
+    # The head is gathered once, before the loop, and cast while it is still cut: half of the bytes.
     w = rules.constrain(w_DxV.astype(x_GxTxD.dtype), "embed", "vocab")
-    w = fsdp.gather(w, ("embed", "vocab"))
+    w = fsdp.gather_weight(w, ("embed", "vocab"))
 
-    # Trained positions first, each kind in its order: a stable partition by running counts.
-    trained_GxT = weights_GxT != 0
-    n_trained_Gx1 = jnp.sum(trained_GxT, axis=1, keepdims=True)
-    place_at_end_GxT = n_trained_Gx1 + jnp.cumsum(~trained_GxT, axis=1)
-    back_GxT = jnp.where(trained_GxT, jnp.cumsum(trained_GxT, axis=1), place_at_end_GxT) - 1
-    place_T = jnp.arange(length)
-    order_GxT = jax.vmap(lambda back: jnp.zeros_like(place_T).at[back].set(place_T))(back_GxT)
+    order = _trained_first(weights_GxT)
+    x, targets, weights = (
+        _reorder(a, order.forth_GxT, padding=-length % chunk)
+        for a in (x_GxTxD, targets_GxT, weights_GxT)
+    )
 
-    def gather(a: jax.Array) -> jax.Array:
-        index = order_GxT[..., None] if a.ndim == 3 else order_GxT
-        a = jnp.take_along_axis(a, index, axis=1)
-        return jnp.pad(a, ((0, 0), (0, padding)) + ((0, 0),) * (a.ndim - 2))
+    def add_chunk(i: jax.Array, sums: _Sums) -> _Sums:
+        start = i * chunk
 
-    ordered = gather(x_GxTxD), gather(targets_GxT), gather(weights_GxT)
+        def cut(a: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice_in_dim(a, start, chunk, axis=1)
 
-    def body(i: jax.Array, carry: Any) -> Any:
-        parts, dx, dw = carry
-        put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * chunk, axis=1)
-        x_GxCxD, targets_GxC, weights_GxC = (
-            jax.lax.dynamic_slice_in_dim(a, i * chunk, chunk, axis=1) for a in ordered
-        )
-        *new_parts, dlogits_GxCxV = _chunk_loss(x_GxCxD, w, targets_GxC, weights_GxC, options)
+        def put(whole: jax.Array, part: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_update_slice_in_dim(whole, part, start, axis=1)
+
+        x_GxCxD = cut(x)
+        targets_GxC = cut(targets)
+        weights_GxC = cut(weights)
+        *parts_GxC, dlogits_GxCxV = _chunk_loss(x_GxCxD, w, targets_GxC, weights_GxC, options)
         parts = tuple(
-            put(old, jnp.where(weights_GxC != 0, new, 0.0))
-            for old, new in zip(parts, new_parts, strict=True)
+            put(whole, jnp.where(weights_GxC != 0, part, 0.0))
+            for whole, part in zip(sums.parts, parts_GxC, strict=True)
         )
-        if gradient != "none":
+        dx_GxTxD = sums.dx_GxTxD
+        if dx_GxTxD is not None:
             dlogits_GxCxV = dlogits_GxCxV.astype(w.dtype)
-            dx = put(dx, (dlogits_GxCxV.reshape(-1, vocab) @ w.T).reshape(x_GxCxD.shape))
-        if gradient == "both":
-            # One sum a device: reducing over devices once, after the loop, not in every turn.
-            dw += jnp.einsum(
+            dx_GxCxD = (dlogits_GxCxV.reshape(-1, vocab) @ w.T).reshape(x_GxCxD.shape)
+            dx_GxTxD = put(dx_GxTxD, dx_GxCxD)
+        dw_GxVxD = sums.dw_GxVxD
+        if dw_GxVxD is not None:
+            # One sum a device: they are added once, after the loop, and not in every turn.
+            dw_GxVxD += jnp.einsum(
                 "gcv,gcd->gvd", dlogits_GxCxV, x_GxCxD, preferred_element_type=jnp.float32
             )
-        return parts, dx, dw
+        return _Sums(parts, dx_GxTxD, dw_GxVxD)
 
-    zeros = jnp.zeros((groups, length + padding), jnp.float32)
-    dx = None if gradient == "none" else jnp.zeros_like(ordered[0])
-    dw = None
-    if gradient == "both":
-        # Transposed: so the sum over devices, which is cut along D, takes it as it lies. The
-        # other way round a second one, 2 GiB of Llama-3.1-8B's, was made for it.
-        dw = jnp.zeros((groups, vocab, d_model), jnp.float32)
-        dw = rules.constrain(dw, "batch", "vocab", None)
-    carry: Any = ((zeros,) * 4, dx, dw)
-    n_chunks = -(-jnp.max(n_trained_Gx1) // chunk)
-    parts, dx, dw = jax.lax.fori_loop(0, n_chunks, body, carry)
+    n_chunks = -(-jnp.max(order.n_trained_Gx1) // chunk)
+    sums = jax.lax.fori_loop(0, n_chunks, add_chunk, _zero_sums(x, vocab, wanted))
 
-    loss, *parts = (jnp.take_along_axis(part, back_GxT, axis=1) for part in parts)
+    loss_GxT, *parts = (jnp.take_along_axis(p, order.back_GxT, axis=1) for p in sums.parts)
+    dx, dw = _finish_gradients(sums, order, w_DxV.dtype)
+    return _Result(jnp.sum(loss_GxT * weights_GxT), TokenLoss(*parts), dx, dw)
+
+
+class _Order(NamedTuple):
+    """A permutation of each group's positions that puts the trained ones first."""
+
+    n_trained_Gx1: jax.Array
+    forth_GxT: jax.Array  # Which position stands at each new place.
+    back_GxT: jax.Array  # The new place of each position.
+
+
+def _trained_first(weights_GxT: jax.Array) -> _Order:
+    """Partition the positions stably, by running counts: trained ones, then the others."""
+    trained_GxT = weights_GxT != 0
+    n_trained_Gx1 = jnp.sum(trained_GxT, axis=1, keepdims=True)
+    place_of_others_GxT = n_trained_Gx1 + jnp.cumsum(~trained_GxT, axis=1)
+    back_GxT = jnp.where(trained_GxT, jnp.cumsum(trained_GxT, axis=1), place_of_others_GxT) - 1
+    place_T = jnp.arange(weights_GxT.shape[1])
+
+    def invert(back_T: jax.Array) -> jax.Array:
+        return jnp.zeros_like(place_T).at[back_T].set(place_T)
+
+    return _Order(n_trained_Gx1, jax.vmap(invert)(back_GxT), back_GxT)
+
+
+def _reorder(a: jax.Array, index_GxT: jax.Array, *, padding: int) -> jax.Array:
+    """Permute the positions of an array, GxT or GxTxD, and pad them at the end with zeros."""
+    index = index_GxT[..., None] if a.ndim == 3 else index_GxT
+    a = jnp.take_along_axis(a, index, axis=1)
+    return jnp.pad(a, ((0, 0), (0, padding)) + ((0, 0),) * (a.ndim - 2))
+
+
+def _zero_sums(x_GxTxD: jax.Array, vocab: int, wanted: Sequence[str]) -> _Sums:
+    groups, length, d_model = x_GxTxD.shape
+    zeros_GxT = jnp.zeros((groups, length), jnp.float32)
+    n_parts = 1 + len(TokenLoss._fields)
+    dx_GxTxD = jnp.zeros_like(x_GxTxD) if "x" in wanted else None
+    dw_GxVxD = None
+    if "w" in wanted:
+        # Transposed, because the sum over devices, which is cut along D, takes it as it lies. The
+        # other way round a second copy (2 GiB for Llama-3.1-8B) was made for it.
+        dw_GxVxD = jnp.zeros((groups, vocab, d_model), jnp.float32)
+        dw_GxVxD = rules.constrain(dw_GxVxD, "batch", "vocab", None)
+    return _Sums((zeros_GxT,) * n_parts, dx_GxTxD, dw_GxVxD)
+
+
+def _finish_gradients(
+    sums: _Sums, order: _Order, dtype: jnp.dtype
+) -> tuple[jax.Array | None, jax.Array | None]:
+    """The gradient by x in the order of positions, and that by w summed over devices and cut."""
+    dx, dw = sums.dx_GxTxD, None
     if dx is not None:
-        dx = jnp.take_along_axis(dx, back_GxT[..., None], axis=1)
-    if dw is not None:
-        dw = fsdp.scatter(dw, ("vocab", "embed")).T.astype(w_DxV.dtype)
-        # Until it is cut, `dw` is whole on every device: before the backward pass that `dx` starts.
+        dx = jnp.take_along_axis(dx, order.back_GxT[..., None], axis=1)
+    if sums.dw_GxVxD is not None:
+        dw = fsdp.scatter_gradient(sums.dw_GxVxD, ("vocab", "embed")).T.astype(dtype)
+        # Until it is cut, `dw` is whole on every device. So the barrier has it cut before the
+        # backward pass of the layers, which begins with `dx`.
         dx, dw = jax.lax.optimization_barrier((dx, dw))
-    return jnp.sum(loss * weights_GxT), TokenLoss(*parts), dx, dw
+    return dx, dw
 
 
 def _chunk_loss(
@@ -172,9 +276,9 @@ def _chunk_loss(
     w_DxV: jax.Array,
     targets_GxC: jax.Array,
     weights_GxC: jax.Array,
-    options: HeadLoss,
+    options: CrossEntropyOptions,
 ) -> tuple[jax.Array, ...]:
-    """Loss and its three parts (GxC), and weight * d loss / d raw logits (GxCxV)."""
+    """The loss and its three parts (GxC each), and weight * d loss / d raw logits (GxCxV)."""
     vocab = w_DxV.shape[1]
     raw = jnp.einsum("gcd,dv->gcv", x_GxCxD, w_DxV, preferred_element_type=jnp.float32)
     logits = options.softcap * jnp.tanh(raw / options.softcap) if options.softcap else raw

@@ -1,7 +1,8 @@
 """LoRA: low-rank adapters beside frozen projections (Hu et al. 2021, arXiv:2106.09685).
 
-A projection W (d_in x d_out) becomes W + s A B with A (d_in x r) random and B (r x d_out) zero at
-first. s is alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023, arXiv:2312.03732).
+A projection W (d_in x d_out) becomes W + s A B, where A (d_in x r) starts random and B (r x d_out)
+starts at zero. s is alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023,
+arXiv:2312.03732).
 """
 
 import re
@@ -16,36 +17,29 @@ from ift_jax.config.schema import LoraConfig
 from ift_jax.errors import UserError
 from ift_jax.models.layers import Linear
 
-NAMES = ("lora_a", "lora_b")
+ADAPTER_NAMES = ("lora_a", "lora_b")
 
 
 def scale(config: LoraConfig) -> float:
-    """What multiplies the adapters' product."""
+    """The factor s of the product A B."""
     return config.alpha / (config.rank**0.5 if config.rslora else config.rank)
 
 
 def attach(module: Any, config: LoraConfig, key: jax.Array) -> None:
-    """Gives each projection of `module` whose path the targets match its adapters.
+    """Add adapters to each projection of `module` whose path matches the config's `targets`.
 
-    A is uniform within 1 / sqrt(d_in), as `peft` starts. Each depends on (key, path) alone, so
-    that adapters change no other parameter's start.
+    A is uniform within 1 / sqrt(d_in), as in `peft`. Each adapter depends on (key, path) alone, so
+    that adapters do not change the start of any other parameter.
 
     Raises:
-        UserError: the targets match no projection.
+        UserError: The targets match no projection.
     """
     n_found = 0
     for path, node in list(nnx.iter_graph(module)):
         name = ".".join(map(str, path))
-        if not isinstance(node, Linear) or not re.search(config.targets, name):
-            continue
-        kernel, (d_in_axis, d_out_axis) = node.weight[...], node.weight.get_metadata()["axes"]
-        *layers, d_in, d_out = kernel.shape
-        own = jax.random.fold_in(key, zlib.crc32(name.encode()))
-        a = jax.random.uniform(own, (*layers, d_in, config.rank), minval=-1.0) * d_in**-0.5
-        node.lora_a = nnx.Param(a, axes=(d_in_axis, "lora"))
-        node.lora_b = nnx.Param(jnp.zeros((*layers, config.rank, d_out)), axes=("lora", d_out_axis))
-        node.lora_scale = scale(config)
-        n_found += 1
+        if isinstance(node, Linear) and re.search(config.targets, name):
+            _attach_to(node, config, jax.random.fold_in(key, zlib.crc32(name.encode())))
+            n_found += 1
     if not n_found:
         raise UserError(
             f"config.lora.targets: {config.targets!r} matches no projection; there are "
@@ -53,14 +47,24 @@ def attach(module: Any, config: LoraConfig, key: jax.Array) -> None:
         )
 
 
+def _attach_to(linear: Linear, config: LoraConfig, key: jax.Array) -> None:
+    d_in_axis, d_out_axis = linear.weight.get_metadata()["axes"]
+    *layers, d_in, d_out = linear.weight[...].shape  # Stacked layers have a leading axis.
+    a = jax.random.uniform(key, (*layers, d_in, config.rank), minval=-1.0) * d_in**-0.5
+    b = jnp.zeros((*layers, config.rank, d_out))
+    linear.lora_a = nnx.Param(a, axes=(d_in_axis, "lora"))
+    linear.lora_b = nnx.Param(b, axes=("lora", d_out_axis))
+    linear.lora_scale = scale(config)
+
+
 def merge(params: Any, config: LoraConfig) -> Any:
-    """The same function without adapters: each W + s A B, in float32."""
+    """Return the parameters of the same function without adapters: W + s A B, in float32."""
     flat = traverse_util.flatten_dict(params)
-    merged = {path: leaf for path, leaf in flat.items() if path[-1] not in NAMES}
-    for (*module, kind), a in flat.items():
-        if kind == "lora_a":
-            at = (*module, "weight")
-            merged[at] = merged[at].astype(jnp.float32) + scale(config) * jnp.matmul(
-                a, flat[*module, "lora_b"], precision="highest"
-            )
+    merged = {path: leaf for path, leaf in flat.items() if path[-1] not in ADAPTER_NAMES}
+    for (*module, name), a in flat.items():
+        if name != "lora_a":
+            continue
+        path = (*module, "weight")
+        product = jnp.matmul(a, flat[*module, "lora_b"], precision="highest")
+        merged[path] = merged[path].astype(jnp.float32) + scale(config) * product
     return traverse_util.unflatten_dict(merged)

@@ -5,7 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from ift_jax.decoding.generate import advance_batch, begin_batch, bucket
+from ift_jax.decoding.decode_batch import advance_batch, begin_batch
+from ift_jax.decoding.generate import bucket
 from ift_jax.decoding.sampling import Sampling
 from ift_jax.models.model import Model
 from ift_jax.planning.compile_step import Compiled, bytes_a_device, compile_lowered

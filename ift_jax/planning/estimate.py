@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ift_jax.config.schema import Config
+from ift_jax.config.schema import Config, DecoderConfig
 from ift_jax.models.attention.splash import BLOCK as KERNEL_BLOCK
-from ift_jax.models.decoder import Decoder
-from ift_jax.models.fused_cross_entropy import chunk_length, head_rows
+from ift_jax.models.decoder import layer_windows
+from ift_jax.models.fused_cross_entropy import chunk_length, grouped_shape
 from ift_jax.models.model import Model
 from ift_jax.planning.chips import Chip
 from ift_jax.planning.collectives import Collective, collectives
@@ -90,13 +90,12 @@ def estimate(
 
 def visited_share(model: Model, length: int) -> float:
     """Of the pairs of a query and a key of a row, those in blocks that splash attention visits."""
-    module = model.module(model.shapes)
-    if not isinstance(module, Decoder):
+    if not isinstance(model.config, DecoderConfig):
         return 1.0
     n = -(-length // KERNEL_BLOCK)
     # A block that holds one visible pair is computed whole.
     starts = np.arange(n) * KERNEL_BLOCK  # Of the blocks of queries; the first key that each sees:
-    first = np.maximum(starts - np.minimum(module.windows()[:, None], length) + 1, 0)
+    first = np.maximum(starts - np.minimum(layer_windows(model.config)[:, None], length) + 1, 0)
     visited = np.arange(n) + 1 - first // KERNEL_BLOCK
     return float(visited.mean() / n)
 
@@ -151,5 +150,5 @@ def head_turns(config: Config) -> int:
     The step's mesh must be set.
     """
     rows = config.train.batch_size // config.train.gradient_accumulation_steps
-    _, length = head_rows(rows, config.row_lengths.decoder)
+    _, length = grouped_shape(rows, config.row_lengths.decoder)
     return -(-length // chunk_length(length, config.model.vocab_size, config.loss.chunk))

@@ -11,7 +11,7 @@ from ift_jax.planning.collectives import KINDS
 from ift_jax.planning.compile_step import Compiled, model_flops
 from ift_jax.planning.estimate import estimate, head_turns, visited_share
 from ift_jax.planning.hlo import Module
-from ift_jax.sharding.mesh import config_sizes, in_words
+from ift_jax.sharding.mesh import config_sizes, describe_mesh
 from ift_jax.training.train_program import TrainProgram
 
 GIB = 2**30
@@ -130,7 +130,7 @@ def ranking(records: list[dict[str, Any]]) -> list[str]:
         step = record["compiler_estimate"]
         found.append(
             form(
-                in_words(record["mesh"]),
+                describe_mesh(record["mesh"]),
                 record["remat"],
                 record["gradient_accumulation_steps"],
                 f"{record['memory']['total'] / GIB:.2f}",
@@ -144,7 +144,7 @@ def ranking(records: list[dict[str, Any]]) -> list[str]:
 
 def _choices(record: dict[str, Any]) -> str:
     return (
-        f"mesh {in_words(record['mesh'])}, remat {record['remat']}, "
+        f"mesh {describe_mesh(record['mesh'])}, remat {record['remat']}, "
         f"{record['gradient_accumulation_steps']} microbatches"
     )
 

@@ -8,7 +8,7 @@ import jax
 
 from ift_jax.config.model import REMAT_POLICIES
 from ift_jax.config.schema import Config, MeshConfig
-from ift_jax.sharding.mesh import in_words
+from ift_jax.sharding.mesh import describe_mesh
 
 
 def candidates(config: Config, n_devices: int, slices: int) -> Iterator[Config]:
@@ -62,7 +62,7 @@ def search(
             said = "fits" if record["fits"] else f"does not fit: {record['refusal']}"
         except jax.errors.JaxRuntimeError as error:  # The compiler's own failure.
             said = f"cannot be compiled: {' '.join(str(error).split())[:200]}"
-        mesh = in_words(dataclasses.asdict(config.mesh))
+        mesh = describe_mesh(dataclasses.asdict(config.mesh))
         say(
             f"mesh {mesh}, remat {config.model.remat}, "
             f"{config.train.gradient_accumulation_steps} microbatches: {said}"

@@ -1,4 +1,4 @@
-"""Checksums and abstract shapes of trees of arrays."""
+"""Functions of whole trees of arrays: a checksum, and abstract shapes with shardings."""
 
 from typing import Any
 
@@ -7,7 +7,10 @@ import jax.numpy as jnp
 
 
 def checksum(tree: Any) -> jax.Array:
-    """A uint32 of all bits of a tree of float32 and bfloat16 arrays, however they are sharded."""
+    """A uint32 scalar over all bits of a tree of float32 and bfloat16 arrays.
+
+    It does not depend on how the arrays are sharded: integer sums are exact in any order.
+    """
     total = jnp.zeros((), jnp.uint32)
     for i, leaf in enumerate(jax.tree.leaves(tree), start=1):
         bits = jax.lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}")
@@ -16,6 +19,9 @@ def checksum(tree: Any) -> jax.Array:
 
 
 def abstract(tree: Any, shardings: Any) -> Any:
-    """Shapes and dtypes of `tree` with `shardings`, as `restore` wants them."""
-    of = lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s)  # noqa: E731
-    return jax.tree.map(of, tree, shardings)
+    """The shapes and dtypes of `tree` as `jax.ShapeDtypeStruct`s with these `shardings`."""
+
+    def with_sharding(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(with_sharding, tree, shardings)

@@ -8,7 +8,7 @@ import numpy as np
 from ift_jax.data.batches import Batch, eval_batches
 from ift_jax.data.mixture import Mixture
 from ift_jax.models.model import Params
-from ift_jax.sharding import rules
+from ift_jax.sharding.batch_placement import put_batch
 from ift_jax.training.loss_and_grads import Sums
 from ift_jax.training.setup import Run
 from ift_jax.training.step import make_eval_step
@@ -60,4 +60,4 @@ class EvalLoss:
         def rows_of(rows: slice) -> Batch:
             return {name: array[rows] for name, array in batch.items()}
 
-        return self._eval_step(params, rules.put_batch(self._run.program.mesh, shapes, rows_of))
+        return self._eval_step(params, put_batch(self._run.program.mesh, shapes, rows_of))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ift_jax.config.schema import LossConfig
-from ift_jax.models.fused_cross_entropy import HeadLoss, head_loss
+from ift_jax.models.fused_cross_entropy import CrossEntropyOptions, fused_linear_cross_entropy
 from ift_jax.models.model import Model, Params, join
 from ift_jax.sharding import rules
 from ift_jax.training.loss_normalization import normalized_weights
@@ -59,8 +59,10 @@ def loss_sums(
     arrays = loss_arrays(batch)
     hidden_BxLxD = model.hidden(params, batch, dropout_key)
     head_DxV, softcap = model.head(params)
-    options = HeadLoss(softcap, loss.z_loss, loss.label_smoothing, loss.chunk)
-    total, token_loss = head_loss(hidden_BxLxD, head_DxV, arrays.targets, weights_BxL, options)
+    options = CrossEntropyOptions(softcap, loss.z_loss, loss.label_smoothing, loss.chunk)
+    total, token_loss = fused_linear_cross_entropy(
+        hidden_BxLxD, head_DxV, arrays.targets, weights_BxL, options
+    )
 
     raw_weights_BxL = arrays.loss_weights
     nll_BxL = token_loss.nll * raw_weights_BxL

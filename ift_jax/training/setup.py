@@ -9,11 +9,12 @@ from ift_jax.config.schema import Config, DecoderConfig
 from ift_jax.data.batches import BatchPlan
 from ift_jax.data.mixture import Mixture
 from ift_jax.errors import UserError
-from ift_jax.models.attention.mask import KERNELS, choose
+from ift_jax.models.attention.implementations import KERNEL_PLATFORMS, choose_implementation
 from ift_jax.models.model import resolve_vocab
 from ift_jax.preparation.open_or_prepare import open_or_prepare
 from ift_jax.sharding import rules
-from ift_jax.sharding.mesh import config_sizes, in_words
+from ift_jax.sharding.batch_placement import put_batch
+from ift_jax.sharding.mesh import config_sizes, describe_mesh
 from ift_jax.text.tokenizers.load import Tokenizer
 from ift_jax.training.train_program import TrainProgram
 
@@ -55,13 +56,13 @@ class Run:
             step: The number of batches before this one.
         """
         shapes = {name: like.shape for name, like in self.program.batch_shapes.items()}
-        return rules.put_batch(self.program.mesh, shapes, lambda rows: self.plan.batch(step, rows))
+        return put_batch(self.program.mesh, shapes, lambda rows: self.plan.batch(step, rows))
 
     def describe(self) -> list[str]:
         """Returns a few lines on what is about to run."""
         config = self.config
         plan = self.plan
-        mesh = in_words(config_sizes(self.program.mesh))
+        mesh = describe_mesh(config_sizes(self.program.mesh))
         n_examples = sum(len(store) for store in self.train.stores)
         return [
             f"model: {config.model.architecture}, {self.program.model.n_params:,} parameters, "
@@ -80,7 +81,7 @@ def describe_attention(config: Config) -> str:
         windowed = model.sliding_window > 0
         return _chosen_attention(model.attention, lengths.decoder, lengths.decoder, windowed)
     cross = _chosen_attention(model.attention, lengths.decoder, lengths.encoder, windowed=False)
-    self_attention = choose(
+    self_attention = choose_implementation(
         model.attention, lengths.encoder, lengths.encoder, windowed=False, biased=True
     )
     return f"{cross} across, {self_attention} inside a stack, which has a bias"
@@ -88,8 +89,8 @@ def describe_attention(config: Config) -> str:
 
 def _chosen_attention(asked: str, n_queries: int, n_keys: int, windowed: bool) -> str:
     """Names the implementation of an attention without bias."""
-    chosen = choose(asked, n_queries, n_keys, windowed=windowed, biased=False)
-    if asked == "auto" and chosen not in KERNELS and rules.platform() == "gpu":
+    chosen = choose_implementation(asked, n_queries, n_keys, windowed=windowed, biased=False)
+    if asked == "auto" and chosen not in KERNEL_PLATFORMS and rules.platform() == "gpu":
         return f"{chosen} (the kernel is for NVIDIA GPUs from Ampere on)"
     return chosen
 

@@ -49,7 +49,7 @@ def state_of(
 ) -> State:
     """Returns the state at step 0 with the given parameters, trained and frozen ones together."""
     trained, frozen = model.split(params)
-    frozen = model.frozen_form(frozen)
+    frozen = model.cast_frozen(frozen)
     state: State = {"params": trained, "opt_state": optimizer.init(trained)}
     state |= {name: jnp.zeros((), jnp.int32) for name in _COUNTERS}
     state["interval"] = {

@@ -17,7 +17,7 @@ from ift_jax.config.schema import Config
 from ift_jax.data.batches import batch_arrays
 from ift_jax.errors import UserError
 from ift_jax.models.model import Model, trained_model
-from ift_jax.sharding import rules
+from ift_jax.sharding.batch_placement import batch_sharding
 from ift_jax.sharding.mesh import config_sizes, make_mesh
 from ift_jax.sharding.trees import abstract
 from ift_jax.training.optimizer import LearningRateSchedule, make_learning_rate, make_optimizer
@@ -81,9 +81,7 @@ class TrainProgram:
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The shape, dtype and sharding of each array of a global batch, by name."""
         return {
-            name: jax.ShapeDtypeStruct(
-                shape, dtype, sharding=rules.batch_sharding(self.mesh, shape)
-            )
+            name: jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(self.mesh, shape))
             for name, (shape, dtype) in batch_arrays(self.config).items()
         }
 

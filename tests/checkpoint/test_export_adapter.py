@@ -48,7 +48,7 @@ def write_run(folder, base, lora, **fields):
     folder.mkdir()
     save_description(str(folder), config, tokenizer)
     checkpoints = Checkpoints(str(folder))
-    frozen = model.frozen_form(model.split(params)[1])
+    frozen = model.cast_frozen(model.split(params)[1])
     checkpoints.save(3, {"params": adapters, "frozen_sum": checksum(frozen)})
     checkpoints.close()
     return config, model, join(adapters, params)

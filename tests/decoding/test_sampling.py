@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ift_jax.decoding.sampling import Sampling, candidates, choose, penalise
+from ift_jax.decoding.sampling import Sampling, candidate_tokens, penalize_seen, sample_token
 
 LOGITS = np.random.default_rng(0).normal(0, 2, (3, 11)).astype(np.float32)
 
@@ -34,7 +34,7 @@ SETTINGS = [
 
 
 def distribution(logits, sampling):
-    weights, ids = jax.jit(candidates, static_argnums=1)(logits, sampling)
+    weights, ids = jax.jit(candidate_tokens, static_argnums=1)(logits, sampling)
     got = np.zeros(logits.shape)
     np.put_along_axis(got, np.asarray(ids), np.asarray(jax.nn.softmax(weights)), axis=1)
     return got
@@ -62,19 +62,19 @@ def test_candidates_are_those_of_transformers(settings):
     want = reference.LogitsProcessorList(warpers)(torch.tensor(seen_ids), torch.tensor(logits))
     seen = np.zeros(logits.shape, bool)
     np.put_along_axis(seen, seen_ids, True, axis=1)
-    penalised = np.asarray(penalise(jnp.asarray(logits), jnp.asarray(seen), 1.3))
+    penalized = np.asarray(penalize_seen(jnp.asarray(logits), jnp.asarray(seen), 1.3))
     np.testing.assert_allclose(
-        distribution(penalised, sampling), torch.softmax(want, -1).numpy(), atol=1e-6
+        distribution(penalized, sampling), torch.softmax(want, -1).numpy(), atol=1e-6
     )
 
 
 def test_a_penalty_changes_the_likeliest_token():
     logits = jnp.asarray([[2.0, 1.5, -1.0], [-1.0, -1.25, -3.0]])
     seen = jnp.asarray([[True, False, True], [True, False, False]])
-    penalised = [[1.0, 1.5, -2.0], [-2.0, -1.25, -3.0]]
-    np.testing.assert_array_equal(penalise(logits, seen, 2.0), penalised)
+    penalized = [[1.0, 1.5, -2.0], [-2.0, -1.25, -3.0]]
+    np.testing.assert_array_equal(penalize_seen(logits, seen, 2.0), penalized)
     keys = jax.random.split(jax.random.key(1), 2)
-    got = choose(logits, keys, Sampling(repetition_penalty=2.0), seen)
+    got = sample_token(logits, keys, Sampling(repetition_penalty=2.0), seen)
     np.testing.assert_array_equal(got, [1, 1])
 
 
@@ -82,7 +82,7 @@ def test_choices_follow_the_distribution():
     n, sampling = 20_000, Sampling(1.0, 6, 0.9)
     keys = jax.random.split(jax.random.key(1), n)
     logits = np.broadcast_to(LOGITS[0], (n, 11))
-    drawn = jax.jit(choose, static_argnums=2)(logits, keys, sampling)
+    drawn = jax.jit(sample_token, static_argnums=2)(logits, keys, sampling)
     counts = np.bincount(drawn, minlength=11)
     want = slow_distribution(LOGITS[0], 1.0, 6, 0.9) * n
     assert (counts[want == 0] == 0).all()
@@ -93,7 +93,7 @@ def test_choices_follow_the_distribution():
 
 def test_temperature_zero_is_the_likeliest_token():
     keys = jax.random.split(jax.random.key(1), 3)
-    got = choose(jnp.asarray(LOGITS), keys, Sampling(0.0, 3, 0.5))
+    got = sample_token(jnp.asarray(LOGITS), keys, Sampling(0.0, 3, 0.5))
     np.testing.assert_array_equal(got, LOGITS.argmax(axis=1))
 
 

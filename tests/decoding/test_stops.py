@@ -15,9 +15,9 @@ TEXTS = [
 
 
 def stream(stops, ids, size):
-    view = TextStream(stops)
-    pieces = [view.update(ids[:n]) for n in range(size, len(ids), size)]
-    return [*pieces, view.update(ids, final=True)]
+    text_stream = TextStream(stops)
+    pieces = [text_stream.update(ids[:n]) for n in range(size, len(ids), size)]
+    return [*pieces, text_stream.update(ids, final=True)]
 
 
 @pytest.mark.parametrize("kind", ["sentencepiece", "huggingface"])
@@ -38,8 +38,8 @@ def test_what_may_become_a_stop_string_is_held_back():
     texts = {0: "one", 1: " <st", 2: "art", 3: " <stop", 4: ">", 5: "two"}
     stops = Stops((), ("<stop>",), lambda ids: "".join(texts[i] for i in ids))
     assert stream(stops, [0, 1, 2, 3, 4, 5], 1) == ["one", "", " <start", "", "", ""]
-    assert stops.tokens_to_string([0, 1, 2, 3, 4, 5], 0) == 5
-    assert stops.tokens_to_string([0, 1, 2, 3], 0) is None
+    assert stops.tokens_until_stop_string([0, 1, 2, 3, 4, 5], 0) == 5
+    assert stops.tokens_until_stop_string([0, 1, 2, 3], 0) is None
     assert stops.stopped([0, 3, 4]) and not stops.stopped([0, 1, 2])
 
 

@@ -1,21 +1,24 @@
-"""The chunked head loss against a direct computation in float64, and closed forms."""
+"""The fused linear cross-entropy against a direct computation in float64, and closed forms."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ift_jax.models.fused_cross_entropy import HeadLoss, head_loss
+from ift_jax.models.fused_cross_entropy import CrossEntropyOptions, fused_linear_cross_entropy
 from ift_jax.training.loss_normalization import normalized_weights
 
 
 def reference(x, w, targets, weights, options):
-    """Full logits, one token at a time, float64; its gradient by central differences is exact
-    enough in float64 to hold float32 code to 1e-5."""
+    """Compute from full logits in float64, one position at a time.
+
+    Central differences of it are exact enough to hold float32 code to 1e-5.
+    """
     logits = np.einsum("bld,dv->blv", x.astype(np.float64), w.astype(np.float64))
     if options.softcap:
         logits = options.softcap * np.tanh(logits / options.softcap)
-    vocab, total = w.shape[1], 0.0
+    vocab = w.shape[1]
+    total = 0.0
     for b, t in np.ndindex(targets.shape):
         row = logits[b, t]
         log_z = row.max() + np.log(np.exp(row - row.max()).sum())
@@ -29,6 +32,7 @@ def reference(x, w, targets, weights, options):
 
 
 def problem(seed=0, batch=3, length=11, d=5, vocab=17):
+    """Random hidden states, head, targets and weights; half of the weights are 0."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(batch, length, d)).astype(np.float32)
     w = rng.normal(size=(d, vocab)).astype(np.float32)
@@ -37,38 +41,50 @@ def problem(seed=0, batch=3, length=11, d=5, vocab=17):
     return x, w, targets, weights.astype(np.float32)
 
 
+def loss_of(targets, weights, options):
+    """The loss sum as a function of hidden states and head."""
+
+    def loss(x, w):
+        total, _ = fused_linear_cross_entropy(x, w, targets, weights, options)
+        return total
+
+    return loss
+
+
 OPTIONS = [
-    HeadLoss(),
-    HeadLoss(softcap=3.0, chunk=4),
-    HeadLoss(z_loss=0.01, chunk=3),
-    HeadLoss(label_smoothing=0.1, z_loss=1e-3, softcap=2.0, chunk=2),
-    HeadLoss(chunk=1),
+    CrossEntropyOptions(),
+    CrossEntropyOptions(softcap=3.0, chunk=4),
+    CrossEntropyOptions(z_loss=0.01, chunk=3),
+    CrossEntropyOptions(label_smoothing=0.1, z_loss=1e-3, softcap=2.0, chunk=2),
+    CrossEntropyOptions(chunk=1),
 ]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_value_and_gradient(options):
     x, w, targets, weights = problem()
-    loss = lambda x, w: head_loss(x, w, targets, weights, options)[0]  # noqa: E731
-    value, (dx, dw) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(x, w)
+    loss = loss_of(targets, weights, options)
+    value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(x, w)
     np.testing.assert_allclose(value, reference(x, w, targets, weights, options), rtol=1e-5)
-    # Directional derivatives along random directions, by central differences in float64.
+    # Derivatives along random directions, by central differences in float64.
     rng = np.random.default_rng(1)
-    for grad, which in ((dx, 0), (dw, 1)):
+    for which, gradient in enumerate(gradients):
         for _ in range(3):
-            step = rng.normal(size=grad.shape)
+            direction = rng.normal(size=gradient.shape)
             ends = []
-            for sign in (1e-5, -1e-5):
+            for distance in (1e-5, -1e-5):
                 moved = [x.astype(np.float64), w.astype(np.float64)]
-                moved[which] = moved[which] + sign * step
+                moved[which] = moved[which] + distance * direction
                 ends.append(reference(*moved, targets, weights, options))
             expected = (ends[0] - ends[1]) / 2e-5
-            np.testing.assert_allclose((np.asarray(grad) * step).sum(), expected, rtol=2e-4)
+            got = (np.asarray(gradient) * direction).sum()
+            np.testing.assert_allclose(got, expected, rtol=2e-4)
 
 
 def test_parts_stand_where_the_tokens_are():
     x, w, targets, weights = problem(seed=3)
-    _, parts = head_loss(x, w, targets, weights, HeadLoss(chunk=4, z_loss=0.5))
+    options = CrossEntropyOptions(chunk=4, z_loss=0.5)
+    _, parts = fused_linear_cross_entropy(x, w, targets, weights, options)
     logits = x @ w
     log_z = jax.nn.logsumexp(logits, axis=-1)
     nll = log_z - np.take_along_axis(logits, targets[..., None], -1)[..., 0]
@@ -83,12 +99,12 @@ def test_perfect_prediction_with_smoothing_costs_nothing():
     vocab, smoothing = 8, 0.2
     row = np.full(vocab, np.log(smoothing / (vocab - 1)))
     row[3] = np.log(1 - smoothing)
-    value, _ = head_loss(
+    value, _ = fused_linear_cross_entropy(
         jnp.ones((1, 1, 1)),
         jnp.asarray(row[None], jnp.float32),
         np.full((1, 1), 3, np.int32),
         np.ones((1, 1), np.float32),
-        HeadLoss(label_smoothing=smoothing),
+        CrossEntropyOptions(label_smoothing=smoothing),
     )
     np.testing.assert_allclose(value, 0.0, atol=1e-6)
 
@@ -96,27 +112,27 @@ def test_perfect_prediction_with_smoothing_costs_nothing():
 def test_untrained_positions_cost_nothing_and_are_never_computed():
     x, w, targets, weights = problem()
     x = np.where(weights[..., None] == 0, np.nan, x)  # A NaN that was touched would spread.
-    value, (dx, dw) = jax.value_and_grad(
-        lambda x, w: head_loss(x, w, targets, weights, HeadLoss(chunk=1))[0], argnums=(0, 1)
-    )(x, w)
+    loss = loss_of(targets, weights, CrossEntropyOptions(chunk=1))
+    value, (dx, dw) = jax.value_and_grad(loss, argnums=(0, 1))(x, w)
     assert np.isfinite(value) and np.isfinite(dw).all()
     assert (np.asarray(dx)[weights == 0] == 0).all()
 
 
 def test_nothing_trained_is_zero():
     x, w, targets, weights = problem()
-    value, grads = jax.value_and_grad(
-        lambda x: head_loss(x, w, targets, 0 * weights, HeadLoss())[0]
-    )(x)
-    assert value == 0 and not np.asarray(grads).any()
+    loss = loss_of(targets, 0 * weights, CrossEntropyOptions())
+    value, dx = jax.value_and_grad(loss)(x, w)
+    assert value == 0 and not np.asarray(dx).any()
 
 
 def test_full_logits_never_exist():
     vocab, length = 4096, 512
-    x, w = jnp.ones((1, length, 8)), jnp.ones((8, vocab))
-    targets, weights = jnp.zeros((1, length), jnp.int32), jnp.ones((1, length))
-    grad = jax.jit(jax.grad(lambda x, w: head_loss(x, w, targets, weights, HeadLoss())[0]))
-    temporary = grad.lower(x, w).compile().memory_analysis().temp_size_in_bytes
+    x = jnp.ones((1, length, 8))
+    w = jnp.ones((8, vocab))
+    targets = jnp.zeros((1, length), jnp.int32)
+    weights = jnp.ones((1, length))
+    gradient = jax.jit(jax.grad(loss_of(targets, weights, CrossEntropyOptions())))
+    temporary = gradient.lower(x, w).compile().memory_analysis().temp_size_in_bytes
     assert temporary < vocab * length * 4
 
 

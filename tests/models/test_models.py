@@ -11,7 +11,8 @@ from jax._src.ad_checkpoint import saved_residuals  # Public only as a printer.
 
 from ift_jax.config.schema import DecoderConfig, EncoderDecoderConfig
 from ift_jax.models import build_model
-from ift_jax.models.layers import REMAT, dropout_masks, fold, row_keys
+from ift_jax.models.dropout import dropout_masks, dropout_row_keys, fold_keys
+from ift_jax.models.remat import REMAT_POLICIES
 
 DECODER = DecoderConfig(
     vocab_size=64, d_model=24, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=6, d_ff=40
@@ -183,7 +184,7 @@ def remat_loss(config, remat, **fields):
 
 @each_model
 def test_remat_policies_give_the_same_gradients(config):
-    others = REMAT if config is LOCAL else ("minimal", "full")
+    others = REMAT_POLICIES if config is LOCAL else ("minimal", "full")
     results = {}
     for remat in ("none", *others):
         loss, params = remat_loss(config, remat)
@@ -199,7 +200,7 @@ def test_remat_policies_keep_what_they_say(attention):
     counted in arrays of one value a position and unit of width."""
     c, B, L = LOCAL, 4, 12
     host, device = {}, {}
-    for remat in ("none", *REMAT):
+    for remat in ("none", *REMAT_POLICIES):
         loss, params = remat_loss(c, remat, attention=attention)
         kept = [
             aval
@@ -250,12 +251,12 @@ def test_dropout_depends_on_the_key_and_the_row_number_only(config):
 
 
 def test_dropout_preserves_the_expectation():
-    keys = row_keys(jax.random.key(0), {"row_ids": np.arange(64)}, 0.25)
-    mask, other_site = map(np.asarray, dropout_masks(fold(keys, 3), 0.25, (50, 20), (1000,)))
+    keys = dropout_row_keys(jax.random.key(0), {"row_ids": np.arange(64)}, 0.25)
+    mask, other_site = map(np.asarray, dropout_masks(fold_keys(keys, 3), 0.25, (50, 20), (1000,)))
     assert set(np.unique(mask).tolist()) == {0.0, np.float32(1 / 0.75)}
     # 64,000 draws: five standard deviations of the mean are 0.012.
     assert abs(mask.mean() - 1) < 0.012
-    (other_layer,) = map(np.asarray, dropout_masks(fold(keys, 4), 0.25, (50, 20)))
+    (other_layer,) = map(np.asarray, dropout_masks(fold_keys(keys, 4), 0.25, (50, 20)))
     for other in (other_layer, other_site.reshape(mask.shape)):  # Independent of each other.
         assert abs((mask == other).mean() - (0.75**2 + 0.25**2)) < 0.012
 

@@ -8,7 +8,7 @@ import pytest
 from ift_jax.interop.hugging_face_config import to_hugging_face
 from ift_jax.interop.tensor_table import leaves, tensor_table
 from ift_jax.models import build_model
-from ift_jax.models.encoder_decoder import relative_buckets
+from ift_jax.models.attention.relative_bias import relative_buckets
 
 pytest.importorskip("torch", reason="the reference models are torch modules")
 pytest.importorskip("transformers", reason="the reference models live there")

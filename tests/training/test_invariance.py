@@ -14,7 +14,8 @@ from ift_jax.config.schema import LossConfig, MeshConfig
 from ift_jax.models.attention import reference
 from ift_jax.models.model import build_model
 from ift_jax.sharding import rules
-from ift_jax.sharding.mesh import make_mesh, mesh_of
+from ift_jax.sharding.batch_placement import batch_sharding
+from ift_jax.sharding.mesh import make_mesh, mesh_from_devices
 from ift_jax.training.loss_and_grads import loss_and_grads
 from tests.training.examples import BATCHES, CONFIGS, make_examples, random_params
 
@@ -157,7 +158,7 @@ def on_mesh(case, mesh, shards):
     with jax.set_mesh(mesh):
         shardings = rules.tree_shardings(mesh, model.logical_axes, params)
         params = jax.device_put(params, shardings)
-        batch = {k: jax.device_put(v, rules.batch_sharding(mesh, v.shape)) for k, v in host.items()}
+        batch = {k: jax.device_put(v, batch_sharding(mesh, v.shape)) for k, v in host.items()}
         microbatches = 2 if len(host["row_ids"]) % (2 * shards) == 0 else 1
         return compute(model, params, batch, "examples", microbatches)
 
@@ -172,7 +173,7 @@ def test_devices_and_meshes(case, alone, mesh_config):
 
 @pytest.mark.parametrize("shape", [(1, 8, 1, 1), (2, 4, 1, 1), (1, 4, 2, 1)], ids=str)
 def test_parameters_cut_over_lines_of_a_torus(case, alone, shape):
-    mesh = mesh_of(np.array(jax.devices()).reshape(shape), line=2)
+    mesh = mesh_from_devices(np.array(jax.devices()).reshape(shape), line=2)
     assert mesh.shape["fsdp_line"] == 2
     assert_same(on_mesh(case, mesh, shape[0] * shape[1]), alone["examples"])
 
@@ -187,7 +188,7 @@ def test_implementations_of_attention_with_the_length_cut(case, alone, implement
     with jax.set_mesh(mesh):
         shardings = rules.tree_shardings(mesh, model.logical_axes, params)
         params = jax.device_put(params, shardings)
-        batch = {k: jax.device_put(v, rules.batch_sharding(mesh, v.shape)) for k, v in host.items()}
+        batch = {k: jax.device_put(v, batch_sharding(mesh, v.shape)) for k, v in host.items()}
         assert_same(compute(model, params, batch, "tokens"), alone["tokens"])
 
 

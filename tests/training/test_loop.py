@@ -51,10 +51,10 @@ def test_the_start_says_which_attention(monkeypatch):
     decoder, both = Config(), dataclasses.replace(Config(), model=EncoderDecoderConfig())
     assert describe_attention(decoder) == "xla"
     monkeypatch.setattr(rules, "platform", lambda: "gpu")
-    monkeypatch.setattr(triton, "runs_here", lambda: True)
+    monkeypatch.setattr(triton, "gpus_are_supported", lambda: True)
     assert describe_attention(decoder) == "triton"
     assert describe_attention(both) == "triton across, xla inside a stack, which has a bias"
-    monkeypatch.setattr(triton, "runs_here", lambda: False)
+    monkeypatch.setattr(triton, "gpus_are_supported", lambda: False)
     assert describe_attention(decoder) == "xla (the kernel is for NVIDIA GPUs from Ampere on)"
 
 

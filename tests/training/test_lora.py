@@ -19,7 +19,7 @@ from ift_jax.config.schema import (
 )
 from ift_jax.errors import UserError
 from ift_jax.models import lora as lora_lib
-from ift_jax.models.fused_cross_entropy import HeadLoss, head_loss
+from ift_jax.models.fused_cross_entropy import CrossEntropyOptions, fused_linear_cross_entropy
 from ift_jax.models.model import build_model, join, trained_model
 from ift_jax.sharding import rules
 from ift_jax.sharding.mesh import make_mesh
@@ -140,7 +140,7 @@ def test_a_frozen_head_has_no_gradient_in_the_program():
     targets, weights = jnp.zeros((2, 8), jnp.int32), jnp.ones((2, 8))
 
     def loss(x, w):
-        return head_loss(x, w, targets, weights, HeadLoss())[0]
+        return fused_linear_cross_entropy(x, w, targets, weights, CrossEntropyOptions())[0]
 
     dw = "f32[1,17,4]"
     assert dw in str(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(x, w))

@@ -11,7 +11,7 @@ from ift_jax.checkpoint.manager import Checkpoints
 from ift_jax.config.schema import Config, DecoderConfig, MeshConfig, OptimizerConfig, TrainConfig
 from ift_jax.errors import UserError
 from ift_jax.models.model import build_model
-from ift_jax.sharding import rules
+from ift_jax.sharding.batch_placement import batch_sharding
 from ift_jax.sharding.mesh import make_mesh
 from ift_jax.sharding.trees import abstract
 from ift_jax.training.optimizer import make_learning_rate, make_optimizer
@@ -41,9 +41,7 @@ def runs():
         shardings = state_shardings(model, mesh, state, over_data)
         with jax.set_mesh(mesh):
             first = state = jax.device_put(state, shardings)
-            batch = {
-                k: jax.device_put(v, rules.batch_sharding(mesh, v.shape)) for k, v in host.items()
-            }
+            batch = {k: jax.device_put(v, batch_sharding(mesh, v.shape)) for k, v in host.items()}
             lowered = jax.jit(step, out_shardings=(shardings, None)).lower(state, batch)
             compiled = lowered.compile({"xla_backend_optimization_level": 0})
             for _ in range(N_STEPS):

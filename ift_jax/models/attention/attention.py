@@ -1,91 +1,147 @@
-"""Attention: who sees whom, the one core function, and the module with its projections.
+"""The one attention function, which calls the chosen implementation, and the attention module.
 
 Shape suffixes: B rows, L query positions, S key positions, H query heads, G key-value heads
-(H is a multiple of G), K width of a head, D model width.
+(H is a multiple of G), K width of a head, D model width, E all heads side by side; W distances.
 """
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from ift_jax.models.attention.mask import KERNELS, AttentionMask, Tokens, attention_mask
-from ift_jax.models.attention.reference import KVPair, blockwise, dense
-from ift_jax.models.layers import ATTENTION, Keys, Linear, RMSNorm, drop
+from ift_jax.models.attention.implementations import KERNEL_PLATFORMS
+from ift_jax.models.attention.kv import KVPair
+from ift_jax.models.attention.mask import AttentionMask, KeySpan, Tokens, attention_mask
+from ift_jax.models.attention.reference import DistanceBias, blockwise_attention, dense_attention
+from ift_jax.models.dropout import apply_dropout
+from ift_jax.models.layers import Keys, Linear, RMSNorm
+from ift_jax.models.remat import ATTENTION_OUTPUT
 from ift_jax.models.rope import Rope
 from ift_jax.sharding import rules
+from ift_jax.sharding.local import Sharded, call_on_shards, gather_length
 
 
 def attention(
     q_BxLxHxK: jax.Array,
-    keys_values: KVPair,
-    sight: AttentionMask,
+    kv: KVPair,
+    mask: AttentionMask,
     *,
     scale: float,
     softcap: float = 0.0,
 ) -> jax.Array:
-    """Softmax attention: BxLx(H*K), the heads side by side, in q's dtype.
+    """Compute softmax attention by the implementation that `mask` was created for.
 
-    Scores (times `scale`) and softmax are float32. Head h reads key-value head h // (H / G). A
-    query that sees no key (padding, or a decoder segment whose encoder part is empty) gets
-    exactly zero, and its gradients are zero. A softcap > 0 makes the scores
-    softcap * tanh(scores / softcap) (Gemma 2); then the bias is added.
+    Head h reads key-value head h // (H / G). Scores and softmax are float32. A query that may
+    attend to no key (padding, or a decoder segment whose encoder part is empty) gets exactly zero,
+    and its gradients are zero.
 
     Where the length is cut over devices, each computes its queries against all keys, which it
     gathers (as Llama 3 does, arXiv:2407.21783, section 3.3.2).
-    """
-    options: Any = dict(scale=scale, softcap=softcap)
-    if sight.implementation == "xla":
-        assert sight.mask_BxLxS is not None
-        gathered = ("batch", "kv_heads_act", None, None)
-        keys_values = KVPair(*(rules.constrain(part, *gathered) for part in keys_values))
-        return dense(q_BxLxHxK, keys_values, sight.mask_BxLxS, bias_HxLxS=sight.bias, **options)
-    (L, H), (G, S) = q_BxLxHxK.shape[1:3], keys_values.keys_BxGxSxK.shape[1:3]
-    interpret = rules.platform() != KERNELS.get(sight.implementation)
 
-    def local(
+    Args:
+        q_BxLxHxK: Queries.
+        kv: Keys and values, BxGxSxK.
+        mask: What each query may attend to, and the bias.
+        scale: Multiplies the scores.
+        softcap: If positive, scores become softcap * tanh(scores / softcap) (Gemma 2), before the
+            bias is added.
+
+    Returns:
+        BxLx(H*K), the heads side by side, in q's dtype.
+    """
+    if mask.implementation == "xla":
+        assert mask.allowed_BxLxS is not None
+        axes = ("batch", "kv_heads_act", None, None)
+        gathered_kv = KVPair(*(rules.constrain(part, *axes) for part in kv))
+        return dense_attention(
+            q_BxLxHxK,
+            gathered_kv,
+            mask.allowed_BxLxS,
+            bias_HxLxS=mask.bias_HxLxS,
+            scale=scale,
+            softcap=softcap,
+        )
+    B, L, H, K = q_BxLxHxK.shape
+    G, S = kv.keys_BxGxSxK.shape[1:3]
+
+    def attend_locally(
         q: jax.Array,
-        keys_values: KVPair,
-        queries: Any,
+        kv: KVPair,
+        queries: tuple[Tokens, KeySpan | None],
         keys: Tokens,
         window: jax.Array | None,
         bias_HxW: jax.Array | None,
     ) -> jax.Array:
-        keys_values = rules.whole_length(keys_values, 2, S)
-        keys = rules.whole_length(keys, 1, S)
-        if sight.implementation in KERNELS:
-            ids = (queries[0].segment_ids_BxL, keys.segment_ids_BxL)
-            given = (q, *keys_values, *ids, *queries[1])
-            if sight.implementation == "triton":
-                from ift_jax.models.attention.triton import triton
+        """The output of one device's queries."""
+        kv = gather_length(kv, axis=2, length=S)
+        keys = gather_length(keys, axis=1, length=S)
+        tokens, key_span = queries
+        if key_span is not None:
+            windowed = window is not None
+            return _run_kernel(
+                mask.implementation, q, kv, tokens, keys, key_span, windowed, scale, softcap
+            )
+        n_queries = q.shape[1]
+        first_query = jnp.int32(0 if n_queries == L else jax.lax.axis_index("sequence") * n_queries)
+        mask_of = functools.partial(attention_mask, keys=keys, causal=mask.causal, window=window)
+        bias = None if bias_HxW is None else DistanceBias(bias_HxW, first_query)
+        return blockwise_attention(q, kv, tokens, mask_of, bias, scale=scale, softcap=softcap)
 
-                return triton(*given, interpret=interpret, **options)
-            from ift_jax.models.attention.splash import splash
-
-            return splash(*given, windowed=window is not None, interpret=interpret, **options)
-        before = jnp.int32(0 if q.shape[1] == L else jax.lax.axis_index("sequence") * q.shape[1])
-        sees = functools.partial(attention_mask, keys=keys, causal=sight.causal, window=window)
-        bias = bias_HxW if bias_HxW is None else (bias_HxW, L - before)
-        return blockwise(q, keys_values, queries[0], sees, bias, **options)
-
-    # Fewer key-value heads than devices along `tensor`: each device needs one of its own.
+    # With fewer key-value heads than devices along `tensor`, each device needs one of its own.
     repeats = 1 if rules.divides("kv_heads_act", G) else H // G
-    keys_values = KVPair(*(jnp.repeat(part, repeats, axis=1) for part in keys_values))
-    of_q, of_tokens = ("batch", "length", "heads_act", None), ("batch", "length")
-    y_BxLxHxK = rules.on_shards(
-        local,
-        of_q,
-        (of_q, q_BxLxHxK),
-        (("batch", "kv_heads_act", "length", None), keys_values),
-        (of_tokens, (sight.queries, sight.span_BxL)),
-        (of_tokens, sight.keys),
-        ((), sight.window),
-        (("heads_act", None), sight.bias),
+    kv = KVPair(*(jnp.repeat(part, repeats, axis=1) for part in kv))
+    q_axes = ("batch", "length", "heads_act", None)
+    kv_axes = ("batch", "kv_heads_act", "length", None)
+    token_axes = ("batch", "length")
+    y_BxLxHxK = call_on_shards(
+        attend_locally,
+        [
+            Sharded(q_axes, q_BxLxHxK),
+            Sharded(kv_axes, kv),
+            Sharded(token_axes, (mask.queries, mask.key_span)),
+            Sharded(token_axes, mask.keys),
+            Sharded((), mask.window),
+            Sharded(("heads_act", None), mask.bias_HxW),
+        ],
+        out_axes=q_axes,
     )
-    return y_BxLxHxK.reshape(*q_BxLxHxK.shape[:2], -1)
+    return y_BxLxHxK.reshape(B, L, H * K)
+
+
+def _run_kernel(
+    name: str,
+    q: jax.Array,
+    kv: KVPair,
+    queries: Tokens,
+    keys: Tokens,
+    key_span: KeySpan,
+    windowed: bool,
+    scale: float,
+    softcap: float,
+) -> jax.Array:
+    """Import and call a Pallas kernel; outside its platform it is interpreted."""
+    segments = (queries.segment_ids_BxL, keys.segment_ids_BxL)
+    interpret = rules.platform() != KERNEL_PLATFORMS[name]
+    if name == "triton":
+        from ift_jax.models.attention.triton import triton_attention
+
+        return triton_attention(
+            q, kv, *segments, key_span, scale=scale, softcap=softcap, interpret=interpret
+        )
+    from ift_jax.models.attention.splash import splash_attention
+
+    return splash_attention(
+        q,
+        kv,
+        *segments,
+        key_span,
+        scale=scale,
+        softcap=softcap,
+        windowed=windowed,
+        interpret=interpret,
+    )
 
 
 class Attention(nnx.Module):
@@ -108,18 +164,46 @@ class Attention(nnx.Module):
         norm_eps: float = 1e-6,
         norm_offset: float = 0.0,
     ):
-        self.head_dim, self.scale, self.softcap, self.qk_norm = head_dim, scale, softcap, qk_norm
-        q_size, kv_size = n_heads * head_dim, n_kv_heads * head_dim
-        q_axes, kv_axes, out_axes = ("embed", "heads"), ("embed", "kv_heads"), ("heads", "embed")
+        """Initialize the projections.
+
+        Args:
+            d_model: D.
+            n_heads: H.
+            n_kv_heads: G.
+            head_dim: K.
+            keys: Random keys of the weights.
+            scale: Multiplies the scores.
+            query_std: The deviation of the query projection's weights; None: d_model ** -0.5.
+            softcap: As for `attention`.
+            qkv_bias: Whether the projections of queries, keys and values have a bias.
+            output_bias: Whether the output projection has a bias.
+            qk_norm: Normalizes queries and keys over nothing ("none"), each head ("head") or all
+                heads ("full").
+            norm_eps: As for `RMSNorm`.
+            norm_offset: As for `RMSNorm`.
+        """
+        self.head_dim = head_dim
+        self.scale = scale
+        self.softcap = softcap
+        self.qk_norm = qk_norm
+        q_size = n_heads * head_dim
+        kv_size = n_kv_heads * head_dim
+        q_axes = ("embed", "heads")
+        kv_axes = ("embed", "kv_heads")
+        out_axes = ("heads", "embed")
         self.query = Linear(d_model, q_size, q_axes, std=query_std, bias=qkv_bias, keys=keys)
         self.key = Linear(d_model, kv_size, kv_axes, bias=qkv_bias, keys=keys)
         self.value = Linear(d_model, kv_size, kv_axes, bias=qkv_bias, keys=keys)
         self.out = Linear(q_size, d_model, out_axes, bias=output_bias, keys=keys)
-        sizes = {"none": None, "head": (head_dim, head_dim), "full": (q_size, kv_size)}[qk_norm]
+        norm_sizes = {"none": None, "head": (head_dim, head_dim), "full": (q_size, kv_size)}
+        sizes = norm_sizes[qk_norm]
         self.query_norm = RMSNorm(sizes[0], norm_eps, norm_offset) if sizes else None
         self.key_norm = RMSNorm(sizes[1], norm_eps, norm_offset) if sizes else None
 
-    def _heads(self, x_BxLxE: jax.Array, norm: RMSNorm | None, rope: Rope | None) -> jax.Array:
+    def _split_heads(
+        self, x_BxLxE: jax.Array, norm: RMSNorm | None, rope: Rope | None
+    ) -> jax.Array:
+        """Normalize (over all heads or each), split and rotate the heads: BxLxHxK."""
         if norm is not None and self.qk_norm == "full":
             x_BxLxE = norm(x_BxLxE)
         x_BxLxHxK = x_BxLxE.reshape(*x_BxLxE.shape[:-1], -1, self.head_dim)
@@ -127,32 +211,39 @@ class Attention(nnx.Module):
             x_BxLxHxK = norm(x_BxLxHxK)
         return x_BxLxHxK if rope is None else rope.rotate(x_BxLxHxK)
 
-    def keys_values(self, x_BxSxD: jax.Array, rope: Rope | None = None) -> KVPair:
-        """The keys and values of these positions."""
-        keys_BxSxGxK = self._heads(self.key(x_BxSxD), self.key_norm, rope)
-        values_BxSxGxK = self._heads(self.value(x_BxSxD), None, None)
+    def project_kv(self, x_BxSxD: jax.Array, rope: Rope | None = None) -> KVPair:
+        """The keys and values of these positions, BxGxSxK each."""
+        keys_BxSxGxK = self._split_heads(self.key(x_BxSxD), self.key_norm, rope)
+        values_BxSxGxK = self._split_heads(self.value(x_BxSxD), None, None)
         return KVPair(keys_BxSxGxK.swapaxes(1, 2), values_BxSxGxK.swapaxes(1, 2))
 
     def __call__(
         self,
         x_BxLxD: jax.Array,
-        keys_values: KVPair,
-        sight: AttentionMask,
+        kv: KVPair,
+        mask: AttentionMask,
         *,
         rope: Rope | None = None,
         dropout_BxHxS: jax.Array | None = None,
     ) -> jax.Array:
-        """What the queries of `x` read from `keys_values`, projected back: BxLxD.
+        """Attend from the queries of `x` to `kv`, and project the result back: BxLxD.
 
-        Dropout multiplies the attention weights, one mask for all queries (T5), and so as well
-        the values that they weight; there are then as many key-value heads as query heads.
+        Args:
+            x_BxLxD: What queries are projected from.
+            kv: Keys and values, BxGxSxK, of `project_kv` or of a cache.
+            mask: What each query may attend to.
+            rope: The positions of the queries; None without rotary positions.
+            dropout_BxHxS: Multiplies the attention weights, one mask for all queries of a row
+                (T5). So it may as well multiply the values, as it does here; there must then be
+                as many key-value heads as query heads.
         """
-        q_BxLxHxK = self._heads(self.query(x_BxLxD), self.query_norm, rope)
+        q_BxLxHxK = self._split_heads(self.query(x_BxLxD), self.query_norm, rope)
         q_BxLxHxK = rules.constrain(q_BxLxHxK, "batch", "length", "heads_act", None)
         if dropout_BxHxS is not None:
-            values = drop(keys_values.values_BxGxSxK, dropout_BxHxS[..., None])
-            keys_values = keys_values._replace(values_BxGxSxK=values)
-        y_BxLxE = attention(q_BxLxHxK, keys_values, sight, scale=self.scale, softcap=self.softcap)
-        if sight.implementation not in KERNELS:  # They name theirs, with what the gradient needs.
-            y_BxLxE = checkpoint_name(y_BxLxE, ATTENTION)
+            dropped = apply_dropout(kv.values_BxGxSxK, dropout_BxHxS[..., None])
+            kv = kv._replace(values_BxGxSxK=dropped)
+        y_BxLxE = attention(q_BxLxHxK, kv, mask, scale=self.scale, softcap=self.softcap)
+        if mask.implementation not in KERNEL_PLATFORMS:
+            # The kernels name their own output, together with what their gradient needs.
+            y_BxLxE = checkpoint_name(y_BxLxE, ATTENTION_OUTPUT)
         return self.out(rules.constrain(y_BxLxE, "batch", "length", "heads_act"))

@@ -1,91 +1,50 @@
-"""Attention in plain XLA: dense (the reference) and in blocks of queries."""
+"""Attention in plain XLA: dense, which is the reference, and in blocks of queries.
+
+Shape suffixes: B rows, L query positions, S key positions, H query heads, G key-value heads
+(H is a multiple of G), K width of a head; N query positions of a block, W distances.
+"""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ift_jax.models.attention.mask import Tokens, by_place
+from ift_jax.models.attention.kv import KVPair
+from ift_jax.models.attention.mask import Tokens
+from ift_jax.models.attention.relative_bias import bias_of_pairs
 
-BLOCK_PAIRS = 1 << 20  # Of a block.
-
-
-HIDDEN_SCORE = -1e30  # Of a hidden key: exp() of it is exactly 0 beside any visible one.
-
-
-class KVPair(NamedTuple):
-    """Keys and values with the heads before the positions: the layout that products read."""
-
-    keys_BxGxSxK: jax.Array
-    values_BxGxSxK: jax.Array
-
-    def write(self, new: "KVPair", slot: jax.Array) -> "KVPair":
-        """Puts `new` (a few positions) at `slot`, an int32 scalar, of all rows."""
-        put = jax.lax.dynamic_update_slice_in_dim
-        return KVPair(*(put(old, n, slot, axis=2) for old, n in zip(self, new, strict=True)))
+BLOCK_PAIRS = 1 << 20  # Pairs of a query and a key in a block of queries.
+MASKED_SCORE = -1e30  # exp() of it is exactly 0 beside any score that is not masked.
 
 
-def blockwise(
+def dense_attention(
     q_BxLxHxK: jax.Array,
-    keys_values: KVPair,
-    queries: Tokens,
-    sees: Callable[[Tokens], jax.Array],
-    bias: tuple[jax.Array, jax.Array] | None,
-    *,
-    scale: float,
-    softcap: float,
-) -> jax.Array:
-    """`dense` for a block of queries after the other: BxLxHxK; no HxLxS is ever stored.
-
-    The scores, the mask and the bias of a block are computed again in the backward pass (after
-    Rabe and Staats 2021, arXiv:2112.05682). `sees` gives the mask of some queries; `bias` is one
-    by distance (HxW) and where in it the distance 1 - (first query) stands, plus one.
-    """
-    (B, L, H, K), S = q_BxLxHxK.shape, keys_values.keys_BxGxSxK.shape[2]
-    n = max(16, 1 << max(BLOCK_PAIRS // S, 1).bit_length() - 1)  # Queries of a block.
-    n = min(n, L)
-    wide = jax.tree.map(lambda a: a.astype(jnp.float32), keys_values)  # Gradients add up in it.
-
-    def of_block(block: Any) -> jax.Array:
-        i, q, tokens = block
-        kv = jax.tree.map(lambda a: a.astype(q.dtype), wide)
-        bias_HxNxS = None
-        if bias is not None:
-            padded_HxW = jnp.pad(bias[0], ((0, 0), (n, 0)))
-            of_n = jax.lax.dynamic_slice_in_dim(padded_HxW, bias[1] - i * n, S + n - 1, axis=1)
-            bias_HxNxS = by_place(of_n, n)
-        y = dense(q, kv, sees(tokens), scale=scale, softcap=softcap, bias_HxLxS=bias_HxNxS)
-        return y.reshape(B, n, H, K)
-
-    def cut(a: jax.Array) -> jax.Array:
-        a = jnp.pad(a, [(0, 0), (0, -L % n), *[(0, 0)] * (a.ndim - 2)])
-        return a.reshape(B, -1, n, *a.shape[2:]).swapaxes(0, 1)
-
-    blocks = jax.tree.map(cut, (q_BxLxHxK, queries))
-    y = jax.lax.map(jax.checkpoint(of_block), (jnp.arange(-(-L // n)), *blocks))
-    return y.swapaxes(0, 1).reshape(B, -1, H, K)[:, :L]
-
-
-def dense(
-    q_BxLxHxK: jax.Array,
-    keys_values: KVPair,
-    visible_BxLxS: jax.Array,
+    kv: KVPair,
+    allowed_BxLxS: jax.Array,
     *,
     scale: float,
     softcap: float = 0.0,
     bias_HxLxS: jax.Array | None = None,
 ) -> jax.Array:
-    """`attention` with all scores at once, in plain products: the reference.
+    """Compute `attention.attention` from all scores at once: BxLx(H*K), in q's dtype.
 
-    The queries of the heads that share a key-value head become rows of one batched product,
-    which is faster than repeating the keys.
+    The queries of the heads that share a key-value head become rows of one batched product, which
+    is faster than repeating the keys.
+
+    Args:
+        q_BxLxHxK: Queries.
+        kv: Keys and values, BxGxSxK.
+        allowed_BxLxS: bool; which keys each query may attend to.
+        scale: Multiplies the scores.
+        softcap: If positive, scores become softcap * tanh(scores / softcap).
+        bias_HxLxS: float32, added to the scores after the soft cap.
     """
-    keys_BxGxSxK, values_BxGxSxK = keys_values
+    keys_BxGxSxK, values_BxGxSxK = kv
     B, L, H, K = q_BxLxHxK.shape
     G, S = keys_BxGxSxK.shape[1:3]
-    r = H // G
-    # Rows are (position, head of the group): positions stay the major axis, as they were.
+    r = H // G  # Query heads of a key-value head.
+    # Rows are (position, head of the group), because positions are the major axis already.
     q_BxGxRxK = q_BxLxHxK.reshape(B, L, G, r, K).swapaxes(1, 2).reshape(B, G, L * r, K)
     product = "bgrk,bgsk->bgrs"
     scores = jnp.einsum(product, q_BxGxRxK, keys_BxGxSxK, preferred_element_type=jnp.float32)
@@ -94,9 +53,92 @@ def dense(
         scores = softcap * jnp.tanh(scores / softcap)
     if bias_HxLxS is not None:
         scores += bias_HxLxS.reshape(G, r, L, S).swapaxes(1, 2)
-    scores = jnp.where(visible_BxLxS[:, None, :, None, :], scores, HIDDEN_SCORE)
+    scores = jnp.where(allowed_BxLxS[:, None, :, None, :], scores, MASKED_SCORE)
     weights = jax.nn.softmax(scores, axis=-1)
     weights_BxGxRxS = weights.astype(values_BxGxSxK.dtype).reshape(B, G, L * r, S)
     y_BxGxRxK = jnp.einsum("bgrs,bgsk->bgrk", weights_BxGxRxS, values_BxGxSxK)
     y_BxLxE = y_BxGxRxK.reshape(B, G, L, r, K).swapaxes(1, 2).reshape(B, L, H * K)
-    return jnp.where(visible_BxLxS.any(axis=-1, keepdims=True), y_BxLxE, 0)
+    return jnp.where(allowed_BxLxS.any(axis=-1, keepdims=True), y_BxLxE, 0)
+
+
+class DistanceBias(NamedTuple):
+    """A bias by distance, for queries that may be only a part of the row's."""
+
+    bias_HxW: jax.Array  # float32; by distance, for all queries and keys of the row.
+    first_query: jax.Array  # int32 scalar: the place of the first query in the row.
+
+
+class _QueryBlock(NamedTuple):
+    number: jax.Array  # int32 scalar, from 0.
+    q_BxNxHxK: jax.Array
+    tokens: Tokens
+
+
+def blockwise_attention(
+    q_BxLxHxK: jax.Array,
+    kv: KVPair,
+    queries: Tokens,
+    mask_of: Callable[[Tokens], jax.Array],
+    bias: DistanceBias | None,
+    *,
+    scale: float,
+    softcap: float,
+) -> jax.Array:
+    """Compute `dense_attention` for one block of queries after the other: BxLxHxK.
+
+    No HxLxS array is ever stored: the scores, the mask and the bias of a block are computed again
+    in the backward pass (after Rabe and Staats 2021, arXiv:2112.05682).
+
+    Args:
+        q_BxLxHxK: Queries.
+        kv: Keys and values, BxGxSxK.
+        queries: What `mask_of` reads of the queries.
+        mask_of: Returns which keys the queries of a block may attend to, bool BxNxS.
+        bias: Added to the scores after the soft cap.
+        scale: As for `dense_attention`.
+        softcap: As for `dense_attention`.
+    """
+    B, L, H, K = q_BxLxHxK.shape
+    S = kv.keys_BxGxSxK.shape[2]
+    N = _block_size(L, S)
+    n_blocks = -(-L // N)
+    if bias is not None:
+        row_length = bias.bias_HxW.shape[1] - S + 1
+        queries_from_first = row_length - bias.first_query
+    # In float32, so that the blocks' gradients of keys and values add up in float32.
+    wide_kv = jax.tree.map(lambda a: a.astype(jnp.float32), kv)
+
+    def attend_block(block: _QueryBlock) -> jax.Array:
+        q = block.q_BxNxHxK
+        narrow_kv = jax.tree.map(lambda a: a.astype(q.dtype), wide_kv)
+        bias_HxNxS = None
+        if bias is not None:
+            padded_HxW = jnp.pad(bias.bias_HxW, ((0, 0), (N, 0)))
+            # The column of the smallest distance: from the block's last query to key 0.
+            start = queries_from_first - block.number * N
+            block_bias = jax.lax.dynamic_slice_in_dim(padded_HxW, start, S + N - 1, axis=1)
+            bias_HxNxS = bias_of_pairs(block_bias, N)
+        y = dense_attention(
+            q,
+            narrow_kv,
+            mask_of(block.tokens),
+            scale=scale,
+            softcap=softcap,
+            bias_HxLxS=bias_HxNxS,
+        )
+        return y.reshape(B, N, H, K)
+
+    def split_blocks(a: jax.Array) -> jax.Array:
+        a = jnp.pad(a, [(0, 0), (0, -L % N), *[(0, 0)] * (a.ndim - 2)])
+        return a.reshape(B, -1, N, *a.shape[2:]).swapaxes(0, 1)
+
+    q_blocks, token_blocks = jax.tree.map(split_blocks, (q_BxLxHxK, queries))
+    blocks = _QueryBlock(jnp.arange(n_blocks), q_blocks, token_blocks)
+    y = jax.lax.map(jax.checkpoint(attend_block), blocks)
+    return y.swapaxes(0, 1).reshape(B, -1, H, K)[:, :L]
+
+
+def _block_size(n_queries: int, n_keys: int) -> int:
+    """Queries of a block: the largest power of two that keeps to BLOCK_PAIRS, at least 16."""
+    power = max(BLOCK_PAIRS // n_keys, 1).bit_length() - 1
+    return min(max(16, 1 << power), n_queries)

@@ -1,9 +1,10 @@
 """Splash attention on TPU: JAX's own Pallas kernel, told at run time which blocks to visit.
 
-What a query sees of the keys is, in a row of whole segments, an interval inside its segment. The
-kernel masks by that interval and by segment ids, so packing, prefixes and windows (even one that
-only the scan over layers knows) are all the same to it; and it skips a block of keys that no
-query of a block sees, so packed examples do not pay for each other. Blocks are per row.
+In a row of whole segments, the keys that a query attends to are an interval inside its segment.
+The kernel masks by that interval and by segment ids, so packing, prefixes and windows (even a
+window that only the scan over layers knows) are all the same to it. It skips a block of keys if
+no query of the block attends to it, so packed examples do not pay for each other. Which blocks are
+visited is decided for each row.
 
 Shape suffixes as in `attention`; N blocks of queries, M blocks of keys.
 """
@@ -17,101 +18,143 @@ from jax.experimental.pallas.ops.tpu.splash_attention import BlockSizes, Segment
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as library
 from jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_mask_info import MaskInfo
 
-from ift_jax.models.layers import ATTENTION
+from ift_jax.models.attention.kv import KVPair
+from ift_jax.models.attention.mask import KeySpan
+from ift_jax.models.remat import ATTENTION_OUTPUT
 
-LANES, BLOCK = 128, 512
-MAX_WINDOWED = 1 << 16  # Keys: an interval is handed over as two halves of 32 bits.
-
-
-def _up_to(code: jax.Array, key: jax.Array) -> jax.Array:
-    return key <= code
-
-
-def _inside(code: jax.Array, key: jax.Array) -> jax.Array:
-    return (key >= (code & 0xFFFF)) & (key <= jax.lax.shift_right_logical(code, 16))
+BLOCK = 512  # Queries and keys of a block, in rows of at least two blocks.
+LANES = 128  # The width of the TPU's vectors: shorter rows are padded to a multiple of it.
+MAX_WINDOWED_KEYS = 1 << 16  # First and last key are packed into the two halves of 32 bits.
 
 
-def _block_and_padding(length: int) -> tuple[int, int]:
-    """The block, and what a length lacks to a multiple of it."""
-    padding = -length % (LANES if length < 2 * BLOCK else BLOCK)
-    return math.gcd(length + padding, BLOCK), padding
-
-
-def _following(runs_NxM: jax.Array, axis: int) -> jax.Array:
-    """Along `axis`, the next block that runs (from itself on), else the last: what to fetch."""
-    place, n = jax.lax.broadcasted_iota(jnp.int32, runs_NxM.shape, axis), runs_NxM.shape[axis]
-    ahead = jax.lax.cummin(jnp.where(runs_NxM, place, n), axis=axis, reverse=True)
-    return jnp.where(ahead < n, ahead, jax.lax.cummax(jnp.where(runs_NxM, place, 0), axis=axis))
-
-
-def splash(
+def splash_attention(
     q_BxLxHxK: jax.Array,
-    keys_BxGxSxK: jax.Array,
-    values_BxGxSxK: jax.Array,
+    kv: KVPair,
     q_segments_BxL: jax.Array,
     k_segments_BxS: jax.Array,
-    first_BxL: jax.Array,
-    last_BxL: jax.Array,
+    key_span: KeySpan,
     *,
     scale: float,
     softcap: float,
     windowed: bool,
     interpret: bool,
 ) -> jax.Array:
-    """Softmax attention: BxLxHxK in q's dtype, differentiable in q, keys and values.
+    """Compute softmax attention: BxLxHxK in q's dtype, differentiable in q, keys and values.
 
-    A query sees the keys of its segment id from place `first_BxL` to `last_BxL` of the row, all
-    int32; without `windowed`, `first_BxL` must be no bound but the segment's own. Where last <
-    first it sees none, gets zero and has zero gradients. `interpret` runs the kernel outside a
-    TPU, slowly.
+    Args:
+        q_BxLxHxK: Queries.
+        kv: Keys and values, BxGxSxK.
+        q_segments_BxL: int32; queries attend to keys of the same segment id.
+        k_segments_BxS: int32.
+        key_span: The first and last key that each query attends to. A query for which last < first
+            gets zero, and its gradients are zero.
+        scale: Multiplies the scores.
+        softcap: If positive, scores become softcap * tanh(scores / softcap).
+        windowed: Whether the first key of the span matters. If not, it must be no other bound than
+            the start of the segment.
+        interpret: Whether to run the kernel outside a TPU, which is slow.
     """
-    L, S = q_BxLxHxK.shape[1], keys_BxGxSxK.shape[2]
-    (bq, more_q), (bk, more_k) = _block_and_padding(L), _block_and_padding(S)
+    L = q_BxLxHxK.shape[1]
+    S = kv.keys_BxGxSxK.shape[2]
+    block_q, q_padding = _block_and_padding(L)
+    block_k, k_padding = _block_and_padding(S)
     sizes = BlockSizes(
-        block_q=bq, block_kv=bk, block_q_dkv=bq, block_kv_dkv=bk, block_q_dq=bq, block_kv_dq=bk
+        block_q=block_q,
+        block_kv=block_k,
+        block_q_dkv=block_q,
+        block_kv_dkv=block_k,
+        block_q_dq=block_q,
+        block_kv_dq=block_k,
     )
 
-    def of_row(q: jax.Array, k: jax.Array, v: jax.Array, *ints: jax.Array) -> jax.Array:
-        q_segments_L, k_segments_S, first_L, last_L = ints
-        start_M = jnp.arange(0, S + more_k, bk)
-        first_Nx1 = first_L.reshape(-1, bq).min(axis=1, keepdims=True)
-        last_Nx1 = last_L.reshape(-1, bq).max(axis=1, keepdims=True)
-        runs_NxM = (first_Nx1 < start_M + bk) & (last_Nx1 >= start_M)
-        # A block of queries that see nothing visits one block all the same: 0 / 0 otherwise.
-        runs_NxM |= (start_M == 0) & ~runs_NxM.any(axis=1, keepdims=True)
-        both_L = jnp.where(first_L <= last_L, first_L | last_L << 16, 1)  # Key 1 up to key 0.
-        code_L: Any = both_L if windowed else last_L
-        blocks: Any = runs_NxM[None].astype(jnp.int32)
-        nexts: list[Any] = [_following(runs_NxM, axis)[None] for axis in (0, 1)]
-        of_keys, of_q = (MaskInfo(next_, None, blocks, None, code_L) for next_ in nexts)
+    def attend_row(
+        q: jax.Array,
+        k: jax.Array,
+        v: jax.Array,
+        q_segments_L: jax.Array,
+        k_segments_S: jax.Array,
+        first_L: jax.Array,
+        last_L: jax.Array,
+    ) -> jax.Array:
+        visited_NxM = _visited_blocks(first_L, last_L, block_q, block_k, S + k_padding)
+        # A query that attends to nothing is given the interval from key 1 up to key 0.
+        interval_L = jnp.where(first_L <= last_L, first_L | last_L << 16, 1)
+        bound_L: Any = interval_L if windowed else last_L
+        visited: Any = visited_NxM[None].astype(jnp.int32)
+        next_q: Any = _next_visited(visited_NxM, axis=0)[None]
+        next_k: Any = _next_visited(visited_NxM, axis=1)[None]
         kernel: Any = library.SplashAttentionKernel(
-            of_q,
-            of_q,
-            of_keys,
+            MaskInfo(next_k, None, visited, None, bound_L),
+            MaskInfo(next_k, None, visited, None, bound_L),
+            MaskInfo(next_q, None, visited, None, bound_L),
             block_sizes=sizes,
             is_mqa=False,
             save_residuals=False,
             mask_value=library.DEFAULT_MASK_VALUE,
             attn_logits_soft_cap=softcap or None,
-            residual_checkpoint_name=ATTENTION,
-            mask_function=_inside if windowed else _up_to,
+            residual_checkpoint_name=ATTENTION_OUTPUT,
+            mask_function=_is_in_interval if windowed else _is_not_after,
             interpret=interpret,
         )
         return kernel(q, k, v, SegmentIds(q_segments_L, k_segments_S))
 
-    def pad(x: jax.Array, axis: int, more: int, value: int = 0) -> jax.Array:
-        widths = [(0, more if a == axis else 0) for a in range(x.ndim)]
-        return jnp.pad(x, widths, constant_values=value)
-
+    # The kernel has no scale of its own.
     q_BxHxLxK = (q_BxLxHxK.astype(jnp.float32) * scale).astype(q_BxLxHxK.dtype).swapaxes(1, 2)
-    y_BxHxLxK = jax.vmap(of_row)(
-        pad(q_BxHxLxK, 2, more_q),
-        pad(keys_BxGxSxK, 2, more_k),
-        pad(values_BxGxSxK, 2, more_k),
-        pad(q_segments_BxL, 1, more_q),
-        pad(k_segments_BxS, 1, more_k),
-        pad(first_BxL, 1, more_q, S),
-        pad(last_BxL, 1, more_q, -1),
+    y_BxHxLxK = jax.vmap(attend_row)(
+        _pad_end(q_BxHxLxK, 2, q_padding),
+        _pad_end(kv.keys_BxGxSxK, 2, k_padding),
+        _pad_end(kv.values_BxGxSxK, 2, k_padding),
+        _pad_end(q_segments_BxL, 1, q_padding),
+        _pad_end(k_segments_BxS, 1, k_padding),
+        _pad_end(key_span.first_BxL, 1, q_padding, S),
+        _pad_end(key_span.last_BxL, 1, q_padding, -1),
     )
-    sees_any_BxL = first_BxL <= last_BxL
-    return jnp.where(sees_any_BxL[:, :, None, None], y_BxHxLxK[:, :, :L].swapaxes(1, 2), 0)
+    attends_BxL = key_span.first_BxL <= key_span.last_BxL
+    return jnp.where(attends_BxL[:, :, None, None], y_BxHxLxK[:, :, :L].swapaxes(1, 2), 0)
+
+
+def _block_and_padding(length: int) -> tuple[int, int]:
+    """The size of a block, and how much is added to `length` to make whole blocks."""
+    padding = -length % (LANES if length < 2 * BLOCK else BLOCK)
+    return math.gcd(length + padding, BLOCK), padding
+
+
+def _pad_end(x: jax.Array, axis: int, padding: int, value: int = 0) -> jax.Array:
+    widths = [(0, padding if a == axis else 0) for a in range(x.ndim)]
+    return jnp.pad(x, widths, constant_values=value)
+
+
+def _visited_blocks(
+    first_L: jax.Array, last_L: jax.Array, block_q: int, block_k: int, n_keys: int
+) -> jax.Array:
+    """Which blocks of keys each block of queries visits: bool NxM."""
+    start_M = jnp.arange(0, n_keys, block_k)
+    first_Nx1 = first_L.reshape(-1, block_q).min(axis=1, keepdims=True)
+    last_Nx1 = last_L.reshape(-1, block_q).max(axis=1, keepdims=True)
+    visited_NxM = (first_Nx1 < start_M + block_k) & (last_Nx1 >= start_M)
+    # A block of queries that attend to nothing still visits one block: it would compute 0 / 0.
+    return visited_NxM | ((start_M == 0) & ~visited_NxM.any(axis=1, keepdims=True))
+
+
+def _next_visited(visited_NxM: jax.Array, axis: int) -> jax.Array:
+    """For each block, the block to fetch: the next visited one along `axis`, or else the last.
+
+    A visited block is its own next one.
+    """
+    n = visited_NxM.shape[axis]
+    place = jax.lax.broadcasted_iota(jnp.int32, visited_NxM.shape, axis)
+    ahead = jax.lax.cummin(jnp.where(visited_NxM, place, n), axis=axis, reverse=True)
+    behind = jax.lax.cummax(jnp.where(visited_NxM, place, 0), axis=axis)
+    return jnp.where(ahead < n, ahead, behind)
+
+
+def _is_not_after(last: jax.Array, key: jax.Array) -> jax.Array:
+    """The kernel's mask function without a window."""
+    return key <= last
+
+
+def _is_in_interval(interval: jax.Array, key: jax.Array) -> jax.Array:
+    """The kernel's mask function with a window: the first key in the low 16 bits, then the last."""
+    first = interval & 0xFFFF
+    last = jax.lax.shift_right_logical(interval, 16)
+    return (key >= first) & (key <= last)

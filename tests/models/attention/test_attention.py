@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ift_jax.models.attention.kv import KVPair
 from ift_jax.models.attention.mask import Tokens, attention_mask
-from ift_jax.models.attention.reference import KVPair, dense
+from ift_jax.models.attention.reference import dense_attention
 
 
 def random_row(rng, length):
@@ -27,7 +28,7 @@ def random_row(rng, length):
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("window", [None, 1, 3])
 @pytest.mark.parametrize("with_prefix", [True, False])
-def test_visible_is_the_rule_for_each_pair(causal, window, with_prefix):
+def test_the_attention_mask_is_the_rule_for_each_pair(causal, window, with_prefix):
     rng = np.random.default_rng(0)
     rows = [random_row(rng, 14) for _ in range(3)]
     segment_ids, positions, prefix = (np.stack(part) for part in zip(*rows, strict=True))
@@ -49,7 +50,7 @@ def test_visible_is_the_rule_for_each_pair(causal, window, with_prefix):
     assert want.any() and not want.all()
 
 
-def slow_attention(q, k, v, sees, scale, softcap, bias):
+def slow_attention(q, k, v, allowed, scale, softcap, bias):
     B, L, H, _ = q.shape
     group = H // k.shape[1]
     y = np.zeros(q.shape)
@@ -57,7 +58,7 @@ def slow_attention(q, k, v, sees, scale, softcap, bias):
         for h in range(H):
             for i in range(L):
                 scores = {}
-                for j in np.flatnonzero(sees[b, i]):
+                for j in np.flatnonzero(allowed[b, i]):
                     score = float(q[b, i, h] @ k[b, h // group, j]) * scale
                     if softcap:
                         score = softcap * math.tanh(score / softcap)
@@ -75,11 +76,11 @@ def test_attention_is_the_formula(kv_heads, softcap, with_bias):
     B, L, S, H, K = 2, 4, 7, 6, 8
     q = rng.normal(size=(B, L, H, K)).astype(np.float32)
     k, v = rng.normal(size=(2, B, kv_heads, S, K)).astype(np.float32)
-    sees = rng.random((B, L, S)) < 0.6
-    sees[0, 1] = False  # A query without any key.
+    allowed = rng.random((B, L, S)) < 0.6
+    allowed[0, 1] = False  # A query without any key.
     bias = rng.normal(size=(H, L, S)).astype(np.float32) if with_bias else None
-    got = dense(q, KVPair(k, v), sees, scale=0.4, softcap=softcap, bias_HxLxS=bias)
-    want = slow_attention(q, k, v, sees, 0.4, softcap, bias)
+    got = dense_attention(q, KVPair(k, v), allowed, scale=0.4, softcap=softcap, bias_HxLxS=bias)
+    want = slow_attention(q, k, v, allowed, 0.4, softcap, bias)
     np.testing.assert_allclose(got, want, atol=2e-6)
     assert (np.asarray(got)[0, 1] == 0).all()
 
@@ -88,18 +89,18 @@ def test_a_query_without_keys_has_zero_finite_gradients():
     rng = np.random.default_rng(2)
     q = jnp.asarray(rng.normal(size=(1, 3, 2, 4)), jnp.float32)
     k, v = jnp.asarray(rng.normal(size=(2, 1, 2, 5, 4)), jnp.float32)
-    sees = np.ones((1, 3, 5), bool)
-    sees[0, 2] = False
+    allowed = np.ones((1, 3, 5), bool)
+    allowed[0, 2] = False
 
     def total(q, k, v):
-        return (dense(q, KVPair(k, v), sees, scale=1.0) ** 2).sum()
+        return (dense_attention(q, KVPair(k, v), allowed, scale=1.0) ** 2).sum()
 
     gq, gk, gv = jax.grad(total, argnums=(0, 1, 2))(q, k, v)
     assert all(np.isfinite(g).all() for g in (gq, gk, gv))
     assert (gq[0, 2] == 0).all() and (gq[0, :2] != 0).any()
 
     def without_it(k, v):
-        return (dense(q[:, :2], KVPair(k, v), sees[:, :2], scale=1.0) ** 2).sum()
+        return (dense_attention(q[:, :2], KVPair(k, v), allowed[:, :2], scale=1.0) ** 2).sum()
 
     for g, want in zip((gk, gv), jax.grad(without_it, argnums=(0, 1))(k, v), strict=True):
         np.testing.assert_allclose(g, want, rtol=1e-6, atol=1e-6)
@@ -110,6 +111,6 @@ def test_scores_of_bfloat16_are_accumulated_in_float32():
     q = jnp.full((1, 1, 1, 257), 1.0, jnp.bfloat16)
     k = jnp.ones((1, 1, 2, 257), jnp.bfloat16).at[0, 0, 1, 256].set(0.0)
     v = jnp.stack([jnp.zeros((1, 1, 257)), jnp.ones((1, 1, 257))], 2).astype(jnp.bfloat16)
-    y = dense(q, KVPair(k, v), np.ones((1, 1, 2), bool), scale=1.0)
+    y = dense_attention(q, KVPair(k, v), np.ones((1, 1, 2), bool), scale=1.0)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(y, np.float32), 1 / (1 + math.e), rtol=0.01)

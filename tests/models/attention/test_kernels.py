@@ -17,9 +17,12 @@ from ift_jax.config.schema import Config, DecoderConfig, MeshConfig
 from ift_jax.errors import UserError
 from ift_jax.models.attention import reference
 from ift_jax.models.attention.attention import attention
-from ift_jax.models.attention.mask import AttentionMask, Tokens, attention_mask, by_place, choose
-from ift_jax.models.attention.reference import KVPair
+from ift_jax.models.attention.implementations import choose_implementation
+from ift_jax.models.attention.kv import KVPair
+from ift_jax.models.attention.mask import AttentionMask, Tokens, attention_mask
+from ift_jax.models.attention.relative_bias import bias_of_pairs
 from ift_jax.sharding import rules
+from ift_jax.sharding.batch_placement import batch_sharding
 from ift_jax.sharding.mesh import make_mesh
 
 ROWS, LENGTH, HEADS, HEAD_DIM = 2, 300, 4, 8
@@ -55,12 +58,12 @@ def arrays(seed, kv_heads, queries=LENGTH, keys=LENGTH):
     return q, k, v, w.reshape(ROWS, queries, -1)
 
 
-def numpy_attention(q, k, v, sees, scale, softcap):
+def numpy_attention(q, k, v, allowed, scale, softcap):
     """Float64, query by query."""
     y = np.zeros(q.shape)
     group = q.shape[2] // k.shape[1]
     for b, i, h in np.ndindex(*q.shape[:3]):
-        at = np.flatnonzero(sees[b, i])
+        at = np.flatnonzero(allowed[b, i])
         if at.size:
             scores = k[b, h // group, at].astype(np.float64) @ q[b, i, h] * scale
             scores = softcap * np.tanh(scores / softcap) if softcap else scores
@@ -69,16 +72,18 @@ def numpy_attention(q, k, v, sees, scale, softcap):
     return y.reshape(*q.shape[:2], -1)
 
 
-def output_and_gradients(implementation, inputs, queries, keys, softcap, **look):
+def output_and_gradients(implementation, inputs, queries, keys, softcap, **mask_options):
     """The output, and the gradients of its product with fixed weights."""
     q, k, v, w = inputs
 
     @jax.jit
     def run(q, k, v, queries, keys):
         def call(q, k, v):
-            sight = AttentionMask.of(queries, keys, implementation=implementation, **look)
-            assert sight.implementation == implementation
-            return attention(q, KVPair(k, v), sight, scale=0.3, softcap=softcap)
+            mask = AttentionMask.create(
+                queries, keys, implementation=implementation, **mask_options
+            )
+            assert mask.implementation == implementation
+            return attention(q, KVPair(k, v), mask, scale=0.3, softcap=softcap)
 
         y, pull = jax.vjp(call, q, k, v)
         return y, pull(jnp.asarray(w))
@@ -106,13 +111,15 @@ def test_kernels_are_the_formula_and_its_gradient(implementation, case):
     options = dict(CASES[case])
     tokens = packed(1, options.pop("prefix", False))
     inputs, softcap = arrays(2, options.pop("kv_heads")), options.pop("softcap", 0.0)
-    look = {"causal": True} | options
-    y, gradients = output_and_gradients(implementation, inputs, tokens, tokens, softcap, **look)
-    sees = np.asarray(attention_mask(tokens, tokens, **look))
-    np.testing.assert_allclose(
-        y, numpy_attention(*inputs[:3], sees, 0.3, softcap), rtol=1e-5, atol=2e-6
+    mask_options = {"causal": True} | options
+    y, gradients = output_and_gradients(
+        implementation, inputs, tokens, tokens, softcap, **mask_options
     )
-    _, wanted = output_and_gradients("xla", inputs, tokens, tokens, softcap, **look)
+    allowed = np.asarray(attention_mask(tokens, tokens, **mask_options))
+    np.testing.assert_allclose(
+        y, numpy_attention(*inputs[:3], allowed, 0.3, softcap), rtol=1e-5, atol=2e-6
+    )
+    _, wanted = output_and_gradients("xla", inputs, tokens, tokens, softcap, **mask_options)
     for got, want in zip(gradients, wanted, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
     nothing = tokens.segment_ids_BxL == 0
@@ -128,9 +135,9 @@ def test_queries_of_another_length_and_segments_without_keys(implementation):
     keys = keys._replace(segment_ids_BxL=np.where(keys.segment_ids_BxL == 2, 0, keys[0]))
     inputs = arrays(5, HEADS, queries=150)
     y, gradients = output_and_gradients(implementation, inputs, queries, keys, 0.0, causal=False)
-    sees = np.asarray(attention_mask(queries, keys, causal=False))
+    allowed = np.asarray(attention_mask(queries, keys, causal=False))
     np.testing.assert_allclose(
-        y, numpy_attention(*inputs[:3], sees, 0.3, 0.0), rtol=1e-5, atol=2e-6
+        y, numpy_attention(*inputs[:3], allowed, 0.3, 0.0), rtol=1e-5, atol=2e-6
     )
     _, wanted = output_and_gradients("xla", inputs, queries, keys, 0.0, causal=False)
     for got, want in zip(gradients, wanted, strict=True):
@@ -164,7 +171,7 @@ def test_a_length_cut_over_devices(implementation):
         mesh = make_mesh(config)
         with jax.set_mesh(mesh):
             here = Tokens(
-                *(jax.device_put(part, rules.batch_sharding(mesh, part.shape)) for part in tokens)
+                *(jax.device_put(part, batch_sharding(mesh, part.shape)) for part in tokens)
             )
             got = output_and_gradients(
                 implementation, inputs, here, here, 0.0, causal=True, window=50
@@ -185,10 +192,10 @@ def test_a_bias_by_distance():
         @jax.jit
         def output(bias, q, k, v, tokens):
             def call(bias, q, k, v):
-                sight = AttentionMask.of(
+                mask = AttentionMask.create(
                     tokens, tokens, causal=False, bias_HxW=bias, implementation=implementation
                 )
-                return attention(q, KVPair(k, v), sight, scale=1.0)
+                return attention(q, KVPair(k, v), mask, scale=1.0)
 
             y, pull = jax.vjp(call, bias, q, k, v)
             return y, pull(jnp.asarray(w))
@@ -199,7 +206,7 @@ def test_a_bias_by_distance():
     # The bias itself, pair by pair.
     place = np.arange(292)
     distances = place[None, :] - place[:, None] + 291
-    np.testing.assert_array_equal(by_place(bias, 292), bias[:, distances])
+    np.testing.assert_array_equal(bias_of_pairs(bias, 292), bias[:, distances])
     results = [run("blockwise", tokens)]
     mesh = make_mesh(MeshConfig(data=1, tensor=2, sequence=4))
     with jax.set_mesh(mesh):
@@ -209,18 +216,22 @@ def test_a_bias_by_distance():
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
 
 
+def chosen(requested, length, *, windowed=False, biased=False):
+    return choose_implementation(requested, length, length, windowed=windowed, biased=biased)
+
+
 def test_what_is_chosen():
     far = 1 << 17
     for length, plain in ((2048, "xla"), (4096, "blockwise")):
-        assert choose("auto", length, length, windowed=False, biased=False) == plain  # No TPU here.
+        assert chosen("auto", length) == plain  # There is no TPU here.
         for kernel in ("splash", "triton"):
-            assert choose(kernel, length, length, windowed=True, biased=False) == kernel
-            assert choose(kernel, length, length, windowed=False, biased=True) == plain
-        assert choose("xla", length, length, windowed=False, biased=False) == "xla"
-        assert choose("plain", 1, length, windowed=False, biased=False) == "xla"
-    assert choose("splash", far, far, windowed=True, biased=False) == "blockwise"
-    assert choose("splash", far, far, windowed=False, biased=False) == "splash"
-    assert choose("triton", far, far, windowed=True, biased=False) == "triton"
+            assert chosen(kernel, length, windowed=True) == kernel
+            assert chosen(kernel, length, biased=True) == plain
+        assert chosen("xla", length) == "xla"
+        assert choose_implementation("plain", 1, length, windowed=False, biased=False) == "xla"
+    assert chosen("splash", far, windowed=True) == "blockwise"
+    assert chosen("splash", far) == "splash"
+    assert chosen("triton", far, windowed=True) == "triton"
 
 
 def test_what_is_chosen_on_a_gpu(monkeypatch):
@@ -231,9 +242,9 @@ def test_what_is_chosen_on_a_gpu(monkeypatch):
     for capability, kernel in (("8.0", True), ("12.0", True), ("7.5", False), ("gfx942", False)):
         monkeypatch.setattr(jax, "local_devices", lambda c=capability: [Device(c)])
         for windowed in (False, True):
-            found = choose("auto", 4096, 4096, windowed=windowed, biased=False)
-            assert found == ("triton" if kernel else "blockwise")
-        assert choose("auto", 512, 512, windowed=False, biased=True) == "xla"
+            expected = "triton" if kernel else "blockwise"
+            assert chosen("auto", 4096, windowed=windowed) == expected
+        assert chosen("auto", 512, biased=True) == "xla"
 
 
 def test_a_name_that_no_implementation_has():
@@ -250,9 +261,9 @@ def test_triton_is_lowered_for_cuda():
 
     def loss(q, k, v, ids, positions, prefix):
         tokens = Tokens(ids, positions, prefix)
-        sight = AttentionMask.of(tokens, tokens, causal=True, window=256, implementation="auto")
-        assert sight.implementation == "triton"
-        return attention(q, KVPair(k, v), sight, scale=0.1, softcap=30.0).sum()
+        mask = AttentionMask.create(tokens, tokens, causal=True, window=256, implementation="auto")
+        assert mask.implementation == "triton"
+        return attention(q, KVPair(k, v), mask, scale=0.1, softcap=30.0).sum()
 
     like = lambda *shape, dtype=jnp.bfloat16: jax.ShapeDtypeStruct(shape, dtype)  # noqa: E731
     kv, ids = like(B, G, L, K), like(B, L, dtype=jnp.int32)
@@ -280,9 +291,9 @@ def test_splash_compiles_for_tpu(head_dim):
 
     def loss(q, k, v, ids, positions, prefix):
         tokens = Tokens(ids, positions, prefix)
-        sight = AttentionMask.of(tokens, tokens, causal=True, window=256, implementation="auto")
-        assert sight.implementation == "splash"
-        return attention(q, KVPair(k, v), sight, scale=0.1, softcap=30.0).sum()
+        mask = AttentionMask.create(tokens, tokens, causal=True, window=256, implementation="auto")
+        assert mask.implementation == "splash"
+        return attention(q, KVPair(k, v), mask, scale=0.1, softcap=30.0).sum()
 
     with jax.set_mesh(mesh):
         like = lambda *shape, dtype=jnp.bfloat16: jax.ShapeDtypeStruct(  # noqa: E731

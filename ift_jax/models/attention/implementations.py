@@ -1,0 +1,61 @@
+"""The implementations of attention by name, and which one is taken.
+
+xla        `reference.dense_attention`: all scores of a row at once.
+blockwise  `reference.blockwise_attention`: a block of queries at a time.
+splash     `splash.splash_attention`: JAX's Pallas kernel for TPU.
+triton     `triton.triton_attention`: our Pallas kernels for NVIDIA GPUs.
+
+docs/attention.md compares them.
+"""
+
+from ift_jax.sharding import rules
+
+# The kernels and their platforms. On any other platform they are interpreted, which is slow.
+KERNEL_PLATFORMS = {"splash": "tpu", "triton": "gpu"}
+
+MAX_DENSE_PAIRS = 2048 * 2048  # Pairs of a query and a key in a row; with more, blockwise.
+
+
+def choose_implementation(
+    requested: str, n_queries: int, n_keys: int, *, windowed: bool, biased: bool
+) -> str:
+    """Return "xla", "blockwise", "splash" or "triton".
+
+    A kernel is replaced by "xla" or "blockwise" (by the number of pairs) where it cannot be used:
+    with a bias, and splash with a window over more than 65,536 keys.
+
+    Args:
+        requested: A value of the config's `model.attention` ("auto": by the platform), or "plain"
+            for "xla" or "blockwise".
+        n_queries: Query positions of a row.
+        n_keys: Key positions of a row.
+        windowed: Whether a sliding window limits what a query attends to.
+        biased: Whether a bias is added to the scores.
+    """
+    if requested in ("xla", "blockwise"):
+        return requested
+    kernel = _platform_kernel() if requested == "auto" else requested
+    if kernel in KERNEL_PLATFORMS and not biased and _is_possible(kernel, n_keys, windowed):
+        return kernel
+    return "xla" if n_queries * n_keys <= MAX_DENSE_PAIRS else "blockwise"
+
+
+def _platform_kernel() -> str:
+    """The kernel of the platform that programs are compiled for, or "plain"."""
+    platform = rules.platform()
+    if platform == "tpu":
+        return "splash"
+    if platform == "gpu":
+        # Kernels are imported only where they are taken: importing Pallas takes a while.
+        from ift_jax.models.attention.triton import gpus_are_supported
+
+        return "triton" if gpus_are_supported() else "plain"
+    return "plain"
+
+
+def _is_possible(kernel: str, n_keys: int, windowed: bool) -> bool:
+    if kernel != "splash" or not windowed:
+        return True
+    from ift_jax.models.attention.splash import MAX_WINDOWED_KEYS
+
+    return n_keys <= MAX_WINDOWED_KEYS

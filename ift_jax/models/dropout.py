@@ -1,0 +1,53 @@
+"""Dropout whose masks depend on the key and the row's number in the global batch alone.
+
+So they are the same however the batch is cut into microbatches or over devices. Shape suffix: B
+rows.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def dropout_row_keys(
+    dropout_key: jax.Array | None, batch: dict[str, jax.Array], rate: float
+) -> jax.Array | None:
+    """One key a row, from `row_ids`, the row's number in the global batch; None: no dropout."""
+    if dropout_key is None or rate == 0.0:
+        return None
+    return jax.vmap(lambda row: jax.random.fold_in(dropout_key, row))(batch["row_ids"])
+
+
+def fold_keys(keys_B: jax.Array | None, number: int | jax.Array) -> jax.Array | None:
+    """The rows' keys for the layer or stack of this number; None stays None."""
+    if keys_B is None:
+        return None
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys_B)
+
+
+def dropout_masks(
+    keys_B: jax.Array | None, rate: float | jax.Array, *shapes: tuple[int, ...]
+) -> list[jax.Array | None]:
+    """Draw a mask (B, *shape) of each shape: 0 with probability `rate`, else 1 / (1 - rate).
+
+    All are cut from one draw, because each draw adds to the time that a step takes to compile.
+    Without keys every mask is None.
+    """
+    if keys_B is None:
+        return [None] * len(shapes)
+    sizes = [math.prod(shape) for shape in shapes]
+
+    def draw_row(key: jax.Array) -> jax.Array:
+        return jax.random.bernoulli(key, 1.0 - rate, (sum(sizes),))
+
+    all_masks = jax.vmap(draw_row)(keys_B) / (1.0 - rate)
+    masks = jnp.split(all_masks, np.cumsum(sizes)[:-1], axis=1)
+    rows = keys_B.shape[0]
+    return [mask.reshape(rows, *shape) for mask, shape in zip(masks, shapes, strict=True)]
+
+
+def apply_dropout(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Multiply `x` by a mask of dropout, if there is one."""
+    return x if mask is None else x * mask.astype(x.dtype)

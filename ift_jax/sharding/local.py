@@ -1,0 +1,70 @@
+"""Functions that run on each device's part of their arguments.
+
+The compiler cannot cut a Pallas kernel by itself, so attention runs inside `jax.shard_map`.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import PartitionSpec as P
+
+from ift_jax.sharding.rules import partition_spec
+
+
+class Sharded(NamedTuple):
+    """An argument and the logical axes by which it is cut."""
+
+    axes: tuple[str | None, ...]  # Of every array in the tree.
+    tree: Any
+
+
+def call_on_shards(
+    function: Callable[..., jax.Array],
+    arguments: Sequence[Sharded],
+    out_axes: tuple[str | None, ...],
+) -> jax.Array:
+    """Call `function` on each device's part of the arguments; on the whole ones without a mesh.
+
+    Args:
+        function: Takes as many trees as there are `arguments` and returns one array. It must keep
+            the axes of the output cut as those of the first argument are.
+        arguments: The trees with their logical axes. The first is a single array.
+        out_axes: The logical axes of the output, by the names of the first argument's.
+    """
+    trees = [argument.tree for argument in arguments]
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return function(*trees)
+
+    def spec_of(axes: tuple[str | None, ...], array: jax.Array) -> P:
+        return partition_spec(axes, array.shape, dict(mesh.shape))
+
+    in_specs = tuple(
+        jax.tree.map(functools.partial(spec_of, argument.axes), argument.tree)
+        for argument in arguments
+    )
+    cut_by_name = dict(zip(arguments[0].axes, in_specs[0], strict=True))
+    out_specs = P(*(cut_by_name.get(name) for name in out_axes))
+    run = jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+    return run(*trees)
+
+
+def gather_length(tree: Any, axis: int, length: int) -> Any:
+    """Inside `call_on_shards`, gather the positions of all devices.
+
+    In the backward pass the gradients are summed over the devices and cut again.
+
+    Args:
+        tree: Arrays whose `axis` is that of positions.
+        axis: The axis to gather.
+        length: Its whole size; arrays that have it already are returned as they are.
+    """
+
+    def gather(array: jax.Array) -> jax.Array:
+        if array.shape[axis] == length:
+            return array
+        return jax.lax.all_gather(array, axis_name="sequence", axis=axis, tiled=True)
+
+    return jax.tree.map(gather, tree)
