@@ -5,6 +5,7 @@ Shape suffixes: B rows, L query positions, S key positions, H query heads, G key
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,30 +66,7 @@ def attention(
         )
     B, L, H, K = q_BxLxHxK.shape
     G, S = kv.keys_BxGxSxK.shape[1:3]
-
-    def attend_locally(
-        q: jax.Array,
-        kv: KVPair,
-        queries: tuple[Tokens, KeySpan | None],
-        keys: Tokens,
-        window: jax.Array | None,
-        bias_HxW: jax.Array | None,
-    ) -> jax.Array:
-        """The output of one device's queries."""
-        kv = gather_length(kv, axis=2, length=S)
-        keys = gather_length(keys, axis=1, length=S)
-        tokens, key_span = queries
-        if key_span is not None:
-            windowed = window is not None
-            return _run_kernel(
-                mask.implementation, q, kv, tokens, keys, key_span, windowed, scale, softcap
-            )
-        n_queries = q.shape[1]
-        first_query = jnp.int32(0 if n_queries == L else jax.lax.axis_index("sequence") * n_queries)
-        mask_of = functools.partial(attention_mask, keys=keys, causal=mask.causal, window=window)
-        bias = None if bias_HxW is None else DistanceBias(bias_HxW, first_query)
-        return blockwise_attention(q, kv, tokens, mask_of, bias, scale=scale, softcap=softcap)
-
+    row = _Row(L, S, mask.implementation, mask.causal, scale, softcap)
     # With fewer key-value heads than devices along `tensor`, each device needs one of its own.
     repeats = 1 if rules.divides("kv_heads_act", G) else H // G
     kv = KVPair(*(jnp.repeat(part, repeats, axis=1) for part in kv))
@@ -96,7 +74,7 @@ def attention(
     kv_axes = ("batch", "kv_heads_act", "length", None)
     token_axes = ("batch", "length")
     y_BxLxHxK = call_on_shards(
-        attend_locally,
+        functools.partial(_attend_locally, row),
         [
             Sharded(q_axes, q_BxLxHxK),
             Sharded(kv_axes, kv),
@@ -110,25 +88,58 @@ def attention(
     return y_BxLxHxK.reshape(B, L, H * K)
 
 
+class _Row(NamedTuple):
+    """What each device must know about the attention of whole rows."""
+
+    n_queries: int
+    n_keys: int
+    implementation: str
+    causal: bool
+    scale: float
+    softcap: float
+
+
+def _attend_locally(
+    row: _Row,
+    q: jax.Array,
+    kv: KVPair,
+    queries: tuple[Tokens, KeySpan | None],
+    keys: Tokens,
+    window: jax.Array | None,
+    bias_HxW: jax.Array | None,
+) -> jax.Array:
+    """The output of one device's queries: rows, query positions and heads may be a part of all."""
+    kv = gather_length(kv, axis=2, length=row.n_keys)
+    keys = gather_length(keys, axis=1, length=row.n_keys)
+    tokens, key_span = queries
+    if key_span is not None:
+        return _run_kernel(row, q, kv, tokens, keys, key_span, windowed=window is not None)
+    n_queries = q.shape[1]
+    is_cut = n_queries != row.n_queries
+    first_query = jnp.int32(jax.lax.axis_index("sequence") * n_queries if is_cut else 0)
+    mask_of = functools.partial(attention_mask, keys=keys, causal=row.causal, window=window)
+    bias = None if bias_HxW is None else DistanceBias(bias_HxW, first_query)
+    return blockwise_attention(q, kv, tokens, mask_of, bias, scale=row.scale, softcap=row.softcap)
+
+
 def _run_kernel(
-    name: str,
+    row: _Row,
     q: jax.Array,
     kv: KVPair,
     queries: Tokens,
     keys: Tokens,
     key_span: KeySpan,
+    *,
     windowed: bool,
-    scale: float,
-    softcap: float,
 ) -> jax.Array:
     """Import and call a Pallas kernel; outside its platform it is interpreted."""
     segments = (queries.segment_ids_BxL, keys.segment_ids_BxL)
-    interpret = rules.platform() != KERNEL_PLATFORMS[name]
-    if name == "triton":
+    interpret = rules.platform() != KERNEL_PLATFORMS[row.implementation]
+    if row.implementation == "triton":
         from ift_jax.models.attention.triton import triton_attention
 
         return triton_attention(
-            q, kv, *segments, key_span, scale=scale, softcap=softcap, interpret=interpret
+            q, kv, *segments, key_span, scale=row.scale, softcap=row.softcap, interpret=interpret
         )
     from ift_jax.models.attention.splash import splash_attention
 
@@ -137,8 +148,8 @@ def _run_kernel(
         kv,
         *segments,
         key_span,
-        scale=scale,
-        softcap=softcap,
+        scale=row.scale,
+        softcap=row.softcap,
         windowed=windowed,
         interpret=interpret,
     )

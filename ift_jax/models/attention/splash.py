@@ -76,24 +76,13 @@ def splash_attention(
         first_L: jax.Array,
         last_L: jax.Array,
     ) -> jax.Array:
-        visited_NxM = _visited_blocks(first_L, last_L, block_q, block_k, S + k_padding)
-        # A query that attends to nothing is given the interval from key 1 up to key 0.
-        interval_L = jnp.where(first_L <= last_L, first_L | last_L << 16, 1)
-        bound_L: Any = interval_L if windowed else last_L
-        visited: Any = visited_NxM[None].astype(jnp.int32)
-        next_q: Any = _next_visited(visited_NxM, axis=0)[None]
-        next_k: Any = _next_visited(visited_NxM, axis=1)[None]
-        kernel: Any = library.SplashAttentionKernel(
-            MaskInfo(next_k, None, visited, None, bound_L),
-            MaskInfo(next_k, None, visited, None, bound_L),
-            MaskInfo(next_q, None, visited, None, bound_L),
-            block_sizes=sizes,
-            is_mqa=False,
-            save_residuals=False,
-            mask_value=library.DEFAULT_MASK_VALUE,
-            attn_logits_soft_cap=softcap or None,
-            residual_checkpoint_name=ATTENTION_OUTPUT,
-            mask_function=_is_in_interval if windowed else _is_not_after,
+        kernel = _row_kernel(
+            first_L,
+            last_L,
+            sizes,
+            S + k_padding,
+            softcap=softcap,
+            windowed=windowed,
             interpret=interpret,
         )
         return kernel(q, k, v, SegmentIds(q_segments_L, k_segments_S))
@@ -111,6 +100,46 @@ def splash_attention(
     )
     attends_BxL = key_span.first_BxL <= key_span.last_BxL
     return jnp.where(attends_BxL[:, :, None, None], y_BxHxLxK[:, :, :L].swapaxes(1, 2), 0)
+
+
+def _row_kernel(
+    first_L: jax.Array,
+    last_L: jax.Array,
+    sizes: BlockSizes,
+    n_keys: int,
+    *,
+    softcap: float,
+    windowed: bool,
+    interpret: bool,
+) -> Any:
+    """The library's kernel, told which blocks of one row to visit and what each query attends to.
+
+    The library expects masks that are known when the program is traced, and its types say so, but
+    traced arrays work as well.
+    """
+    visited_NxM = _visited_blocks(first_L, last_L, sizes.block_q, sizes.block_kv, n_keys)
+    # A query that attends to nothing is given the interval from key 1 up to key 0.
+    interval_L = jnp.where(first_L <= last_L, first_L | last_L << 16, 1)
+    bound_L: Any = interval_L if windowed else last_L
+    visited: Any = visited_NxM[None].astype(jnp.int32)
+    next_q: Any = _next_visited(visited_NxM, axis=0)[None]
+    next_k: Any = _next_visited(visited_NxM, axis=1)[None]
+    mask_by_queries = MaskInfo(next_k, None, visited, None, bound_L)
+    mask_by_keys = MaskInfo(next_q, None, visited, None, bound_L)
+    kernel: Any = library.SplashAttentionKernel
+    return kernel(
+        mask_by_queries,  # Forward.
+        mask_by_queries,  # The gradient of queries.
+        mask_by_keys,  # The gradient of keys and values.
+        block_sizes=sizes,
+        is_mqa=False,
+        save_residuals=False,
+        mask_value=library.DEFAULT_MASK_VALUE,
+        attn_logits_soft_cap=softcap or None,
+        residual_checkpoint_name=ATTENTION_OUTPUT,
+        mask_function=_is_in_interval if windowed else _is_not_after,
+        interpret=interpret,
+    )
 
 
 def _block_and_padding(length: int) -> tuple[int, int]:
