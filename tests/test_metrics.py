@@ -23,7 +23,7 @@ def test_exact_match_is_the_mean_of_the_best_over_references():
     assert exact_match_normalized(targets, predictions) == {"exact_match_normalized": 0.75}
 
 
-def test_normalisation_keeps_articles_and_drops_punctuation():
+def test_normalization_keeps_articles_and_drops_punctuation():
     assert normalize(" The  U.S.A.,\tnow! ") == "the usa now"
     assert exact_match_normalized(["the cat"], ["cat"])["exact_match_normalized"] == 0.0
 

@@ -17,14 +17,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ift_jax", "tasks", "configs")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONSTRAINTS = sorted((ROOT / "launch" / "constraints").glob("*.txt"))
-# Distributions whose import name is another.
+# Distributions whose import name differs from their own.
 IMPORT_NAMES = {
     "absl-py": "absl",
     "orbax-checkpoint": "orbax",
     "pyyaml": "yaml",
     "tensorboardx": "tensorboardX",
 }
-# What seqio brings; the data side may use it beside seqio.
+# Dependencies of seqio that sources and preparation may import as well.
 THROUGH_SEQIO = {"tensorflow", "tensorflow_datasets"}
 
 
@@ -41,7 +41,7 @@ def _sources() -> list[Path]:
 
 
 def _project_files() -> list[Path]:
-    """What git tracks, or every file of the project's folders where there is no git."""
+    """The files that git tracks, or without git every file in the project's folders."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -140,7 +140,7 @@ def test_no_file_is_a_catch_all():
 
 
 def test_files_name_no_machine():
-    # Written so that this file does not hold the strings that it looks for.
+    # The pattern is put together so that this file does not contain what it looks for.
     folders = ("work", "farm", "tmp/build", "root/.pyenv", "opt/wheels", "opt/pypi")
     pattern = re.compile(rf"(?<![\w.}}-])/({'|'.join(folders)})/|pypi[.]org|pythonhosted[.]")
     found = []
@@ -173,7 +173,7 @@ def test_advice_to_install_an_extra_works_in_a_checkout():
 
 
 def _imports_tensorflow(modules: list[str]) -> bool:
-    """Whether a fresh Python that imports these modules holds TensorFlow or SeqIO afterwards."""
+    """Whether importing these modules in a fresh Python imports TensorFlow or SeqIO."""
     program = (
         f"import importlib, sys\nfor module in {modules}: importlib.import_module(module)\n"
         "print(any(name in sys.modules for name in ('tensorflow', 'seqio')))"
@@ -192,7 +192,7 @@ def _modules(*parts: str) -> list[str]:
     return [".".join(path.parts).removesuffix(".__init__") for path in paths]
 
 
-# Rooms that a run passes through once its stores exist.
+# Folders with modules that a run imports although its stores exist.
 LIGHT_ROOMS = (
     "checkpoint", "config", "data", "decoding", "evaluation", "interop", "io", "models",
     "planning", "sharding", "text", "training",

@@ -54,13 +54,13 @@ def run(args: argparse.Namespace) -> None:
     from ift_jax.checkpoint.open_model import open_model_source
     from ift_jax.evaluation.evaluate import table
     from ift_jax.evaluation.evaluate_model import evaluate_model
-    from ift_jax.evaluation.few_shot_config import in_context_config
+    from ift_jax.evaluation.few_shot_config import few_shot_config
 
     result = evaluate_model(config, open_model_source(args.workdir, args.step), args.which)
     print(*table(f"{args.which}, step {result['step']}", result), sep="\n")
     if args.untuned:
         untuned = open_model_source(args.untuned)
-        few_shot = in_context_config(config, untuned.config, args.which, args.shots)
+        few_shot = few_shot_config(config, untuned.config, args.which, args.shots)
         result["untuned"] = evaluate_model(few_shot, untuned, args.which)
         title = f"untuned, {args.shots}-shot: {untuned.path}"
         print(*table(title, result["untuned"]), sep="\n")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from ift_jax.errors import UserError
 
 T = TypeVar("T")
-_KEY = "ift_jax"  # Of the rules in a field's metadata.
+_KEY = "ift_jax"  # The rules' key in the metadata of a dataclass field.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,17 +1,37 @@
 """Which mixture and split plays which part in a run."""
 
+from typing import NamedTuple
+
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 
 
-def mixture_and_split(config: Config, which: str) -> tuple[str, str, str]:
-    """The mixture and split of "train", "eval" or "heldout", and the config's field of it."""
+class MixtureSplit(NamedTuple):
+    """A mixture and one of its splits."""
+
+    name: str
+    split: str
+    field: str  # The config field that names the mixture, for messages.
+
+
+def mixture_and_split(config: Config, which: str) -> MixtureSplit:
+    """The mixture and split that a config names for a part.
+
+    Args:
+        config: the run's config.
+        which: "train", "eval" (unseen examples of trained tasks) or "heldout" (unseen tasks).
+
+    Raises:
+        UserError: the config names no mixture for this part.
+    """
     data = config.data
-    name, split, field = {
-        "train": (data.mixture, data.split, "data.mixture"),
-        "eval": (data.eval_mixture or data.mixture, data.eval_split, "data.eval_mixture"),
-        "heldout": (data.heldout_mixture, data.heldout_split, "data.heldout_mixture"),
+    chosen = {
+        "train": MixtureSplit(data.mixture, data.split, "data.mixture"),
+        "eval": MixtureSplit(
+            data.eval_mixture or data.mixture, data.eval_split, "data.eval_mixture"
+        ),
+        "heldout": MixtureSplit(data.heldout_mixture, data.heldout_split, "data.heldout_mixture"),
     }[which]
-    if not name:
-        raise UserError(f"{field} is empty; expected the name of a SeqIO task or mixture")
-    return name, split, field
+    if not chosen.name:
+        raise UserError(f"{chosen.field} is empty; expected the name of a SeqIO task or mixture")
+    return chosen

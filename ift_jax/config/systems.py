@@ -1,8 +1,8 @@
-"""Which modules register the tasks and mixtures of a name.
+"""Finds the modules that register the tasks and mixtures of a config.
 
-`ift_jax` imports no tasks. A config names one module (`data.systems`, by default "tasks") that
-holds a table `SYSTEMS`: how the names of a system's tasks and mixtures begin -> the module that
-registers them.
+`ift_jax` does not import tasks itself. A config names one module (`data.systems`, "tasks" by
+default) with a table `SYSTEMS`, which maps the beginnings of the names of tasks and mixtures to the
+module that registers them.
 """
 
 import importlib
@@ -14,15 +14,18 @@ from collections.abc import Mapping
 
 from ift_jax.errors import UserError
 
-FEW_SHOT_MODULE = "ift_jax.sources.few_shot"  # Registers the k-shot twin of any text task.
+FEW_SHOT_MODULE = "ift_jax.sources.few_shot"  # Registers a k-shot twin of any text task.
 _FEW_SHOT_NAME = re.compile(r"_\d+_shot$")
 
 
 def add_tasks_folder(config_file: str = "") -> None:
-    """Puts the folder that holds `tasks/` first on the Python path.
+    """Puts the folder that holds `tasks/` first on the Python path, so recipes work anywhere.
 
-    That is the nearest folder above the config file that has a folder `tasks`, or else the
-    working folder: a recipe works from wherever it is called.
+    That is the nearest folder above the config file that has a folder `tasks`; if none has, it is
+    the working folder.
+
+    Args:
+        config_file: the config file; "" for the working folder.
     """
     folder = os.getcwd()
     above = os.path.dirname(os.path.abspath(config_file)) if config_file else ""
@@ -37,7 +40,7 @@ def add_tasks_folder(config_file: str = "") -> None:
 
 
 def systems_table(module: str) -> Mapping[str, str]:
-    """Reads the table `SYSTEMS` of a module; empty where there is no such module or table.
+    """Reads the table `SYSTEMS` of a module; it is empty if there is no such module or table.
 
     Raises:
         UserError: `SYSTEMS` does not map strings to strings.
@@ -45,11 +48,12 @@ def systems_table(module: str) -> Mapping[str, str]:
     try:
         if not module or importlib.util.find_spec(module) is None:
             return {}
-    except ModuleNotFoundError:  # A package above it is missing.
+    except ModuleNotFoundError:  # A package above the module is missing.
         return {}
     table = getattr(importlib.import_module(module), "SYSTEMS", {})
-    pairs = table.items() if isinstance(table, Mapping) else [(table, None)]
-    if not all(isinstance(key, str) and isinstance(value, str) for key, value in pairs):
+    if not isinstance(table, Mapping) or not all(
+        isinstance(text, str) for pair in table.items() for text in pair
+    ):
         raise UserError(
             f"config.data.systems: {module}.SYSTEMS must map the beginnings of names to modules"
         )
@@ -59,8 +63,12 @@ def systems_table(module: str) -> Mapping[str, str]:
 def modules_of(systems: Mapping[str, str], *names: str) -> tuple[str, ...]:
     """Returns the modules that register tasks and mixtures of these names.
 
-    The longest beginning in the table decides. A name of no system adds nothing; a name that ends
-    in `_<k>_shot` adds the module that registers k-shot twins.
+    The longest beginning in the table decides. A name that belongs to no system adds nothing; a
+    name that ends in `_<k>_shot` adds the module that registers k-shot twins.
+
+    Args:
+        systems: the beginnings of names -> modules.
+        *names: names of tasks and mixtures; empty ones are ignored.
     """
     found: list[str] = []
     for name in filter(None, names):

@@ -15,7 +15,7 @@ from ift_jax.data.randomness import permutation
 from ift_jax.data.sample_order import SampleOrder
 from ift_jax.io.files import json_digest, write_atomically
 
-_VERSION = 1  # Of the kept totals; part of the name of their file.
+_VERSION = 1  # Version of the kept totals; a part of their file's name.
 
 
 class WindowTotals(NamedTuple):

@@ -79,7 +79,7 @@ def pack_2d(
     if second_N.sum() * cap1 > first_N.sum() * cap2:
         first_N, second_N, cap1, cap2 = second_N, first_N, cap2, cap1
     order = np.argsort(-np.maximum(first_N * cap2, second_N * cap1), kind="stable")
-    # Of each (class, free capacity in dimension 1): (row, free capacity in dimension 2).
+    # (class, free capacity in dimension 1) -> (row, free capacity in dimension 2) of open rows.
     open_rows: dict[tuple[int, int], list[tuple[int, int]]] = {}
     free = [0] * (_LEVELS + 1)  # The bit set of free capacities in dimension 1 of each class.
     rows: list[int] = []

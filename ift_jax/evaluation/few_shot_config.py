@@ -13,7 +13,7 @@ from ift_jax.config.systems import FEW_SHOT_MODULE, modules_of, systems_table
 _PROMPT_LENGTH = 4096
 
 
-def in_context_config(config: Config, untuned: Config, which: str, shots: int) -> Config:
+def few_shot_config(config: Config, untuned: Config, which: str, shots: int) -> Config:
     """The config that evaluates a model on the `<shots>_shot` twin of a run's mixture.
 
     Data, seed and numbers of examples come from `config`; the model, its tokenizer and what ends an

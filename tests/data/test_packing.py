@@ -42,8 +42,13 @@ def test_as_few_rows_as_the_slow_reference(capacity, data):
 @given(st.integers(1, 60), st.integers(1, 30), st.data())
 def test_two_dimensions_hold_both_sums(encoder_capacity, decoder_capacity, data):
     n = data.draw(st.integers(1, 60))
-    draw = lambda high: np.array(data.draw(st.lists(st.integers(0, high), min_size=n, max_size=n)))  # noqa: E731
-    encoder, decoder = draw(encoder_capacity), draw(decoder_capacity)
+
+    def draw(most):
+        lengths = st.lists(st.integers(0, most), min_size=n, max_size=n)
+        return np.array(data.draw(lengths))
+
+    encoder = draw(encoder_capacity)
+    decoder = draw(decoder_capacity)
     rows = pack_2d(encoder, decoder, encoder_capacity, decoder_capacity)
     check(rows, encoder, encoder_capacity)
     check(rows, decoder, decoder_capacity)
@@ -52,14 +57,14 @@ def test_two_dimensions_hold_both_sums(encoder_capacity, decoder_capacity, data)
         math.ceil(encoder.sum() / encoder_capacity), math.ceil(decoder.sum() / decoder_capacity)
     )
     assert needed <= n_rows
-    # Of two rows that stay at most one is half empty in both ways, or they would be one row.
+    # Two rows that are at most a quarter full in both dimensions would have become one row.
     sums_e = np.bincount(rows, weights=encoder, minlength=n_rows)
     sums_d = np.bincount(rows, weights=decoder, minlength=n_rows)
     light = (sums_e * 4 <= encoder_capacity) & (sums_d * 4 <= decoder_capacity)
     assert light.sum() <= 2
 
 
-def test_two_dimensions_with_one_idle_fill_like_one():
+def test_two_dimensions_fill_like_one_if_the_other_is_never_full():
     lengths = np.random.default_rng(0).integers(1, 100, 500)
     rows = pack_2d(lengths, np.ones(500, int), 128, 10_000)
     assert rows.max() + 1 <= best_fit_decreasing(lengths.tolist(), 128) * 1.02

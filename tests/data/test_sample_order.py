@@ -23,7 +23,7 @@ def order(sizes, rates=None, *, seed=0, window=100, epochs=None):
     st.integers(0, 10**7),
     st.integers(0, 5),
 )
-def test_counts_per_window_and_in_all_are_within_one_of_the_rate(rates, window, first, seed):
+def test_counts_per_window_and_in_total_are_within_one_of_the_rate(rates, window, first, seed):
     samples = order([11] * len(rates), rates, seed=seed, window=window)
     shares = np.array(rates) / np.sum(rates)
     for w in (first, first + 1):
@@ -70,7 +70,7 @@ def test_proportional_rates_give_each_example_exactly_the_epochs(window, epochs)
     assert set(counts.values()) == {int(epochs)}
 
 
-def test_a_part_of_an_epoch_is_as_long_as_it_says():
+def test_a_fraction_of_an_epoch_has_its_share_of_visits():
     samples = order([300, 700], window=64, epochs=1.5)
     per_task = np.zeros(2, int)
     for w in range(samples.n_windows):
@@ -90,8 +90,8 @@ def test_variants_of_different_sizes_are_read_in_turn():
 
 
 def test_chi_square_of_a_long_run():
-    # Windows are stratified, so that a chi-square over tasks must be far *below* that of
-    # independent draws; over examples of one task it must look uniform at any cut.
+    # Windows are stratified, so the chi-square over tasks must be far *below* that of independent
+    # draws; over the examples of one task it must look uniform wherever the run is cut.
     sizes, rates = [400, 90, 1000, 25], [0.5, 0.2, 0.25, 0.05]
     samples = order(sizes, rates, window=512)
     windows = [samples.window(w) for w in range(150)]
@@ -114,14 +114,14 @@ def test_order_depends_on_seed_and_names_alone():
     a, b = order([50, 50], seed=1), order([50, 50], seed=2)
     assert not np.array_equal(a.window(3)[1], b.window(3)[1])
     np.testing.assert_array_equal(a.window(3)[1], order([50, 50], seed=1).window(3)[1])
-    # A task keeps its own order when another one is put in front of it.
+    # A task keeps its own order when another one is inserted before it.
     late = SampleOrder([9, 50, 50], [0.0, 1, 1], 1, ["new", "t0", "t1"], 100)
     np.testing.assert_array_equal(a.window(3)[1], late.window(3)[1])
     np.testing.assert_array_equal(a.window(3)[0] + 1, late.window(3)[0])
 
 
 def test_permutation_is_frozen():
-    # Philox words and SHA-256 are fixed for ever; a change here changes every resumed run.
+    # The words of Philox and SHA-256 never change; a change here would change resumed runs.
     assert permutation(8, "epoch", 0, "task", 0).tolist() == FROZEN
 
 

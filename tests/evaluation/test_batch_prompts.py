@@ -1,4 +1,4 @@
-"""Answers in a file: broken off anywhere and continued, they are the same bytes."""
+"""Answers in a file: interrupted anywhere and continued, they are the same bytes."""
 
 import json
 
@@ -19,7 +19,7 @@ PROMPTS = [
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
-    monkeypatch.setattr(batch_prompts, "WINDOW", 2)  # Of four prompts with the batch size of 2.
+    monkeypatch.setattr(batch_prompts, "WINDOW", 2)  # Four prompts, with the batch size of 2.
     small_models.compile_one_program(monkeypatch)
 
 
@@ -29,7 +29,7 @@ def opened():
 
 
 def answer(opened, path, options=OPTIONS, prompts=PROMPTS, stop_after=None):
-    """What `ift generate --output` does; returns how many were there."""
+    """Does what `ift generate --output` does; returns how many answers the file held."""
     settings = batch_prompts.settings(*opened, options, 2)
     done = batch_prompts.continue_file(path, settings, prompts)
     windows = batch_prompts.answer_windows(*opened, prompts, options, batch_size=2, done=done)
@@ -40,7 +40,7 @@ def answer(opened, path, options=OPTIONS, prompts=PROMPTS, stop_after=None):
     return done
 
 
-def test_continued_files_are_the_file(opened, tmp_path):
+def test_a_continued_file_equals_one_without_interruption(opened, tmp_path):
     path = str(tmp_path / "answers.jsonl")
     assert answer(opened, path) == 0
     with open(path, "rb") as file:
@@ -52,7 +52,7 @@ def test_continued_files_are_the_file(opened, tmp_path):
 
     assert answer(opened, path) == 7  # Nothing is left to do.
     ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
-    # In the first line, at a line's end, inside a window, inside a character, before the end.
+    # Cuts in the first line, at a line's end, in a window, in a character, and before the end.
     cuts = [1, ends[0], ends[2] - 1, whole.index("😀".encode()) + 2, ends[4], len(whole) - 1]
     for cut in cuts:
         with open(path, "wb") as file:

@@ -1,4 +1,4 @@
-"""Conversations: scripted ones in this process, and one through a pipe as a user would."""
+"""Conversations: scripted ones in this process, and one through a pipe."""
 
 import io
 import subprocess
@@ -94,7 +94,7 @@ def test_an_answer_is_stopped_and_the_chat_continues():
     assert len(chat.turns) == 4 and "".join(pieces).endswith(chat.turns[3].content + "\n")
 
 
-def test_what_no_longer_fits_is_forgotten_with_a_note():
+def test_turns_that_no_longer_fit_are_forgotten_with_a_note():
     text = "Nobody has lost systems"
     chat, _, notes = hold([text] * 4 + ["x" * 200, "one"])
     forgotten = [note for note in notes if "forgotten" in note]
