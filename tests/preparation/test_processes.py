@@ -1,0 +1,104 @@
+"""Preparing in several processes, and after one that was killed: the same bytes, made once."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from ift_jax.config.schema import TokenizerConfig
+from ift_jax.io.locks import build_lock
+from ift_jax.preparation import shards
+from ift_jax.preparation.prepare import prepare
+from tests.preparation.runs import REPOSITORY, changed, child, contents, quiet, store_of
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+@pytest.mark.slow
+def test_killed_halfway_and_restarted_gives_the_same_bytes(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "EXAMPLES_PER_SHARD", 5)
+    process = child(config, "prepare(config, log=log)", 5)
+    stores = tmp_path / "stores"
+    deadline = time.time() + 120
+    while len(list(stores.glob("made-*.partial/*.json"))) < 3:
+        assert process.poll() is None and time.time() < deadline, process.communicate()
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (partial,) = stores.glob("made-*.partial")
+    finished = {p.name: p.stat().st_mtime_ns for p in partial.glob("part-*")}
+    finished = {n: t for n, t in finished.items() if (partial / n).with_suffix(".json").exists()}
+    assert 6 <= len(finished) < 38
+    (partial / ".part-00009.arrow.1.tmp").write_bytes(b"half")
+    lines = []
+    store = prepare(config, log=lines.append).mixture.stores[0]
+    assert any("parts are there already" in line for line in lines)
+    assert {n: (store.path / n).stat().st_mtime_ns for n in finished} == finished  # Not redone.
+    whole = store_of(changed(config, data__store_dir=str(tmp_path / "other")))
+    assert contents(store.path) == contents(whole.path)
+    assert not partial.exists() and len(contents(store.path)) == 39
+
+
+@pytest.mark.slow
+def test_two_processes_that_want_the_same_store(config, tmp_path):
+    prepare(config, log=quiet)
+    wanted = changed(config, data__max_length=400)
+    name = store_of(changed(wanted, data__store_dir=str(tmp_path / "other"))).path.name
+    # The tokenizer has another place there, not another content; so the name is the same.
+    with build_lock(tmp_path / "stores", name, quiet):
+        children = [child(wanted, "prepare(config, log=log)") for _ in range(2)]
+        seen = [[], []]
+        for process, lines in zip(children, seen, strict=True):
+            for line in process.stdout:
+                lines.append(line)
+                if "waiting for another process" in line:
+                    break
+    for process, lines in zip(children, seen, strict=True):
+        out, err = process.communicate(timeout=120)
+        lines += out.splitlines()
+        assert process.returncode == 0, err
+    # The last part of three was made once, by whichever came first.
+    assert sum(line.strip().startswith("part 3 of 3") for line in sum(seen, [])) == 1
+    assert len(contents(tmp_path / "stores" / name)) == 7
+
+
+@pytest.mark.slow
+def test_processes_make_the_same_bytes_and_the_same_errors(config, tmp_path):
+    tokenizer = TokenizerConfig(prepare(config, log=quiet).tokenizer_path)
+    config = changed(config, tokenizer=tokenizer, data__variants=2)
+    alone = store_of(config)
+    several = changed(config, data__processes=2, data__store_dir=str(tmp_path / "other"))
+    bad = tmp_path / "data" / "train.jsonl"
+    script = tmp_path / "run.py"  # Spawned processes import the main file.
+    code = f"""
+        from ift_jax.config.schema import *
+        from ift_jax.preparation import shards
+        from ift_jax.preparation.prepare import prepare
+        from ift_jax.errors import UserError
+
+        shards.EXAMPLES_PER_SHARD = 40
+        if __name__ == "__main__":
+            prepare({several!r})
+            with open({str(bad)!r}, "a") as file:
+                file.write('{{"inputs": "x"}}' + chr(10))
+            try:
+                prepare({several!r})
+            except UserError as error:
+                print("error:", error)
+    """
+    script.write_text(textwrap.dedent(code))
+    path = os.pathsep.join([str(REPOSITORY), *sys.path])
+    ran = subprocess.run(
+        [sys.executable, script],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert ran.stderr == ""
+    assert contents(alone.path) == contents(tmp_path / "other" / alone.path.name)
+    assert ran.stdout.splitlines()[-1].startswith(f"error: {bad}:96: field 'targets' is missing")
