@@ -170,7 +170,7 @@ def preparing(folder: Path, n: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs all, prints JSON."""
+    """Run all, prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--examples", type=int, default=20_000)
     parser.add_argument("--store-examples", type=int, default=4_000)

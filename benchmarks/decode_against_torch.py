@@ -100,7 +100,7 @@ def torch_side(batch: int, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs the sides in turn and prints one JSON object; with --side, one of them."""
+    """Run the sides in turn and prints one JSON object; with --side, one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3, help="processes of each side")

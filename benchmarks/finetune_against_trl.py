@@ -107,7 +107,7 @@ def trl(folder: Path, shape: str, steps: int, how: str) -> dict[str, Any]:
     times: list[float] = []
 
     class Times(transformers.TrainerCallback):
-        """Notes when each step has ended."""
+        """Note when each step has ended."""
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             times.append(time.perf_counter())
@@ -141,7 +141,7 @@ def trl(folder: Path, shape: str, steps: int, how: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs the sides in turn and prints one JSON object; with --side, one of them."""
+    """Run the sides in turn and prints one JSON object; with --side, one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=list(DECODERS), default="small")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each side")

@@ -248,7 +248,7 @@ def _rate(n: int, seconds: float, **more: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs the sides in turn and prints one JSON object; with --side, one of them."""
+    """Run the sides in turn and prints one JSON object; with --side, one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--what", choices=list(SIDES), default="prepare")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each side")

@@ -76,7 +76,7 @@ def resident() -> int:
 
 
 def child(folder: str, workdir: str) -> None:
-    """Imports (into a workdir, if one is named), and prints its memory and time."""
+    """Import (into a workdir, if one is named), and prints its memory and time."""
     import jax
 
     from ift_jax.checkpoint.import_model import import_model
@@ -109,7 +109,7 @@ def child(folder: str, workdir: str) -> None:
 
 
 def main() -> None:
-    """Runs all, prints JSON."""
+    """Run all, prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--shard-mb", type=int, default=64)

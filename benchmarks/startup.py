@@ -21,7 +21,7 @@ from benchmarks.alternate import TUNABLES
 
 
 def seconds_to_first_step(folder: Path, workdir: Path) -> float:
-    """Runs two steps; the first one's record is written once it has ended."""
+    """Run two steps; the first one's record is written once it has ended."""
     command = [
         sys.executable,
         "-m",
@@ -54,7 +54,7 @@ def seconds_to_first_step(folder: Path, workdir: Path) -> float:
 
 
 def main() -> None:
-    """Prints the medians."""
+    """Print the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()

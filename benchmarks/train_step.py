@@ -31,7 +31,7 @@ from ift_jax.training.throughput import measure_peak_flops
 
 
 def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Runs the step over a made store with log-normal lengths of mean 333."""
+    """Run the step over a made store with log-normal lengths of mean 333."""
     heads = args.d_model // 64
     config = Config(
         data=DataConfig(max_length=args.max_length, store_dir=str(folder)),
@@ -96,7 +96,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rows", type=int, default=4)

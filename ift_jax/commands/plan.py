@@ -65,10 +65,10 @@ def run(args: argparse.Namespace) -> int:
     def judge(config: Config) -> dict[str, Any]:
         program = compile_step.program_of(config, args.topology, args.slices, args.tasks)
         compiled = compile_step.compile_step(program)
-        record = report.record_of(program, compiled, args.topology, args.slices)
+        record = report.step_record(program, compiled, args.topology, args.slices)
         if args.decode:
             parts = compile_decode.compile_generation(program).items()
-            record["generation"] = {name: report.memory_of(part) for name, part in parts}
+            record["generation"] = {name: report.memory_record(part) for name, part in parts}
         return record
 
     if args.search:

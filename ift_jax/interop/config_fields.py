@@ -85,7 +85,7 @@ class ConfigFields:
         self._read: set[str] = set()
 
     def get(self, name: str, default: Any = _REQUIRED) -> Any:
-        """Returns the value of a field.
+        """Return the value of a field.
 
         Args:
             name: The field.
@@ -104,14 +104,14 @@ class ConfigFields:
         return default
 
     def number(self, name: str, default: Any = _REQUIRED) -> Any:
-        """Returns a field as `get` does; raises a UserError if it is not a number."""
+        """Return a field as `get` does; raise a UserError if it is not a number."""
         value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.refusal(name, value, "a number")
         return value
 
     def numbers(self, names: Mapping[str, str], **computed: Any) -> dict[str, Any]:
-        """Returns several numbers.
+        """Return several numbers.
 
         Args:
             names: Our name -> theirs.
@@ -123,22 +123,22 @@ class ConfigFields:
         }
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """Returns a field as `get` does; raises a UserError if it is not a boolean."""
+        """Return a field as `get` does; raise a UserError if it is not a boolean."""
         return bool(self.one_of(name, True, False, default=default))
 
     def one_of(self, name: str, *allowed: Any, default: Any = _REQUIRED) -> Any:
-        """Returns a field as `get` does; raises a UserError if its value is not allowed."""
+        """Return a field as `get` does; raise a UserError if its value is not allowed."""
         value = self.get(name, default)
         if value not in allowed:
             raise self.refusal(name, value, " or ".join(map(repr, allowed)))
         return value
 
     def expect(self, name: str, value: Any) -> None:
-        """Refuses a field that is there and has another value than this one."""
+        """Refuse a field that is there and has another value than this one."""
         self.one_of(name, value, default=value)
 
     def nested(self, name: str, fields: Mapping[str, Any]) -> "ConfigFields":
-        """Wraps the fields inside field `name`; nothing in there has a default."""
+        """Wrap the fields inside field `name`; nothing in there has a default."""
         return ConfigFields(
             fields,
             f"{self.where}: {name}",
@@ -148,11 +148,11 @@ class ConfigFields:
         )
 
     def refusal(self, name: str, value: Any, expected: str) -> UserError:
-        """Returns the error for a value that is not supported; the caller raises it."""
+        """Return the error for a value that is not supported; the caller raises it."""
         return UserError(f"{self.where}: {name} is {value!r}; expected {expected}")
 
     def finish(self) -> None:
-        """Refuses the first field that nothing read, unless it is ignored, null or false."""
+        """Refuse the first field that nothing read, unless it is ignored, null or false."""
         for name, value in self.raw.items():
             if name in self._read or name in self._ignored or value in (None, False):
                 continue

@@ -76,7 +76,7 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
     scales_rope_in_local_layers: ClassVar[bool] = True
 
     def read(self, fields: ConfigFields) -> DecoderConfig:
-        """Returns our config; raises a UserError for a value that is not supported."""
+        """Return our config; raise a UserError for a value that is not supported."""
         n_heads = fields.number("num_attention_heads")
         d_model = fields.number("hidden_size")
         numbers = fields.numbers(
@@ -98,19 +98,19 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
         return DecoderConfig(**values)
 
     def read_own_fields(self, fields: ConfigFields, head_dim: int) -> dict[str, Any]:
-        """Returns what the family reads beside the fields that all decoders have."""
+        """Return what the family reads beside the fields that all decoders have."""
         return {}
 
     def read_windows(self, fields: ConfigFields, n_layers: int) -> SlidingWindows:
-        """Returns the sliding windows; a family without them refuses local layers."""
+        """Return the sliding windows; a family without them refuses local layers."""
         return read_layer_types(fields, window=0, local=[False] * n_layers)
 
     def read_rope(self, fields: ConfigFields) -> dict[str, Any]:
-        """Returns the RoPE fields of our config."""
+        """Return the RoPE fields of our config."""
         return read_rope(fields, *rope_parameters(fields))
 
     def write(self, config: DecoderConfig) -> dict[str, Any]:
-        """Returns the fields of a config.json, as transformers 4 spells them; 5 reads those too."""
+        """Return the fields of a config.json, as transformers 4 spells them; 5 reads those too."""
         their_activations = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
         fields: dict[str, Any] = {
             "model_type": self.model_type,
@@ -123,11 +123,11 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
         return fields | self.write_own_fields(config)
 
     def write_own_fields(self, config: DecoderConfig) -> dict[str, Any]:
-        """Returns the fields that the family has beside those that all decoders have."""
+        """Return the fields that the family has beside those that all decoders have."""
         return {}
 
     def tensor_names(self, config: DecoderConfig) -> TensorNames:
-        """Returns what the tensors of a model with this config are called."""
+        """Return what the tensors of a model with this config are called."""
         return TensorNames(
             stacks={"layers": LayerNames("model.layers", self.layer_names)},
             outside={
@@ -141,11 +141,11 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
 
 
 def read_attention_bias(fields: ConfigFields) -> dict[str, Any]:
-    """Returns our fields for `attention_bias`, which is that of all four projections."""
+    """Return our fields for `attention_bias`, which is that of all four projections."""
     bias = fields.flag("attention_bias")
     return {"qkv_bias": bias, "output_bias": bias}
 
 
 def write_attention_bias(config: DecoderConfig) -> dict[str, Any]:
-    """Returns the field `attention_bias`."""
+    """Return the field `attention_bias`."""
     return {"attention_bias": config.qkv_bias}

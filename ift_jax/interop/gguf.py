@@ -55,7 +55,7 @@ class GgufModel(NamedTuple):
 
 
 def open_gguf(path: str) -> GgufModel:
-    """Opens a file; tensors are read when they are asked for.
+    """Open a file; tensors are read when they are asked for.
 
     Raises:
         UserError: The `gguf` package is not installed, the file has another architecture, or it
@@ -84,7 +84,7 @@ def open_gguf(path: str) -> GgufModel:
 
 
 def _config_fields(metadata: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Returns the fields of a `config.json`, but for those that the tensors decide."""
+    """Return the fields of a `config.json`, but for those that the tensors decide."""
 
     def get(name: str, default: Any = None) -> Any:
         value = metadata.get(f"llama.{name}", default)
@@ -112,7 +112,7 @@ def _config_fields(metadata: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def _tensors(gguf: Any, reader: Any, fields: Mapping[str, Any], path: str) -> dict[str, Tensor]:
-    """Returns the tensors by the names that Hugging Face gives them."""
+    """Return the tensors by the names that Hugging Face gives them."""
     rotated_heads = {
         "attn_q": fields["num_attention_heads"],
         "attn_k": fields["num_key_value_heads"],
@@ -134,7 +134,7 @@ def _tensors(gguf: Any, reader: Any, fields: Mapping[str, Any], path: str) -> di
 
 
 def _read(gguf: Any, tensor: Any, shape: tuple[int, ...], n_heads: int, index: Index) -> np.ndarray:
-    """Reads a part of a tensor.
+    """Read a part of a tensor.
 
     Args:
         gguf: The package.

@@ -45,7 +45,7 @@ PRE_TOKENIZERS: Mapping[str, PreTokenizer] = {
 
 
 def tokenizer_files(metadata: Mapping[str, Any], path: str) -> dict[str, bytes]:
-    """Returns the tokenizer's files: name -> content.
+    """Return the tokenizer's files: name -> content.
 
     Args:
         metadata: The fields of the GGUF file.
@@ -82,7 +82,7 @@ def tokenizer_files(metadata: Mapping[str, Any], path: str) -> dict[str, bytes]:
 
 
 def _definition(tokens: list[str], merges: list[str], pre: PreTokenizer) -> dict[str, Any]:
-    """Returns the content of a tokenizer.json without added tokens."""
+    """Return the content of a tokenizer.json without added tokens."""
     byte_level = {
         "type": "ByteLevel",
         "add_prefix_space": False,
@@ -104,7 +104,7 @@ def _definition(tokens: list[str], merges: list[str], pre: PreTokenizer) -> dict
 
 
 def _add_tokens(tokenizer: tokenizers.Tokenizer, tokens: list[str], types: list[int]) -> None:
-    """Marks control tokens as special, and user-defined tokens as added."""
+    """Mark control tokens as special, and user-defined tokens as added."""
     by_type = list(zip(tokens, types, strict=True))
     control = [token for token, kind in by_type if kind == _CONTROL]
     tokenizer.add_special_tokens(

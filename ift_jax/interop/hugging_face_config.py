@@ -18,7 +18,7 @@ DEFAULT_POSITIONS = 2048
 
 
 def family_of_fields(fields: dict[str, Any], where: str) -> ModelFamily[Any]:
-    """Returns the family that a `config.json` names; `where` is what messages call the file.
+    """Return the family that a `config.json` names; `where` is what messages call the file.
 
     Raises:
         UserError: The family is not supported.
@@ -35,7 +35,7 @@ def family_of_fields(fields: dict[str, Any], where: str) -> ModelFamily[Any]:
 
 
 def from_hugging_face(fields: dict[str, Any], where: str) -> ModelConfig:
-    """Returns our config of a model.
+    """Return our config of a model.
 
     Every field is read, is known to change no logits, or is refused by name and value.
 
@@ -72,7 +72,7 @@ class HuggingFaceModel(NamedTuple):
 
 
 def to_hugging_face(config: ModelConfig, max_length: int = 0) -> HuggingFaceModel:
-    """Returns a model's family and `config.json`: the first family that gives the config back.
+    """Return a model's family and `config.json`: the first family that gives the config back.
 
     Args:
         config: A model's config with its vocabulary resolved.
@@ -104,7 +104,7 @@ def to_hugging_face(config: ModelConfig, max_length: int = 0) -> HuggingFaceMode
 
 
 def _nearest(differences: list[tuple[ModelFamily[Any], dict[str, Any]]]) -> str:
-    """Describes the families that differ from a config in the fewest fields."""
+    """Describe the families that differ from a config in the fewest fields."""
     if not differences:
         return "rope_scaling, which it does not have beside sliding_window"
     fewest = min(len(different) for _, different in differences)
@@ -117,7 +117,7 @@ def _nearest(differences: list[tuple[ModelFamily[Any], dict[str, Any]]]) -> str:
 
 
 def _differences(config: ModelConfig, other: ModelConfig) -> dict[str, Any]:
-    """Returns the fields of the model in which two configs differ, with the other's values."""
+    """Return the fields of the model in which two configs differ, with the other's values."""
     ours = dataclasses.asdict(config)
     theirs = dataclasses.asdict(other)
     if isinstance(config, DecoderConfig):

@@ -48,7 +48,7 @@ def export(
     shard_bytes: int = 5_000_000_000,
     max_length: int = 0,
 ) -> None:
-    """Writes weights, config, tokenizer, chat template and generation config.
+    """Write weights, config, tokenizer, chat template and generation config.
 
     Every process of a run calls it, and process 0 writes. One tensor (of one layer) is gathered at
     a time. The folder appears under its name once it is complete.
@@ -97,7 +97,7 @@ def export(
 def _exported_tensors(
     entries: list[TensorEntry], dtype: str, source_dtypes: Mapping[str, str]
 ) -> dict[str, _ExportedTensor]:
-    """Returns the tensors of the folder by name, in the order of `entries`."""
+    """Return the tensors of the folder by name, in the order of `entries`."""
     names = [name for entry in entries for name in entry.names]
     dtypes = _dtypes(names, dtype, source_dtypes)
     return {
@@ -108,7 +108,7 @@ def _exported_tensors(
 
 
 def _dtypes(names: list[str], dtype: str, source_dtypes: Mapping[str, str]) -> dict[str, str]:
-    """Returns each tensor's dtype, as safetensors spells it."""
+    """Return each tensor's dtype, as safetensors spells it."""
     if dtype != "source":
         spelled = {torch_name: name for name, torch_name in TORCH_DTYPES.items()}
         return dict.fromkeys(names, spelled[dtype])
@@ -118,7 +118,7 @@ def _dtypes(names: list[str], dtype: str, source_dtypes: Mapping[str, str]) -> d
 
 
 def _shards(sizes: Mapping[str, int], shard_bytes: int) -> list[list[str]]:
-    """Cuts tensors (name -> bytes) into files, in order."""
+    """Cut tensors (name -> bytes) into files, in order."""
     shards: list[list[str]] = [[]]
     room = shard_bytes
     for name, size in sizes.items():
@@ -137,7 +137,7 @@ def _write_shards(
     params: Params,
     writes: bool,
 ) -> dict[str, str]:
-    """Writes the weights; returns the file of each tensor."""
+    """Write the weights and return the file of each tensor."""
     gather = _gatherer(tensors, params)
     weight_map: dict[str, str] = {}
     for i, names in enumerate(shards, start=1):
@@ -154,7 +154,7 @@ def _write_shards(
 def _gatherer(
     tensors: Mapping[str, _ExportedTensor], params: Params
 ) -> Callable[[str], np.ndarray]:
-    """Returns a function that gathers a tensor from all devices; every process must call it."""
+    """Return a function that gathers a tensor from all devices; every process must call it."""
 
     def gather(name: str) -> np.ndarray:
         entry, layer, dtype = tensors[name]

@@ -13,7 +13,7 @@ from ift_jax.text.tokenizers.load import Tokenizer
 def tokenizer_files(
     tokenizer: Tokenizer, model: Model, template: str, max_length: int
 ) -> dict[str, Any]:
-    """Returns the tokenizer's own files and those that `transformers` wants beside them.
+    """Return the tokenizer's own files and those that `transformers` wants beside them.
 
     Args:
         tokenizer: The tokenizer.
@@ -57,7 +57,7 @@ def tokenizer_files(
 
 
 def token_ids(tokenizer: Tokenizer, model: Model, stop_ids: Sequence[int] = ()) -> dict[str, Any]:
-    """Returns the token ids of a config.json or generation_config.json.
+    """Return the token ids of a config.json or generation_config.json.
 
     Args:
         tokenizer: The tokenizer.

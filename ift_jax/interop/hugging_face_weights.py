@@ -31,7 +31,7 @@ def load_params(
     where: str,
     family: ModelFamily[Any],
 ) -> Params:
-    """Loads a model's parameters, float32; only the parts that this host's devices need are read.
+    """Load a model's parameters, float32; only the parts that this host's devices need are read.
 
     Parameters are loaded one at a time, the largest first: while one is transferred it is in
     memory twice, and at the end, when memory is fullest, that is only true of small ones.
@@ -61,7 +61,7 @@ def load_params(
 def check_tensors(
     model: Model, tensors: Mapping[str, Tensor], where: str, family: ModelFamily[Any]
 ) -> dict[str, str]:
-    """Checks that a folder holds exactly the tensors of a model.
+    """Check that a folder holds exactly the tensors of a model.
 
     Args:
         model: The model, with stacked layers.
@@ -123,7 +123,7 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def _read_part(entry: TensorEntry, sources: list[Tensor], index: Index) -> np.ndarray:
-    """Reads the part of our parameter that a device asks for, float32."""
+    """Read the part of our parameter that a device asks for, float32."""
     if not entry.stacked:
         return _read_ours(entry, sources[0], index).astype(np.float32)
     layers, *within_layer = index
@@ -135,14 +135,14 @@ def _read_part(entry: TensorEntry, sources: list[Tensor], index: Index) -> np.nd
 
 
 def _read_ours(entry: TensorEntry, source: Tensor, index: Index) -> np.ndarray:
-    """Reads a part of one of their tensors in our orientation."""
+    """Read a part of one of their tensors in our orientation."""
     return source.read(index[::-1]).T if entry.transposed else source.read(index)
 
 
 def fit_vocabulary(
     params: Params, model: Model, mesh: Mesh, *, n_given: int, n_tokens: int
 ) -> Params:
-    """Gives the embedding and the head as many rows as a model's vocabulary has.
+    """Give the embedding and the head as many rows as a model's vocabulary has.
 
     New rows, and rows of tokens that were added to the tokenizer, get the mean of the rows of the
     tokens that it had, as in Alpaca; the embedding's and the head's means are taken separately.
@@ -169,7 +169,7 @@ def fit_vocabulary(
 
 
 def _fit(table: jax.Array, axis: int, n_wanted: int, n_given: int, n_tokens: int) -> jax.Array:
-    """Fits a table whose vocabulary is along an axis."""
+    """Fit a table whose vocabulary is along an axis."""
     table_VxD = jnp.moveaxis(table, axis, 0)
     mean_1xD = table_VxD[:n_given].mean(axis=0, keepdims=True)
     n_rows = table_VxD.shape[0]

@@ -22,7 +22,7 @@ class SlidingWindows(NamedTuple):
 
 
 def read_layer_types(fields: ConfigFields, window: int, local: list[bool]) -> SlidingWindows:
-    """Returns the windows of a model's layers.
+    """Return the windows of a model's layers.
 
     Args:
         fields: The whole config.json; its `layer_types`, if given, overrides `local`.
@@ -57,7 +57,7 @@ def is_global(layer: int, global_every: int) -> bool:
 
 
 def write_layer_types(config: DecoderConfig) -> dict[str, Any]:
-    """Returns the field `layer_types`."""
+    """Return the field `layer_types`."""
     global_every = config.global_every or config.n_layers + 1
     names = []
     for layer in range(config.n_layers):

@@ -48,11 +48,11 @@ class ModelFamily(abc.ABC, Generic[ConfigT]):
 
     @abc.abstractmethod
     def read(self, fields: ConfigFields) -> ConfigT:
-        """Returns our config; raises a UserError for a value that is not supported."""
+        """Return our config; raise a UserError for a value that is not supported."""
 
     @abc.abstractmethod
     def write(self, config: ConfigT) -> dict[str, Any]:
-        """Returns the fields of a `config.json`.
+        """Return the fields of a `config.json`.
 
         A family need not be able to express the config: the caller reads the result back and
         compares.
@@ -60,14 +60,14 @@ class ModelFamily(abc.ABC, Generic[ConfigT]):
 
     @abc.abstractmethod
     def tensor_names(self, config: ConfigT) -> TensorNames:
-        """Returns what the tensors of a model with this config are called."""
+        """Return what the tensors of a model with this config are called."""
 
 
 _FAMILIES: dict[str, ModelFamily[Any]] = {}
 
 
 def register_family(family: FamilyT) -> FamilyT:
-    """Adds a family to the registry; a class decorator."""
+    """Add a family to the registry; a class decorator."""
     if family.model_type in _FAMILIES:
         raise ValueError(f"model_type {family.model_type!r} is registered twice")
     _FAMILIES[family.model_type] = family()
@@ -75,5 +75,5 @@ def register_family(family: FamilyT) -> FamilyT:
 
 
 def registered_families() -> list[ModelFamily[Any]]:
-    """Returns all families, in the order in which an export tries them."""
+    """Return all families, in the order in which an export tries them."""
     return sorted(_FAMILIES.values(), key=lambda family: (family.export_rank, family.model_type))

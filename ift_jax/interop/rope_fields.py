@@ -19,7 +19,7 @@ SCALINGS: Mapping[str, Mapping[str, str]] = {
 
 
 def rope_parameters(fields: ConfigFields) -> tuple[str, dict[str, Any]]:
-    """Returns the name and the value of the field that scales RoPE.
+    """Return the name and the value of the field that scales RoPE.
 
     transformers 5 writes `rope_parameters`, with the base frequency in it; 4 writes `rope_scaling`
     beside `rope_theta`.
@@ -30,7 +30,7 @@ def rope_parameters(fields: ConfigFields) -> tuple[str, dict[str, Any]]:
 
 
 def read_rope(fields: ConfigFields, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Returns the RoPE fields of our config.
+    """Return the RoPE fields of our config.
 
     Args:
         fields: The whole config.json.
@@ -62,7 +62,7 @@ def read_rope(fields: ConfigFields, name: str, parameters: dict[str, Any]) -> di
 
 
 def write_rope(config: DecoderConfig) -> dict[str, Any]:
-    """Returns the RoPE fields of a config.json, as transformers 4 spells them."""
+    """Return the RoPE fields of a config.json, as transformers 4 spells them."""
     fields: dict[str, Any] = {"rope_theta": config.rope_theta}
     if config.rope_scaling != "none":
         names = SCALINGS[config.rope_scaling]

@@ -45,7 +45,7 @@ class Tensor:
 
 
 def open_safetensors(folder: str) -> dict[str, Tensor]:
-    """Opens the tensors of a Hugging Face folder: one file, or the shards that its index names.
+    """Open the tensors of a Hugging Face folder: one file, or the shards that its index names.
 
     Raises:
         UserError: There is no safetensors file (the message says what to do), a file is broken or
@@ -68,7 +68,7 @@ def open_safetensors(folder: str) -> dict[str, Tensor]:
 
 
 def _open_single(folder: str) -> dict[str, Tensor]:
-    """Opens a folder without an index."""
+    """Open a folder without an index."""
     single = os.path.join(folder, SINGLE_FILE)
     if os.path.exists(single):
         return _open_file(single)
@@ -84,7 +84,7 @@ def _open_single(folder: str) -> dict[str, Tensor]:
 
 
 def _open_file(path: str) -> dict[str, Tensor]:
-    """Opens the tensors of one file."""
+    """Open the tensors of one file."""
     try:
         size = os.path.getsize(path)
         with open(path, "rb") as file:
@@ -104,7 +104,7 @@ def _open_file(path: str) -> dict[str, Tensor]:
 
 
 def _tensor(path: str, name: str, entry: dict[str, Any], data_start: int, size: int) -> Tensor:
-    """Checks a tensor's entry in the header.
+    """Check a tensor's entry in the header.
 
     Args:
         path: The file.
@@ -149,7 +149,7 @@ def write_safetensors(
     get: Callable[[str], np.ndarray],
     writes: bool = True,
 ) -> None:
-    """Writes a file, one tensor after the other.
+    """Write a file, one tensor after the other.
 
     Args:
         path: The file.
@@ -173,7 +173,7 @@ def write_safetensors(
 
 
 def _header(tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> bytes:
-    """Returns the beginning of a file: the header and its length."""
+    """Return the beginning of a file: the header and its length."""
     names = {dtype: name for name, dtype in DTYPES.items()}
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
@@ -191,6 +191,6 @@ def _header(tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> bytes:
 
 
 def some(names: list[Any]) -> str:
-    """Returns the first five names, and how many there are if there are more."""
+    """Return the first five names, and how many there are if there are more."""
     shown = ", ".join(map(str, names[:5]))
     return shown + (f", ... ({len(names)} in all)" if len(names) > 5 else "")

@@ -18,7 +18,7 @@ _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 def to_tokenizer_json(
     model: bytes, special_tokens: Mapping[str, int], eos: tuple[str, int] | None = None
 ) -> str:
-    """Returns the `tokenizer.json` of a SentencePiece model: unigram or BPE, with or without bytes.
+    """Return the `tokenizer.json` of a SentencePiece model: unigram or BPE, with or without bytes.
 
     It encodes the parts of a text between control tokens separately, so a model that puts a space
     before a text puts one before each part. One thing differs: a literal U+2581 in a text is a
@@ -54,7 +54,7 @@ def to_tokenizer_json(
 
 
 def _model(proto: Any) -> models.Model:
-    """Returns the unigram or BPE model."""
+    """Return the unigram or BPE model."""
     pieces = proto.pieces
     kind = proto.trainer_spec.model_type
     if kind not in (_UNIGRAM, _BPE) or any(piece.type == _UNUSED for piece in pieces):
@@ -77,7 +77,7 @@ def _model(proto: Any) -> models.Model:
 
 
 def _merges(pieces: Sequence[Any]) -> list[tuple[str, str]]:
-    """Returns every way to join two pieces into a third, the likeliest results first."""
+    """Return every way to join two pieces into a third, the likeliest results first."""
     ids = {piece.piece: i for i, piece in enumerate(pieces) if piece.type not in (_CONTROL, _BYTE)}
 
     def ids_of(pair: tuple[str, str]) -> tuple[int, int]:

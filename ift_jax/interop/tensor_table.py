@@ -39,7 +39,7 @@ class TensorEntry:
 
 
 def tensor_table(model: Model, family: ModelFamily[Any]) -> list[TensorEntry]:
-    """Returns an entry for each parameter of a model with stacked layers."""
+    """Return an entry for each parameter of a model with stacked layers."""
     names = family.tensor_names(model.config)
     return [_entry(path, leaf.shape, names) for path, leaf in leaves(model.shapes)]
 
@@ -57,10 +57,10 @@ def _entry(path: str, shape: tuple[int, ...], names: TensorNames) -> TensorEntry
 
 
 def leaves(tree: Params) -> Iterable[tuple[str, Any]]:
-    """Returns the (dotted path, leaf) pairs of nested dicts."""
+    """Return the (dotted path, leaf) pairs of nested dicts."""
     return traverse_util.flatten_dict(tree, sep=".").items()
 
 
 def leaf_at(tree: Params, path: str) -> Any:
-    """Returns the leaf at a dotted path."""
+    """Return the leaf at a dotted path."""
     return functools.reduce(operator.getitem, path.split("."), tree)

@@ -12,7 +12,7 @@ from ift_jax.errors import UserError
 
 @contextlib.contextmanager
 def new_folder(path: str, flag: str, writes: bool = True) -> Iterator[str]:
-    """Yields a folder to fill, which gets the name `path` when the block ends without an error.
+    """Yield a folder to fill, which gets the name `path` when the block ends without an error.
 
     Args:
         path: The folder; it must be absent or empty.
@@ -41,7 +41,7 @@ def new_folder(path: str, flag: str, writes: bool = True) -> Iterator[str]:
 
 
 def write_files(folder: str, files: Mapping[str, Any]) -> None:
-    """Writes files by name, each one whole or not at all; a value that is not bytes as JSON."""
+    """Write files by name, each one whole or not at all; a value that is not bytes as JSON."""
     for name, content in files.items():
         if not isinstance(content, bytes):
             content = (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
@@ -54,7 +54,7 @@ def write_files(folder: str, files: Mapping[str, Any]) -> None:
 
 
 def read_json_object(path: str) -> dict[str, Any]:
-    """Returns the JSON object in a file; raises a UserError if the file holds anything else."""
+    """Return the JSON object in a file; raise a UserError if the file holds anything else."""
     try:
         with open(path, encoding="utf-8") as stream:
             return dict(json.load(stream))

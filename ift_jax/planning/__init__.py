@@ -1,1 +1,1 @@
-"""What `ift plan` does: compiling for a machine that is not here."""
+"""What `ift plan` does: compiling a run for a machine that is not here."""

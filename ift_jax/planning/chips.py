@@ -4,29 +4,49 @@ import dataclasses
 import functools
 import tomllib
 from importlib import resources
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One device as JAX counts them: half a chip of tpu7x, a whole one of the others."""
+    """One device as JAX counts them: half a chip of tpu7x, a whole chip of all others.
+
+    Attributes:
+        hbm_bytes: Memory.
+        hbm_bandwidth: Bytes/s of the memory.
+        peak_flops: FLOP/s in bf16.
+        clock: Cycles/s that the compiler's estimates are counted in.
+        wraps: An axis of the topology is closed to a ring if this divides its size.
+        ici_bandwidth: Bytes/s of one link in one direction.
+        dcn_bandwidth: Bytes/s from the device to other slices.
+    """
 
     hbm_bytes: float
-    hbm_bandwidth: float  # Bytes/s.
-    peak_flops: float  # bf16, FLOP/s.
-    clock: float  # Cycles/s.
-    wraps: int  # An axis of a size that this divides is closed to a ring.
-    ici_bandwidth: float  # Bytes/s of one link in one direction.
-    dcn_bandwidth: float  # Bytes/s out of the device to other slices.
+    hbm_bandwidth: float
+    peak_flops: float
+    clock: float
+    wraps: int
+    ici_bandwidth: float
+    dcn_bandwidth: float
 
 
 @functools.cache
 def chips() -> dict[str, Chip]:
-    """Every chip by the name that topologies begin with: v5p of v5p:4x4x4."""
+    """Return every chip by the name that topologies begin with: "v5p" of "v5p:4x4x4"."""
     table = tomllib.loads(resources.files(__package__).joinpath("chips.toml").read_text())
-    found = {}
-    for name, of_chip in table.items():
-        parts = ("hbm_gib", "hbm_bandwidth", "peak_flops", "ici_bandwidth", "dcn_bandwidth")
-        gib, memory, peak, ici, dcn = (of_chip[part] / of_chip["devices"] for part in parts)
-        clock = peak / of_chip["flops_per_cycle"]
-        found[name] = Chip(gib * 2**30, memory, peak, clock, of_chip["wraps"], ici, dcn)
-    return found
+    return {name: _device(figures) for name, figures in table.items()}
+
+
+def _device(figures: dict[str, Any]) -> Chip:
+    """Return one device of a chip; the devices of a chip share everything equally."""
+    n_devices = figures["devices"]
+    peak_flops = figures["peak_flops"] / n_devices
+    return Chip(
+        hbm_bytes=figures["hbm_gib"] * 2**30 / n_devices,
+        hbm_bandwidth=figures["hbm_bandwidth"] / n_devices,
+        peak_flops=peak_flops,
+        clock=peak_flops / figures["flops_per_cycle"],
+        wraps=figures["wraps"],
+        ici_bandwidth=figures["ici_bandwidth"] / n_devices,
+        dcn_bandwidth=figures["dcn_bandwidth"] / n_devices,
+    )

@@ -1,153 +1,179 @@
-"""The collectives of a compiled TPU program: their kinds, how often, and the bytes they send.
+"""The collectives of a compiled TPU program: their kinds, their number, and the bytes they send.
 
-The TPU compiler turns a product with a gathered or scattered matrix into a loop that passes parts
-around a ring ("windowed dot general"), a reduce-scatter into a fusion that holds an all-reduce,
-and an asynchronous collective into several pieces; each is counted once, as what it does.
+The TPU compiler rewrites collectives, and each one is counted once, as what it does:
+
+* A product with a gathered or scattered matrix becomes a loop that passes parts around a ring (a
+  "windowed dot general").
+* A reduce-scatter becomes a fusion that contains an all-reduce.
+* An asynchronous collective becomes several pieces.
 """
 
 import dataclasses
-import math
-import re
 
-import numpy as np
-
-from ift_jax.planning.hlo import Instruction, Module, arrays, size
+from ift_jax.planning.executions import count_executions
+from ift_jax.planning.hlo import Computation, Instruction, Module, array_shapes, shape_bytes
+from ift_jax.planning.replica_groups import first_group, integers
 
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
-_TO_SLICES = r'_xla_megascale_transfer_type="(\w+)"'  # Of a send over the data centre's network.
-_PASSING = ("collective-permute-done", "copy", "bitcast", "reshape", "tuple", "while")
-RING = {"windowed_dot_general_body_ag": "all-gather", "windowed_dot_general_body_rs":
-        "reduce-scatter"}  # fmt: skip
+
+# The name of a ring's loop contains one of these -> what the loop does.
+RINGS = {
+    "windowed_dot_general_body_ag": "all-gather",
+    "windowed_dot_general_body_rs": "reduce-scatter",
+}
+_RING_BODY = rf"body=%?[\w.-]*?({'|'.join(RINGS)})"
+# A send over the data center's network, to other slices.
+_TRANSFER_TYPE = r'_xla_megascale_transfer_type="(\w+)"'
+_TRANSFER_TARGETS = r'_xla_megascale_target="\{([\d,]+)\}'
+# Instructions that hand on the values that they take.
+_FORWARDING = ("collective-permute-done", "copy", "bitcast", "reshape", "tuple", "while")
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One collective instruction and all its executions in a step."""
+    """One collective instruction and all its executions in a step.
 
-    kind: str  # One of KINDS.
-    executions: int  # In a step.
-    # By a device in a step, all executions together, as of a ring of the group's n devices, from
-    # the bytes b that a device puts in: all-gather b (n - 1), reduce-scatter and all-to-all
-    # b (n - 1) / n, all-reduce twice that, collective-permute b.
+    Attributes:
+        kind: One of KINDS.
+        executions: How often a step executes it.
+        bytes_sent: The bytes that a device sends in a step, all executions together, if the n
+            devices of the group form a ring and each puts in b bytes: all-gather b (n - 1),
+            reduce-scatter and all-to-all b (n - 1) / n, all-reduce twice that, collective-permute
+            b.
+        group_size: The devices that take part together; slices, if it crosses them.
+        dtype: As HLO spells it: "bf16", "f32".
+        crosses_slices: Whether it goes over the data center's network.
+        computation: The computation that executes it.
+        overlaps: Whether the device computes in the meantime.
+        ring: Whether parts are passed on to a neighbor.
+        group: The first of its groups: devices by their place in the mesh.
+    """
+
+    kind: str
+    executions: int
     bytes_sent: int
-    group_size: int  # Devices that take part together.
-    dtype: str  # As HLO writes it: bf16, f32.
-    crosses_slices: bool  # Then the group is of slices.
-    computation: str  # Where it stands in the program,
-    overlaps: bool  # and whether the device computes in the meantime.
-    ring: bool  # Parts are passed on to a neighbour.
-    group: tuple[int, ...]  # The first of the groups: devices by their place in the mesh.
+    group_size: int
+    dtype: str
+    crosses_slices: bool
+    computation: str
+    overlaps: bool
+    ring: bool
+    group: tuple[int, ...]
 
 
-def collectives(module: Module, data_turns: int = 1) -> list[Collective]:
-    """Every collective of a program; `data_turns` as in `Module.executions`."""
+def collectives(module: Module, data_trip_count: int = 1) -> list[Collective]:
+    """Return every collective of a program; `data_trip_count` as in `count_executions`."""
     found = []
-    for name, times in module.executions(data_turns).items():
-        inside = [one for one in module.computations[name].values() if one.opcode == "fusion"]
-        fused = [one.calls for one in inside]
-        for holder in (name, *fused):
-            for one in module.computations[holder].values():
-                if kind := _kind(module, name, one, holder):
-                    found.append(_collective(module, name, one, holder, kind, times))
+    for name, executions in count_executions(module, data_trip_count).items():
+        fusions = [
+            instruction.fused_computation
+            for instruction in module.computations[name].values()
+            if instruction.opcode == "fusion"
+        ]
+        for holder in (name, *fusions):
+            for instruction in module.computations[holder].values():
+                place = _Place(module, name, holder, instruction)
+                if kind := place.kind():
+                    found.append(place.collective(kind, executions))
     return found
 
 
-def _kind(module: Module, name: str, one: Instruction, holder: str) -> str:
-    """Which of KINDS an instruction is, or ""."""
-    kind = one.opcode.removesuffix("-start")
-    if one.opcode == "send":
-        kind = one.attribute(_TO_SLICES).lower().replace("_", "-")
-    if kind not in KINDS:
-        return ""
-    if "async_collective_fusion_config" in one.attributes and not _starts(module, holder):
-        return ""  # A later piece of one that another fusion starts.
-    if kind == "all-reduce" and "all-reduce-scatter" in holder:
-        return "reduce-scatter"
-    if kind == "collective-permute":
-        around = [what for ring, what in RING.items() if ring in name]
-        return around[0] if around else _beside_ring(module.computations[name], one) or kind
-    return kind
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """An instruction and where it stands.
+
+    Attributes:
+        module: The program.
+        computation: The name of the computation that executes the instruction.
+        holder: The name of the computation that contains it: the same one, or a fusion in it.
+        instruction: The instruction.
+    """
+
+    module: Module
+    computation: str
+    holder: str
+    instruction: Instruction
+
+    def kind(self) -> str:
+        """Return which of KINDS the instruction is, or "" if it is none."""
+        instruction = self.instruction
+        kind = instruction.opcode.removesuffix("-start")
+        if instruction.opcode == "send":
+            kind = instruction.attribute(_TRANSFER_TYPE).lower().replace("_", "-")
+        if kind not in KINDS:
+            return ""
+        is_piece = "async_collective_fusion_config" in instruction.attributes
+        if is_piece and not self._starts_collective():
+            return ""  # A later piece of a collective that another fusion starts.
+        if kind == "all-reduce" and "all-reduce-scatter" in self.holder:
+            return "reduce-scatter"
+        if kind == "collective-permute":
+            return self._ring() or kind
+        return kind
+
+    def collective(self, kind: str, executions: int) -> Collective:
+        """Return the collective that the instruction is."""
+        instruction = self.instruction
+        in_holder = self.module.computations[self.holder]
+        shapes = [in_holder[operand].shape for operand in instruction.operands]
+        put_in = sum(map(shape_bytes, shapes))
+        crosses_slices = instruction.opcode == "send"
+        group = first_group(instruction)
+        if crosses_slices:
+            group_size = len(integers(instruction.attribute(_TRANSFER_TARGETS)))
+        else:
+            group_size = len(group)
+        ring = instruction.opcode.startswith("collective-permute")
+        factor = 1.0 if ring else _sent_per_byte(kind, group_size)
+        return Collective(
+            kind=kind,
+            executions=executions,
+            bytes_sent=round(put_in * factor) * executions,
+            group_size=group_size,
+            dtype=array_shapes(shapes[0])[0].dtype,
+            crosses_slices=crosses_slices,
+            computation=self.computation,
+            overlaps=crosses_slices
+            or instruction.opcode.endswith("-start")
+            or self._starts_collective(),
+            ring=ring,
+            group=group,
+        )
+
+    def _starts_collective(self) -> bool:
+        """Whether the holder starts a collective that runs beside the products of others."""
+        in_holder = self.module.computations[self.holder].values()
+        return any("AsyncCollectiveStart" in other.attributes for other in in_holder)
+
+    def _ring(self) -> str:
+        """Return what the ring does that a permute belongs to, or "" if it belongs to none."""
+        for ring, kind in RINGS.items():
+            if ring in self.computation:
+                return kind
+        return _ring_beside(self.module.computations[self.computation], self.instruction)
 
 
-def _starts(module: Module, holder: str) -> bool:
-    """Whether a fusion starts a collective that goes on beside the products of others."""
-    within = module.computations[holder].values()
-    return any("AsyncCollectiveStart" in one.attributes for one in within)
-
-
-def _beside_ring(computation: dict[str, Instruction], one: Instruction) -> str:
-    """What ring a permute begins (it is handed to the loop) or ends (it takes the loop's)."""
-    loops = {
-        other.name: RING[ring[1]]
-        for other in computation.values()
-        if other.opcode == "while"
-        and (ring := re.search(rf"body=%?[\w.-]*?({'|'.join(RING)})", other.attributes))
-    }
-    reached = {one.name, *one.operands}
-    for other in computation.values():  # In the order of the program: users follow.
-        if other.name in reached and other.opcode == "get-tuple-element":
-            reached.update(other.operands)
-        if reached.intersection(other.operands) and other.opcode in _PASSING:
-            reached.add(other.name)
-    kinds = {loops[name] for name in reached if name in loops}
-    return kinds.pop() if len(kinds) == 1 else ""
-
-
-def _collective(
-    module: Module, name: str, one: Instruction, holder: str, kind: str, times: int
-) -> Collective:
-    given = [module.computations[holder][operand].shape for operand in one.operands]
-    put_in, crosses = sum(map(size, given)), one.opcode == "send"
-    group, n = _group(one), len(_ints(one.attribute(r'_xla_megascale_target="\{([\d,]+)\}')))
-    n = n if crosses else len(group)
-    ring = one.opcode.startswith("collective-permute")
+def _sent_per_byte(kind: str, n: int) -> float:
+    """The bytes that a device sends for each byte that it puts in, around a ring of n devices."""
     share = (n - 1) / n
-    factor = 1 if ring else {"all-gather": n - 1, "all-reduce": 2 * share}.get(kind, share)
-    overlaps = crosses or one.opcode.endswith("-start") or _starts(module, holder)
-    return Collective(
-        kind,
-        times,
-        round(put_in * factor) * times,
-        n,
-        arrays(given[0])[0][0],
-        crosses,
-        name,
-        overlaps,
-        ring,
-        group,
-    )
+    return {"all-gather": n - 1, "all-reduce": 2 * share}.get(kind, share)
 
 
-def _ints(text: str) -> tuple[int, ...]:
-    return tuple(int(i) for i in re.findall(r"\d+", text))
+def _ring_beside(computation: Computation, permute: Instruction) -> str:
+    """Return what the ring does whose loop a permute begins or ends, or "".
 
-
-def _group(one: Instruction) -> tuple[int, ...]:
-    """The first group, or what a permute's pairs link to their first device."""
-    if "collective-permute" in one.opcode:
-        pairs = _ints(one.attribute(r"source_target_pairs=\{(.*?\})\}"))
-        following = dict(zip(pairs[::2], pairs[1::2], strict=True))
-        chain = [pairs[0]]
-        while (after := following.get(chain[-1])) is not None and after not in chain:
-            chain.append(after)
-        return tuple(chain)
-    text = one.attribute(r"replica_groups=(.*)")
-    if listed := re.match(r"\{\{([\d,]+)\}", text):
-        return _ints(listed[1])
-    if cut := re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
-        ids = np.arange(math.prod(_ints(cut[1]))).reshape(_ints(cut[2]))
-        ids = ids.transpose(_ints(cut[3] or "") or None).reshape(_ints(cut[1]))
-        return tuple(ids[0].tolist())
-    # Axes of a mesh, mesh['a'=4,'b'=2] {'b'}; of a part of one, {'a':(1)2}.
-    axes = re.match(r"mesh\[(.*?)\].*?\{(.*?)\}", text)
-    chosen = {
-        a: _ints(part) for a, part in re.findall(r"'(\w+)'(:\(\d+\)\d+)?", axes[2] if axes else "")
+    A permute begins a ring if its result reaches the loop, and ends one if it takes the loop's.
+    """
+    rings = {
+        instruction.name: RINGS[ring]
+        for instruction in computation.values()
+        if instruction.opcode == "while" and (ring := instruction.attribute(_RING_BODY))
     }
-    ids, stride = np.zeros(1, int), 1
-    for axis, whole in reversed(re.findall(r"'(\w+)'=(\d+)", axes[1] if axes else "")):
-        if axis in chosen:
-            before, n = chosen[axis] or (1, int(whole))
-            step = stride * (int(whole) // before // n)
-            ids = (np.arange(n)[:, None] * step + ids).reshape(-1)
-        stride *= int(whole)
-    return tuple(ids.tolist())
+    reached = {permute.name, *permute.operands}
+    for instruction in computation.values():  # In the order of the program: users come later.
+        if instruction.name in reached and instruction.opcode == "get-tuple-element":
+            reached.update(instruction.operands)
+        if reached.intersection(instruction.operands) and instruction.opcode in _FORWARDING:
+            reached.add(instruction.name)
+    kinds = {rings[name] for name in reached if name in rings}
+    return kinds.pop() if len(kinds) == 1 else ""

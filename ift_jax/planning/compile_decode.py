@@ -1,4 +1,4 @@
-"""The programs of generation compiled for a topology: reading the prompts, and making tokens."""
+"""The programs of generation, compiled for a topology: prefill and decode."""
 
 import functools
 
@@ -9,35 +9,48 @@ from ift_jax.decoding.decode_batch import advance_batch, begin_batch
 from ift_jax.decoding.generate import bucket
 from ift_jax.decoding.sampling import Sampling
 from ift_jax.models.model import Model
-from ift_jax.planning.compile_step import Compiled, bytes_a_device, compile_lowered
+from ift_jax.planning.compile_step import Compiled, bytes_per_device, compile_lowered
 from ift_jax.sharding import rules
 from ift_jax.sharding.trees import abstract
 from ift_jax.training.train_program import TrainProgram
 
 
 def compile_generation(program: TrainProgram) -> dict[str, Compiled]:
-    """What `Generator` runs on the config's evaluation: "prefill", and if that fits "decode".
+    """Compile what `Generator` runs in the config's evaluation.
 
-    Of `evaluation.batch_size` prompts that fill a row but for `evaluation.max_new_tokens`,
-    greedily; weights in the compute dtype, cut by their logical axes.
+    A batch has `evaluation.batch_size` prompts, which leave room for `evaluation.max_new_tokens` in
+    a row; decoding is greedy. Weights are in the compute dtype and cut by their logical axes.
+
+    Returns:
+        "prefill" and, if that fits into memory, "decode".
     """
-    model, asked = program.model.unrolled, program.config.evaluation
-    inputs_length, length = program.config.row_lengths
-    places = bucket(inputs_length or max(length - asked.max_new_tokens, 1))
-    n_slots = bucket((1 if inputs_length else places) + asked.max_new_tokens)
+    model = program.model.unrolled
+    evaluation = program.config.evaluation
+    lengths = program.config.row_lengths
+    n_rows = evaluation.batch_size
+    n_places = bucket(lengths.encoder or max(lengths.decoder - evaluation.max_new_tokens, 1))
+    # The decoder of an encoder-decoder starts with one token; a decoder reads the prompt itself.
+    n_prompt_slots = 1 if lengths.encoder else n_places
+    n_slots = bucket(n_prompt_slots + evaluation.max_new_tokens)
+
     shapes = jax.eval_shape(functools.partial(Model.unstack, program.model), program.model.shapes)
-    cut = rules.tree_shardings(program.mesh, model.logical_axes, shapes)
-    params, like, rows = abstract(shapes, cut), jax.ShapeDtypeStruct, asked.batch_size
-    ints_B, key = like((rows,), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
-    given = (params, like((rows, places), jnp.int32), ints_B, ints_B, key)
-    held = {"parameters": bytes_a_device(params)}
+    shardings = rules.tree_shardings(program.mesh, model.logical_axes, shapes)
+    params = abstract(shapes, shardings)
+    tokens_BxP = jax.ShapeDtypeStruct((n_rows, n_places), jnp.int32)
+    ints_B = jax.ShapeDtypeStruct((n_rows,), jnp.int32)
+    flags_B = jax.ShapeDtypeStruct((n_rows,), jnp.bool_)
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    known_bytes = {"parameters": bytes_per_device(params)}
     with jax.set_mesh(program.mesh):
-        begin = begin_batch.lower(model, n_slots, 0, False, False, *given)
-        done = {"prefill": compile_lowered(begin, held)}
-        if made := done["prefill"].executable:
-            state = abstract(begin.out_info, made.output_shardings)
-            given = (params, *state, like((rows,), jnp.bool_), like((), jnp.int32))
-            advance = advance_batch.lower(model, (), Sampling(), *given)
-            held = held | {"cache": bytes_a_device(state[0])}
-            done["decode"] = compile_lowered(advance, held)
-    return done
+        begin = begin_batch.lower(
+            model, n_slots, 0, False, False, params, tokens_BxP, ints_B, ints_B, key
+        )
+        prefill = compile_lowered(begin, known_bytes)
+        if prefill.executable is None:
+            return {"prefill": prefill}
+        state = abstract(begin.out_info, prefill.executable.output_shardings)
+        advance = advance_batch.lower(model, (), Sampling(), params, *state, flags_B, count)
+        cache, *_ = state
+        decode = compile_lowered(advance, known_bytes | {"cache": bytes_per_device(cache)})
+    return {"prefill": prefill, "decode": decode}

@@ -1,4 +1,4 @@
-"""A run compiled for a TPU topology that is not here: whether it fits, and what it holds."""
+"""The train step of a run, compiled for a TPU topology that this machine does not have."""
 
 import dataclasses
 import math
@@ -16,27 +16,39 @@ from ift_jax.models.model import resolve_vocab
 from ift_jax.planning.topology import devices_of
 from ift_jax.training.train_program import TrainProgram
 
-STEPS = 1000  # Of a run whose length its data decides: the schedule needs a number.
-_STATE = {"params": "parameters", "frozen": "frozen parameters", "opt_state": "optimizer"}
+# The steps of a run whose length its data decide: the schedule needs some number.
+ASSUMED_STEPS = 1000
+# The parts of a train state -> what a plan calls them.
+_STATE_PARTS = {"params": "parameters", "frozen": "frozen parameters", "opt_state": "optimizer"}
 
 
 def program_of(config: Config, topology: str, slices: int = 1, n_tasks: int = 1) -> TrainProgram:
-    """The program of a config over a topology's devices; needs neither weights nor data.
+    """Return the program of a run on a topology, without weights or data.
+
+    Args:
+        config: The run's config.
+        topology: "v5p:4x4x4".
+        slices: The number of such slices.
+        n_tasks: The tasks of the mixture; the step keeps a loss for each.
 
     Raises:
-        UserError: as `devices_of` and `TrainProgram.from_config`, or the vocabulary is not known.
+        UserError: See `devices_of` and `TrainProgram.from_config`; or the size of the vocabulary is
+            unknown, as the tokenizer is not on this machine.
     """
-    given, size = config.tokenizer, config.model.vocab_size or config.tokenizer.train_vocab_size
-    if not size and not os.path.exists(given.path):
-        missing = given.path or config.model.init_from
-        raise UserError(f"config.model.vocab_size: not known, as {missing} is not here; set it")
-    model = resolve_vocab(config.model, size or read_tokenizer(given).vocab_size)
-    config, n_steps = dataclasses.replace(config, model=model), config.train.steps or STEPS
+    tokenizer = config.tokenizer
+    vocab_size = config.model.vocab_size or tokenizer.train_vocab_size
+    if not vocab_size:
+        if not os.path.exists(tokenizer.path):
+            missing = tokenizer.path or config.model.init_from
+            raise UserError(f"config.model.vocab_size: not known, as {missing} is not here; set it")
+        vocab_size = read_tokenizer(tokenizer).vocab_size
+    config = dataclasses.replace(config, model=resolve_vocab(config.model, vocab_size))
+    n_steps = config.train.steps or ASSUMED_STEPS
     return TrainProgram.from_config(config, n_tasks, n_steps, devices_of(topology, slices))
 
 
-def bytes_a_device(tree: Any) -> int:
-    """What the arrays of a tree (shapes with shardings) take on one device, without padding."""
+def bytes_per_device(tree: Any) -> int:
+    """Return the bytes of a tree's arrays (shapes with shardings) on one device, unpadded."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
@@ -45,62 +57,86 @@ def bytes_a_device(tree: Any) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What the compiler made of a program, or why it did not."""
+    """What the compiler made of a program, or why it made nothing.
+
+    Attributes:
+        seconds: The time that it took.
+        known_bytes: The bytes on a device of each kind of argument, and of the "gradients".
+        executable: The compiled program; None: it does not fit into the memory of a device.
+        refusal: The compiler's words if it does not fit.
+    """
 
     seconds: float
-    held: Mapping[str, int]  # Bytes a device of what it is given, and of the gradients.
-    executable: Any = None  # None: does not fit.
+    known_bytes: Mapping[str, int]
+    executable: Any = None
     refusal: str = ""
 
     @property
     def memory(self) -> dict[str, Any]:
-        """Bytes a device: `parts` by kind, and where it fits their `total`, and the `peak`.
+        """Bytes on a device: the `parts` by kind, and, if the program fits, `total` and `peak`.
 
-        The total is the compiler's: arguments, temporaries, and outputs that take no argument's
-        place; the peak its count of the worst moment. Else the parts are what is known.
+        The total is the compiler's sum of arguments, temporaries, and outputs that do not reuse an
+        argument's buffer. The peak is its figure for the worst moment. If the program does not fit,
+        the parts are what is known beforehand.
         """
         if self.executable is None:
-            return {"parts": dict(self.held)}
-        m = self.executable.memory_analysis()
-        given = {name: size for name, size in self.held.items() if name != "gradients"}
-        gradients = min(self.held.get("gradients", 0), m.temp_size_in_bytes)
-        more = m.argument_size_in_bytes - sum(given.values())
-        parts = given | {
-            # The compiler keeps arrays in tiles, and leaves out those that it does not read.
-            "padding" if more >= 0 else "not read": more,
-            "gradients": gradients,
-            "activations, temporaries": m.temp_size_in_bytes - gradients,
-            "outputs": m.output_size_in_bytes - m.alias_size_in_bytes,
+            return {"parts": dict(self.known_bytes)}
+        analysis = self.executable.memory_analysis()
+        parts = {name: size for name, size in self.known_bytes.items() if name != "gradients"}
+        # The compiler keeps arrays in tiles, and drops arguments that it does not read.
+        beyond_known = analysis.argument_size_in_bytes - sum(parts.values())
+        parts["padding" if beyond_known >= 0 else "not read"] = beyond_known
+        temporaries = analysis.temp_size_in_bytes
+        gradients = min(self.known_bytes.get("gradients", 0), temporaries)
+        parts["gradients"] = gradients
+        parts["activations, temporaries"] = temporaries - gradients
+        parts["outputs"] = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+        return {
+            "parts": parts,
+            "total": sum(parts.values()),
+            "peak": analysis.peak_memory_in_bytes,
         }
-        return {"parts": parts, "total": sum(parts.values()), "peak": m.peak_memory_in_bytes}
 
 
 def compile_step(program: TrainProgram) -> Compiled:
-    """Compiles the real train step, whole."""
+    """Compile the whole train step, as a run executes it."""
     state = program.state_shapes
-    held = {what: bytes_a_device(state[name]) for name, what in _STATE.items() if name in state}
-    held["batch"] = bytes_a_device(program.batch_shapes)
-    held["counters"] = bytes_a_device({n: part for n, part in state.items() if n not in _STATE})
-    held["gradients"] = held["parameters"]
-    return compile_lowered(program.lower(), held)
+    known_bytes = {
+        what: bytes_per_device(state[name]) for name, what in _STATE_PARTS.items() if name in state
+    }
+    known_bytes["batch"] = bytes_per_device(program.batch_shapes)
+    counters = {name: part for name, part in state.items() if name not in _STATE_PARTS}
+    known_bytes["counters"] = bytes_per_device(counters)
+    known_bytes["gradients"] = known_bytes["parameters"]
+    return compile_lowered(program.lower(), known_bytes)
 
 
-def compile_lowered(lowered: jax.stages.Lowered, held: Mapping[str, int]) -> Compiled:
-    """Compiles; what needs more memory than a device has is an answer, not an error."""
-    began = time.perf_counter()
+def compile_lowered(lowered: jax.stages.Lowered, known_bytes: Mapping[str, int]) -> Compiled:
+    """Compile a program; one that needs more memory than a device has is no error."""
+    start = time.perf_counter()
     try:
         executable = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        said = " ".join(str(error).split()).partition("RESOURCE_EXHAUSTED: ")[2]
-        said = ". ".join(said.split(". ")[:3])[:400]
-        return Compiled(time.perf_counter() - began, held, refusal=said)
-    return Compiled(time.perf_counter() - began, held, executable)
+        seconds = time.perf_counter() - start
+        return Compiled(seconds, known_bytes, refusal=_first_sentences(str(error)))
+    return Compiled(time.perf_counter() - start, known_bytes, executable)
+
+
+def _first_sentences(message: str) -> str:
+    """The first three sentences behind the error's code, in one line."""
+    _, _, text = " ".join(message.split()).partition("RESOURCE_EXHAUSTED: ")
+    return ". ".join(text.split(". ")[:3])[:400]
 
 
 def model_flops(program: TrainProgram) -> float:
-    """Model FLOPs of a step, forward and backward, of full rows of one example, all trained."""
+    """Return the model FLOPs of a step, forward and backward.
+
+    Each row is one example that fills it, and every token is trained.
+    """
     lengths = program.config.row_lengths
-    a_token = program.model.flops_per_token([lengths.decoder], [lengths.decoder], [lengths.encoder])
-    return a_token * program.config.train.batch_size * lengths.total
+    per_token = program.model.flops_per_token(
+        [lengths.decoder], [lengths.decoder], [lengths.encoder]
+    )
+    return per_token * program.config.train.batch_size * lengths.total

@@ -1,9 +1,10 @@
-"""How long a step takes by the compiler's own costs: an estimate, never a measurement.
+"""The time of a step by the compiler's own costs: an estimate, never a measurement.
 
-The TPU compiler writes beside each fusion the cycles that it expects it to take, memory included.
-They are added up over the whole program, loops by their turns, so the program that is planned is
-the one that is priced: nothing else is compiled. What has no such cost is added: Pallas kernels by
-their FLOPs at the peak rate, collectives by their bytes over the links of the torus.
+The TPU compiler annotates each fusion with the cycles that it expects the fusion to take, memory
+included. They are added up over the whole program, loops by their trip counts, so the program that
+is planned is the one that is priced, and nothing else is compiled. What has no such annotation is
+added: Pallas kernels by their FLOPs at the peak rate, and collectives by their bytes over the links
+of the torus.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,26 +23,45 @@ from ift_jax.models.fused_cross_entropy import chunk_length, grouped_shape
 from ift_jax.models.model import Model
 from ift_jax.planning.chips import Chip
 from ift_jax.planning.collectives import Collective, collectives
-from ift_jax.planning.hlo import Instruction, Module, size
+from ift_jax.planning.executions import count_executions, inner_computations
+from ift_jax.planning.hlo import Computation, Instruction, Module, shape_bytes
 
-# Products of queries, keys or values in each of splash attention's kernels.
+# The matrix products of queries, keys, values or their gradients in each splash attention kernel.
 KERNEL_PRODUCTS = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}
 
 
 @dataclasses.dataclass(frozen=True)
 class StepEstimate:
-    """A step of one device, in seconds."""
+    """A step of one device, in seconds.
 
-    # In each loop's body what runs on the device, inner loops among it, beside the collectives that
-    # go on in the meantime, whichever takes longer; then those that stop it.
+    Attributes:
+        seconds: The whole step. In the body of each loop, what runs on the device (inner loops
+            included) and the collectives beside it, whichever takes longer; then the collectives
+            that the device waits for.
+        compute_seconds: Matrix products and attention kernels.
+        memory_seconds: All else that runs on the device, which mostly waits for memory.
+        interconnect_seconds: Every collective, whether or not the device waits for it.
+        bound: "compute", "memory" or "interconnect": what accounts for most of `seconds`.
+        mfu: Model FLOPs utilization: model_flops / seconds / the peak rate.
+        model_flops: The model FLOPs of one device.
+        collectives: Every collective of the program.
+    """
+
     seconds: float
-    compute_seconds: float  # Matrix products and attention kernels.
-    memory_seconds: float  # All else that runs on the device: it mostly waits for memory.
-    interconnect_seconds: float  # Every collective, whether or not the device waits for it.
-    bound: str  # "compute", "memory" or "interconnect": what makes up most of `seconds`.
-    mfu: float  # Model FLOP utilisation: model_flops / seconds / peak.
-    model_flops: float  # Of one device.
-    collectives: list[Collective]  # Every one of the program.
+    compute_seconds: float
+    memory_seconds: float
+    interconnect_seconds: float
+    bound: str
+    mfu: float
+    model_flops: float
+    collectives: list[Collective]
+
+
+class _DeviceSeconds(NamedTuple):
+    """What one run of a computation takes on the device, without the loops in it."""
+
+    compute: float  # Matrix products and attention kernels.
+    memory: float  # All else.
 
 
 def estimate(
@@ -51,103 +71,142 @@ def estimate(
     *,
     model_flops: float,
     kernel_share: float = 1.0,
-    data_turns: int = 1,
+    data_trip_count: int = 1,
 ) -> StepEstimate:
-    """Of the program of a whole step.
+    """Estimate the time of a step.
 
-    `devices` are those of the mesh, in its order; `model_flops` is what one of them does of
-    `Model.flops_per_token`; `kernel_share` is the share of queries times keys that the attention
-    kernels compute (`visited_share`), `data_turns` as in `Module.executions`.
+    Args:
+        module: The program of a whole step.
+        chip: What one of the devices can do.
+        devices: The devices of the mesh, in its order.
+        model_flops: The share of one device in `Model.flops_per_token` of all tokens.
+        kernel_share: The share of all pairs of a query and a key that the attention kernels
+            compute, see `visited_share`.
+        data_trip_count: See `count_executions`.
     """
-    counts = module.executions(data_turns)
+    counts = count_executions(module, data_trip_count)
     own = {name: _device_seconds(module, name, chip, kernel_share) for name in counts}
-    links: dict[tuple[str, bool], float] = defaultdict(float)
-    every = collectives(module, data_turns)
-    for one in every:
-        links[one.computation, one.overlaps] += _seconds(one, chip, devices)
-    left = set(counts)
+    found = collectives(module, data_trip_count)
+    beside: dict[str, float] = defaultdict(float)
+    waited_for: dict[str, float] = defaultdict(float)
+    for collective in found:
+        link_seconds = beside if collective.overlaps else waited_for
+        link_seconds[collective.computation] += _link_seconds(collective, chip, devices)
+    not_counted = set(counts)
 
-    def whole(name: str) -> float:
-        """All runs of a computation, and of the loops in it."""
-        left.discard(name)
-        inside = sum(whole(body) for body in module.inner(name) if body in left)
-        return max(counts[name] * sum(own[name]) + inside, links[name, True]) + links[name, False]
+    def all_runs(name: str) -> float:
+        """Seconds of all runs of a computation, with all that it runs."""
+        not_counted.discard(name)
+        inner = [body for body in inner_computations(module, name) if body in not_counted]
+        on_device = counts[name] * sum(own[name]) + sum(all_runs(body) for body in inner)
+        return max(on_device, beside[name]) + waited_for[name]
 
-    seconds, interconnect = whole(module.entry), sum(links.values())
-    compute, memory = (sum(counts[name] * own[name][i] for name in counts) for i in (0, 1))
-    parts = {"compute": compute, "memory": memory, "interconnect": seconds - compute - memory}
+    seconds = all_runs(module.entry)
+    compute = sum(counts[name] * own[name].compute for name in counts)
+    memory = sum(counts[name] * own[name].memory for name in counts)
+    shares = {"compute": compute, "memory": memory, "interconnect": seconds - compute - memory}
     return StepEstimate(
-        seconds,
-        compute,
-        memory,
-        interconnect,
-        max(parts, key=lambda part: parts[part]),
-        model_flops / seconds / chip.peak_flops,
-        model_flops,
-        every,
+        seconds=seconds,
+        compute_seconds=compute,
+        memory_seconds=memory,
+        interconnect_seconds=sum(beside.values()) + sum(waited_for.values()),
+        bound=max(shares, key=lambda name: shares[name]),
+        mfu=model_flops / seconds / chip.peak_flops,
+        model_flops=model_flops,
+        collectives=found,
     )
 
 
-def visited_share(model: Model, length: int) -> float:
-    """Of the pairs of a query and a key of a row, those in blocks that splash attention visits."""
-    if not isinstance(model.config, DecoderConfig):
-        return 1.0
-    n = -(-length // KERNEL_BLOCK)
-    # A block that holds one visible pair is computed whole.
-    starts = np.arange(n) * KERNEL_BLOCK  # Of the blocks of queries; the first key that each sees:
-    first = np.maximum(starts - np.minimum(layer_windows(model.config)[:, None], length) + 1, 0)
-    visited = np.arange(n) + 1 - first // KERNEL_BLOCK
-    return float(visited.mean() / n)
+def _device_seconds(module: Module, name: str, chip: Chip, kernel_share: float) -> _DeviceSeconds:
+    computation = module.computations[name]
+    compute = 0.0
+    memory = 0.0
+    for instruction in computation.values():
+        if instruction.opcode == "custom-call":
+            compute += _kernel_flops(instruction) * kernel_share / chip.peak_flops
+            continue
+        cycles = instruction.attribute(r'"estimated_cycles":"(\d+)"')
+        if not cycles:
+            continue
+        seconds = int(cycles) / chip.clock
+        if _is_product(module, instruction):
+            compute += seconds
+        else:
+            # For pure data movement the compiler overestimates the time by about 2.5x. Nothing
+            # takes longer than to read and write all its arrays.
+            bound = _bytes_touched(computation, instruction) / chip.hbm_bandwidth
+            memory += min(seconds, bound)
+    return _DeviceSeconds(compute, memory)
 
 
-def _device_seconds(module: Module, name: str, chip: Chip, share: float) -> tuple[float, float]:
-    """One run of a computation: (products and kernels, all else)."""
-    products = others = 0.0
-    for one in module.computations[name].values():
-        cycles = one.attribute(r'"estimated_cycles":"(\d+)"')
-        called = module.computations.get(one.calls, {})
-        if one.opcode == "custom-call":
-            products += _kernel_flops(one) * share / chip.peak_flops
-        elif cycles and {"convolution", "dot"} & {one.opcode, *(i.opcode for i in called.values())}:
-            products += int(cycles) / chip.clock
-        elif cycles:
-            # Of what only moves data the compiler thinks 2.5 times too ill: no op takes longer
-            # than to read and write all its arrays.
-            shapes = (one.shape, *(module.computations[name][o].shape for o in one.operands))
-            others += min(int(cycles) / chip.clock, sum(map(size, shapes)) / chip.hbm_bandwidth)
-    return products, others
+def _is_product(module: Module, instruction: Instruction) -> bool:
+    """Whether an instruction is a matrix product, or a fusion that contains one."""
+    fused = module.computations.get(instruction.fused_computation, {})
+    opcodes = {instruction.opcode, *(inner.opcode for inner in fused.values())}
+    return bool(opcodes & {"convolution", "dot"})
 
 
-def _kernel_flops(one: Instruction) -> float:
-    """Of a splash kernel over all queries and keys; 0 of another custom call."""
-    kernel = one.attribute(rf'"tpu_custom_call".*?({"|".join(KERNEL_PRODUCTS)})')
+def _bytes_touched(computation: Computation, instruction: Instruction) -> int:
+    """The bytes of an instruction's result and operands."""
+    operands = [computation[operand].shape for operand in instruction.operands]
+    return sum(map(shape_bytes, (instruction.shape, *operands)))
+
+
+def _kernel_flops(instruction: Instruction) -> float:
+    """The FLOPs of a splash kernel over all queries and keys; 0 for another custom call."""
+    kernel = instruction.attribute(rf'"tpu_custom_call".*?({"|".join(KERNEL_PRODUCTS)})')
     if not kernel:
         return 0.0
-    given = re.findall(r"\w+\[([\d,]+)\]", one.attribute(r"operand_layout_constraints=\{(.*?\})\}"))
-    shapes = [[int(n) for n in sizes.split(",")] for sizes in given]
+    layouts = instruction.attribute(r"operand_layout_constraints=\{(.*?\})\}")
+    operands = re.findall(r"\w+\[([\d,]+)\]", layouts)
+    shapes = [[int(n) for n in sizes.split(",")] for sizes in operands]
+    # The first operands of three axes are queries and keys; a last axis of 1 is a row's statistic.
     q_HxLxK, k_GxSxK = [shape for shape in shapes if len(shape) == 3 and shape[-1] > 1][:2]
     return 2.0 * KERNEL_PRODUCTS[kernel] * math.prod(q_HxLxK) * k_GxSxK[1]
 
 
-def _seconds(one: Collective, chip: Chip, devices: Sequence[Any]) -> float:
-    """Of all executions, nothing else on the links, over those that join the group's devices."""
-    if one.crosses_slices:
-        return one.bytes_sent / chip.dcn_bandwidth
-    places = np.array([devices[i].coords for i in one.group])
-    if one.ring:
-        # Both directions of a link are in use: a ring passes parts both ways.
+def _link_seconds(collective: Collective, chip: Chip, devices: Sequence[Any]) -> float:
+    """The time of all executions, if nothing else is on the links between the group's devices."""
+    if collective.crosses_slices:
+        return collective.bytes_sent / chip.dcn_bandwidth
+    places = np.array([devices[i].coords for i in collective.group])
+    if collective.ring:
+        # A ring passes parts both ways, so both directions of a link are in use.
         hops = np.abs(np.diff(places, axis=0)).sum(axis=1).max(initial=1)
-        return float(one.bytes_sent * hops / (2 * chip.ici_bandwidth))
-    sizes = 1 + np.array([device.coords for device in devices]).max(axis=0)
-    # Along a line half of the bytes pass the middle one way; a ring has a way round.
-    links = np.where(sizes % chip.wraps == 0, 2, 1)[np.ptp(places, axis=0) > 0].sum()
-    return one.bytes_sent / (max(int(links), 1) * chip.ici_bandwidth)
+        return float(collective.bytes_sent * hops / (2 * chip.ici_bandwidth))
+    axis_sizes = 1 + np.array([device.coords for device in devices]).max(axis=0)
+    spans_axis = np.ptp(places, axis=0) > 0
+    # Half of the bytes pass the middle of a line in one direction. An axis that is closed to a ring
+    # has a second way.
+    links_per_axis = np.where(axis_sizes % chip.wraps == 0, 2, 1)
+    links = max(int(links_per_axis[spans_axis].sum()), 1)
+    return collective.bytes_sent / (links * chip.ici_bandwidth)
 
 
-def head_turns(config: Config) -> int:
-    """Turns of the output head's loop (the `data_turns` of a step) if every position is trained.
+def visited_share(model: Model, length: int) -> float:
+    """Return the share of query-key pairs in blocks that splash attention visits.
 
-    The step's mesh must be set.
+    A block with one visible pair is computed as a whole.
+
+    Args:
+        model: The model, whose layers may have sliding windows.
+        length: The tokens of a row, one example that fills it.
+    """
+    if not isinstance(model.config, DecoderConfig):
+        return 1.0
+    n_blocks = -(-length // KERNEL_BLOCK)
+    first_query_B = np.arange(n_blocks) * KERNEL_BLOCK
+    windows_Nx1 = np.minimum(layer_windows(model.config)[:, None], length)
+    first_visible_NxB = np.maximum(first_query_B - windows_Nx1 + 1, 0)
+    visited_NxB = np.arange(n_blocks) + 1 - first_visible_NxB // KERNEL_BLOCK
+    return float(visited_NxB.mean() / n_blocks)
+
+
+def head_trip_count(config: Config) -> int:
+    """Return the trip count of the output head's loop if every position is trained.
+
+    It is the `data_trip_count` of a train step. The step's mesh must be set: the rows of the head
+    depend on it, and the chunks on its platform.
     """
     rows = config.train.batch_size // config.train.gradient_accumulation_steps
     _, length = grouped_shape(rows, config.row_lengths.decoder)

@@ -1,15 +1,15 @@
-"""What `ift plan` says: a record that JSON can hold, and the same as lines."""
+"""What `ift plan` reports: a record that JSON can hold, and the same as lines of text."""
 
 import dataclasses
 import importlib.metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from ift_jax.planning.chips import Chip, chips
 from ift_jax.planning.collectives import KINDS
 from ift_jax.planning.compile_step import Compiled, model_flops
-from ift_jax.planning.estimate import estimate, head_turns, visited_share
+from ift_jax.planning.estimate import estimate, head_trip_count, visited_share
 from ift_jax.planning.hlo import Module
 from ift_jax.sharding.mesh import config_sizes, describe_mesh
 from ift_jax.training.train_program import TrainProgram
@@ -17,8 +17,8 @@ from ift_jax.training.train_program import TrainProgram
 GIB = 2**30
 
 
-def memory_of(compiled: Compiled) -> dict[str, Any]:
-    """Whether it fits, and the bytes a device: of what is known, where it does not."""
+def memory_record(compiled: Compiled) -> dict[str, Any]:
+    """Return whether a program fits, and its bytes on a device."""
     return {
         "fits": compiled.executable is not None,
         "refusal": compiled.refusal,
@@ -27,13 +27,13 @@ def memory_of(compiled: Compiled) -> dict[str, Any]:
     }
 
 
-def record_of(
+def step_record(
     program: TrainProgram, compiled: Compiled, topology: str, slices: int
 ) -> dict[str, Any]:
-    """Everything that is known of a compiled train step; memory in bytes a device."""
-    config, chip = program.config, chips()[topology.partition(":")[0]]
-    rows, text = config.train.batch_size, compiled.executable and compiled.executable.as_text()
-    return {
+    """Return all that is known of a compiled train step; memory in bytes on a device."""
+    config = program.config
+    chip = chips()[topology.partition(":")[0]]
+    record = {
         "topology": topology,
         "slices": slices,
         "devices": program.mesh.size,
@@ -41,120 +41,138 @@ def record_of(
         "parameters": program.model.n_params,
         "dtype": config.model.dtype,
         "remat": config.model.remat,
-        "rows": rows,
+        "rows": config.train.batch_size,
         "gradient_accumulation_steps": config.train.gradient_accumulation_steps,
-        "tokens": rows * config.row_lengths.total,
-        **memory_of(compiled),
+        "tokens": config.train.batch_size * config.row_lengths.total,
+        **memory_record(compiled),
         "hbm": chip.hbm_bytes,
         "model_flops": model_flops(program),
-        **(costs(program, text, chip) if text else {}),
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")},
     }
+    if compiled.executable is not None:
+        record |= _costs(program, compiled.executable.as_text(), chip)
+    record["versions"] = {name: importlib.metadata.version(name) for name in ("jax", "libtpu")}
+    return record
 
 
-def costs(program: TrainProgram, text: str, chip: Chip) -> dict[str, Any]:
-    """Collectives and the estimate of a step's time, from a compiled program's text."""
-    mesh, module = program.mesh, Module(text)
-    with jax.set_mesh(mesh):  # It decides on the rows of the head, and its platform on the chunks.
-        turns = head_turns(program.config)
-    step = dataclasses.asdict(
-        estimate(
-            module,
-            chip,
-            list(mesh.devices.flat),
-            model_flops=model_flops(program) / mesh.size,
-            kernel_share=visited_share(program.model, program.config.row_lengths.decoder),
-            data_turns=turns,
-        )
+def _costs(program: TrainProgram, text: str, chip: Chip) -> dict[str, Any]:
+    """Return the collectives and the estimated time of a step, from a program's text."""
+    mesh = program.mesh
+    with jax.set_mesh(mesh):
+        data_trip_count = head_trip_count(program.config)
+    found = estimate(
+        Module(text),
+        chip,
+        list(mesh.devices.flat),
+        model_flops=model_flops(program) / mesh.size,
+        kernel_share=visited_share(program.model, program.config.row_lengths.decoder),
+        data_trip_count=data_trip_count,
     )
-    found = step.pop("collectives")
-    for one in found:
-        del one["group"]  # A long list of devices.
-    return {"collectives": found, "compiler_estimate": step}
+    step = dataclasses.asdict(found)
+    collectives = step.pop("collectives")
+    for collective in collectives:
+        del collective["group"]  # A long list of devices.
+    return {"collectives": collectives, "compiler_estimate": step}
 
 
-def sent_by_kind(record: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    """Kind of collective -> executions a step, bytes that a device sends in them."""
-    of_kind = {k: [one for one in record["collectives"] if one["kind"] == k] for k in KINDS}
-    return {
-        kind: (sum(one["executions"] for one in ones), sum(one["bytes_sent"] for one in ones))
-        for kind, ones in of_kind.items()
-        if ones
-    }
+class Sent(NamedTuple):
+    """The collectives of one kind in a step.
+
+    Attributes:
+        executions: Their number.
+        n_bytes: The bytes that a device sends in them.
+    """
+
+    executions: int
+    n_bytes: int
+
+
+def sent_by_kind(record: dict[str, Any]) -> dict[str, Sent]:
+    """Return what a device sends in a step, by the kind of collective."""
+    sent = {}
+    for kind in KINDS:
+        of_kind = [one for one in record["collectives"] if one["kind"] == kind]
+        if of_kind:
+            executions = sum(one["executions"] for one in of_kind)
+            sent[kind] = Sent(executions, sum(one["bytes_sent"] for one in of_kind))
+    return sent
 
 
 def lines(record: dict[str, Any]) -> list[str]:
-    """The record for a reader."""
+    """Return the record as lines of text."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     slices = f"{record['slices']} slices of " if record["slices"] > 1 else ""
-    found = [
+    text = [
         f"{record['parameters']:,} parameters, {record['dtype']}; {record['rows']:,} rows, "
-        f"{record['tokens']:,} tokens a step; {_choices(record)}",
+        f"{record['tokens']:,} tokens a step; mesh {describe_mesh(record['mesh'])}, "
+        f"remat {record['remat']}, {record['gradient_accumulation_steps']} microbatches",
         f"{slices}{record['topology']}, {record['devices']} devices; compiled by {versions}",
         *_memory_lines("train step", record),
-        f"model FLOPs a step, of full rows: {record['model_flops']:.3g}",
+        f"model FLOPs of a step with full rows: {record['model_flops']:.3g}",
     ]
     if record["fits"]:
-        step, by_kind = record["compiler_estimate"], sent_by_kind(record)
-        across = sum(one["bytes_sent"] for one in record["collectives"] if one["crosses_slices"])
-        found += [
-            "collectives a step, GiB that a device sends:",
-            *(f"    {k:<26}{sent / GIB:>9.3f} in {n:,}" for k, (n, sent) in by_kind.items()),
-            *([f"    {'of it between slices':<26}{across / GIB:>9.3f}"] if across else []),
-            f"compiler estimate, not a measurement: {step['seconds']:.3g} s a step, MFU "
-            f"{step['mfu']:.0%}, bound by {step['bound']}; products {step['compute_seconds']:.3g} "
-            f"s, other work {step['memory_seconds']:.3g} s, collectives "
-            f"{step['interconnect_seconds']:.3g} s",
-        ]
+        text += _collective_lines(record)
+        text.append(_estimate_line(record["compiler_estimate"]))
     for name, part in record.get("generation", {}).items():
-        found += _memory_lines(name, part)
-    return found
+        text += _memory_lines(name, part)
+    return text
+
+
+def _memory_lines(name: str, record: dict[str, Any]) -> list[str]:
+    result = "fits" if record["fits"] else f"does not fit: {record['refusal']}"
+    sizes = dict(record["memory"])
+    sizes = sizes.pop("parts") | sizes
+    return [
+        f"{name}: {result} (compiled in {record['compile_seconds']:.0f} s)",
+        "  memory on a device, GiB:",
+        *(f"    {part:<26}{size / GIB:>9.3f}" for part, size in sizes.items()),
+    ]
+
+
+def _collective_lines(record: dict[str, Any]) -> list[str]:
+    text = ["collectives of a step, GiB that a device sends:"]
+    for kind, sent in sent_by_kind(record).items():
+        text.append(f"    {kind:<26}{sent.n_bytes / GIB:>9.3f} in {sent.executions:,}")
+    between_slices = [one["bytes_sent"] for one in record["collectives"] if one["crosses_slices"]]
+    if sum(between_slices):
+        text.append(f"    {'of which between slices':<26}{sum(between_slices) / GIB:>9.3f}")
+    return text
+
+
+def _estimate_line(step: dict[str, Any]) -> str:
+    return (
+        f"compiler estimate, not a measurement: {step['seconds']:.3g} s a step, MFU "
+        f"{step['mfu']:.0%}, bound by {step['bound']}; matrix products "
+        f"{step['compute_seconds']:.3g} s, other work {step['memory_seconds']:.3g} s, collectives "
+        f"{step['interconnect_seconds']:.3g} s"
+    )
 
 
 def ranking(records: list[dict[str, Any]]) -> list[str]:
-    """What a search found, a line each, in the order given."""
-    form = "  {:<36} {:<15} {:>12} {:>12} {:>9} {:>5}  {}".format
-    found = [
-        f"{len(records)} fit; the step's time is the compiler's estimate, not a measurement:",
-        form(
-            "mesh",
-            "remat",
-            "gradient_accumulation_steps",
-            "GiB a device",
-            "s a step",
-            "MFU",
-            "bound by",
-        ),
+    """Return what a search found: a headline, the names of the columns, and a line for each."""
+    text = [
+        f"{len(records)} fit; the time of a step is the compiler's estimate, not a measurement:",
+        _row("mesh", "remat", "microbatches", "GiB a device", "s a step", "MFU", "bound by"),
     ]
     for record in records:
         step = record["compiler_estimate"]
-        found.append(
-            form(
+        text.append(
+            _row(
                 describe_mesh(record["mesh"]),
                 record["remat"],
-                record["gradient_accumulation_steps"],
+                str(record["gradient_accumulation_steps"]),
                 f"{record['memory']['total'] / GIB:.2f}",
                 f"{step['seconds']:.3g}",
                 f"{step['mfu']:.0%}",
                 step["bound"],
             )
         )
-    return found
+    return text
 
 
-def _choices(record: dict[str, Any]) -> str:
+def _row(
+    mesh: str, remat: str, microbatches: str, memory: str, seconds: str, mfu: str, bound: str
+) -> str:
+    """A line of the ranking, in columns."""
     return (
-        f"mesh {describe_mesh(record['mesh'])}, remat {record['remat']}, "
-        f"{record['gradient_accumulation_steps']} microbatches"
+        f"  {mesh:<36} {remat:<15} {microbatches:>12} {memory:>12} {seconds:>9} {mfu:>5}  {bound}"
     )
-
-
-def _memory_lines(name: str, record: dict[str, Any]) -> list[str]:
-    memory = dict(record["memory"])
-    sizes = memory.pop("parts") | memory
-    said = "fits" if record["fits"] else f"does not fit: {record['refusal']}"
-    return [
-        f"{name}: {said} (compiled in {record['compile_seconds']:.0f} s)",
-        "  memory a device, GiB:",
-        *(f"    {part:<26}{size / GIB:>9.3f}" for part, size in sizes.items()),
-    ]

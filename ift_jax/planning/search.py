@@ -1,7 +1,7 @@
-"""Meshes x remat policies x microbatches of a run on a topology: which fit, best first."""
+"""The search for a run's mesh, remat policy and gradient accumulation on a topology."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -10,66 +10,102 @@ from ift_jax.config.model import REMAT_POLICIES
 from ift_jax.config.schema import Config, MeshConfig
 from ift_jax.sharding.mesh import describe_mesh
 
+TENSOR_SIZES = (1, 2, 4, 8)
+# Copies of the parameters in a slice; each is cut over its part of the slice.
+COPIES_PER_SLICE = (1, 4, 16)
+ACCUMULATION_STEPS = (1, 2, 4, 8)
+
 
 def candidates(config: Config, n_devices: int, slices: int) -> Iterator[Config]:
-    """What is tried, a mesh after the other; the `sequence` axis is the config's.
+    """Yield what is tried, one mesh after the other; the axis `sequence` is the config's.
 
-    Of each mesh first what needs least memory, but for "offload".
+    The first candidate of each mesh is the one that needs least memory (but for "offload"): if that
+    does not fit, few others need to be compiled.
     """
-    heads, rows = config.model.n_heads, config.train.batch_size
-    for tensor in (n for n in (1, 2, 4, 8) if heads % n == 0):
-        for copies in (1, 4, 16):  # Of the parameters in a slice, each cut over its part of it.
-            fsdp, rest = divmod(n_devices, slices * copies * tensor * config.mesh.sequence)
-            shards = slices * copies * fsdp
-            cuts = [] if rest or not fsdp else [n for n in (1, 2, 4, 8) if rows % (n * shards) == 0]
-            choices = [(remat, n) for n in cuts for remat in REMAT_POLICIES]
-            for remat, n in sorted(choices, key=lambda choice: choice != ("full", cuts[-1])):
-                yield dataclasses.replace(
-                    config,
-                    mesh=MeshConfig(slices * copies, fsdp, tensor, config.mesh.sequence),
-                    model=dataclasses.replace(config.model, remat=remat),
-                    train=dataclasses.replace(config.train, gradient_accumulation_steps=n),
-                )
+    for mesh in _meshes(config, n_devices, slices):
+        shards = mesh.data * mesh.fsdp
+        accumulations = [
+            n for n in ACCUMULATION_STEPS if config.train.batch_size % (n * shards) == 0
+        ]
+        choices = [(remat, n) for n in accumulations for remat in REMAT_POLICIES]
+        if not choices:
+            continue
+        lightest = ("full", accumulations[-1])
+        for remat, n in sorted(choices, key=lambda choice: choice != lightest):
+            yield dataclasses.replace(
+                config,
+                mesh=mesh,
+                model=dataclasses.replace(config.model, remat=remat),
+                train=dataclasses.replace(config.train, gradient_accumulation_steps=n),
+            )
+
+
+def _meshes(config: Config, n_devices: int, slices: int) -> Iterator[MeshConfig]:
+    sequence = config.mesh.sequence
+    for tensor in TENSOR_SIZES:
+        if config.model.n_heads % tensor:
+            continue
+        for copies in COPIES_PER_SLICE:
+            fsdp, rest = divmod(n_devices, slices * copies * tensor * sequence)
+            if fsdp and not rest:
+                yield MeshConfig(slices * copies, fsdp, tensor, sequence)
 
 
 def covers(known: Config, other: Config) -> bool:
-    """Whether on the same mesh `known` computes no more than `other`, in no less memory."""
-    a, b = known.model.remat, other.model.remat
-    no_more = known.train.gradient_accumulation_steps <= other.train.gradient_accumulation_steps
-    lighter = a == b or a == "none" or (b == "full" and a != "offload")
-    return known.mesh == other.mesh and no_more and lighter
+    """Whether `known` computes no more than `other`, in no less memory, on the same mesh."""
+    if known.mesh != other.mesh:
+        return False
+    no_more_steps = (
+        known.train.gradient_accumulation_steps <= other.train.gradient_accumulation_steps
+    )
+    known_remat = known.model.remat
+    other_remat = other.model.remat
+    recomputes_no_more = (
+        known_remat == other_remat
+        or known_remat == "none"
+        or (other_remat == "full" and known_remat != "offload")
+    )
+    return no_more_steps and recomputes_no_more
 
 
 def search(
-    every: Iterator[Config], judge: Callable[[Config], dict[str, Any]], say: Callable[[str], None]
+    every: Iterable[Config], judge: Callable[[Config], dict[str, Any]], say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """`judge` compiles a config; the records of those that fit, by the estimated time.
+    """Return the records of the candidates that fit, by the estimated time of a step.
 
-    What follows from another is not compiled: it would fit and be slower, or need more memory
-    than one that does not fit.
+    A candidate is not compiled if the result follows from another one: it would fit and be slower,
+    or it would need more memory than one that does not fit.
+
+    Args:
+        every: The candidates.
+        judge: Compiles a candidate; returns its record.
+        say: Prints a line.
     """
     known: list[tuple[Config, dict[str, Any]]] = []
-    slower = larger = 0
+    n_slower = 0
+    n_larger = 0
     for config in every:
         if any(record["fits"] and covers(other, config) for other, record in known):
-            slower += 1
+            n_slower += 1
             continue
-        if any(covers(config, other) for other, record in known if not record["fits"]):
-            larger += 1
+        if any(not record["fits"] and covers(config, other) for other, record in known):
+            n_larger += 1
             continue
         try:
-            known.append((config, record := judge(config)))
-            said = "fits" if record["fits"] else f"does not fit: {record['refusal']}"
+            record = judge(config)
         except jax.errors.JaxRuntimeError as error:  # The compiler's own failure.
-            said = f"cannot be compiled: {' '.join(str(error).split())[:200]}"
+            result = f"cannot be compiled: {' '.join(str(error).split())[:200]}"
+        else:
+            known.append((config, record))
+            result = "fits" if record["fits"] else f"does not fit: {record['refusal']}"
         mesh = describe_mesh(dataclasses.asdict(config.mesh))
         say(
             f"mesh {mesh}, remat {config.model.remat}, "
-            f"{config.train.gradient_accumulation_steps} microbatches: {said}"
+            f"{config.train.gradient_accumulation_steps} microbatches: {result}"
         )
     say(
-        f"not compiled, as it follows: {slower} choices that recompute more than one that fits, "
-        f"{larger} that need more memory than one that does not fit"
+        f"not compiled because the result is known: {n_slower} choices that recompute more than "
+        f"one that fits, {n_larger} that need more memory than one that does not fit"
     )
     fitting = [record for _, record in known if record["fits"]]
     return sorted(fitting, key=lambda record: record["compiler_estimate"]["seconds"])

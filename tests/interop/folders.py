@@ -37,7 +37,7 @@ def write_folder(folder: Path, name: str, dtype: Any = hf.torch.float32) -> Path
 
 
 def edit_json(path: Path, **fields: Any) -> None:
-    """Changes fields of a JSON file, which need not exist."""
+    """Change fields of a JSON file, which need not exist."""
     before = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(before | fields))
 

@@ -1,4 +1,4 @@
-"""Programs compiled for TPUs that are not here."""
+"""Programs that are compiled for TPUs without having one."""
 
 import math
 
@@ -22,7 +22,19 @@ def devices_of(topology, slices=1):
 
 
 def compile_for(topology, function, *args, out, shape=None, slices=1):
-    """`args`: (shape, dtype, partition); the mesh has an axis "x", or of `shape` "slice", "x"."""
+    """Compile a function for a topology.
+
+    Args:
+        topology: As `ift plan` takes it.
+        function: The function.
+        args: The shape, dtype and partition of each argument.
+        out: The partition of the result.
+        shape: The number of devices along the axis "x" of the mesh; None: all.
+        slices: If there are several, the mesh has the axes "slice" and "x".
+
+    Returns:
+        The parsed program and the mesh.
+    """
     devices = devices_of(topology, slices)
     if slices > 1:
         from jax.experimental import mesh_utils
@@ -41,7 +53,7 @@ def compile_for(topology, function, *args, out, shape=None, slices=1):
 
 
 def layers(n, unroll=1):
-    """Loss of n layers with a weight each of size D x D, which "x" cuts."""
+    """The gradient of a loss of n layers; each has a weight of D x D, cut along "x"."""
 
     def loss(w_NxDxD, x_TxD):
         def body(x, w):

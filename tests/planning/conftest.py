@@ -1,4 +1,4 @@
-"""What several files look at, compiled once."""
+"""Programs that several files look at, compiled once."""
 
 import pytest
 

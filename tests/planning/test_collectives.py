@@ -1,6 +1,8 @@
-"""The collectives of programs for TPUs, against bytes counted by hand."""
+"""The collectives of programs that are compiled for TPUs, against bytes counted by hand."""
 
 from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,35 +20,62 @@ F32, BF16, MIB = jnp.float32, jnp.bfloat16, 2**20
 
 
 def totals(found, kind):
-    """(executions, bytes sent) of a kind."""
+    """The executions and the bytes sent of all collectives of a kind."""
     of_kind = [one for one in found if one.kind == kind]
     return sum(one.executions for one in of_kind), sum(one.bytes_sent for one in of_kind)
 
 
-def reduced_whole(found, least):
-    """The all-reduces in loops of more than `least` bytes each: gradients that are not cut."""
+def large_all_reduces(found, least):
+    """The all-reduces in loops that send more than `least` bytes: gradients that are not cut."""
     loops = [one for one in found if one.kind == "all-reduce" and one.executions > 1]
     return [one for one in loops if one.bytes_sent / one.executions > least]
 
 
-@pytest.mark.parametrize(
-    ("topology", "function", "argument", "out", "kind", "sent"),
-    [
-        # 1/16 of 4 MiB is put in and passed on 15 times.
-        ("v5e:4x4", lambda x: x * 2, ((1024, 1024), F32, P("x")), P(), "all-gather", 4 * 15 / 16),
-        # 4 MiB a device are summed: cut and summed, then gathered.
-        ("v5e:4x4", lambda x: x.sum(0), ((16, 1024, 1024), F32, P("x")), P(), "all-reduce",
-         2 * 4 * 15 / 16),
-        # 1/4 of 2 MiB on each of 4 devices, of which each keeps a quarter.
-        ("v5p:2x2x1", lambda x: x * 2, ((1024, 1024), BF16, P("x")), P(None, "x"), "all-to-all",
-         2 / 4 * 3 / 4),
-    ],
-)  # fmt: skip
-def test_one_collective(topology, function, argument, out, kind, sent):
-    module, mesh = compile_for(topology, function, argument, out=out)
+def double(x):
+    return x * 2
+
+
+def sum_first_axis(x):
+    return x.sum(0)
+
+
+class OneCollective(NamedTuple):
+    """A program that needs one collective, and the MiB that a device sends in it."""
+
+    topology: str
+    function: Callable
+    argument: tuple
+    out: P
+    sent_mib: float
+
+
+ONE_COLLECTIVE = {
+    # A device puts in 1/16 of 4 MiB, and passes parts on 15 times.
+    "all-gather": OneCollective(
+        "v5e:4x4", double, ((1024, 1024), F32, P("x")), out=P(), sent_mib=4 * 15 / 16
+    ),
+    # 4 MiB of each device are summed: cut and summed, then gathered.
+    "all-reduce": OneCollective(
+        "v5e:4x4",
+        sum_first_axis,
+        ((16, 1024, 1024), F32, P("x")),
+        out=P(),
+        sent_mib=2 * 4 * 15 / 16,
+    ),
+    # Each of 4 devices has 1/4 of 2 MiB, and keeps a quarter of that.
+    "all-to-all": OneCollective(
+        "v5p:2x2x1", double, ((1024, 1024), BF16, P("x")), out=P(None, "x"), sent_mib=2 / 4 * 3 / 4
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ONE_COLLECTIVE)
+def test_one_collective(kind):
+    case = ONE_COLLECTIVE[kind]
+    module, mesh = compile_for(case.topology, case.function, case.argument, out=case.out)
     (found,) = collectives(module)
     assert (found.kind, found.executions, found.group_size) == (kind, 1, mesh.size)
-    assert found.bytes_sent == sent * MIB
+    assert found.bytes_sent == case.sent_mib * MIB
     assert found.group == tuple(range(mesh.size)) and not found.crosses_slices
 
 
@@ -58,7 +87,7 @@ def test_a_product_with_a_weight_that_is_cut_gathers_the_weight():
 
 
 def test_between_slices():
-    """A sum over two slices of four: cut in the slice, summed between slices, gathered again."""
+    """A sum over two slices of four: scattered in a slice, summed between slices, gathered."""
     module, _ = compile_for(
         "v5e:2x2", lambda x: x.sum(0), ((8, 1024, 1024), F32, P(("slice", "x"))), out=P(), slices=2
     )
@@ -71,12 +100,12 @@ def test_between_slices():
 
 @pytest.mark.parametrize("n", [pytest.param(2, marks=pytest.mark.slow), 6])
 def test_layers_in_a_loop(n):
-    """Each layer's weight, 2 MiB: gathered forward and backward, its gradient scattered."""
+    """Each layer's weight (2 MiB) is gathered forward and backward, its gradient scattered."""
     args = ((n, 1024, 1024), BF16, P(None, "x", None)), ((16 * 512, 1024), BF16, P("x", None))
     module, _ = compile_for("v5e:4x4", layers(n), *args, out=P(None, "x", None))
     found = collectives(module)
     once = 2 * MIB * 15 / 16
-    # The compiler's rings send up to two parts more than 15.
+    # The compiler's rings send up to two parts more than the 15 that are needed.
     assert 2 * n * once <= totals(found, "all-gather")[1] <= 2 * n * once * 17 / 15
     assert n * once <= totals(found, "reduce-scatter")[1] <= n * once * 17 / 15
     assert totals(found, "all-reduce") == totals(found, "collective-permute") == (0, 0)
@@ -90,10 +119,11 @@ def test_train_step_gathers_weights_and_scatters_gradients(fsdp_step):
     once = 2 * weights * 15 / 16  # bfloat16.
     gathered, scattered = (totals(found, kind)[1] for kind in ("all-gather", "reduce-scatter"))
     head_and_embedding = 2 * 2 * 2 * 1024 * 512 * 15 / 16
-    # Forward, and backward to compute again; some once more for the gradient by the input.
+    # Weights are gathered in the forward pass and again for the backward pass, which recomputes it;
+    # some are gathered once more for the gradient with respect to the input.
     assert 2 * once <= gathered <= 2.5 * once * 17 / 15 + head_and_embedding
     assert once <= scattered <= once * 17 / 15 + head_and_embedding
-    assert reduced_whole(found, least=2 * 256 * 512) == []
+    assert large_all_reduces(found, least=2 * 256 * 512) == []
 
 
 WRITTEN = """HloModule written
@@ -160,18 +190,18 @@ ENTRY %main (x: f32[8], n: s32[]) -> f32[8] {
         ("mesh['a'=8] {'a':(2)2}", (0, 2)),
     ],
 )
-def test_loops_and_groups_as_they_are_written(groups, first):
+def test_loops_and_groups_as_hlo_spells_them(groups, first):
     text = WRITTEN.replace("GROUPS", groups)
-    for limit, turns in (("five", 5 - 2), ("given", 7)):
+    for limit, trips in (("five", 5 - 2), ("given", 7)):
         module = Module(text.replace("LIMIT", limit))
-        (found,) = collectives(module, data_turns=7)
+        (found,) = collectives(module, data_trip_count=7)
         head, *parts, entry = text.replace("LIMIT", limit).split("\n\n")
         assert collectives(Module("\n\n".join([head, entry, *parts])), 7) == [found]
-        assert found.executions == turns * 4  # 0, 3, 6, 9.
+        assert found.executions == trips * 4  # The inner loop counts 0, 3, 6, 9.
         assert found.group == first
         n = len(first)
         assert found.bytes_sent == found.executions * 2 * 32 * (n - 1) // n
-    assert found.kind == "all-reduce" and reduced_whole([found], least=16) == [found]
+    assert found.kind == "all-reduce" and large_all_reduces([found], least=16) == [found]
 
 
 @pytest.mark.parametrize(
@@ -196,7 +226,7 @@ def test_fsdp_over_many_devices_ends_in_lines_of_the_torus(topology, sizes, line
 
 @pytest.mark.slow
 def test_fsdp_over_a_torus_gathers_and_scatters():
-    """By itself the compiler makes all-reduces of every weight and gradient of so many devices."""
+    """Left alone, the compiler all-reduces every weight and gradient over so many devices."""
     step = dict(n_layers=3, d_model=1024, rows=64)
     module, _, model = train_step("v5p:4x4x4", MeshConfig(data=1, fsdp=64), **step)
     weights = 2 * sum(
@@ -206,17 +236,17 @@ def test_fsdp_over_a_torus_gathers_and_scatters():
     looped = Counter()
     for one in found:
         looped[one.kind] += one.bytes_sent * (one.executions > 1)
-    # In the forward pass and again in the backward pass, under full remat; gradients once.
+    # Under full remat, weights are gathered in the forward pass and again in the backward pass.
     np.testing.assert_allclose(looped["all-gather"], 2 * weights * 63 / 64, rtol=0.02)
     np.testing.assert_allclose(looped["reduce-scatter"], weights * 63 / 64, rtol=0.02)
-    assert looped["all-reduce"] < 0.01 * weights and not reduced_whole(found, least=1 << 16)
+    assert looped["all-reduce"] < 0.01 * weights and not large_all_reduces(found, least=1 << 16)
 
 
 @pytest.mark.slow
 def test_the_gradient_of_a_large_head_is_held_once():
-    """The sum over devices takes it as it lies; for one laid otherwise there would be two."""
+    """The sum over devices takes it in its own layout; another layout would need a copy."""
     large = dict(n_layers=1, d_model=4096, rows=64, vocab_size=1 << 17)
     program = step_program("v5p:4x4x4", MeshConfig(data=1, fsdp=64), **large)
     used = program.lower().compile().memory_analysis().temp_size_in_bytes
-    # The gradient in float32 and the weight in bfloat16; half a copy more for everything else.
+    # The gradient in float32 and the weight in bfloat16; everything else takes half a copy more.
     assert used < (4 + 2 + 2) * 4096 * (1 << 17)

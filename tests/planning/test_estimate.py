@@ -1,4 +1,4 @@
-"""The estimate of a step's time: against hand-counted work, and unrolled programs."""
+"""The estimate of a step's time, against work counted by hand and against unrolled programs."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ from ift_jax.config.schema import (
 )
 from ift_jax.models.model import Model
 from ift_jax.planning.chips import chips
-from ift_jax.planning.estimate import KERNEL_BLOCK, estimate, head_turns, visited_share
+from ift_jax.planning.estimate import KERNEL_BLOCK, estimate, head_trip_count, visited_share
 from ift_jax.sharding.mesh import make_mesh
 from tests.planning.compiled import compile_for, layers
 
@@ -26,7 +26,7 @@ BF16 = jnp.bfloat16
 
 
 def test_tables_are_of_devices():
-    """As published of the chip; the two of a tpu7x share what is the chip's."""
+    """Figures are published per chip; the two devices of a tpu7x share the chip's."""
     v5p, tpu7x = chips()["v5p"], chips()["tpu7x"]
     assert (v5p.peak_flops, v5p.hbm_bytes, v5p.ici_bandwidth) == (4.59e14, 95 * 2**30, 9e10)
     assert (tpu7x.peak_flops, tpu7x.hbm_bytes) == (1.15e15, 96 * 2**30)
@@ -54,7 +54,7 @@ def test_moving_memory_is_bound_by_it():
 
 
 def test_a_gathered_weight_takes_its_bytes_over_the_links():
-    """A line of 4 x 4 chips that no axis closes: one link's bandwidth along each of two axes."""
+    """No axis of 4 x 4 chips is closed to a ring: one link along each of two axes."""
     args = ((4096, 4096), jnp.float32, P("x"))
     module, mesh = compile_for("v5e:4x4", lambda x: x * 2, args, out=P())
     found = estimate(module, chips()["v5e"], list(mesh.devices.flat), model_flops=0.0)
@@ -65,7 +65,7 @@ def test_a_gathered_weight_takes_its_bytes_over_the_links():
 
 @pytest.mark.slow
 def test_a_loop_costs_what_unrolled_layers_cost():
-    """Of 4 layers. Unrolled, the compiler lets more gathers go on beside products: the sum."""
+    """The sums agree for 4 layers; unrolled, more gathers overlap with products."""
 
     def found(unroll):
         args = ((4, 2048, 2048), BF16, P(None, "x", None)), ((16 * 1024, 2048), BF16, P("x", None))
@@ -87,13 +87,15 @@ def test_train_step(fsdp_step):
     found = estimate(module, chip, devices, model_flops=flops, kernel_share=1.0)
     assert found.seconds > flops / chip.peak_flops and 0 < found.mfu < 1
     assert found.seconds >= found.compute_seconds + found.memory_seconds
-    # Attention alone: 2 rows a device, 4 layers, 4 heads of 128; products of 512 x 512 pairs: 2
-    # forward, 2 once more, 3 for the queries' gradient, 4 for the keys' and values'.
+    # Attention alone: 2 rows a device, 4 layers, 4 heads of 128. There are 2 products of 512 x 512
+    # pairs in the forward pass, 2 when it is recomputed, 3 for the gradient of the queries, and 4
+    # for that of the keys and values.
     none = estimate(module, chip, devices, model_flops=flops, kernel_share=0.0)
     kernels = (2 + 2 + 3 + 4) * 2.0 * 2 * 4 * 4 * 512 * 512 * 128
     assert found.compute_seconds - none.compute_seconds == pytest.approx(kernels / chip.peak_flops)
-    # The head's loop ends where the data says: told of twice the turns, it takes longer.
-    assert estimate(module, chip, devices, model_flops=flops, data_turns=2).seconds > found.seconds
+    # The trip count of the head's loop depends on the data: with twice as many it takes longer.
+    longer = estimate(module, chip, devices, model_flops=flops, data_trip_count=2)
+    assert longer.seconds > found.seconds
 
 
 @pytest.mark.parametrize(("length", "window"), [(512, 0), (4096, 0), (4096, 1024)])
@@ -107,8 +109,8 @@ def test_share_of_blocks_that_attention_visits(length, window):
     assert visited_share(model, length) == pytest.approx(blocks.mean())
 
 
-def test_turns_of_the_output_head():
-    """By the docstring of the loss: an eighth of a device's positions, up to 16M logits."""
+def test_trip_count_of_the_output_head():
+    """As the loss documents: an eighth of a device's positions, up to 16M logits."""
     config = Config(
         data=DataConfig(max_length=4096),
         model=DecoderConfig(vocab_size=128_256),
@@ -116,8 +118,8 @@ def test_turns_of_the_output_head():
     )
     small = dataclasses.replace(config, model=DecoderConfig(vocab_size=1024))
     with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=4))):
-        assert head_turns(config) == -(-4 * 4096 // (2**24 // 128_256))
-        assert head_turns(small) == 4 * 4096 // 1024
-        assert head_turns(dataclasses.replace(small, loss=LossConfig(chunk=4096))) == 4
+        assert head_trip_count(config) == -(-4 * 4096 // (2**24 // 128_256))
+        assert head_trip_count(small) == 4 * 4096 // 1024
+        assert head_trip_count(dataclasses.replace(small, loss=LossConfig(chunk=4096))) == 4
     with jax.set_mesh(make_mesh(MeshConfig(data=4, sequence=2))):
-        assert head_turns(small) == 8
+        assert head_trip_count(small) == 8

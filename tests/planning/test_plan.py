@@ -1,4 +1,4 @@
-"""`ift plan`: what it says is what the compiler says."""
+"""`ift plan` reports what the compiler says."""
 
 import dataclasses
 import importlib.util
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 
@@ -24,7 +25,8 @@ from ift_jax.planning.environment import set_environment
 from ift_jax.sharding.mesh import config_sizes
 
 needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU's compiler, is not here"
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu, the TPU's compiler, is not installed",
 )
 SMALL = Config(
     model=DecoderConfig(
@@ -45,7 +47,7 @@ SMALL = Config(
 
 
 def python(*arguments):
-    """A process of its own, as a user starts it."""
+    """Run Python in a new process with the environment of a user, not that of the tests."""
     ours = ("XLA_FLAGS", "JAX_PLATFORMS", "NPROC", "TPU_LIBRARY_PATH")
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     return subprocess.run([sys.executable, *arguments], env=kept, capture_output=True, text=True)
@@ -61,31 +63,32 @@ def small():
 @needs_libtpu
 def test_memory_by_kind_is_the_compilers(small):
     program, compiled = small
-    memory, said = compiled.memory, compiled.executable.memory_analysis()
-    state_and_batch = said.argument_size_in_bytes
-    not_aliased = said.output_size_in_bytes - said.alias_size_in_bytes
+    memory = compiled.memory
+    analysis = compiled.executable.memory_analysis()
+    state_and_batch = analysis.argument_size_in_bytes
+    not_aliased = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     parts = memory["parts"]
     assert sum(parts.values()) == memory["total"]
-    assert memory["total"] == state_and_batch + said.temp_size_in_bytes + not_aliased
-    # By hand: parameters are cut over four devices, but for the norms; float32, two moments.
+    assert memory["total"] == state_and_batch + analysis.temp_size_in_bytes + not_aliased
+    # By hand, in float32: all parameters but the norms are cut over four devices.
     n_norms = 256 * (2 * 3 + 1)
-    of_parameters = (program.model.n_params - n_norms) + 4 * n_norms
-    assert parts["parameters"] == of_parameters
-    assert parts["optimizer"] == 2 * of_parameters + 4  # And Adam's count.
-    assert parts["batch"] == 4 * (6 * 256 + 1) * 4  # Rows of six arrays, and row_ids.
+    parameter_bytes = (program.model.n_params - n_norms) + 4 * n_norms
+    assert parts["parameters"] == parameter_bytes
+    assert parts["optimizer"] == 2 * parameter_bytes + 4  # Two moments and Adam's count.
+    assert parts["batch"] == 4 * (6 * 256 + 1) * 4  # Four rows of six arrays, and row_ids.
     assert 0 <= parts["padding"] < 0.1 * state_and_batch + 2**16
     assert all(size >= 0 for size in parts.values())
-    record = json.loads(json.dumps(report.record_of(program, compiled, "v5p:2x2x1", 1)))
+    record = json.loads(json.dumps(report.step_record(program, compiled, "v5p:2x2x1", 1)))
     assert record["fits"] and record["memory"]["total"] == memory["total"]
     assert record["mesh"] == {"data": 1, "fsdp": 4, "tensor": 1, "sequence": 1}
 
 
 @needs_libtpu
-def test_what_does_not_fit_is_an_answer(small):
+def test_a_program_that_does_not_fit_is_no_error(small):
     program, _ = small
     more = dataclasses.replace(SMALL, train=TrainConfig(batch_size=2**21, steps=10))
     compiled = compile_step.compile_step(compile_step.program_of(more, "v5e:2x2"))
-    record = report.record_of(program, compiled, "v5e:2x2", 1)
+    record = report.step_record(program, compiled, "v5e:2x2", 1)
     assert not record["fits"] and compiled.executable is None
     assert "hbm" in record["refusal"].lower()  # The compiler's own words.
     assert record["memory"]["parts"]["parameters"] > 0
@@ -104,7 +107,7 @@ def test_the_command_says_whether_it_fits_by_its_exit_code(tmp_path):
         "    config.train.steps, config.model.vocab_size = 10, 512\n"
         "    return config\n"
     )
-    said = tmp_path / "plan.json"
+    record = tmp_path / "plan.json"
     given = [
         "-m",
         "ift_jax.commands.main",
@@ -114,12 +117,12 @@ def test_the_command_says_whether_it_fits_by_its_exit_code(tmp_path):
         "--topology",
         "v5e:2x2",
         "--json",
-        str(said),
+        str(record),
     ]
     few = python(*given, "--config.train.batch_size=4", "--config.model.n_layers=1")
     assert few.returncode == 0 and few.stderr == "", few.stderr
     assert "train step: fits" in few.stdout
-    assert json.loads(said.read_text())["fits"] is True
+    assert json.loads(record.read_text())["fits"] is True
     many = python(*given, f"--config.train.batch_size={2**20}", "--config.model.n_layers=1")
     assert many.returncode == 1 and "train step: does not fit: " in many.stdout
     unknown = python(*given, "--config.model.vocab_size=0")
@@ -150,7 +153,7 @@ def test_a_mistake_is_one_line_before_any_compiling(name, slices, mesh, said):
 
 
 @needs_libtpu
-def test_slices_are_along_data_alone():
+def test_only_the_data_axis_crosses_slices():
     set_environment()
     more = TrainConfig(batch_size=64, steps=10)
     config = dataclasses.replace(SMALL, mesh=MeshConfig(data=4, fsdp=-1), train=more)
@@ -166,11 +169,11 @@ def test_every_chip_can_be_named(chip):
     set_environment()
     name = f"{chip}:2x2x1" if topology.AXES[chip] == 3 else f"{chip}:2x2"
     devices = topology.devices_of(name)
-    assert len(devices) == (8 if chip == "tpu7x" else 4)  # Two a chip there.
+    assert len(devices) == (8 if chip == "tpu7x" else 4)  # A tpu7x has two devices per chip.
     assert {device.platform for device in devices} == {"tpu"}
 
 
-def test_without_the_compiler_it_is_said_how_to_get_it():
+def test_a_missing_compiler_is_one_line_that_says_how_to_get_it():
     program = (
         "import sys; sys.modules['libtpu'] = None\n"
         "from ift_jax.commands.main import main\n"
@@ -194,19 +197,28 @@ def test_generation_compiles_too(model):
     for name, compiled in done.items():
         memory = compiled.memory
         assert sum(memory["parts"].values()) == memory["total"], name
-    if model is SMALL.model:  # Keys and values of 3 layers, 4 rows, 1 head of 128, bfloat16.
-        slots = 256 + 128  # 156 tokens of prompt, 100 new, each with its padded length.
+    if model is SMALL.model:  # Keys and values of 3 layers, 4 rows and 1 head of 128 in bfloat16.
+        slots = 256 + 128  # 156 tokens of a prompt and 100 new ones, each padded.
         layers = 2 * 3 * 4 * slots * 128 * 2
         cache = done["decode"].memory["parts"]["cache"]
         assert layers / 4 <= cache < 1.1 * layers + 2 * 4 * 4 * slots  # Cut over 1 to 4 devices.
 
 
-def _search(memory_of, n_devices=8, rows=32):
-    """The search where a config needs `memory_of(config)` of 10: found, compiled, said, all."""
-    asked, said = [], []
+class Searched(NamedTuple):
+    """What a search found, compiled and printed, and what it could have compiled."""
+
+    found: list
+    compiled: list
+    printed: list
+    every: list
+
+
+def search_with(memory_of, n_devices=8, rows=32):
+    """Search where a config needs `memory_of(config)` of a device's memory of 10."""
+    compiled, printed = [], []
 
     def judge(config):
-        asked.append(config)
+        compiled.append(config)
         needs = memory_of(config)
         return {
             "fits": needs <= 10,
@@ -217,7 +229,8 @@ def _search(memory_of, n_devices=8, rows=32):
 
     config = dataclasses.replace(SMALL, train=TrainConfig(batch_size=rows, steps=1))
     every = list(search.candidates(config, n_devices, 1))
-    return search.search(iter(every), judge, said.append), asked, said, every
+    found = search.search(iter(every), judge, printed.append)
+    return Searched(found, compiled, printed, every)
 
 
 def test_search_finds_the_best_without_compiling_what_follows():
@@ -228,11 +241,11 @@ def test_search_finds_the_best_without_compiling_what_follows():
             + 24 / config.mesh.fsdp
         )
 
-    found, asked, said, every = _search(memory_of)
-    assert len(asked) == len(said) - 1 < len(every) == len(set(every))
-    counts = [int(word) for word in said[-1].split() if word.isdigit()]
-    assert "not compiled" in said[-1] and sum(counts) == len(every) - len(asked)
-    # Whatever fits and was not compiled is covered by one that was.
+    found, compiled, printed, every = search_with(memory_of)
+    assert len(compiled) == len(printed) - 1 < len(every) == len(set(every))
+    counts = [int(word) for word in printed[-1].split() if word.isdigit()]
+    assert "not compiled" in printed[-1] and sum(counts) == len(every) - len(compiled)
+    # A candidate that fits and was not compiled is covered by one that was.
     fitting = [record["config"] for record in found]
     for candidate in every:
         fits = any(search.covers(known, candidate) for known in fitting)
@@ -242,12 +255,12 @@ def test_search_finds_the_best_without_compiling_what_follows():
 
 
 def test_search_says_when_nothing_fits():
-    found, asked, said, _ = _search(lambda config: 11)
-    assert found == [] and all("does not fit" in line for line in said)
+    found, compiled, printed, _ = search_with(lambda config: 11)
+    assert found == [] and all("does not fit" in line for line in printed)
     assert report.ranking(found)[0].startswith("0 fit")
-    # Of a mesh the lightest, and that with the layers' inputs elsewhere.
-    assert {config.model.remat for config in asked} == {"full", "offload"}
-    full = [config.mesh for config in asked if config.model.remat == "full"]
+    # For each mesh the lightest choice, and the one that keeps the layers' inputs elsewhere.
+    assert {config.model.remat for config in compiled} == {"full", "offload"}
+    full = [config.mesh for config in compiled if config.model.remat == "full"]
     assert len(set(full)) == len(full)
 
 
@@ -258,15 +271,15 @@ def test_search_by_the_compiler():
     model = dataclasses.replace(SMALL.model, n_layers=1)
     train = TrainConfig(batch_size=4, steps=1)
     config = dataclasses.replace(SMALL, model=model, train=train)
-    said = []
+    printed = []
 
     def judge(config):
         program = compile_step.program_of(config, "v5e:2x2")
-        return report.record_of(program, compile_step.compile_step(program), "v5e:2x2", 1)
+        return report.step_record(program, compile_step.compile_step(program), "v5e:2x2", 1)
 
     every = [one for one in search.candidates(config, 4, 1) if one.mesh.fsdp == 4]
-    found = search.search(iter(every), judge, said.append)
-    assert {record["remat"] for record in found} == {"none", "full"} and len(said) == 3
+    found = search.search(iter(every), judge, printed.append)
+    assert {record["remat"] for record in found} == {"none", "full"} and len(printed) == 3
     header, *rows = report.ranking(found)[1:]
     for row, record in zip(rows, found, strict=True):
         assert row.split()[:4] == ["fsdp", "4", record["remat"], "1"]

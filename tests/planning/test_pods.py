@@ -1,4 +1,4 @@
-"""docs/pods.md is what `python -m benchmarks.pods` prints of the rows that it keeps."""
+"""docs/pods.md is what `python -m benchmarks.pods` prints from the rows that it keeps."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ def test_the_page_is_what_the_command_prints():
     assert Path("docs/pods.md").read_text() == pods.page(pods.kept_rows([], every=False))
 
 
-def test_every_row_is_of_its_command_and_adds_up():
+def test_every_row_was_made_by_its_command_and_adds_up():
     assert {name: row["arguments"] for name, row in KEPT.items()} == {
         name: arguments for name, (_, arguments) in pods.ROWS.items()
     }

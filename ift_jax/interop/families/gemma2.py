@@ -51,7 +51,7 @@ class Gemma2(DecoderFamily):
     global_every: ClassVar[int] = 2
 
     def read_own_fields(self, fields: ConfigFields, head_dim: int) -> dict[str, Any]:
-        """Returns the scale of the queries, the soft caps and the biases."""
+        """Return the scale of the queries, the soft caps and the biases."""
         scalar = fields.number("query_pre_attn_scalar")
         attention_softcap = fields.number("attn_logit_softcapping")
         final_softcap = fields.number("final_logit_softcapping")
@@ -63,7 +63,7 @@ class Gemma2(DecoderFamily):
         }
 
     def read_windows(self, fields: ConfigFields, n_layers: int) -> SlidingWindows:
-        """Returns the window and which layers have it."""
+        """Return the window and which layers have it."""
         window = fields.number("sliding_window")
         hidden_pattern = fields.get("_sliding_window_pattern", None)
         pattern = fields.get("sliding_window_pattern", hidden_pattern) or self.global_every
@@ -71,7 +71,7 @@ class Gemma2(DecoderFamily):
         return read_layer_types(fields, window, local)
 
     def write_own_fields(self, config: DecoderConfig) -> dict[str, Any]:
-        """Returns the scale of the queries, the soft caps, the biases and the windows."""
+        """Return the scale of the queries, the soft caps, the biases and the windows."""
         scalar = (config.query_scale or config.head_dim**-0.5) ** -2
         is_whole = abs(scalar - round(scalar)) < 1e-9
         fields = write_attention_bias(config) | write_layer_types(config)

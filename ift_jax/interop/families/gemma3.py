@@ -23,7 +23,7 @@ class Gemma3Text(Gemma2):
     scales_rope_in_local_layers = False
 
     def read_rope(self, fields: ConfigFields) -> dict[str, Any]:
-        """Returns the RoPE fields: transformers 5 has one set for each type of layer."""
+        """Return the RoPE fields: transformers 5 has one set for each type of layer."""
         name, parameters = rope_parameters(fields)
         local_theta = fields.number("rope_local_base_freq")
         if "full_attention" in parameters:
@@ -34,6 +34,6 @@ class Gemma3Text(Gemma2):
         return read_rope(fields, name, parameters) | {"rope_local_theta": float(local_theta)}
 
     def write_own_fields(self, config: DecoderConfig) -> dict[str, Any]:
-        """Returns what Gemma 2 has, and the local layers' base frequency."""
+        """Return what Gemma 2 has, and the local layers' base frequency."""
         fields = super().write_own_fields(config)
         return fields | {"rope_local_base_freq": config.rope_local_theta or config.rope_theta}

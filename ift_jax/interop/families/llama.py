@@ -24,9 +24,9 @@ class Llama(DecoderFamily):
     layer_names = ATTENTION_AND_MLP_NAMES | PRE_NORM_NAMES
 
     def read_own_fields(self, fields: ConfigFields, head_dim: int) -> dict[str, Any]:
-        """Returns the biases."""
+        """Return the biases."""
         return read_attention_bias(fields) | {"mlp_bias": fields.flag("mlp_bias")}
 
     def write_own_fields(self, config: DecoderConfig) -> dict[str, Any]:
-        """Returns the biases."""
+        """Return the biases."""
         return write_attention_bias(config) | {"mlp_bias": config.mlp_bias}

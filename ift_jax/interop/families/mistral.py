@@ -23,10 +23,10 @@ class Mistral(DecoderFamily):
     layer_names = ATTENTION_AND_MLP_NAMES | PRE_NORM_NAMES
 
     def read_windows(self, fields: ConfigFields, n_layers: int) -> SlidingWindows:
-        """Returns the window, which every layer has."""
+        """Return the window, which every layer has."""
         window = fields.number("sliding_window")
         return read_layer_types(fields, window, local=[bool(window)] * n_layers)
 
     def write_own_fields(self, config: DecoderConfig) -> dict[str, Any]:
-        """Returns the window."""
+        """Return the window."""
         return {"sliding_window": config.sliding_window or None}

@@ -29,9 +29,9 @@ class Olmo2(DecoderFamily):
     layer_names = ATTENTION_AND_MLP_NAMES | QK_NORM_NAMES | POST_NORM_NAMES
 
     def read_own_fields(self, fields: ConfigFields, head_dim: int) -> dict[str, Any]:
-        """Returns the biases."""
+        """Return the biases."""
         return read_attention_bias(fields)
 
     def write_own_fields(self, config: DecoderConfig) -> dict[str, Any]:
-        """Returns the biases."""
+        """Return the biases."""
         return write_attention_bias(config)

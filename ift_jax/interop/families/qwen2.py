@@ -24,7 +24,7 @@ class Qwen2(DecoderFamily):
     layer_names = ATTENTION_AND_MLP_NAMES | PRE_NORM_NAMES
 
     def read_windows(self, fields: ConfigFields, n_layers: int) -> SlidingWindows:
-        """Returns the windows: releases name one that is switched off."""
+        """Return the windows: releases name one that is switched off."""
         window = fields.number("sliding_window")
         if not fields.flag("use_sliding_window"):
             window = 0
@@ -33,7 +33,7 @@ class Qwen2(DecoderFamily):
         return read_layer_types(fields, window, local)
 
     def write_own_fields(self, config: DecoderConfig) -> dict[str, Any]:
-        """Returns the window and the layers that have it."""
+        """Return the window and the layers that have it."""
         return write_layer_types(config) | {
             "sliding_window": config.sliding_window or None,
             "use_sliding_window": bool(config.sliding_window),

@@ -25,9 +25,9 @@ class Qwen3(Qwen2):
     layer_names = ATTENTION_AND_MLP_NAMES | QK_NORM_NAMES | PRE_NORM_NAMES
 
     def read_own_fields(self, fields: ConfigFields, head_dim: int) -> dict[str, Any]:
-        """Returns the biases."""
+        """Return the biases."""
         return read_attention_bias(fields)
 
     def write_own_fields(self, config: DecoderConfig) -> dict[str, Any]:
-        """Returns the windows and the biases."""
+        """Return the windows and the biases."""
         return super().write_own_fields(config) | write_attention_bias(config)

@@ -57,7 +57,7 @@ class T5(ModelFamily[EncoderDecoderConfig]):
     }
 
     def read(self, fields: ConfigFields) -> EncoderDecoderConfig:
-        """Returns our config; raises a UserError for a value that is not supported."""
+        """Return our config; raise a UserError for a value that is not supported."""
         activation = fields.one_of("feed_forward_proj", *ACTIVATIONS)
         _check_start_token(fields)
         n_layers = fields.number("num_layers")
@@ -69,7 +69,7 @@ class T5(ModelFamily[EncoderDecoderConfig]):
         )
 
     def read_tied_embedding(self, fields: ConfigFields) -> bool:
-        """Returns whether the head is the embedding, whose output T5 then scales.
+        """Return whether the head is the embedding, whose output T5 then scales.
 
         transformers 5 always writes that the embedding is tied; whether the output is scaled tells.
         """
@@ -77,7 +77,7 @@ class T5(ModelFamily[EncoderDecoderConfig]):
         return fields.flag("scale_decoder_outputs", default=tied)
 
     def write(self, config: EncoderDecoderConfig) -> dict[str, Any]:
-        """Returns the fields of a config.json."""
+        """Return the fields of a config.json."""
         their_activations = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
         fields: dict[str, Any] = {
             "model_type": self.model_type,
@@ -89,7 +89,7 @@ class T5(ModelFamily[EncoderDecoderConfig]):
         return fields | {theirs: getattr(config, ours) for ours, theirs in NUMBERS.items()}
 
     def tensor_names(self, config: EncoderDecoderConfig) -> TensorNames:
-        """Returns what the tensors of a model with this config are called."""
+        """Return what the tensors of a model with this config are called."""
         encoder_layer = SELF_ATTENTION_NAMES | _mlp_names(1, config)
         decoder_layer = SELF_ATTENTION_NAMES | CROSS_ATTENTION_NAMES | _mlp_names(2, config)
         relative_bias = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"
@@ -126,7 +126,7 @@ class MT5(T5):
     export_rank = 1
 
     def read_tied_embedding(self, fields: ConfigFields) -> bool:
-        """Returns False: no mT5 scales its output, whatever transformers 5 writes."""
+        """Return False: no mT5 scales its output, whatever transformers 5 writes."""
         super().read_tied_embedding(fields)
         return False
 
