@@ -64,10 +64,15 @@ def _registries_as_they_were():
         seqio = sys.modules.get("seqio")
         return [seqio.TaskRegistry, seqio.MixtureRegistry] if seqio else []
 
-    kept = {seqio_registry: dict(seqio_registry._REGISTRY) for seqio_registry in registries()}
+    kept = {
+        registry: {name: registry.get(name) for name in registry.names()}
+        for registry in registries()
+    }
     yield
-    for seqio_registry in registries():
-        seqio_registry._REGISTRY = kept.get(seqio_registry, {})
+    for registry in registries():
+        registry.reset()
+        for name, provider in kept.get(registry, {}).items():
+            registry.add_provider(name, provider)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -110,7 +110,7 @@ def test_registering_needs_no_data_and_may_be_repeated(tmp_path):
 def test_all_modules_register_fast_and_twice_without_data():
     modules = [importlib.import_module(f"tasks.{name}") for name in MODULES]
     for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
-        registry._REGISTRY = {}
+        registry.reset()
     start = time.perf_counter()
     for module in modules:
         importlib.reload(module).register("/nothing/there")
