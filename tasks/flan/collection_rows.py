@@ -10,24 +10,36 @@ from typing import Any
 
 from ift_jax.errors import UserError
 from ift_jax.sources.dataset_rows import PlacedRow
-from tasks.flan.source import Rows
-from tasks.natural_instructions.source import dataset_of, load_task
+from tasks.flan.rows import FlanRows
+from tasks.natural_instructions.files import load_task
+from tasks.natural_instructions.source import dataset_of
 
 Row = Mapping[str, Any]
 Fields = dict[str, Any]
 
 
-class FileRows(Rows):
-    """Rows of one file under data.root, whatever the split."""
+class FileRows(FlanRows):
+    """Rows of one file under data.root, whatever the split.
+
+    `path` raises where there is no file, so TFDS is never asked.
+
+    Attributes:
+        how_to_get: What the error about a missing file advises.
+    """
+
+    how_to_get = "put it there"
 
     def path(self, split: str) -> str:
+        """Return the path of the file.
+
+        Raises:
+            UserError: There is no such file.
+        """
         path = os.path.join(self.root, self.name)
         if not self.root or not os.path.isfile(path):
             place = path if self.root else f"<data.root>/{self.name}"
             raise UserError(f"{place}: does not exist; {self.how_to_get}")
         return path
-
-    how_to_get = "put it there"
 
     @property
     def available(self) -> bool:
@@ -35,7 +47,7 @@ class FileRows(Rows):
 
 
 class CotRows(FileRows):
-    """A table of the Collection's release: question, answer, rationale, separated by tabs."""
+    """A table of the Collection's release: question, answer and rationale, separated by tabs."""
 
     how_to_get = "get it from flan/v2/cot_data of github.com/google-research/FLAN"
 
@@ -56,9 +68,9 @@ class CotRows(FileRows):
                         f"{path}:{number}: {len(cells)} columns; expected question, answer and "
                         "rationale, separated by tabs"
                     )
-                names = ("question", "answer", "rationale")
-                texts = (cell.replace("\\n", "\n").strip() for cell in cells)
-                yield PlacedRow(f"{path}:{number}", dict(zip(names, texts, strict=True)))
+                question, answer, rationale = (cell.replace("\\n", "\n").strip() for cell in cells)
+                fields = {"question": question, "answer": answer, "rationale": rationale}
+                yield PlacedRow(f"{path}:{number}", fields)
 
 
 class NaturalInstructionsRows(FileRows):
@@ -75,83 +87,93 @@ class NaturalInstructionsRows(FileRows):
 
     def read_file(self, path: str, start: int, stop: int | None) -> Iterator[PlacedRow]:
         task = load_task(path)
-        examples = [
+        definition = task.definition.strip()
+        exemplars = [
             {
-                "definition": task.definition.strip(),
-                "input": e.input.strip(),
-                "answer": e.outputs[0],
+                "definition": definition,
+                "input": example.input.strip(),
+                "answer": example.outputs[0],
             }
-            for e in task.positive_examples
+            for example in task.positive_examples
         ]
-        for k, instance in itertools.islice(enumerate(task.instances), start, stop):
-            yield PlacedRow(
-                f"{path}: Instances[{k}]",
-                {
-                    "definition": task.definition.strip(),
-                    "input": instance.input.strip(),
-                    "answer": instance.outputs[0],
-                    "answers": list(instance.outputs),
-                    "exemplars": examples,
-                },
-            )
+        for number, instance in itertools.islice(enumerate(task.instances), start, stop):
+            fields = {
+                "definition": definition,
+                "input": instance.input.strip(),
+                "answer": instance.outputs[0],
+                "answers": list(instance.outputs),
+                "exemplars": exemplars,
+            }
+            yield PlacedRow(f"{path}: Instances[{number}]", fields)
 
 
 class PromptRows(FileRows):
-    """JSON lines of whole prompts: {"inputs", "targets"} or {"prompt", "completion"}.
+    """JSON lines of complete prompts: {"inputs", "targets"} or {"prompt", "completion"}.
 
-    `options`, a list of all answers, may stand beside them.
+    A line may also have `options`, a list of all answers.
     """
 
     how_to_get = 'put prompts of P3 there, {"inputs", "targets"} a line, a file a T0 task'
 
 
 def as_it_is(row: Row) -> Iterator[Fields]:
-    """The row's own fields."""
+    """Yield the fields of the row unchanged."""
     yield dict(row)
 
 
 def cot(row: Row) -> Iterator[Fields]:
-    """A chain of thought: a sentence to its end, and an answer without a full stop."""
-    if all(row.values()):
-        why = row["rationale"]
-        why += "" if why[-1] in ".!?:\"')" else "."
-        yield {**row, "answer": row["answer"].rstrip("."), "rationale": why}
+    """Read a chain of thought: the rationale ends like a sentence, the answer without a period."""
+    if not all(row.values()):
+        return
+    rationale = row["rationale"]
+    if rationale[-1] not in ".!?:\"')":
+        rationale += "."
+    yield {**row, "answer": row["answer"].rstrip("."), "rationale": rationale}
 
 
 def prompt(row: Row) -> Iterator[Fields]:
-    """A prompt of T0."""
+    """Read a prompt of T0, in its own format or in that of GPT-3's finetuning."""
     inputs, targets = ("inputs", "targets") if "inputs" in row else ("prompt", "completion")
-    answer = row[targets].strip().removesuffix("<|endoftext|>").rstrip()  # Of GPT-3's format.
+    answer = row[targets].strip().removesuffix("<|endoftext|>").rstrip()
     fields: Fields = {"input": row[inputs].strip(), "answer": answer}
     options = row.get("options")
     if isinstance(options, str):
         options = json.loads(options)
-    yield fields | ({"options": options} if options else {})
+    if options:
+        fields["options"] = options
+    yield fields
 
 
 def wiki_dialog(row: Row) -> Iterator[Fields]:
-    """WikiDialog: the last turn is the response, the article's title the topic."""
+    """Read WikiDialog: the last turn is the response, the title of the article the topic."""
     for fields in _dialog(row["utterances"]):
         yield fields | {"topic": row["title"].strip()}
 
 
 def qrecc(row: Row) -> Iterator[Fields]:
-    """QReCC: the context's turns, a question, its answer; templates with a topic are left out."""
+    """Read QReCC: the turns of the context, a question and its answer.
+
+    There is no topic, so templates that name one are not drawn.
+    """
     yield from _dialog([*row["context"], row["question"], row["answer"]])
 
 
 def _dialog(turns: list[str]) -> Iterator[Fields]:
+    """Yield a dialog whose last turn, by speaker B, is the response."""
     turns = [" ".join(turn.split()) for turn in turns]
-    if len(turns) > 1 and all(turns):
-        speakers = itertools.cycle("AB" if len(turns) % 2 == 0 else "BA")
-        lines = [f"{name}: {turn}" for name, turn in zip(speakers, turns, strict=False)]
-        yield {"dialog": "\n".join(lines[:-1]), "response": lines[-1]}
+    if len(turns) < 2 or not all(turns):
+        return
+    speakers = itertools.cycle("AB" if len(turns) % 2 == 0 else "BA")
+    lines = [f"{speaker}: {turn}" for speaker, turn in zip(speakers, turns, strict=False)]
+    yield {"dialog": "\n".join(lines[:-1]), "response": lines[-1]}
 
 
-def files(root: str, folder: str, pattern: str) -> dict[str, str]:
-    """Task name -> path under the root, of the files in a folder that match."""
+def find_files(root: str, folder: str, pattern: str) -> dict[str, str]:
+    """Return task name -> path under the root, for the files of a folder that match a pattern."""
+    if not root:
+        return {}
     found = {}
-    for path in sorted(glob.glob(os.path.join(glob.escape(root), folder, pattern))) if root else ():
-        name = re.sub(r"[^\w.]", "_", os.path.basename(path).split(".")[0])
-        found[name] = os.path.relpath(path, root)
+    for path in sorted(glob.glob(os.path.join(glob.escape(root), folder, pattern))):
+        stem = os.path.basename(path).split(".")[0]
+        found[re.sub(r"[^\w.]", "_", stem)] = os.path.relpath(path, root)
     return found

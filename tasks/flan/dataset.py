@@ -1,48 +1,40 @@
-"""What a FLAN dataset is: its cluster, its rows, and how its splits are carved out."""
+"""What a data set of FLAN is: its cluster, its rows, and how its splits are carved out."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ift_jax.metrics import exact_match
+from tasks.flan.rows import FlanRows, Part
 
+# The most training examples of one data set of FLAN 2021 (arXiv:2109.01652, section 2.4: "we limit
+# the number of training examples per dataset to 30k"). The cap on mixing rates is `RATE_CAP` in
+# tasks/flan/flan2021.py; the caps of the Flan Collection are `CAPS` in tasks/flan/collection.py.
 TRAIN_CAP = 30_000
-VALIDATION = 200
-_SLICED_TEST = 3_000
+VALIDATION_EXAMPLES = 200
+_SLICED_TEST_EXAMPLES = 3_000
 
 Fields = Mapping[str, Any]
 Reader = Callable[[Mapping[str, Any]], Iterable[Fields]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """Rows `start:stop` of a split of the data, as in Python: negative from its end.
-
-    `tfds` names another dataset for this part (GLUE's MNLI has three).
-    """
-
-    split: str
-    start: int = 0
-    stop: int | None = None
-    tfds: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A dataset of FLAN.
+    """A data set of FLAN.
 
     Attributes:
-      name: of the task, without "flan_".
-      cluster: of tasks that are held out together.
-      tfds: name in TFDS; also the folder of local copies.
-      read: a row -> the fields of its templates, of no, one or several examples.
-      splits: our split -> its part of the data.
-      group: of templates; several datasets may share one.
-      choices: every example has `options`, the answers to choose from.
-      references: examples may have `answers`: several that are right.
-      metrics: of its answers.
-      train_cap: training examples at the most.
-      open: (data.root, name) -> its rows, where they are neither local files nor TFDS's.
+        name: The name in task names, without "flan2021_".
+        cluster: The cluster of data sets that are held out together.
+        tfds: The name in TFDS, which is also the folder of local copies.
+        read: Turns a row into the fields that the templates name, of no, one or several examples.
+        splits: Our split -> the part of the data that it is made of.
+        group: The group of templates, where it is not called like the data set. Several data sets
+            may share a group.
+        choices: Whether every example has `options`, the answers to choose from.
+        references: Whether examples may have `answers`, several texts that are right.
+        metrics: The metrics of the answers.
+        train_cap: The most training examples.
+        open_rows: (data.root, TFDS name) -> the rows.
     """
 
     name: str
@@ -55,27 +47,34 @@ class Dataset:
     references: bool = False
     metrics: tuple[Callable[..., Any], ...] = (exact_match,)
     train_cap: int = TRAIN_CAP
-    open: Callable[[str, str], Any] | None = None
+    open_rows: Callable[[str, str], FlanRows] = FlanRows
 
     @property
     def templates(self) -> str:
-        """The group of its templates."""
+        """The name of the group of templates."""
         return self.group or self.name
 
 
 def standard(train: str = "train") -> dict[str, Part]:
-    """Train, validation and test are there, with answers."""
+    """Return the splits of a data set that publishes all three with answers."""
     return {
         "train": Part(train, 0, TRAIN_CAP),
-        "validation": Part("validation", 0, VALIDATION),
+        "validation": Part("validation", 0, VALIDATION_EXAMPLES),
         "test": Part("test"),
     }
 
 
 def carved(
-    test: str = "validation", train: str = "train", n: int = VALIDATION, tfds: str = ""
+    test: str = "validation", train: str = "train", n: int = VALIDATION_EXAMPLES, tfds: str = ""
 ) -> dict[str, Part]:
-    """The last `n` rows of training become validation; `test` is the other labelled split."""
+    """Return splits whose validation is carved out of the training data.
+
+    Args:
+        test: The published split that becomes "test".
+        train: The published split whose last `n` rows become "validation".
+        n: The number of validation rows.
+        tfds: The TFDS name of the data set of the test split, if it is another one.
+    """
     return {
         "train": Part(train, 0, -n),
         "validation": Part(train, -n),
@@ -84,17 +83,24 @@ def carved(
 
 
 def train_only(n: int) -> dict[str, Part]:
-    """Validation and test are the last rows of the only split, `n` each."""
-    parts = {"train": (0, -2 * n), "validation": (-2 * n, -n), "test": (-n, None)}
-    return {split: Part("train", *rows) for split, rows in parts.items()}
+    """Return the splits of a data set with training data alone: its last rows, `n` for each."""
+    return {
+        "train": Part("train", 0, -2 * n),
+        "validation": Part("train", -2 * n, -n),
+        "test": Part("train", -n),
+    }
 
 
 def sliced(k: int) -> dict[str, Part]:
-    """The k-th block of rows of a corpus that has training data alone; no two overlap."""
-    start = k * (TRAIN_CAP + VALIDATION + _SLICED_TEST)
-    a, b = start + TRAIN_CAP, start + TRAIN_CAP + VALIDATION
+    """Return splits made of the `k`-th block of rows of a corpus that several data sets share.
+
+    Blocks do not overlap.
+    """
+    train_start = k * (TRAIN_CAP + VALIDATION_EXAMPLES + _SLICED_TEST_EXAMPLES)
+    validation_start = train_start + TRAIN_CAP
+    test_start = validation_start + VALIDATION_EXAMPLES
     return {
-        "train": Part("train", start, a),
-        "validation": Part("train", a, b),
-        "test": Part("train", b, b + _SLICED_TEST),
+        "train": Part("train", train_start, validation_start),
+        "validation": Part("train", validation_start, test_start),
+        "test": Part("train", test_start, test_start + _SLICED_TEST_EXAMPLES),
     }

@@ -1,334 +1,216 @@
-"""The datasets of FLAN 2021 (arXiv:2109.01652): clusters, sources, splits.
+"""The data sets of FLAN 2021 (arXiv:2109.01652): clusters, sources, splits.
 
-Seventy datasets share 61 groups of templates (`tasks/flan/templates/`). `tasks.flan.readers` turns
-a row into the fields of its templates. Names and splits of TFDS are those of its version 4.9.
+Seventy data sets share 61 groups of templates (`tasks/flan/templates/`). `tasks.flan.readers` turns
+a row into the fields that the templates name. Names and splits are those of TFDS 4.9.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ift_jax.errors import UserError
 from ift_jax.metrics import exact_match, exact_match_normalized, rouge_l
+from tasks.flan import generation_readers as read_text
 from tasks.flan import readers as read
-from tasks.flan.dataset import Dataset, Part, Reader, carved, sliced, standard, train_only
+from tasks.flan.dataset import Dataset, Reader, carved, sliced, standard, train_only
+from tasks.flan.rows import Part
 
 
-def _row(
-    name: str, tfds: str, reader: Reader, splits: Mapping[str, Part], **more: Any
-) -> tuple[str, str, Reader, Mapping[str, Part], dict[str, Any]]:
-    return name, tfds, reader, splits, more
+class _Entry(NamedTuple):
+    """A line of the table: the first fields of a `Dataset`, and options that it sets itself."""
+
+    name: str
+    tfds: str
+    read: Reader
+    splits: Mapping[str, Part]
+    options: Mapping[str, Any]
 
 
-def _translated(languages: Sequence[str]) -> list[Any]:
-    names = {
-        "de": "German",
-        "tr": "Turkish",
-        "cs": "Czech",
-        "fi": "Finnish",
-        "ro": "Romanian",
-        "ru": "Russian",
-    }
-    return [
-        _row(
-            f"wmt16_translate_{code}en",
-            f"wmt16_translate/{code}-en",
-            read.translation(code, "foreign", names[code]),
-            standard(),
-            group="wmt16_translate",
-        )
-        for code in languages
-    ]
+class _Cluster(NamedTuple):
+    """A cluster: the options that all of its data sets share, and the data sets."""
+
+    options: Mapping[str, Any]
+    entries: list[_Entry]
+
+
+def _entry(
+    name: str, tfds: str, reader: Reader, splits: Mapping[str, Part], **options: Any
+) -> _Entry:
+    return _Entry(name, tfds, reader, splits, options)
+
+
+def _anli(round_name: str) -> _Entry:
+    return _entry(f"anli_{round_name}", f"anli/{round_name}", read.anli, standard(), group="anli")
+
+
+def _mnli(kind: str) -> _Entry:
+    reader = read.three_way("premise", "hypothesis", "enc")
+    return _entry(f"mnli_{kind}", "glue/mnli", reader, carved(f"validation_{kind}"), group="mnli")
+
+
+def _wmt16(code: str, language: str) -> _Entry:
+    return _entry(
+        f"wmt16_translate_{code}en",
+        f"wmt16_translate/{code}-en",
+        read_text.translation(code, "foreign", language),
+        standard(),
+        group="wmt16_translate",
+    )
 
 
 _GENERATED = {"metrics": (rouge_l,)}
 _OPTIONS = {"choices": True}
 _SPANS = {"metrics": (exact_match_normalized,), "references": True}
+# A data set with options in a cluster whose other data sets have references.
+_CHOICES: Mapping[str, Any] = {"choices": True, "references": False, "metrics": (exact_match,)}
+_NO_YES = ("no", "yes")
+_YES_NO = ("yes", "no")
 _SUMMARY = read.renamed(text="document", summary="summary")
 
-_CLUSTERS: Mapping[str, tuple[dict[str, Any], list[Any]]] = {
-    "summarization": (
-        _GENERATED,
-        [
-            _row(
-                "aeslc",
-                "aeslc",
-                read.renamed(body="email_body", subject="subject_line"),
-                standard(),
-            ),
-            _row(
-                "cnn_dailymail",
-                "cnn_dailymail",
-                read.renamed(text="article", highlights="highlights"),
-                standard(),
-            ),
-            _row("gigaword", "gigaword", _SUMMARY, standard()),
-            _row("multi_news", "multi_news", _SUMMARY, standard()),
-            _row(
-                "newsroom",
-                "newsroom",
-                read.renamed(text="text", summary="summary", title="title"),
-                standard(),
-            ),
-            _row(
-                "samsum", "samsum", read.renamed(dialogue="dialogue", summary="summary"), standard()
-            ),
-            _row("xsum", "xsum", _SUMMARY, standard()),
-            _row(
-                "ag_news_subset",
-                "ag_news_subset",
-                read.ag_news,
-                carved("test"),
-                choices=True,
-                metrics=(exact_match,),
-            ),
-            _row(
-                "opinion_abstracts_idebate",
-                "opinion_abstracts/idebate",
-                read.idebate,
-                train_only(100),
-            ),
-            _row(
-                "opinion_abstracts_rotten_tomatoes",
-                "opinion_abstracts/rotten_tomatoes",
-                read.rotten_tomatoes,
-                train_only(100),
-            ),
-            _row(
-                "wiki_lingua_english_en",
-                "gem/wiki_lingua_english_en",
-                read.renamed(source="source", target="target"),
-                standard(),
-            ),
-        ],
-    ),
-    "structure_to_text": (
-        _GENERATED | {"references": True},
-        [
-            _row("web_nlg_en", "gem/web_nlg_en", read.web_nlg, standard()),
-            _row("common_gen", "gem/common_gen", read.common_gen, carved()),  # Its test is blind.
-            _row("e2e_nlg", "gem/e2e_nlg", read.e2e_nlg, standard()),
-            _row("dart", "gem/dart", read.dart, standard()),
-        ],
-    ),
-    "reading_comprehension": (
-        _SPANS,
-        [
-            _row("squad_v1", "squad", read.squad, carved()),
-            _row("squad_v2", "squad/v2.0", read.squad, carved()),
-            _row("drop", "drop", read.drop, carved("dev")),
-            _row("multirc", "super_glue/multirc", read.multirc, carved(), **read.CHOICES),
-            _row("openbookqa", "openbookqa", read.openbookqa, standard(), **read.CHOICES),
-            _row("bool_q", "bool_q", read.bool_q, carved(), **read.CHOICES),
-        ],
-    ),
-    "read_comp_and_common_sense": (
-        _OPTIONS,
-        [
-            _row("record", "super_glue/record", read.record, carved(), references=True),
-            _row("cosmos_qa", "cosmos_qa", read.cosmos_qa, carved()),
-        ],
-    ),
-    "open_domain_qa": (
-        _SPANS,
-        [
-            _row("trivia_qa", "trivia_qa/rc", read.trivia_qa, carved()),
-            _row("natural_questions", "natural_questions_open", read.natural_questions, carved()),
-            _row("arc_easy", "ai2_arc/ARC-Easy", read.arc, standard(), group="arc", **read.CHOICES),
-            _row(
-                "arc_challenge",
-                "ai2_arc/ARC-Challenge",
-                read.arc,
-                standard(),
-                group="arc",
-                **read.CHOICES,
-            ),
-        ],
-    ),
-    "common_sense": (
-        _OPTIONS,
-        [
-            _row("copa", "super_glue/copa", read.copa, carved()),
-            _row("hellaswag", "hellaswag", read.endings, carved()),
-            _row("story_cloze", "story_cloze/2016", read.endings, carved("test", "validation")),
-            _row("piqa", "piqa", read.piqa, carved()),
-        ],
-    ),
-    "entailment": (
-        _OPTIONS,
-        [
-            *(
-                _row(f"anli_{r}", f"anli/{r}", read.anli, standard(), group="anli")
-                for r in ("r1", "r2", "r3")
-            ),
-            _row(
-                "cb", "super_glue/cb", read.three_way("premise", "hypothesis", "ecn"), carved(n=50)
-            ),
-            _row(
-                "rte",
-                "super_glue/rte",
-                read.labelled(("yes", "no"), "premise", "hypothesis"),
-                carved(),
-            ),
-            *(
-                _row(
-                    f"mnli_{kind}",
-                    "glue/mnli",
-                    read.three_way("premise", "hypothesis", "enc"),
-                    carved(f"validation_{kind}"),
-                    group="mnli",
-                )
-                for kind in ("matched", "mismatched")
-            ),
-            _row(
-                "qnli", "glue/qnli", read.labelled(("yes", "no"), "question", "sentence"), carved()
-            ),
-            _row(
-                "wnli",
-                "glue/wnli",
-                read.labelled(("no", "yes"), premise="sentence1", hypothesis="sentence2"),
-                carved(n=30),
-            ),
-            _row("snli", "snli", read.three_way("premise", "hypothesis", "enc"), standard()),
-        ],
-    ),
-    "paraphrase": (
-        _OPTIONS,
-        [
-            _row(
-                "mrpc",
-                "glue/mrpc",
-                read.labelled(("no", "yes"), "sentence1", "sentence2"),
-                carved(),
-            ),
-            _row(
-                "qqp", "glue/qqp", read.labelled(("no", "yes"), "question1", "question2"), carved()
-            ),
-            _row(
-                "paws_wiki",
-                "paws_wiki",
-                read.labelled(("no", "yes"), "sentence1", "sentence2"),
-                standard(),
-            ),
-            _row("stsb", "glue/stsb", read.stsb, carved()),
-        ],
-    ),
-    "sentiment": (
-        _OPTIONS,
-        [
-            _row("imdb", "imdb_reviews", read.labelled(read.SENTIMENT, "text"), carved("test")),
-            _row("sentiment140", "sentiment140", read.sentiment140, carved("test")),
-            _row(
-                "yelp_polarity",
-                "yelp_polarity_reviews",
-                read.labelled(read.SENTIMENT, "text"),
-                carved("test"),
-            ),
-            _row("sst2", "glue/sst2", read.labelled(read.SENTIMENT, text="sentence"), carved()),
-        ],
-    ),
-    "coreference": (
-        _OPTIONS,
-        [
-            _row(
-                "definite_pronoun_resolution",
-                "definite_pronoun_resolution",
-                read.dpr,
-                carved("test"),
-            ),
-            _row("winogrande", "winogrande", read.winogrande, carved(train="train_xl")),
-            _row(
-                "wsc",
-                "super_glue/wsc.fixed",
-                read.labelled(("no", "yes"), "text", span1="span1_text", span2="span2_text"),
-                carved(n=50),
-            ),
-            _row("wsc273", "wsc273", read.wsc273, {"test": Part("test")}),
-        ],
-    ),
-    "translation": (
-        _GENERATED,
-        [
-            _row(
-                "para_crawl_enes",
-                "para_crawl/enes",
-                read.translation("es", "spanish"),
-                sliced(0),
-                group="para_crawl",
-            ),
-            _row(
-                "wmt14_enfr", "wmt14_translate/fr-en", read.translation("fr", "french"), standard()
-            ),
-            *_translated(("de", "tr", "cs", "fi", "ro", "ru")),
-        ],
-    ),
-    "conversational_qa": (
-        _SPANS,
-        [
-            _row("quac", "quac", read.quac, carved()),
-            _row("coqa", "coqa", read.coqa, carved("test"), references=False, metrics=(rouge_l,)),
-        ],
-    ),
-    "text_formatting": (
-        {},
-        [
-            _row("true_case", "para_crawl/enes", read.true_case, sliced(1)),
-            _row("fix_punct", "para_crawl/enes", read.fix_punct, sliced(2)),
-            _row("word_segment", "para_crawl/enes", read.word_segment, sliced(3)),
-        ],
-    ),
-    "math_dataset": (
-        {},
-        [
-            _row(
-                "math_dataset",
-                "math_dataset/algebra__linear_1d",
-                read.renamed(question="question", answer="answer"),
-                carved("test"),
-            ),
-        ],
-    ),
-    "wic": (
-        _OPTIONS,
-        [
-            _row(
-                "wic",
-                "super_glue/wic",
-                read.labelled(("no", "yes"), "word", "sentence1", "sentence2"),
-                carved(),
-            ),
-        ],
-    ),
-    "cola": (
-        _OPTIONS,
-        [
-            _row(
-                "cola",
-                "glue/cola",
-                read.labelled(("unacceptable", "acceptable"), "sentence"),
-                carved(),
-            ),
-        ],
-    ),
-    "trec": (
-        _OPTIONS,
-        [
-            _row("trec", "trec", read.trec, carved("test")),
-        ],
-    ),
-}
+_CLUSTERS: Mapping[str, _Cluster] = {
+    "summarization": _Cluster(_GENERATED, [
+        _entry("aeslc", "aeslc",
+               read.renamed(body="email_body", subject="subject_line"), standard()),
+        _entry("cnn_dailymail", "cnn_dailymail",
+               read.renamed(text="article", highlights="highlights"), standard()),
+        _entry("gigaword", "gigaword", _SUMMARY, standard()),
+        _entry("multi_news", "multi_news", _SUMMARY, standard()),
+        _entry("newsroom", "newsroom",
+               read.renamed(text="text", summary="summary", title="title"), standard()),
+        _entry("samsum", "samsum",
+               read.renamed(dialogue="dialogue", summary="summary"), standard()),
+        _entry("xsum", "xsum", _SUMMARY, standard()),
+        _entry("ag_news_subset", "ag_news_subset", read.ag_news, carved("test"),
+               choices=True, metrics=(exact_match,)),
+        _entry("opinion_abstracts_idebate", "opinion_abstracts/idebate",
+               read_text.idebate, train_only(100)),
+        _entry("opinion_abstracts_rotten_tomatoes", "opinion_abstracts/rotten_tomatoes",
+               read_text.rotten_tomatoes, train_only(100)),
+        _entry("wiki_lingua_english_en", "gem/wiki_lingua_english_en",
+               read.renamed(source="source", target="target"), standard()),
+    ]),
+    "structure_to_text": _Cluster(_GENERATED | {"references": True}, [
+        _entry("web_nlg_en", "gem/web_nlg_en", read_text.web_nlg, standard()),
+        # The published test split of CommonGen has no labels.
+        _entry("common_gen", "gem/common_gen", read_text.common_gen, carved()),
+        _entry("e2e_nlg", "gem/e2e_nlg", read_text.e2e_nlg, standard()),
+        _entry("dart", "gem/dart", read_text.dart, standard()),
+    ]),
+    "reading_comprehension": _Cluster(_SPANS, [
+        _entry("squad_v1", "squad", read.squad, carved()),
+        _entry("squad_v2", "squad/v2.0", read.squad, carved()),
+        _entry("drop", "drop", read.drop, carved("dev")),
+        _entry("multirc", "super_glue/multirc", read.multirc, carved(), **_CHOICES),
+        _entry("openbookqa", "openbookqa", read.openbookqa, standard(), **_CHOICES),
+        _entry("bool_q", "bool_q", read.bool_q, carved(), **_CHOICES),
+    ]),
+    "read_comp_and_common_sense": _Cluster(_OPTIONS, [
+        _entry("record", "super_glue/record", read.record, carved(), references=True),
+        _entry("cosmos_qa", "cosmos_qa", read.cosmos_qa, carved()),
+    ]),
+    "open_domain_qa": _Cluster(_SPANS, [
+        _entry("trivia_qa", "trivia_qa/rc", read.trivia_qa, carved()),
+        _entry("natural_questions", "natural_questions_open", read.natural_questions, carved()),
+        _entry("arc_easy", "ai2_arc/ARC-Easy", read.arc, standard(), group="arc", **_CHOICES),
+        _entry("arc_challenge", "ai2_arc/ARC-Challenge", read.arc, standard(), group="arc",
+               **_CHOICES),
+    ]),
+    "common_sense": _Cluster(_OPTIONS, [
+        _entry("copa", "super_glue/copa", read.copa, carved()),
+        _entry("hellaswag", "hellaswag", read.endings, carved()),
+        _entry("story_cloze", "story_cloze/2016", read.endings, carved("test", "validation")),
+        _entry("piqa", "piqa", read.piqa, carved()),
+    ]),
+    "entailment": _Cluster(_OPTIONS, [
+        _anli("r1"), _anli("r2"), _anli("r3"),
+        _entry("cb", "super_glue/cb", read.three_way("premise", "hypothesis", "ecn"), carved(n=50)),
+        _entry("rte", "super_glue/rte", read.labeled(_YES_NO, "premise", "hypothesis"), carved()),
+        _mnli("matched"), _mnli("mismatched"),
+        _entry("qnli", "glue/qnli", read.labeled(_YES_NO, "question", "sentence"), carved()),
+        _entry("wnli", "glue/wnli",
+               read.labeled(_NO_YES, premise="sentence1", hypothesis="sentence2"), carved(n=30)),
+        _entry("snli", "snli", read.three_way("premise", "hypothesis", "enc"), standard()),
+    ]),
+    "paraphrase": _Cluster(_OPTIONS, [
+        _entry("mrpc", "glue/mrpc", read.labeled(_NO_YES, "sentence1", "sentence2"), carved()),
+        _entry("qqp", "glue/qqp", read.labeled(_NO_YES, "question1", "question2"), carved()),
+        _entry("paws_wiki", "paws_wiki",
+               read.labeled(_NO_YES, "sentence1", "sentence2"), standard()),
+        _entry("stsb", "glue/stsb", read.stsb, carved()),
+    ]),
+    "sentiment": _Cluster(_OPTIONS, [
+        _entry("imdb", "imdb_reviews", read.labeled(read.SENTIMENT, "text"), carved("test")),
+        _entry("sentiment140", "sentiment140", read.sentiment140, carved("test")),
+        _entry("yelp_polarity", "yelp_polarity_reviews",
+               read.labeled(read.SENTIMENT, "text"), carved("test")),
+        _entry("sst2", "glue/sst2", read.labeled(read.SENTIMENT, text="sentence"), carved()),
+    ]),
+    "coreference": _Cluster(_OPTIONS, [
+        _entry("definite_pronoun_resolution", "definite_pronoun_resolution",
+               read.dpr, carved("test")),
+        _entry("winogrande", "winogrande", read.winogrande, carved(train="train_xl")),
+        _entry("wsc", "super_glue/wsc.fixed",
+               read.labeled(_NO_YES, "text", span1="span1_text", span2="span2_text"), carved(n=50)),
+        _entry("wsc273", "wsc273", read.wsc273, {"test": Part("test")}),
+    ]),
+    "translation": _Cluster(_GENERATED, [
+        _entry("para_crawl_enes", "para_crawl/enes", read_text.translation("es", "spanish"),
+               sliced(0), group="para_crawl"),
+        _entry("wmt14_enfr", "wmt14_translate/fr-en",
+               read_text.translation("fr", "french"), standard()),
+        _wmt16("de", "German"), _wmt16("tr", "Turkish"), _wmt16("cs", "Czech"),
+        _wmt16("fi", "Finnish"), _wmt16("ro", "Romanian"), _wmt16("ru", "Russian"),
+    ]),
+    "conversational_qa": _Cluster(_SPANS, [
+        _entry("quac", "quac", read.quac, carved()),
+        _entry("coqa", "coqa", read.coqa, carved("test"), references=False, metrics=(rouge_l,)),
+    ]),
+    "text_formatting": _Cluster({}, [
+        _entry("true_case", "para_crawl/enes", read_text.true_case, sliced(1)),
+        _entry("fix_punct", "para_crawl/enes", read_text.fix_punct, sliced(2)),
+        _entry("word_segment", "para_crawl/enes", read_text.word_segment, sliced(3)),
+    ]),
+    "math_dataset": _Cluster({}, [
+        _entry("math_dataset", "math_dataset/algebra__linear_1d",
+               read.renamed(question="question", answer="answer"), carved("test")),
+    ]),
+    "wic": _Cluster(_OPTIONS, [
+        _entry("wic", "super_glue/wic",
+               read.labeled(_NO_YES, "word", "sentence1", "sentence2"), carved()),
+    ]),
+    "cola": _Cluster(_OPTIONS, [
+        _entry("cola", "glue/cola",
+               read.labeled(("unacceptable", "acceptable"), "sentence"), carved()),
+    ]),
+    "trec": _Cluster(_OPTIONS, [
+        _entry("trec", "trec", read.trec, carved("test")),
+    ]),
+}  # fmt: skip
 
-DATASETS: Mapping[str, Dataset] = {
-    name: Dataset(name, cluster, tfds, reader, splits, **(common | more))
-    for cluster, (common, rows) in _CLUSTERS.items()
-    for name, tfds, reader, splits, more in rows
-}
+
+def _datasets() -> dict[str, Dataset]:
+    datasets = {}
+    for cluster_name, cluster in _CLUSTERS.items():
+        for entry in cluster.entries:
+            datasets[entry.name] = Dataset(
+                entry.name,
+                cluster_name,
+                entry.tfds,
+                entry.read,
+                entry.splits,
+                **{**cluster.options, **entry.options},
+            )
+    return datasets
+
+
+DATASETS: Mapping[str, Dataset] = _datasets()
+# Cluster -> the names of its data sets.
 CLUSTERS: Mapping[str, tuple[str, ...]] = {
-    cluster: tuple(d.name for d in DATASETS.values() if d.cluster == cluster)
-    for cluster in _CLUSTERS
+    name: tuple(entry.name for entry in cluster.entries) for name, cluster in _CLUSTERS.items()
 }
 
-# Clusters that must not be trained on when the first is tested. (That the mixed cluster excludes
-# its parents too is the strict reading: the paper says it of the other direction.)
+# Tested cluster -> the other clusters that must not be trained on. The paper states the exclusion
+# of the mixed cluster `read_comp_and_common_sense` for tests of its two parents only; excluding the
+# parents when the mixed cluster is tested is our strict reading.
 RELATED: Mapping[str, tuple[str, ...]] = {
     "reading_comprehension": ("read_comp_and_common_sense",),
     "common_sense": ("read_comp_and_common_sense",),
@@ -339,10 +221,10 @@ RELATED: Mapping[str, tuple[str, ...]] = {
 
 
 def excluded_with(cluster: str) -> tuple[str, ...]:
-    """The clusters that cannot be trained on when `cluster` is tested, itself first.
+    """Return the clusters that cannot be trained on when `cluster` is tested, itself first.
 
     Raises:
-      UserError: there is no such cluster.
+        UserError: There is no such cluster.
     """
     if cluster not in CLUSTERS:
         raise UserError(f"FLAN has no cluster {cluster!r}; it has: {', '.join(CLUSTERS)}")

@@ -1,43 +1,46 @@
 """FLAN 2021: finetuned language models are zero-shot learners (arXiv:2109.01652).
 
-`register(root)` registers, for each of the 70 datasets of `flan_datasets` (names begin with
-`flan2021_`; splits train, validation, test):
+`register(root)` registers tasks for each of the 70 data sets of `tasks.flan.datasets`. Their names
+begin with `flan2021_`, their splits are train, validation and test:
 
 - `NAME`: zero-shot, one of ten templates drawn for each example, options as a list;
 - `NAME_one_shot`, `_two_shot`, `_three_shot`, `_five_shot`, `_ten_shot`, `_multi_shot` (1 to
-  16): with training examples before the query, in the query's template;
-- where there are options, for rank classification: `NAME_score_eval` (a template drawn for each
+  16): training examples before the query, in the query's template;
+- for rank classification, where there are options: `NAME_score_eval` (a template drawn for each
   example), `NAME_score_eval_no_options`, and `NAME_type_K_score_eval` (all in template K). Their
-  records have `choices`, a JSON list of the answers to be ranked.
+  records have `choices`, a JSON list of the answers to rank.
 
-Mixtures, by min(examples, 3,000) with at most 30,000 examples a dataset:
+It also registers mixtures. A training mixture takes at most 30,000 examples of a data set
+(`tasks.flan.dataset.TRAIN_CAP`) at a rate of min(examples, 3,000) (`RATE_CAP`):
 
 - `flan2021`, `flan2021_multi_shot`: all clusters;
-- `flan2021_without_CLUSTER`, `..._without_CLUSTER_multi_shot`: for testing on that cluster; also
-  without the clusters that are too close to it (`flan_datasets.RELATED`);
-- `flan2021_CLUSTER_all`, `flan2021_CLUSTER_all_score_eval`: what is tested on, equal rates;
-- `flan2021_found`: of `flan2021`, the datasets whose data is on this machine.
+- `flan2021_without_CLUSTER`, `..._without_CLUSTER_multi_shot`: to test on that cluster; clusters
+  that are too close to it (`tasks.flan.datasets.RELATED`) are left out too;
+- `flan2021_CLUSTER_all`, `flan2021_CLUSTER_all_score_eval`: the test tasks, at equal rates;
+- `flan2021_found`: the tasks of `flan2021` whose data is on this machine.
 
-A run that trains on a cluster that it holds out, or on one too close to it, is refused
-(`ift_jax.preparation.holdout_check`).
+`ift_jax.preparation.holdout_check` refuses a run that trains on a cluster that it holds out, or on
+one too close to it.
 
-Data is looked for in `<root>/<TFDS name>/<split>.jsonl` (or .jsonl.gz, .parquet; TFDS's fields),
-then in TFDS.
+Data is looked for in `<root>/<TFDS name>/<split>.jsonl` (or .jsonl.gz, .parquet; with the fields of
+TFDS), then in TFDS.
 """
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import seqio
 
 from ift_jax.errors import UserError
 from ift_jax.sources.register import register_mixture
-from tasks.flan import prompts as prompts
+from tasks.flan import prompts
 from tasks.flan.dataset import Dataset
 from tasks.flan.datasets import CLUSTERS, DATASETS, excluded_with
-from tasks.flan.source import FlanSource, Form, Rows, register_flan_task
+from tasks.flan.rows import FlanRows
+from tasks.flan.source import FlanSource, Form, register_flan_task
 
+# The largest mixing rate of a data set (arXiv:2109.01652, section 2.4: "a mixing rate maximum of
+# 3k"). The cap on training examples is `TRAIN_CAP` in tasks/flan/dataset.py.
 RATE_CAP = 3_000
 SHOTS: Mapping[str, int | str] = {
     "one_shot": 1,
@@ -50,49 +53,45 @@ SHOTS: Mapping[str, int | str] = {
 
 
 def register(root: str) -> None:
-    """Registers all tasks and mixtures; reads no data."""
+    """Register all tasks and mixtures. No data is read."""
     for dataset in DATASETS.values():
-        _register_dataset(dataset, root)
+        _register_tasks(dataset, root)
     for shots in ("", "multi_shot"):
-        _mixture(_name("flan2021", shots), CLUSTERS, shots)
+        _register_clusters(_with_suffix("flan2021", shots), CLUSTERS, shots)
         for cluster in CLUSTERS:
-            rest = training_clusters([cluster])
-            _mixture(_name(f"flan2021_without_{cluster}", shots), rest, shots)
-    for cluster, names in CLUSTERS.items():
-        register_mixture(f"flan2021_{cluster}_all", [(f"flan2021_{name}", 1.0) for name in names])
-        ranked = [name for name in names if DATASETS[name].choices]
-        if ranked:
-            tasks = [(f"flan2021_{name}_score_eval", 1.0) for name in ranked]
-            register_mixture(f"flan2021_{cluster}_all_score_eval", tasks)
+            name = _with_suffix(f"flan2021_without_{cluster}", shots)
+            _register_clusters(name, training_clusters([cluster]), shots)
+    for cluster in CLUSTERS:
+        _register_evaluation(cluster)
     found = [
         (f"flan2021_{dataset.name}", rate)
         for dataset in DATASETS.values()
-        if "train" in dataset.splits and Rows(root, dataset.tfds).available
+        if "train" in dataset.splits and FlanRows(root, dataset.tfds).available
     ]
     if found:
         register_mixture("flan2021_found", found)
 
 
 def rate(task: seqio.Task) -> float:
-    """Examples-proportional with FLAN's cap."""
+    """Return the mixing rate of a task: its number of examples, up to `RATE_CAP`."""
     return seqio.mixing_rate_num_examples(task, maximum=RATE_CAP)
 
 
 def training_clusters(held_out: Iterable[str]) -> tuple[str, ...]:
-    """The clusters that may be trained on when these are tested."""
+    """Return the clusters that may be trained on when those of `held_out` are tested."""
     excluded = {name for cluster in held_out for name in excluded_with(cluster)}
     return tuple(cluster for cluster in CLUSTERS if cluster not in excluded)
 
 
 def check_clusters(train: Iterable[str], held_out: Iterable[str]) -> None:
-    """Refuses to train on what is tested.
+    """Check that no run trains on what it tests.
 
     Raises:
-      UserError: a cluster of `train` is held out, or too close to one that is.
+        UserError: A cluster of `train` is held out or too close to one that is.
     """
     train = list(train)
     for cluster in train:
-        excluded_with(cluster)
+        excluded_with(cluster)  # Raises for a cluster that does not exist.
     for cluster in held_out:
         for close in excluded_with(cluster):
             if close in train:
@@ -105,46 +104,66 @@ def check_clusters(train: Iterable[str], held_out: Iterable[str]) -> None:
 def register_training_mixture(
     name: str, clusters: Sequence[str], held_out: Sequence[str], shots: str = ""
 ) -> None:
-    """Registers a mixture of clusters to train on, for a test on others.
+    """Register a mixture of clusters to train on, for a test on others.
 
     Args:
-      name: of the mixture.
-      clusters: to train on; `register` must have been called.
-      held_out: clusters that the model will be tested on.
-      shots: "" (zero-shot) or a key of `SHOTS`.
+        name: The mixture's name.
+        clusters: The clusters to train on; `register` must have been called.
+        held_out: The clusters that the model will be tested on.
+        shots: "" (zero-shot) or a key of `SHOTS`.
 
     Raises:
-      UserError: a cluster to train on is held out, or too close to one that is.
+        UserError: A cluster to train on is held out or too close to one that is.
     """
     check_clusters(clusters, held_out)
-    _mixture(name, clusters, shots)
+    _register_clusters(name, clusters, shots)
 
 
-def _name(name: str, suffix: str) -> str:
+def _with_suffix(name: str, suffix: str) -> str:
     return f"{name}_{suffix}" if suffix else name
 
 
-def _mixture(name: str, clusters: Iterable[str], shots: str) -> None:
-    names = [n for cluster in clusters for n in CLUSTERS[cluster] if "train" in DATASETS[n].splits]
-    register_mixture(name, [(_name(f"flan2021_{n}", shots), rate) for n in names])
+def _register_clusters(name: str, clusters: Iterable[str], shots: str) -> None:
+    """Register a training mixture of all data sets of some clusters."""
+    datasets = [DATASETS[dataset] for cluster in clusters for dataset in CLUSTERS[cluster]]
+    tasks = [
+        _with_suffix(f"flan2021_{dataset.name}", shots)
+        for dataset in datasets
+        if "train" in dataset.splits
+    ]
+    register_mixture(name, [(task, rate) for task in tasks])
 
 
-def _register_dataset(dataset: Dataset, root: str) -> None:
-    def add(suffix: str, **form: Any) -> None:
-        source = FlanSource(dataset, root, Form(**form))
-        register_flan_task(_name(f"flan2021_{dataset.name}", suffix), source)
+def _register_evaluation(cluster: str) -> None:
+    """Register the mixtures that test on a cluster."""
+    names = CLUSTERS[cluster]
+    register_mixture(f"flan2021_{cluster}_all", [(f"flan2021_{name}", 1.0) for name in names])
+    ranked = [(f"flan2021_{name}_score_eval", 1.0) for name in names if DATASETS[name].choices]
+    if ranked:
+        register_mixture(f"flan2021_{cluster}_all_score_eval", ranked)
 
-    add("")
+
+def _register_tasks(dataset: Dataset, root: str) -> None:
+    """Register the tasks of a data set, one for each of its forms."""
+    for suffix, form in _forms(dataset).items():
+        name = _with_suffix(f"flan2021_{dataset.name}", suffix)
+        register_flan_task(name, FlanSource(dataset, root, form))
+
+
+def _forms(dataset: Dataset) -> dict[str, Form]:
+    """Return the suffix of a task's name -> the form of its examples."""
+    forms = {"": Form()}
     if "train" in dataset.splits:
         for suffix, shots in SHOTS.items():
-            add(suffix, shots=shots)
+            forms[suffix] = Form(shots=shots)
     if dataset.choices:
-        add("score_eval", ranked=True)
-        add("score_eval_no_options", ranked=True, options="none")
-        for k in _plain_templates(dataset.templates):
-            add(f"type_{k}_score_eval", ranked=True, template=k)
+        forms["score_eval"] = Form(ranked=True)
+        forms["score_eval_no_options"] = Form(ranked=True, options="none")
+        for k in range(_plain_template_count(dataset.templates)):
+            forms[f"type_{k}_score_eval"] = Form(ranked=True, template=k)
+    return forms
 
 
 @functools.cache
-def _plain_templates(group: str) -> range:
-    return range(sum(not template.inverted for template in prompts.groups()[group]))
+def _plain_template_count(group: str) -> int:
+    return sum(not template.inverted for template in prompts.groups()[group])

@@ -1,4 +1,4 @@
-"""SeqIO sources of FLAN: rows from local files or TFDS, prompts from templates."""
+"""The SeqIO source of a data set of FLAN: rows become prompts by way of templates."""
 
 import dataclasses
 import functools
@@ -6,81 +6,48 @@ import hashlib
 import heapq
 import itertools
 import json
-import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ift_jax.data.randomness import Draws, hash64
 from ift_jax.errors import UserError
 from ift_jax.sources.base import PythonDataSource
-from ift_jax.sources.dataset_rows import PlacedRow
 from ift_jax.sources.register import register_task
-from ift_jax.sources.tfds import TfdsRows
-from tasks.flan import prompts as prompts
-from tasks.flan.dataset import VALIDATION, Dataset, Fields, Part
+from tasks.flan import layouts, option_styles, prompts
+from tasks.flan.dataset import VALIDATION_EXAMPLES, Dataset, Fields
 from tasks.flan.datasets import CLUSTERS, excluded_with
+from tasks.flan.layouts import Exemplar
+from tasks.flan.option_styles import OptionStyle
+from tasks.flan.prompts import Template
+from tasks.flan.rows import FlanRows, Part
 
-_VERSION = 1  # Raised when the readers' or templates' code changes the text that they make.
-_CANDIDATES = 25  # The Collection draws so many exemplars and keeps those of the same template.
-_MULTI = 16
-_POOL = 4096  # Training examples that exemplars are drawn from, chosen by a hash: memory.
-
-
-class Rows(TfdsRows):
-    """Rows of a dataset as dicts.
-
-    They come from `<root>/<dataset>/[<config>/]<split>.jsonl`, `.jsonl.gz` or `.parquet` where
-    that folder exists, else from TFDS: in `<root>/tensorflow_datasets` or its default folder.
-    """
-
-    @property
-    def _folder(self) -> str:
-        """The folder of local copies; "" without a root."""
-        return os.path.join(self.root, *self.dataset.split("/")) if self.root else ""
-
-    def path(self, split: str) -> str:
-        """The local file of a split; "" if there is no folder of the dataset."""
-        path = super().path(split)
-        if not path and self._folder and os.path.isdir(self._folder):
-            raise UserError(
-                f"{self.name}: {self._folder} holds no {split}.jsonl, .jsonl.gz or .parquet"
-            )
-        return path
-
-    def read_part(self, part: Part) -> Iterator[PlacedRow]:
-        """Yields the place and content of each row of a part."""
-        start, stop = part.start, part.stop
-        if start < 0 or (stop is not None and stop < 0):
-            start, stop, _ = slice(start, stop).indices(self.count(part.split))
-        return self.read(part.split, start, stop)
-
-    @property
-    def available(self) -> bool:
-        """Whether the data is here, as far as a look at folders tells."""
-        if self._folder and os.path.isdir(self._folder):
-            return True
-        folders = [os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")]
-        folders += [os.path.join(self.root, "tensorflow_datasets")] if self.root else []
-        return any(
-            os.path.isdir(os.path.join(os.path.expanduser(folder), *self.name.split("/")))
-            for folder in folders
-        )
+_VERSION = 1  # Raised when a change to readers or templates changes the text that they make.
+_CANDIDATES = 25  # The Collection draws this many exemplars and keeps those of the same template.
+_MIXED_SHOTS = 5  # The number of exemplars whose templates differ.
+_MOST_SHOTS = 16  # The most exemplars of "multi".
+_OWN_EXEMPLARS = 2  # The number of exemplars that a task of Natural Instructions shows.
+# The number of training examples that exemplars are drawn from. They stay in memory.
+_POOL_SIZE = 4096
+# The fields that hold an answer and are therefore no part of a question.
+_ANSWER_FIELDS = frozenset({"answer", "answers", "rationale", "response"})
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """How the examples of a dataset are put.
+    """The form in which the examples of a data set are asked.
 
     Attributes:
-      options: "block" (FLAN 2021), "styled" (the Collection) or "none".
-      shots: exemplars of the same template: a number, "multi" (1 to 16), or "drawn": those of
-        25 that happen to have the query's template, or for every other query five exemplars
-        with a template each (the Collection's `x_shot` and `template_mix_five_shot`).
-      template: only this one of the ten; -1: one drawn for each example.
-      ranked: for rank classification: records have `choices` (a JSON list of all answers).
-      max_characters: exemplars are left out from the last where the prompt would become
-        longer. (The originals count 960 and 1,920 tokens; a task knows no tokenizer, and
-        English has about four characters a token.)
+        options: "block" (FLAN 2021), "styled" (the Collection) or "none".
+        shots: The number of exemplars; "multi" for 1 to 16; or "drawn". With "drawn", half of the
+            queries get those of 25 exemplars that happen to have the query's template (the
+            Collection's `x_shot`), the other half five exemplars with a template each
+            (`template_mix_five_shot`).
+        template: The number of the only template; -1 to draw one for each example.
+        ranked: Whether the examples are for rank classification. Their records have `choices`, a
+            JSON list of all answers.
+        max_characters: The longest few-shot prompt. The last exemplars are left out where they
+            would make it longer. (The originals count 960 and 1,920 tokens; a task knows no
+            tokenizer, and English has about four characters a token.)
     """
 
     options: str = "block"
@@ -90,52 +57,93 @@ class Form:
     max_characters: int = 4 * 960
 
 
-class FlanSource(PythonDataSource):
-    """A dataset of FLAN in one form.
+class _Query(NamedTuple):
+    """A rendered example that exemplars are drawn for.
 
-    Training draws among all ten templates; other splits among those that are not inverted, as
-    their metric is that of the dataset's own question.
+    `text` is the input, `index` the number of the example in the split.
+    """
+
+    item: Fields
+    split: str
+    index: int
+    template: Template
+    style: OptionStyle | None
+    text: str
+
+
+class _PoolExample(NamedTuple):
+    """A training example that may become an exemplar, and its index in the training split."""
+
+    index: int
+    fields: Fields
+
+
+class _Shots(NamedTuple):
+    """How many exemplars a prompt gets, and whether each has a template of its own."""
+
+    number: int
+    mixed: bool
+
+
+class FlanSource(PythonDataSource):
+    """A data set of FLAN in one form.
+
+    Training draws among all ten templates. The other splits draw among the templates that are not
+    inverted, because their metric is that of the data set's own question.
+
+    Args:
+        dataset: The data set.
+        root: The folder of local data, `data.root`.
+        form: The form of its examples.
     """
 
     def __init__(self, dataset: Dataset, root: str, form: Form) -> None:
-        self.dataset, self.form = dataset, form
+        self.dataset = dataset
+        self.form = form
         self._root = root
-        self._pool: list[tuple[int, Fields]] | None = None
+        self._stored_pool: list[_PoolExample] | None = None
         splits = dataset.splits
         super().__init__([s for s in splits if s != "train"] if form.ranked else splits)
 
     @property
     def group(self) -> str:
-        """What a task of one template shares with those of the dataset's other templates."""
+        """The name that a task of one template shares with tasks of the other templates."""
         return self.dataset.name if self.form.template >= 0 else ""
 
     @property
     def identity(self) -> Any:
-        """What tells the source from others, without a look at any file."""
+        """What tells this source from others, without a look at any file."""
         return self.dataset.name, self.dataset.tfds, self._root, self.form
 
     @property
     def fields(self) -> tuple[str, ...]:
-        more = ("references",) if self.dataset.references else ()
-        return ("inputs", "targets", *more, *(("choices",) if self.form.ranked else ()))
+        fields = ["inputs", "targets"]
+        if self.dataset.references:
+            fields.append("references")
+        if self.form.ranked:
+            fields.append("choices")
+        return tuple(fields)
 
     @property
     def datasets(self) -> frozenset[str]:
-        parts, cluster = self.dataset.splits.values(), self.dataset.cluster
+        parts = self.dataset.splits.values()
         names = {self.rows(part).dataset for part in parts}
-        if "test" in self.dataset.splits and len({part.split for part in parts}) == 1:
-            names = set()  # Blocks of a corpus that others have other blocks of.
-        return frozenset(names | ({_cluster(cluster)} if cluster in CLUSTERS else set()))
+        is_block_of_corpus = "test" in self.dataset.splits and len({p.split for p in parts}) == 1
+        if is_block_of_corpus:
+            names = set()  # Other data sets may be trained on other blocks of the corpus.
+        if self.dataset.cluster in CLUSTERS:
+            names.add(_holdout_name(self.dataset.cluster))
+        return frozenset(names)
 
     @property
     def holds_out(self) -> frozenset[str]:
         cluster = self.dataset.cluster
-        close = excluded_with(cluster) if cluster in CLUSTERS else ()
-        return self.datasets.union(map(_cluster, close))
+        excluded = excluded_with(cluster) if cluster in CLUSTERS else ()
+        return self.datasets.union(map(_holdout_name, excluded))
 
-    def rows(self, part: Part) -> Rows:
-        """The rows that a part is of."""
-        return (self.dataset.open or Rows)(self._root, part.tfds or self.dataset.tfds)
+    def rows(self, part: Part) -> FlanRows:
+        """Return the rows that a part is taken from."""
+        return self.dataset.open_rows(self._root, part.tfds or self.dataset.tfds)
 
     def files(self, split: str) -> list[str]:
         paths = [path for part in self._parts(split) for path in self.rows(part).files(part.split)]
@@ -149,129 +157,153 @@ class FlanSource(PythonDataSource):
         return [_VERSION, self.dataset.name, dataclasses.asdict(self.form), parts]
 
     def fingerprint(self, split: str) -> str:
-        identity = [self.rows(part).version(part.split) for part in self._parts(split)]
-        templates = [dataclasses.astuple(t) for t in self.templates("train")]
-        text = json.dumps([super().fingerprint(split), identity, templates])
+        versions = [self.rows(part).version(part.split) for part in self._parts(split)]
+        templates = [dataclasses.astuple(template) for template in self.templates("train")]
+        text = json.dumps([super().fingerprint(split), versions, templates])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _parts(self, split: str) -> list[Part]:
-        """The parts of the data that determine a split: exemplars are of the training part."""
+        """Return the parts of the data that determine a split.
+
+        Few-shot prompts depend on the training part too, because it holds the exemplars.
+        """
         splits = dict.fromkeys((split, "train") if self.form.shots else (split,))
         return [self.dataset.splits[s] for s in splits]
 
-    def templates(self, split: str) -> Sequence[prompts.Template]:
-        """The templates that the examples of a split may have."""
+    def templates(self, split: str) -> Sequence[Template]:
+        """Return the templates that the examples of a split may have."""
         group = prompts.groups()[self.dataset.templates]
         if split == "train" or all(template.inverted for template in group):
             return group
         return [template for template in group if not template.inverted]
 
     @functools.cached_property
-    def _asked(self) -> frozenset[str]:
-        """The fields that make the question of an example, whatever the answer."""
+    def _question_fields(self) -> frozenset[str]:
+        """The fields that make up the question of an example, whatever its answer."""
         group = prompts.groups()[self.dataset.templates]
-        plain = [template.asks for template in group if not template.inverted]
-        answers = {"answer", "answers", "rationale", "response"}
-        return frozenset().union(*plain or [t.needs - answers for t in group])
+        asked = [template.asks for template in group if not template.inverted]
+        if not asked:
+            asked = [template.needs - _ANSWER_FIELDS for template in group]
+        return frozenset().union(*asked)
 
-    def _same(self, a: Fields, b: Fields) -> bool:
-        """Whether two examples ask the same."""
-        return all(a.get(key) == b.get(key) for key in self._asked)
+    def _ask_the_same(self, a: Fields, b: Fields) -> bool:
+        return all(a.get(key) == b.get(key) for key in self._question_fields)
 
     def items(self, split: str) -> Iterator[Fields]:
-        cap = {"train": self.dataset.train_cap, "validation": VALIDATION}.get(split)
-        return itertools.islice(self._examples(self.dataset.splits[split]), cap)
+        caps = {"train": self.dataset.train_cap, "validation": VALIDATION_EXAMPLES}
+        return itertools.islice(self._examples(self.dataset.splits[split]), caps.get(split))
 
     def _examples(self, part: Part) -> Iterator[Fields]:
-        for where, row in self.rows(part).read_part(part):
+        for place, row in self.rows(part).read_part(part):
             try:
                 yield from self.dataset.read(row)
             except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
                 raise UserError(
-                    f"{where}: not a row of {self.dataset.tfds} ({type(error).__name__}: {error}; "
+                    f"{place}: not a row of {self.dataset.tfds} ({type(error).__name__}: {error}; "
                     f"it has: {', '.join(row)})"
                 ) from None
 
     def render(self, item: Fields, split: str, index: int, seed: int) -> dict[str, str]:
         draws = Draws("flan", seed, self.dataset.name, split, index)
-        form = self.form
-        templates = [t for t in self.templates(split) if t.needs <= item.keys()]
-        k = form.template if form.template >= 0 else draws.below(len(templates))
-        template = templates[k]
-        style = self._style(draws, item)
+        template = self._draw_template(draws, item, split)
+        style = self._draw_style(draws, item)
         text, target = prompts.fill(template, item, style)
-        record = {"targets": target}
-        if form.shots:
-            exemplars = self._exemplars(draws, item, split, index, template, style, text)
-            styled = form.options == "styled"
-            layout = draws.choice(prompts.LAYOUTS) if styled else prompts.LAYOUT
-            text = prompts.fitted(layout, exemplars, text, form.max_characters)
+        if self.form.shots:
+            query = _Query(item, split, index, template, style, text)
+            text = self._few_shot_prompt(draws, query)
+        record = {"inputs": text, "targets": target}
         if self.dataset.references:
-            right = item.get("answers", [])
-            one = template.inverted or target not in right
-            record["references"] = _json([target] if one else right)
-        if form.ranked:
-            record["choices"] = _json(item["options"])
-        return {"inputs": text} | record
+            answers = item.get("answers", [])
+            is_own_answer = template.inverted or target not in answers
+            record["references"] = _json_list([target] if is_own_answer else answers)
+        if self.form.ranked:
+            record["choices"] = _json_list(item["options"])
+        return record
 
-    def _style(self, draws: Draws, item: Fields) -> prompts.OptionStyle | None:
+    def _draw_template(self, draws: Draws, item: Fields, split: str) -> Template:
+        """Draw one of the templates whose fields the example has."""
+        templates = [t for t in self.templates(split) if t.needs <= item.keys()]
+        number = self.form.template
+        return templates[number] if number >= 0 else draws.choice(templates)
+
+    def _draw_style(self, draws: Draws, item: Fields) -> OptionStyle | None:
         if self.form.options == "none" or "options" not in item:
             return None
-        return prompts.PLAIN if self.form.options == "block" else prompts.draw_style(draws)
+        if self.form.options == "block":
+            return option_styles.PLAIN
+        return option_styles.draw_style(draws)
 
-    def _exemplars(
-        self,
-        draws: Draws,
-        item: Fields,
-        split: str,
-        index: int,
-        template: prompts.Template,
-        style: prompts.OptionStyle | None,
-        query: str,
-    ) -> list[tuple[str, str]]:
-        """Different training examples, or of the item's own `exemplars`; none is the query."""
-        if "exemplars" in item:  # Natural Instructions: always two.
-            own = [e for e in item["exemplars"] if not self._same(e, item)]
-            chosen = draws.sample(own, min(2, len(own)))
-            return [prompts.fill(template, e, style) for e in chosen]
-        if self._pool is None:
-            numbered = enumerate(self.items("train"))
-            self._pool = heapq.nsmallest(_POOL, numbered, key=lambda i: hash64("pool", i[0]))
-        pool, shots, mixed = self._pool, self.form.shots, False
-        if shots == "multi":
-            shots = 1 + draws.below(_MULTI)
-        elif shots == "drawn":
-            mixed = draws.below(2) == 1
-            same = sum(draws.below(prompts.PER_GROUP) == 0 for _ in range(_CANDIDATES))
-            shots = 5 if mixed else max(same, 1)
-        used = {index} if split == "train" else set()
-        found: list[tuple[str, str]] = []
-        templates = self.templates(split)
-        for _ in range(4 * int(shots) + 8):
-            if len(found) == shots or len(used) >= len(pool):
+    def _few_shot_prompt(self, draws: Draws, query: _Query) -> str:
+        exemplars = self._exemplars(draws, query)
+        is_styled = self.form.options == "styled"
+        layout = draws.choice(layouts.LAYOUTS) if is_styled else layouts.PLAIN_LAYOUT
+        return layout.prompt_that_fits(exemplars, query.text, self.form.max_characters)
+
+    def _exemplars(self, draws: Draws, query: _Query) -> list[Exemplar]:
+        """Draw solved examples, none of which asks what the query asks."""
+        if "exemplars" in query.item:
+            return self._own_exemplars(draws, query)
+        pool = self._pool()
+        shots = self._draw_shots(draws)
+        templates = self.templates(query.split)
+        used = {query.index} if query.split == "train" else set()
+        found: list[Exemplar] = []
+        # Some draws are in vain, so there are more of them than exemplars.
+        for _ in range(4 * shots.number + 8):
+            if len(found) == shots.number or len(used) >= len(pool):
                 break
-            k, other = draws.choice(pool)
-            shown = draws.choice(templates) if mixed else template
-            if k in used or self._same(other, item) or not shown.needs <= other.keys():
+            index, fields = draws.choice(pool)
+            template = draws.choice(templates) if shots.mixed else query.template
+            if index in used or self._ask_the_same(fields, query.item):
                 continue
-            used.add(k)
-            its_style = self._style(draws, other) if mixed or style is None else style
-            if "options" not in other:
-                its_style = None
-            exemplar = prompts.fill(shown, other, its_style)
-            if exemplar[0] != query:
+            if not template.needs <= fields.keys():
+                continue
+            used.add(index)
+            style = query.style
+            if shots.mixed or style is None:
+                style = self._draw_style(draws, fields)
+            if "options" not in fields:
+                style = None
+            exemplar = Exemplar(*prompts.fill(template, fields, style))
+            if exemplar.input != query.text:
                 found.append(exemplar)
         return found
 
+    def _own_exemplars(self, draws: Draws, query: _Query) -> list[Exemplar]:
+        """Draw from the exemplars that the example brings along (Natural Instructions)."""
+        own = [e for e in query.item["exemplars"] if not self._ask_the_same(e, query.item)]
+        chosen = draws.sample(own, min(_OWN_EXEMPLARS, len(own)))
+        return [Exemplar(*prompts.fill(query.template, e, query.style)) for e in chosen]
 
-def _cluster(name: str) -> str:
-    return f"FLAN's cluster {name}"
+    def _draw_shots(self, draws: Draws) -> _Shots:
+        shots = self.form.shots
+        if shots == "multi":
+            return _Shots(1 + draws.below(_MOST_SHOTS), mixed=False)
+        if shots == "drawn":
+            mixed = draws.below(2) == 1
+            hits = [draws.below(prompts.PER_GROUP) == 0 for _ in range(_CANDIDATES)]
+            return _Shots(_MIXED_SHOTS, mixed) if mixed else _Shots(max(sum(hits), 1), mixed)
+        return _Shots(int(shots), mixed=False)
+
+    def _pool(self) -> list[_PoolExample]:
+        """Return the training examples that exemplars are drawn from, chosen by a hash."""
+        if self._stored_pool is None:
+            numbered = itertools.starmap(_PoolExample, enumerate(self.items("train")))
+            self._stored_pool = heapq.nsmallest(
+                _POOL_SIZE, numbered, key=lambda example: hash64("pool", example.index)
+            )
+        return self._stored_pool
+
+
+def _holdout_name(cluster: str) -> str:
+    """Return the name by which a cluster counts as data that can be held out."""
+    return f"FLAN's cluster {cluster}"
 
 
 def register_flan_task(name: str, source: FlanSource) -> None:
-    """Register a source as a task with the metrics of its dataset."""
+    """Register a source as a task with the metrics of its data set."""
     register_task(name, source, metric_fns=source.dataset.metrics)
 
 
-def _json(texts: Sequence[str]) -> str:
+def _json_list(texts: Sequence[str]) -> str:
     return json.dumps(list(texts), ensure_ascii=False)

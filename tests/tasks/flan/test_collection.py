@@ -12,7 +12,7 @@ from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
 from ift_jax.preparation import seqio_registry
 from ift_jax.preparation.mixing_rates import mixing_rates
-from tasks.flan import collection, prompts
+from tasks.flan import collection, layouts, option_styles, prompts
 from tasks.flan.collection_rows import qrecc, wiki_dialog
 from tests.shared_data import SHARED, requires_shared
 
@@ -124,23 +124,23 @@ def test_what_is_left_out(root):
 
 
 def test_option_styles():
-    assert len(prompts.HEADERS) == len(set(prompts.HEADERS)) == 16
-    assert len(prompts.LISTS) == len(set(prompts.LISTS)) == 90
-    assert len(prompts.ENDINGS) == 3
+    assert len(option_styles.HEADERS) == len(set(option_styles.HEADERS)) == 16
+    assert len(option_styles.LISTS) == len(set(option_styles.LISTS)) == 90
+    assert len(option_styles.ENDINGS) == 3
     options = ["red", "blue"]
-    for marks, wrap, separator in prompts.LISTS:
-        style = prompts.OptionStyle("H", marks, wrap, separator)
+    for marks, wrap, separator in option_styles.LISTS:
+        style = option_styles.OptionStyle("H", marks, wrap, separator)
         block, answer = style.block(options), style.answer(options, "blue")
         assert answer == "blue" if not marks else answer in block and answer != "blue"
         assert answer == answer.strip(" :.")
-    style = prompts.OptionStyle("", "i", "{})", "; ")
+    style = option_styles.OptionStyle("", "i", "{})", "; ")
     assert style.block(list("abcd")) == "i) a; ii) b; iii) c; iv) d"
     assert style.answer(list("abcd"), "d") == "iv"
     many = [str(k) for k in range(30)]
-    assert prompts.OptionStyle("", "A", "{}.").answer(many, "29") == "30"
-    drawn = [prompts.draw_style(Draws("x", k)) for k in range(400)]
-    assert 150 < sum(style == prompts.PLAIN for style in drawn) < 250
-    assert drawn == [prompts.draw_style(Draws("x", k)) for k in range(400)]
+    assert option_styles.OptionStyle("", "A", "{}.").answer(many, "29") == "30"
+    drawn = [option_styles.draw_style(Draws("x", k)) for k in range(400)]
+    assert 150 < sum(style == option_styles.PLAIN for style in drawn) < 250
+    assert drawn == [option_styles.draw_style(Draws("x", k)) for k in range(400)]
 
 
 def test_options_are_shown_or_hidden(root):
@@ -174,7 +174,7 @@ def test_few_shot_prompts(root):
     item = next(iter(source.items("train")))
     text = prompts.fill(prompts.groups()["niv2"][1], item, None)
     assert text == ("Add one.\nInput: 7\nOutput:", "8")
-    layout = prompts.LAYOUTS[6]
+    layout = layouts.LAYOUTS[6]
     assert layout.prompt([("Add one.\n\n8", "9")], "Add one.\n\n7") == (
         "User: Add one.\n\n8\nAssistant: 9\n\nUser: Add one.\n\n7\nAssistant:"
     )

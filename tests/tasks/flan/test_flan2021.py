@@ -11,9 +11,9 @@ import tensorflow_datasets as tfds
 from ift_jax.errors import UserError
 from ift_jax.preparation.mixing_rates import mixing_rates
 from ift_jax.sources.tfds import plain
-from tasks.flan import flan2021
-from tasks.flan import prompts as prompts
+from tasks.flan import flan2021, prompts
 from tasks.flan.datasets import CLUSTERS, DATASETS
+from tasks.flan.option_styles import PLAIN, OptionStyle
 from tasks.flan.source import FlanSource, Form
 from tests.tasks.flan.flan_rows import ROWS
 
@@ -86,7 +86,7 @@ def test_all_templates_of_a_dataset_can_be_filled(name):
         if not template.inverted:
             assert ("{options}" in template.input) == dataset.choices, template
             assert not re.findall(r"\{(\w+)\}", template.target) == [], template
-        texts = [prompts.fill(template, fields, style) for style in (prompts.PLAIN, None)]
+        texts = [prompts.fill(template, fields, style) for style in (PLAIN, None)]
         for text, target in texts:
             assert text and target and "[[" not in text and "{" not in text
             assert "\n\n\n" not in text and "  " not in text
@@ -100,7 +100,7 @@ def test_all_templates_of_a_dataset_can_be_filled(name):
 def test_prompts_to_the_letter(tmp_path):
     rte = prompts.groups()["rte"]
     fields = _example("rte")
-    assert prompts.fill(rte[0], fields, prompts.PLAIN) == (
+    assert prompts.fill(rte[0], fields, PLAIN) == (
         'All doors are red.\n\nDoes it follow that "The front door is red."?\n'
         "OPTIONS:\n- yes\n- no",
         "yes",
@@ -109,7 +109,7 @@ def test_prompts_to_the_letter(tmp_path):
         'All doors are red.\n\nDoes it follow that "The front door is red."?',
         "yes",
     )
-    lettered = prompts.OptionStyle("Choices:", "A", "({})", "; ", "Choose one.")
+    lettered = OptionStyle("Choices:", "A", "({})", "; ", "Choose one.")
     assert prompts.fill(rte[7], fields, lettered) == (
         'Q: Does "All doors are red." imply "The front door is red."?\n'
         "Choices:\n(A) yes; (B) no\nChoose one.\nA:",
@@ -354,7 +354,7 @@ def test_readers_take_what_tfds_gives(name, tmp_path):
     examples = [fields for row in rows for fields in dataset.read(row)]
     assert len(examples) == 3
     for template in prompts.groups()[dataset.templates]:
-        assert all(all(prompts.fill(template, e, prompts.PLAIN)) for e in examples)
+        assert all(all(prompts.fill(template, e, PLAIN)) for e in examples)
 
 
 def test_readers_take_other_copies_of_the_data():
