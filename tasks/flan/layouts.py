@@ -50,11 +50,15 @@ class Layout:
         if not exemplars:
             return query
         limit = PromptLimit(max_characters)
+        whole = self.prompt(exemplars, query)
+        if limit.fits(whole):  # Nearly always: this saves a prompt for each exemplar.
+            return whole
 
         def fits(shown: Sequence[Exemplar]) -> bool:
             return limit.fits(self.prompt(shown, query))
 
-        return self.prompt(demonstrations_that_fit(exemplars, fits), query)
+        shown: list[Exemplar] = demonstrations_that_fit(exemplars, fits)
+        return self.prompt(shown, query)
 
 
 PLAIN_LAYOUT = Layout()

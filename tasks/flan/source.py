@@ -57,7 +57,8 @@ class Form:
     max_characters: int = 4 * 960
 
 
-class _Query(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Query:
     """A rendered example that exemplars are drawn for.
 
     `text` is the input, `index` the number of the example in the split.
@@ -71,7 +72,8 @@ class _Query(NamedTuple):
     text: str
 
 
-class _PoolExample(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _PoolExample:
     """A training example that may become an exemplar, and its index in the training split."""
 
     index: int
@@ -252,19 +254,19 @@ class FlanSource(PythonDataSource):
         for _ in range(4 * shots.number + 8):
             if len(found) == shots.number or len(used) >= len(pool):
                 break
-            index, fields = draws.choice(pool)
+            example = draws.choice(pool)
             template = draws.choice(templates) if shots.mixed else query.template
-            if index in used or self._ask_the_same(fields, query.item):
+            if example.index in used or self._ask_the_same(example.fields, query.item):
                 continue
-            if not template.needs <= fields.keys():
+            if not template.needs <= example.fields.keys():
                 continue
-            used.add(index)
+            used.add(example.index)
             style = query.style
             if shots.mixed or style is None:
-                style = self._draw_style(draws, fields)
-            if "options" not in fields:
+                style = self._draw_style(draws, example.fields)
+            if "options" not in example.fields:
                 style = None
-            exemplar = Exemplar(*prompts.fill(template, fields, style))
+            exemplar = Exemplar(*prompts.fill(template, example.fields, style))
             if exemplar.input != query.text:
                 found.append(exemplar)
         return found

@@ -1,1 +1,1 @@
-"""GSM8K."""
+"""GSM8K: grade-school math problems with worked solutions."""

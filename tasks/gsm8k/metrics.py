@@ -7,43 +7,58 @@ from decimal import Decimal
 from ift_jax.metrics import Target
 
 _NUMBER = r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
-_ANY = re.compile(_NUMBER)
-_MARKED = re.compile(rf"####\s*({_NUMBER})")
+_ANY_NUMBER = re.compile(_NUMBER)
+_MARKED_NUMBER = re.compile(rf"####\s*({_NUMBER})")
 
 
 def final_answer(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
-    """Shares of predictions whose final number is the target's.
+    """Return the fractions of predictions whose final number is that of the target.
 
-    `final_answer` asks for the release's own form, the number after `####` (the first such: a
-    model that does not stop may go on with another problem); `final_answer_flexible` takes the
-    last number of the text. Numbers are equal as numbers: 1,000 is 1000.0 is $1000.
+    Numbers are compared by value: 1,000 equals 1000.0 and $1000.
+
+    Returns:
+        `final_answer` takes the number after `####`, the form of the release. The first one
+        counts, because a model that does not stop may continue with another problem.
+        `final_answer_flexible` takes the last number of the text.
+
+    Raises:
+        ValueError: There are no examples.
     """
     pairs = list(zip(targets, predictions, strict=True))
     if not pairs:
         raise ValueError("no examples")
 
-    def share(read: Callable[[str], Decimal | None]) -> float:
+    def fraction_right(read: Callable[[str], Decimal | None]) -> float:
         right = 0
         for target, prediction in pairs:
-            accepted = [target] if isinstance(target, str) else target
-            marked = [marked_number(text) for text in accepted]
-            wanted = marked if None not in marked else [last_number(text) for text in accepted]
-            found = read(prediction)
-            right += found is not None and found in wanted
+            answer = read(prediction)
+            right += answer is not None and answer in _accepted_numbers(target)
         return right / len(pairs)
 
-    return {"final_answer": share(marked_number), "final_answer_flexible": share(last_number)}
+    return {
+        "final_answer": fraction_right(marked_number),
+        "final_answer_flexible": fraction_right(last_number),
+    }
+
+
+def _accepted_numbers(target: Target) -> list[Decimal | None]:
+    """Return the marked numbers of the references, or their last ones if a mark is missing."""
+    references = [target] if isinstance(target, str) else target
+    marked = [marked_number(text) for text in references]
+    if None in marked:
+        return [last_number(text) for text in references]
+    return marked
 
 
 def marked_number(text: str) -> Decimal | None:
-    """Returns the number after the first `####`, if there is one."""
-    match = _MARKED.search(text)
+    """Return the number after the first `####` that has one, if there is any."""
+    match = _MARKED_NUMBER.search(text)
     return _decimal(match.group(1)) if match else None
 
 
 def last_number(text: str) -> Decimal | None:
-    """Returns the last number of the text, if there is one."""
-    found = _ANY.findall(text)
+    """Return the last number of the text, if there is one."""
+    found = _ANY_NUMBER.findall(text)
     return _decimal(found[-1]) if found else None
 
 

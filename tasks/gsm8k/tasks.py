@@ -1,11 +1,11 @@
 """GSM8K (Cobbe et al. 2021, arXiv:2110.14168): grade-school problems and worked solutions.
 
 `register(root)` registers two tasks: `gsm8k`, whose solutions are free of the release's calculator
-annotations (`<<48/2=24>>`), and `gsm8k_calculator`, with them. Both end their targets with the
-release's line `#### <number>`. Splits: "train" and "test" as published (7,473 and 1,319), but one
-training problem of twenty is "validation"; "all" is the whole published training set. Rows come
-from <root>/gsm8k/{train,test}.jsonl (the repository grade-school-math, or any folder of the two
-files that is called gsm8k).
+annotations (`<<48/2=24>>`), and `gsm8k_calculator`, whose solutions keep them. The targets of both
+end with the release's line `#### <number>`. The splits "train" and "test" are those of the release
+(7,473 and 1,319 problems), except that one training problem of twenty is "validation" instead;
+"all" is the whole published training set. Rows are read from <root>/gsm8k/{train,test}.jsonl, the
+files of the repository grade-school-math.
 """
 
 import re
@@ -17,10 +17,11 @@ from ift_jax.sources.rows import Row, RowsSource
 from tasks.gsm8k.metrics import final_answer
 
 _ANNOTATION = re.compile(r"<<[^<>]*>>")
+_ONE_IN_VALIDATION = 20
 
 
 def register(root: str) -> None:
-    """Registers `gsm8k` and `gsm8k_calculator`."""
+    """Register `gsm8k` and `gsm8k_calculator`."""
     for name, render in (("gsm8k", _plain), ("gsm8k_calculator", _annotated)):
         source = RowsSource(
             "gsm8k",
@@ -29,7 +30,7 @@ def register(root: str) -> None:
             splits={"train": "train", "test": "test"},
             hub=False,
             fields=("inputs", "targets"),
-            keep_out=20,
+            keep_out=_ONE_IN_VALIDATION,
         )
         register_task(name, source, metric_fns=[final_answer])
 

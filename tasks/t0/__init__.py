@@ -1,1 +1,1 @@
-"""T0 (P3)."""
+"""T0: the prompts of P3 over the data sets that T0 was trained and tested on."""

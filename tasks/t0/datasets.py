@@ -1,27 +1,28 @@
-"""T0's datasets (Sanh et al. 2021, arXiv:2110.08207; `t0/datasets.csv` of its repository).
+"""T0's data sets (Sanh et al. 2021, arXiv:2110.08207; `t0/datasets.csv` of its repository).
 
-One line a dataset: in which stage it is trained on, whether the held-out evaluation or the bias
-evaluation has it, and how many training examples it has.
+For each data set: the stage that trains on it, whether the held-out evaluation or the evaluation of
+biases has it, and its number of training examples.
 """
 
 import dataclasses
 from collections.abc import Mapping
 
 STAGES = ("BASE", "GPT_EVAL", "SGLUE")  # T0 trains on the first, T0+ on two, T0++ on all three.
+_ANLI_ROUNDS = ("r1", "r2", "r3")
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A dataset by Hugging Face's names.
+    """A data set, by the names of Hugging Face.
 
     Attributes:
-      name: the dataset.
-      subset: its configuration; "" for none.
-      train: the stage that trains on it; "" for none.
-      evaluation: "BASE" (held-out tasks), "BIAS_FAIRNESS" or "".
-      train_size: training examples, as T0's rates use them.
-      splits: our split -> the dataset's, those with labels only.
-      suffix: of the tasks' names; ANLI's rounds differ by it alone.
+        name: The name of the data set.
+        subset: Its configuration; "" for none.
+        train: The stage that trains on it; "" for none.
+        evaluation: "BASE" (held-out tasks), "BIAS_FAIRNESS" or "".
+        train_size: The number of training examples from which T0's rates are computed.
+        splits: Our split -> the data set's. Only splits with labels are listed.
+        suffix: The end of the tasks' names, by which the rounds of ANLI differ.
     """
 
     name: str
@@ -33,30 +34,37 @@ class Dataset:
     suffix: str = ""
 
     @property
+    def full_name(self) -> str:
+        """The name and the subset, separated by a slash if there is a subset."""
+        return f"{self.name}/{self.subset}".strip("/")
+
+    @property
     def usable_splits(self) -> dict[str, str]:
-        """The splits of its tasks: "train" only where a stage trains on it."""
-        return {k: v for k, v in self.splits.items() if k != "train" or self.train}
+        """The splits of its tasks: "train" only if a stage trains on it."""
+        return {
+            ours: theirs for ours, theirs in self.splits.items() if ours != "train" or self.train
+        }
 
 
-_VALIDATION = {"train": "train", "validation": "validation"}
-_TEST = {"train": "train", "test": "test"}
-# Sets whose labelled splits are not train and validation. (Of the datasets' own pages, not of
-# T0's table.)
+_TRAIN_AND_VALIDATION = {"train": "train", "validation": "validation"}
+_TRAIN_AND_TEST = {"train": "train", "test": "test"}
+# The data sets whose labeled splits are not train and validation. (This comes from their own pages
+# and not from T0's table.)
 _SPLITS: Mapping[str, Mapping[str, str]] = {
-    "ag_news": _TEST,
-    "amazon_polarity": _TEST,
+    "ag_news": _TRAIN_AND_TEST,
+    "amazon_polarity": _TRAIN_AND_TEST,
     "app_reviews": {"train": "train"},
     "crows_pairs": {"test": "test"},
-    "dbpedia_14": _TEST,
-    "imdb": _TEST,
-    "jigsaw_toxicity_pred": _TEST,
+    "dbpedia_14": _TRAIN_AND_TEST,
+    "imdb": _TRAIN_AND_TEST,
+    "jigsaw_toxicity_pred": _TRAIN_AND_TEST,
     "story_cloze": {"validation": "validation", "test": "test"},
     "super_glue/axg": {"test": "test"},
-    "trec": _TEST,
-    "web_questions": _TEST,
+    "trec": _TRAIN_AND_TEST,
+    "web_questions": _TRAIN_AND_TEST,
     "wiki_bio": {"train": "train", "validation": "val"},
     "wino_bias": {"validation": "validation", "test": "test"},
-    "yelp_review_full": _TEST,
+    "yelp_review_full": _TRAIN_AND_TEST,
 }
 
 # name[/subset], stage, evaluation, training examples.
@@ -129,23 +137,26 @@ trec                       BASE - 5452
 super_glue/wic             SGLUE BASE 5428
 """
 
-# Left out of every mixture, as in T0: its cached files were broken.
+# Tasks that are left out of every mixture, as in T0, whose cached files of them were broken.
 LEFT_OUT = ("gigaword_summarize_",)
 
 
 def _datasets() -> tuple[Dataset, ...]:
     result = []
-    for line in _TABLE.split("\n")[1:-1]:
-        full, train, evaluation, size = line.split()
-        name, _, subset = full.partition("/")
-        splits = _SPLITS.get(full) or _SPLITS.get(name) or _VALIDATION
-        train, evaluation = train.strip("-"), evaluation.strip("-")
-        if name == "anli":  # Its rounds are splits of one dataset.
-            for rnd in ("r1", "r2", "r3"):
-                splits = {"validation": f"dev_{rnd}", "test": f"test_{rnd}"}
-                result.append(Dataset(name, "", train, evaluation, int(size), splits, f"_{rnd}"))
-        else:
-            result.append(Dataset(name, subset, train, evaluation, int(size), splits))
+    for line in _TABLE.strip().splitlines():
+        full_name, train, evaluation, size = line.split()
+        name, _, subset = full_name.partition("/")
+        train = train.strip("-")
+        evaluation = evaluation.strip("-")
+        if name == "anli":
+            # The rounds are splits of one data set, and tasks of their own.
+            for anli_round in _ANLI_ROUNDS:
+                splits = {"validation": f"dev_{anli_round}", "test": f"test_{anli_round}"}
+                suffix = f"_{anli_round}"
+                result.append(Dataset(name, "", train, evaluation, int(size), splits, suffix))
+            continue
+        published = _SPLITS.get(full_name) or _SPLITS.get(name) or _TRAIN_AND_VALIDATION
+        result.append(Dataset(name, subset, train, evaluation, int(size), published))
     return tuple(result)
 
 

@@ -1,9 +1,10 @@
-"""Promptsource's templates (Bach et al. 2022, arXiv:2202.01279): read, and applied to rows.
+"""Templates of promptsource (Bach et al. 2022, arXiv:2202.01279): reading and applying them.
 
-A folder `<dataset>/[<subset>/]templates.yaml` holds templates of Jinja text: the input, `|||`,
-the target; and, for questions with a fixed choice, the answers. Two YAML tags are known, and
-nothing else is ever constructed; Jinja runs in its sandbox. What promptsource draws with an
-unseeded `random` (the filters `choice` and `random`) comes from the example's own draws here.
+A file `<dataset>/[<subset>/]templates.yaml` holds templates. A template is Jinja text: the input,
+`|||` and the target. A template of a question with fixed choices also has a Jinja text of the
+answers. Two YAML tags are known, and no other object is ever constructed; Jinja runs in its
+sandbox. The filters `choice` and `random`, for which promptsource uses an unseeded `random`, use
+the draws of the example here.
 """
 
 import collections
@@ -21,10 +22,12 @@ from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
 
 SEPARATOR = "|||"
-TEXT_LENGTH = 2048  # Characters of a value that a template shows; promptsource's own bound.
-_PROTECTED = "\ue000pipes\ue000"  # Stands for the separator inside a row's text.
-_DRAWS = "_draws"
-# What a template's Jinja raises on a row that is not what it expects.
+# The most characters of a value that a template shows. The limit is promptsource's.
+TEXT_LENGTH = 2048
+# Replaces the separator inside the text of a row, so that only the template's own separator splits.
+_PROTECTED = "\ue000pipes\ue000"
+_DRAWS = "_draws"  # The name of the example's draws in the context of a template.
+# The errors of a template's Jinja on a row that it does not expect.
 RENDERING_ERRORS = (
     jinja2.TemplateError,
     ValueError,
@@ -37,15 +40,18 @@ RENDERING_ERRORS = (
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """One prompt of a dataset.
+    """A prompt of a data set.
 
     Attributes:
-      name: unique within its file.
-      jinja: input and target, with one separator between.
-      answer_choices: Jinja of the answers, with separators between; "" if there are none.
-      original_task: whether it asks what the dataset was made for.
-      choices_in_prompt: whether the input names the answers.
-      metrics: promptsource's names.
+        name: The name, unique within its file.
+        jinja: Input and target, with one separator between them.
+        answer_choices: The answers, with separators between them; "" if there are none.
+        id: The id, unique among all files.
+        reference: The source of the prompt.
+        original_task: Whether the prompt asks what the data set was made for.
+        choices_in_prompt: Whether the input names the answers.
+        metrics: The metrics, by promptsource's names.
+        languages: The languages of the prompt.
     """
 
     name: str
@@ -60,7 +66,7 @@ class Template:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Plain YAML and promptsource's two tags, read as mappings."""
+    """Reads plain YAML, and objects of promptsource's two tags as mappings."""
 
 
 def _mapping(loader: Any, node: yaml.Node) -> Any:
@@ -72,10 +78,10 @@ _Loader.add_constructor("!TemplateMetadata", _mapping)
 
 
 def read_yaml(path: str) -> dict[str, Any]:
-    """Returns the content of a `templates.yaml`: its `templates` by id.
+    """Return the content of a `templates.yaml`, which has its `templates` by id.
 
     Raises:
-      UserError: not YAML, another tag than the two, or no templates; names the line.
+        UserError: The file is not YAML, has a tag other than the two, or has no templates.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -93,10 +99,10 @@ def read_yaml(path: str) -> dict[str, Any]:
 
 
 def read_templates(path: str) -> list[Template]:
-    """Returns a file's templates, sorted by name.
+    """Return the templates of a file, sorted by name.
 
     Raises:
-      UserError: as `read_yaml`, or a template without name or text, or a name twice.
+        UserError: As for `read_yaml` and `make_template`, or two templates have the same name.
     """
     templates: dict[str, Template] = {}
     for key, fields in read_yaml(path)["templates"].items():
@@ -108,7 +114,15 @@ def read_templates(path: str) -> list[Template]:
 
 
 def make_template(fields: Any, where: str) -> Template:
-    """Returns the template of a YAML mapping; raises a UserError that names the field."""
+    """Return the template of a YAML mapping.
+
+    Args:
+        fields: The mapping.
+        where: What an error calls it.
+
+    Raises:
+        UserError: The name or the text is missing.
+    """
     fields = fields if isinstance(fields, dict) else {}
     for name in ("name", "jinja"):
         if not isinstance(fields.get(name), str):
@@ -128,20 +142,28 @@ def make_template(fields: Any, where: str) -> Template:
 
 
 def find_templates(folder: str) -> dict[tuple[str, str], str]:
-    """Returns (dataset, subset or "") -> path of every `templates.yaml` of a template folder."""
+    """Find every `templates.yaml` of a template folder.
+
+    Returns:
+        (data set, subset or "") -> path.
+    """
     found = {}
     for place, folders, files in os.walk(folder):
         folders.sort()
-        if "templates.yaml" in files:
-            parts = os.path.relpath(place, folder).split(os.sep)
-            dataset, subset = (parts[0], parts[1:]) if parts[0] != "." else ("", [])
-            found[dataset, "/".join(subset)] = os.path.join(place, "templates.yaml")
+        if "templates.yaml" not in files:
+            continue
+        relative = os.path.relpath(place, folder)
+        dataset, *subset = ("",) if relative == "." else relative.split(os.sep)
+        found[dataset, "/".join(subset)] = os.path.join(place, "templates.yaml")
     return found
 
 
-def _shown(value: Any) -> Any:
+def _shorten(value: Any) -> Any:
+    """Return the text of a value that a template shows, with at most `TEXT_LENGTH` characters."""
     text = str(value)
-    return filters.do_truncate(_ENVIRONMENT, text, TEXT_LENGTH) if len(text) > TEXT_LENGTH else text
+    if len(text) <= TEXT_LENGTH:
+        return text
+    return filters.do_truncate(_ENVIRONMENT, text, TEXT_LENGTH)
 
 
 @jinja2.pass_context
@@ -166,8 +188,9 @@ def _environment(**options: Any) -> sandbox.SandboxedEnvironment:
     return environment
 
 
-_ENVIRONMENT = _environment(finalize=_shown)
-_CHOICES_ENVIRONMENT = _environment()  # A joined list of answers must not be shortened.
+_ENVIRONMENT = _environment(finalize=_shorten)
+# The joined answers are one value, which must not be shortened.
+_CHOICES_ENVIRONMENT = _environment()
 
 
 @functools.lru_cache(maxsize=4096)
@@ -176,65 +199,73 @@ def _compiled(text: str, environment: sandbox.SandboxedEnvironment) -> jinja2.Te
 
 
 def variables(template: Template) -> set[str]:
-    """Returns the fields of a row that a template reads.
+    """Return the fields of a row that a template reads.
 
     Raises:
-      jinja2.TemplateError: its Jinja has a mistake.
+        jinja2.TemplateError: The Jinja does not parse.
     """
-    texts = (template.jinja, template.answer_choices)
-    names = set().union(*(meta.find_undeclared_variables(_ENVIRONMENT.parse(t)) for t in texts))
+    names: set[str] = set()
+    for text in (template.jinja, template.answer_choices):
+        names |= meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
     return names - {"answer_choices", *_ENVIRONMENT.globals}
 
 
 def answer_choices(template: Template, row: Mapping[str, Any], draws: Draws) -> list[str]:
-    """Returns the answers to choose from; none if the template has no such list."""
+    """Return the answers to choose from; none if the template has no such list."""
     if not template.answer_choices:
         return []
     compiled = _compiled(template.answer_choices, _CHOICES_ENVIRONMENT)
-    rendered = compiled.render(_guarded(row) | {_DRAWS: draws})
-    return [_free(part) for part in rendered.split(SEPARATOR)]
+    rendered = compiled.render(_protect_row(row) | {_DRAWS: draws})
+    return [_strip(part) for part in rendered.split(SEPARATOR)]
 
 
 def apply(template: Template, row: Mapping[str, Any], draws: Draws) -> tuple[str, str] | None:
-    """Returns a row's input and target, or None where the template makes nothing of it.
+    """Return the input and the target that a template makes of a row, None if it makes nothing.
 
-    Promptsource's templates leave out rows by rendering nothing (an `if` around all of it); T0
-    drops those whose input or target is empty.
+    Templates of promptsource leave out rows by rendering nothing (with an `if` around all of the
+    text). T0 drops the rows whose input or target is empty.
 
     Raises:
-      ValueError: no target, or more than one.
-      Exception: one of `RENDERING_ERRORS`: the row is not what the template expects.
+        ValueError: There is no target, or more than one.
+        Exception: One of `RENDERING_ERRORS`, because the template does not expect such a row.
     """
-    values = _guarded(row)
+    values = _protect_row(row)
     choices = answer_choices(template, row, draws)
     if choices:
-        values["answer_choices"] = [choice.replace(SEPARATOR, _PROTECTED) for choice in choices]
+        values["answer_choices"] = _protect(choices)
     rendered = _compiled(template.jinja, _ENVIRONMENT).render(values | {_DRAWS: draws})
     if not rendered.strip():
         return None
-    parts = [_free(part) for part in rendered.split(SEPARATOR)]
+    parts = [_strip(part) for part in rendered.split(SEPARATOR)]
     if len(parts) != 2:
         raise ValueError(f"{len(parts)} parts; expected an input, {SEPARATOR} and one target")
-    return (parts[0], parts[1]) if all(parts) else None
+    text, target = parts
+    return (text, target) if text and target else None
 
 
 def reason(error: Exception) -> str:
-    """Returns what an error of rendering says, in one line."""
+    """Return the message of a rendering error, as one line."""
     return (getattr(error, "message", None) or str(error)).split("\n")[0]
 
 
-def _guarded(row: Mapping[str, Any]) -> dict[str, Any]:
+def _protect_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _protect(value) for key, value in row.items()}
 
 
 def _protect(value: Any) -> Any:
-    # Lists and mappings are copied: what a template does to them stays with it.
+    """Replace the separator inside all texts of a value.
+
+    Lists and mappings are copied, so that a template cannot change the row.
+    """
     if isinstance(value, str):
-        return value.replace(SEPARATOR, _PROTECTED) if SEPARATOR in value else value
+        return value.replace(SEPARATOR, _PROTECTED)
     if isinstance(value, Mapping):
         return {key: _protect(inner) for key, inner in value.items()}
-    return [_protect(inner) for inner in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_protect(inner) for inner in value]
+    return value
 
 
-def _free(part: str) -> str:
+def _strip(part: str) -> str:
+    """Return a rendered part without space around it, and with the row's own separators again."""
     return part.strip().replace(_PROTECTED, SEPARATOR)

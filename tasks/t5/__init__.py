@@ -1,1 +1,1 @@
-"""T5."""
+"""The supervised tasks, the mixtures and the unsupervised objectives of T5."""

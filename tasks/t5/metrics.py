@@ -1,8 +1,9 @@
-"""The metrics of T5's tasks (arXiv:1910.10683), in [0, 1] (the paper's are times 100).
+"""The metrics of T5's tasks (arXiv:1910.10683), in [0, 1]. The paper multiplies them by 100.
 
-Functions of (references, answers). An example's references are its accepted answers, the target
-first; one that begins with `TAG` is a note (`tasks.t5.formats`). An answer that is no label is
-wrong in every metric.
+Each is a function of (targets, predictions). The target of an example is a text or its references:
+the accepted answers, of which the first one is the target of the record. A reference that begins
+with `TAG` is a note for the metric (see `tasks.t5.formats`). A prediction that is no label is wrong
+in every metric.
 """
 
 import collections
@@ -11,7 +12,7 @@ import itertools
 import math
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from tasks.t5.formats import TAG
 
 Target = str | Sequence[str]
-_INVALID = -1.0  # What an answer that is no number counts as in STS-B.
+_INVALID = -1.0  # The score in STS-B of a prediction that is no number, as in T5.
 
 
 def _accepted(target: Target) -> list[str]:
@@ -37,60 +38,77 @@ def _tag(target: Target, name: str) -> str:
 
 
 def _pairs(targets: Sequence[Target], predictions: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each example's first accepted answer and prediction, without space around them.
+
+    Raises:
+        ValueError: There are no examples, or not as many targets as predictions.
+    """
     if len(targets) != len(predictions) or not targets:
         raise ValueError(f"{len(targets)} targets and {len(predictions)} predictions")
     return [(_first(t), p.strip()) for t, p in zip(targets, predictions, strict=True)]
 
 
 def accuracy(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
-    """Share of answers that are the target, letter for letter."""
+    """Return the fraction of predictions that equal the target, letter for letter."""
     pairs = _pairs(targets, predictions)
     return {"accuracy": sum(t == p for t, p in pairs) / len(pairs)}
 
 
 def matthews(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
-    """Matthews correlation over all labels that occur, an invalid answer being one more (CoLA)."""
+    """Return the Matthews correlation over all labels that occur (CoLA).
+
+    All predictions that are no label count as labels of their own.
+    """
     pairs = _pairs(targets, predictions)
-    n, right = len(pairs), sum(t == p for t, p in pairs)
-    true, said = (collections.Counter(column) for column in zip(*pairs, strict=True))
-    covariance = right * n - sum(true[k] * said[k] for k in true)
-    spread = (n * n - sum(v * v for v in said.values())) * (
-        n * n - sum(v * v for v in true.values())
-    )
+    count = len(pairs)
+    right = sum(target == prediction for target, prediction in pairs)
+    target_counts = collections.Counter(target for target, _ in pairs)
+    predicted_counts = collections.Counter(prediction for _, prediction in pairs)
+    by_chance = sum(target_counts[label] * predicted_counts[label] for label in target_counts)
+    covariance = right * count - by_chance
+    predicted_spread = count**2 - sum(n * n for n in predicted_counts.values())
+    target_spread = count**2 - sum(n * n for n in target_counts.values())
+    spread = predicted_spread * target_spread
     return {"matthews": covariance / math.sqrt(spread) if spread else 0.0}
 
 
 def f1(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
-    """F1 of the positive label, which is "True" or does not begin with "not_" (MRPC, QQP).
+    """Return the F1 of the positive label (MRPC, QQP).
 
-    An answer that is neither label counts as the wrong one, as in T5.
+    The negative label is "False" or begins with "not_". A prediction that is neither label counts
+    as the wrong one, as in T5.
     """
     pairs = _pairs(targets, predictions)
-    labels = {t for t, _ in pairs}
-    negative = next((t for t in labels if t == "False" or t.startswith("not_")), None)
-    hits = sum(t == p != negative for t, p in pairs)
-    wrong = sum(t != p for t, p in pairs)  # Each is a false positive or a false negative.
+    labels = {target for target, _ in pairs}
+    negative = next(
+        (label for label in labels if label == "False" or label.startswith("not_")), None
+    )
+    hits = sum(target == prediction != negative for target, prediction in pairs)
+    # Each wrong prediction is a false positive or a false negative.
+    wrong = sum(target != prediction for target, prediction in pairs)
     return {"f1": 2 * hits / (2 * hits + wrong) if hits else 0.0}
 
 
 def mean_class_f1(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
-    """The mean of the F1 of CB's three labels; one that never occurs nor is given has 0."""
+    """Return the mean F1 of CB's three labels; 0 for a label that is never right nor predicted."""
     pairs = _pairs(targets, predictions)
     scores = []
     for label in ("entailment", "contradiction", "neutral"):
-        hits = sum(t == p == label for t, p in pairs)
-        total = sum((t == label) + (p == label) for t, p in pairs)
+        hits = sum(target == prediction == label for target, prediction in pairs)
+        total = sum((target == label) + (prediction == label) for target, prediction in pairs)
         scores.append(2 * hits / total if total else 0.0)
     return {"mean_class_f1": sum(scores) / len(scores)}
 
 
 def correlations(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
-    """Pearson's and Spearman's correlation (STS-B); an answer that is no number counts as -1.
+    """Return Pearson's and Spearman's correlation (STS-B).
 
-    Where all answers (or all targets) are equal a correlation is undefined; it is 0 then.
+    A prediction that is no number counts as -1. Where all predictions or all targets are equal,
+    the correlation is undefined, and 0 is returned.
     """
-    columns = zip(*_pairs(targets, predictions), strict=True)
-    x, y = (np.array([_number(text) for text in column]) for column in columns)
+    pairs = _pairs(targets, predictions)
+    x = np.array([_number(target) for target, _ in pairs])
+    y = np.array([_number(prediction) for _, prediction in pairs])
     return {"pearson": _pearson(x, y), "spearman": _pearson(_ranks(x), _ranks(y))}
 
 
@@ -103,26 +121,27 @@ def _number(text: str) -> float:
 
 
 def _pearson(x: np.ndarray, y: np.ndarray) -> float:
-    x, y = x - x.mean(), y - y.mean()
+    x = x - x.mean()
+    y = y - y.mean()
     norm = math.sqrt(float((x @ x) * (y @ y)))
     return float(x @ y) / norm if norm else 0.0
 
 
 def _ranks(x: np.ndarray) -> np.ndarray:
-    """Ranks; equal values share the mean of theirs."""
+    """Return the ranks of the values, from 1. Equal values share the mean of their ranks."""
     _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     return (ends - (counts - 1) / 2)[inverse]
 
 
 def multirc(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
-    """F1 over all answers, and the share of questions all of whose answers are judged right."""
-    groups: dict[str, bool] = {}
-    for target, (truth, answer) in zip(targets, _pairs(targets, predictions), strict=True):
+    """Return the F1 over all answers, and the fraction of questions whose answers are all right."""
+    is_right: dict[str, bool] = {}
+    for target, (truth, prediction) in zip(targets, _pairs(targets, predictions), strict=True):
         question = _tag(target, "question")
-        groups[question] = groups.get(question, True) and truth == answer
+        is_right[question] = is_right.get(question, True) and truth == prediction
     score = f1(targets, predictions)["f1"]
-    return {"multirc_f1": score, "multirc_em": sum(groups.values()) / len(groups)}
+    return {"multirc_f1": score, "multirc_em": sum(is_right.values()) / len(is_right)}
 
 
 _DETERMINERS = frozenset(
@@ -132,82 +151,95 @@ _DETERMINERS = frozenset(
 
 
 def wsc_accuracy(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
-    """How often "the answer is the referent" agrees with the label (WSC, WNLI).
-
-    They agree as T5 has it: case and determiners aside, the words of one are among the words of
-    the other, and both or neither have an apostrophe.
-    """
+    """Return how often "the prediction is the referent" agrees with the label (WSC, WNLI)."""
     right = 0
-    for target, (referent, answer) in zip(targets, _pairs(targets, predictions), strict=True):
-        said, asked = _content(answer), _content(referent)
-        same = bool(said) and (said <= asked or asked <= said)
-        same = same and ("'" in answer) == ("'" in referent)
-        right += str(same) == _tag(target, "label")
+    for target, (referent, prediction) in zip(targets, _pairs(targets, predictions), strict=True):
+        right += str(_same_noun(prediction, referent)) == _tag(target, "label")
     return {"accuracy": right / len(targets)}
 
 
-def _content(text: str) -> set[str]:
+def _same_noun(prediction: str, referent: str) -> bool:
+    """Return whether two nouns are the same by T5's rule.
+
+    Without regard to case and determiners, the words of one are among the words of the other, and
+    both or neither have an apostrophe.
+    """
+    said = _content_words(prediction)
+    asked = _content_words(referent)
+    if not said or not (said <= asked or asked <= said):
+        return False
+    return ("'" in prediction) == ("'" in referent)
+
+
+def _content_words(text: str) -> set[str]:
     return {word for word in text.lower().split() if word not in _DETERMINERS}
 
 
 def squad(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
-    """SQuAD's exact match and F1 over words, the best over the references."""
-    _pairs(targets, predictions)
-    em = [
-        _best(t, p, lambda a, b: float(a == b)) for t, p in zip(targets, predictions, strict=True)
-    ]
-    f1s = [_best(t, p, _word_f1) for t, p in zip(targets, predictions, strict=True)]
-    return {"em": sum(em) / len(em), "f1": sum(f1s) / len(f1s)}
-
-
-def _best(target: Target, answer: str, score: Callable[[list[str], list[str]], float]) -> float:
-    return max(score(_squad_words(text), _squad_words(answer)) for text in _accepted(target))
+    """Return SQuAD's exact match and F1 over words, each for the best of the references."""
+    _pairs(targets, predictions)  # Raises where there is nothing to compare.
+    exact = []
+    f1s = []
+    for target, prediction in zip(targets, predictions, strict=True):
+        answer = _squad_words(prediction)
+        references = [_squad_words(text) for text in _accepted(target)]
+        exact.append(float(answer in references))
+        f1s.append(max(_word_f1(reference, answer) for reference in references))
+    return {"em": sum(exact) / len(exact), "f1": sum(f1s) / len(f1s)}
 
 
 def _squad_words(text: str) -> list[str]:
-    """Words in lower case, without punctuation and articles."""
+    """Return the words in lower case, without punctuation and articles."""
     text = "".join(c for c in text.lower() if c not in string.punctuation)
     return re.sub(r"\b(a|an|the)\b", " ", text).split()
 
 
 def _word_f1(target: list[str], answer: list[str]) -> float:
-    common = sum((collections.Counter(target) & collections.Counter(answer)).values())
-    return 2 * common / (len(target) + len(answer)) if common else 0.0
+    common = collections.Counter(target) & collections.Counter(answer)
+    hits = common.total()
+    return 2 * hits / (len(target) + len(answer)) if hits else 0.0
+
+
+_ROUGE_TYPES = ["rouge1", "rouge2", "rougeLsum"]
 
 
 def rouge(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
-    """ROUGE-1, ROUGE-2 and ROUGE-Lsum, F-measures without a stemmer (CNN / Daily Mail).
+    """Return ROUGE-1, ROUGE-2 and ROUGE-Lsum, as F-measures without a stemmer (CNN / Daily Mail).
 
-    Sentences are told apart by " . ", as in T5. T5 gives the middle of a bootstrap, which differs
-    from call to call; this is the mean that it estimates.
+    Sentences end at " . ", as in T5. T5 returns the middle of a bootstrap, which differs from call
+    to call; this is the mean that the bootstrap estimates.
     """
-    scores: collections.Counter[str] = collections.Counter()
-    for target, answer in _pairs(targets, predictions):
-        lines = (text.replace(" . ", " .\n") for text in (target, answer))
-        for name, score in _rouge_scorer().score(*lines).items():
-            scores[name] += score.fmeasure
-    return {name: scores[name] / len(targets) for name in ("rouge1", "rouge2", "rougeLsum")}
+    sums = dict.fromkeys(_ROUGE_TYPES, 0.0)
+    for target, prediction in _pairs(targets, predictions):
+        scores = _rouge_scorer().score(_sentence_lines(target), _sentence_lines(prediction))
+        for name in _ROUGE_TYPES:
+            sums[name] += scores[name].fmeasure
+    return {name: total / len(targets) for name, total in sums.items()}
+
+
+def _sentence_lines(text: str) -> str:
+    """Return the text with a line for each sentence, as ROUGE-Lsum expects it."""
+    return text.replace(" . ", " .\n")
 
 
 @functools.cache
 def _rouge_scorer() -> Any:
-    from rouge_score import rouge_scorer  # Here: it imports nltk.
+    from rouge_score import rouge_scorer  # Imported here because it pulls in nltk.
 
-    return rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeLsum"])
+    return rouge_scorer.RougeScorer(_ROUGE_TYPES)
 
 
 def bleu(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
-    """Corpus BLEU-4 of sacreBLEU (Post 2018, arXiv:1804.08771), "intl, exp, mixed case", in [0, 1].
+    """Return the corpus BLEU-4 of sacreBLEU (Post 2018, arXiv:1804.08771), in [0, 1].
 
-    As in T5: words of mteval-v14's international tokenisation; an order without a match counts as
-    half of a match, the next one as a quarter, and so on.
+    The signature is that of T5, "intl, exp, mixed case": words by mteval-v14's international
+    tokenization; an n-gram order without a match counts as half of a match, the next one as a
+    quarter, and so on.
     """
-    import sacrebleu  # Here: only translation needs it.
+    import sacrebleu  # Imported here because only translation needs it.
 
-    _pairs(targets, predictions)
-    # One stream of references for each place; None where an example has fewer.
+    _pairs(targets, predictions)  # Raises where there is nothing to compare.
+    # The k-th stream holds the k-th reference of every example, None where there are fewer.
     streams = [list(stream) for stream in itertools.zip_longest(*map(_accepted, targets))]
-    score = sacrebleu.corpus_bleu(
-        list(predictions), streams, smooth_method="exp", tokenize="intl"
-    ).score
-    return {"bleu": score / 100}
+    result = sacrebleu.corpus_bleu(list(predictions), streams, smooth_method="exp", tokenize="intl")
+    return {"bleu": result.score / 100}
