@@ -74,7 +74,7 @@ def tokenizer_folder(folder: Path, data: Path, kind: str) -> Path:
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
     from ift_jax.interop.sentencepiece_json import to_tokenizer_json
-    from ift_jax.text.tokenizers.load import SentencePieceTokenizer
+    from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
     from ift_jax.text.tokenizers.train_sentencepiece import train_sentencepiece
 
     lines = data.read_text().splitlines()[:1000]

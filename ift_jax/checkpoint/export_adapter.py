@@ -19,8 +19,8 @@ from ift_jax.interop.tensor_table import leaf_at, leaves, tensor_table
 from ift_jax.io.folders import new_folder, write_files
 from ift_jax.models.model import Params, build_model, resolve_vocab, trained_model
 from ift_jax.sharding.mesh import make_mesh
-from ift_jax.text.prompts import Formatter
-from ift_jax.text.tokenizers.load import Tokenizer
+from ift_jax.text.prompts import PromptFormatter
+from ift_jax.text.tokenizers.base import Tokenizer
 
 # Our adapters' names, and those of `peft`.
 PEFT_NAMES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
@@ -64,7 +64,7 @@ def export_adapter(workdir: str, step: int | None, output: str, *, base: str = "
     tokenizer = source.tokenizer()
     model_config = resolve_vocab(source.config.model, tokenizer.vocab_size)
     config = dataclasses.replace(source.config, model=model_config)
-    template = Formatter.from_config(config, tokenizer).template_source
+    template = PromptFormatter.from_config(config, tokenizer).template_source
     if base_source:
         _check_vocabulary(base_source, model_config.vocab_size, tokenizer)
 
@@ -93,7 +93,7 @@ def export_adapter(workdir: str, step: int | None, output: str, *, base: str = "
 def _check_vocabulary(base: ModelSource, vocab_size: int, tokenizer: Tokenizer) -> None:
     """Raises a UserError if a run uses rows of the vocabulary that its base does not have."""
     n_rows = base.config.model.vocab_size
-    n_known = base.tokenizer().n_given
+    n_known = base.tokenizer().base_vocab_size
     if n_rows != vocab_size or n_known < min(tokenizer.vocab_size, n_rows):
         raise UserError(
             "--adapter: the run added tokens to the vocabulary of its base model, "

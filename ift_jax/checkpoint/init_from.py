@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from ift_jax.checkpoint.model_source import ModelSource, read_tokenizer
+from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.checkpoint.open_model import WorkdirSource, open_model_source
 from ift_jax.checkpoint.run_description import TOKENIZER_FOLDER
 from ift_jax.config.checks import check_run
@@ -14,7 +14,8 @@ from ift_jax.config.schema import Config, ModelConfig, TokenizerConfig
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_config import FREE
 from ift_jax.models.model import Model, Params, resolve_vocab
-from ift_jax.text.tokenizers.load import Tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.tokenizers.load import load_tokenizer
 
 
 def resolve_init(config: Config) -> Config:
@@ -76,7 +77,7 @@ def _vocab_size(
         source_size = resolve_vocab(source_model, source.tokenizer().vocab_size).vocab_size
     size = given.vocab_size
     if not size:
-        n_tokens = read_tokenizer(tokenizer).vocab_size
+        n_tokens = load_tokenizer(tokenizer.path, tokenizer).vocab_size
         size = source_size
         if n_tokens > source_size:
             unsized = dataclasses.replace(source_model, vocab_size=0)
@@ -110,6 +111,7 @@ def init_params(
         shardings: The shardings of parameters, whose mesh is used.
         tokenizer: The run's tokenizer; read again if not given.
     """
-    tokenizer = tokenizer or read_tokenizer(config.tokenizer)
+    if tokenizer is None:
+        tokenizer = load_tokenizer(config.tokenizer.path, config.tokenizer)
     mesh = jax.tree.leaves(shardings)[0].mesh
     return open_model_source(config.model.init_from).params(model, mesh, tokenizer)

@@ -7,7 +7,7 @@ from ift_jax.checkpoint.open_model import WorkdirSource
 from ift_jax.config.schema import Config, FormatConfig, MeshConfig
 from ift_jax.models.model import Model, Params, build_model, resolve_vocab
 from ift_jax.sharding.mesh import make_mesh
-from ift_jax.text.tokenizers.load import Tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 from jax.sharding import Mesh
 
-from ift_jax.config.schema import Config, TokenizerConfig
+from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_weights import fit_vocabulary
 from ift_jax.models.model import Model, Params, build_model, resolve_vocab
-from ift_jax.text.tokenizers.load import Tokenizer, load_tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
 
 
 class ModelSource(abc.ABC):
@@ -59,7 +59,7 @@ class ModelSource(abc.ABC):
 
         Further ids, of tokens that were added when the tokenizer was read, are new to the model.
         """
-        return tokenizer.n_given
+        return tokenizer.base_vocab_size
 
     def params(self, model: Model, mesh: Mesh, tokenizer: Tokenizer) -> Params:
         """Reads the parameters, with the vocabulary fitted to a model and its tokenizer.
@@ -84,12 +84,3 @@ class ModelSource(abc.ABC):
             n_given=self.n_known_tokens(own_tokenizer),
             n_tokens=tokenizer.vocab_size,
         )
-
-
-def read_tokenizer(config: TokenizerConfig) -> Tokenizer:
-    """Reads the tokenizer that a config names.
-
-    Raises:
-        UserError: There is none, or it cannot be used.
-    """
-    return load_tokenizer(config.path, config.extra_ids, config.added_tokens)

@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ift_jax.checkpoint.manager import Checkpoints, check_frozen
-from ift_jax.checkpoint.model_source import ModelSource, read_tokenizer
+from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.checkpoint.released_source import GgufSource, HuggingFaceSource
 from ift_jax.checkpoint.run_description import CONFIG_FILE, DTYPES_FILE, TOKENIZER_FOLDER
 from ift_jax.config import files as config_files
@@ -19,7 +19,8 @@ from ift_jax.models import lora
 from ift_jax.models.model import Model, Params, build_model, join, trained_model
 from ift_jax.sharding import rules
 from ift_jax.sharding.trees import abstract, checksum
-from ift_jax.text.tokenizers.load import Tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.tokenizers.load import load_tokenizer
 
 
 def open_model_source(path: str, step: int | None = None) -> ModelSource:
@@ -84,7 +85,7 @@ class WorkdirSource(ModelSource):
 
     def tokenizer(self) -> Tokenizer:
         folder = os.path.join(self._local, TOKENIZER_FOLDER)
-        return read_tokenizer(dataclasses.replace(self.config.tokenizer, path=folder))
+        return load_tokenizer(folder, self.config.tokenizer)
 
     def n_known_tokens(self, tokenizer: Tokenizer) -> int:
         return tokenizer.vocab_size  # A run trains the rows of added tokens as well.

@@ -1,13 +1,12 @@
 """Released models: Hugging Face folders and GGUF files."""
 
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 from jax.sharding import Mesh
 
-from ift_jax.checkpoint.model_source import ModelSource, read_tokenizer
+from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.config.checks import check
 from ift_jax.config.schema import Config, EvaluationConfig, TokenizerConfig
 from ift_jax.errors import UserError
@@ -16,9 +15,10 @@ from ift_jax.interop.hugging_face_config import family_of_fields, from_hugging_f
 from ift_jax.interop.hugging_face_weights import load_params
 from ift_jax.interop.model_family import ModelFamily
 from ift_jax.interop.safetensors_files import DTYPES, Tensor, open_safetensors
-from ift_jax.io.folders import read_json_object, write_files
+from ift_jax.io.folders import read_json_object
 from ift_jax.models.model import Model, Params
-from ift_jax.text.tokenizers.load import Tokenizer, load_tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.tokenizers.load import load_tokenizer, tokenizer_from_files
 
 # The number of sentinels that T5's tokenizer has unless its config says otherwise.
 T5_EXTRA_IDS = 100
@@ -72,7 +72,7 @@ class HuggingFaceSource(_ReleasedSource):
         super().__init__(folder, config, tensors, family_of_fields(fields, folder))
 
     def tokenizer(self) -> Tokenizer:
-        return read_tokenizer(self.config.tokenizer)
+        return load_tokenizer(self.config.tokenizer.path, self.config.tokenizer)
 
 
 class GgufSource(_ReleasedSource):
@@ -90,9 +90,7 @@ class GgufSource(_ReleasedSource):
         self._tokenizer_files = gguf.tokenizer_files
 
     def tokenizer(self) -> Tokenizer:
-        with tempfile.TemporaryDirectory() as folder:
-            write_files(folder, self._tokenizer_files)
-            return load_tokenizer(folder)
+        return tokenizer_from_files(self._tokenizer_files)
 
 
 def _extra_ids(folder: str, architecture: str) -> int:

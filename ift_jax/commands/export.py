@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     from ift_jax.checkpoint.load_model import load_model
     from ift_jax.checkpoint.open_model import open_model_source
     from ift_jax.interop.hugging_face_export import export
-    from ift_jax.text.prompts import Formatter
+    from ift_jax.text.prompts import PromptFormatter
 
     if args.shard_size <= 0:
         raise UserError(f"--shard-size: expected a positive number of GB; got {args.shard_size}")
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         return
     source = open_model_source(args.workdir, args.step)
     loaded = load_model(source)
-    formatter = Formatter.from_config(loaded.config, loaded.tokenizer)
+    formatter = PromptFormatter.from_config(loaded.config, loaded.tokenizer)
     export(
         loaded.model,
         loaded.params,

@@ -10,8 +10,8 @@ from ift_jax.config.schema import Config
 from ift_jax.data.store import TokenStore
 from ift_jax.decoding import Generator, Options, Stops
 from ift_jax.models.model import Model, Params
-from ift_jax.text.prompts import Formatter
-from ift_jax.text.tokenizers.load import Tokenizer
+from ift_jax.text.prompts import PromptFormatter
+from ift_jax.text.tokenizers.base import Tokenizer
 
 
 class TextGenerator:
@@ -39,7 +39,7 @@ class TextGenerator:
         self.config = config
         self.tokenizer = tokenizer
         self.model = model
-        self.formatter = Formatter.from_config(config, tokenizer)
+        self.formatter = PromptFormatter.from_config(config, tokenizer)
         # Stop strings are searched in the text without control tokens, so a stop string that is a
         # control token becomes a stop id.
         special = tokenizer.special_tokens

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.store import Variant
-from ift_jax.text.tokenizers.load import Tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
 
 TRAINED = "bold green"
 CONTEXT = "dim"

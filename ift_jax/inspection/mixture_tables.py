@@ -12,7 +12,7 @@ from ift_jax.data.batches import BatchPlan
 from ift_jax.data.mixture import Mixture
 from ift_jax.errors import UserError, did_you_mean
 from ift_jax.inspection.example_texts import TRAINED, example_texts
-from ift_jax.text.tokenizers.load import Tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
 
 PERCENTILES = (50, 95, 100)
 

@@ -8,7 +8,7 @@ from ift_jax.config.schema import Config
 from ift_jax.data.mixture import Mixture
 from ift_jax.errors import UserError
 from ift_jax.preparation.open_or_prepare import open_or_prepare
-from ift_jax.text.tokenizers.load import Tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
 
 
 class OpenedMixture(NamedTuple):

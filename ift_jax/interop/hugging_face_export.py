@@ -17,7 +17,7 @@ from ift_jax.interop.safetensors_files import DTYPES, INDEX, write_safetensors
 from ift_jax.interop.tensor_table import TensorEntry, leaf_at, tensor_table
 from ift_jax.io.folders import new_folder, write_files
 from ift_jax.models.model import Model, Params
-from ift_jax.text.tokenizers.load import Tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
 
 # The dtypes of safetensors -> torch's names of them.
 TORCH_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}

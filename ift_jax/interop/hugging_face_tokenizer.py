@@ -7,7 +7,7 @@ from typing import Any
 from ift_jax.config.schema import DecoderConfig
 from ift_jax.interop.sentencepiece_json import to_tokenizer_json
 from ift_jax.models.model import Model
-from ift_jax.text.tokenizers.load import Tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
 
 
 def tokenizer_files(

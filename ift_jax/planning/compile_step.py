@@ -9,11 +9,11 @@ from typing import Any
 
 import jax
 
-from ift_jax.checkpoint.model_source import read_tokenizer
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.models.model import resolve_vocab
 from ift_jax.planning.topology import devices_of
+from ift_jax.text.tokenizers.load import load_tokenizer
 from ift_jax.training.train_program import TrainProgram
 
 # The steps of a run whose length its data decide: the schedule needs some number.
@@ -41,7 +41,7 @@ def program_of(config: Config, topology: str, slices: int = 1, n_tasks: int = 1)
         if not os.path.exists(tokenizer.path):
             missing = tokenizer.path or config.model.init_from
             raise UserError(f"config.model.vocab_size: not known, as {missing} is not here; set it")
-        vocab_size = read_tokenizer(tokenizer).vocab_size
+        vocab_size = load_tokenizer(tokenizer.path, tokenizer).vocab_size
     config = dataclasses.replace(config, model=resolve_vocab(config.model, vocab_size))
     n_steps = config.train.steps or ASSUMED_STEPS
     return TrainProgram.from_config(config, n_tasks, n_steps, devices_of(topology, slices))

@@ -14,8 +14,8 @@ _PACKAGE = Path(ift_jax.__file__).resolve().parent
 _OUR_CODE = (
     "data/randomness.py",
     "data/store.py",
-    "preparation/*.py",
-    "sources/*.py",
+    "preparation/**/*.py",
+    "sources/**/*.py",
     "text/**/*.py",
 )
 

@@ -24,7 +24,8 @@ from ift_jax.io.files import Log, json_bytes, json_digest, read_json, write
 from ift_jax.io.paths import is_remote, place
 from ift_jax.preparation import fingerprints
 from ift_jax.preparation.drop_limits import open_checked
-from ift_jax.text.tokenizers.load import Tokenizer, load_run_tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.tokenizers.load import load_tokenizer
 
 if TYPE_CHECKING:
     from ift_jax.preparation.prepare import Prepared
@@ -44,14 +45,16 @@ def open_or_prepare(
     mixture_and_split(config, which)  # A mixture without a name is an error.
     # A tokenizer in a bucket is known by its content, so the name of the note needs it already.
     given = config.tokenizer.path
-    tokenizer = load_run_tokenizer(config, given) if is_remote(given) else None
+    tokenizer = load_tokenizer(given, config.tokenizer) if is_remote(given) else None
     note_path = _note_path(config, which, tokenizer)
     note = read_json(note_path) or {}
     if _still_holds(note, config):
         # `prepare` below rebuilds a store that is missing, or raises the same error.
         with contextlib.suppress(UserError):
             mixture = _noted_mixture(note, config)
-            return tokenizer or load_run_tokenizer(config, note["tokenizer"]), mixture
+            if tokenizer is None:
+                tokenizer = load_tokenizer(note["tokenizer"], config.tokenizer)
+            return tokenizer, mixture
     from ift_jax.preparation.prepare import prepare  # Imports TensorFlow, which takes seconds.
 
     prepared = prepare(config, which, log=log, beam=beam)

@@ -29,7 +29,8 @@ from ift_jax.preparation.module_files import module_files
 from ift_jax.preparation.store_plan import wanted_stores
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
 from ift_jax.text.examples import ExampleFormatter
-from ift_jax.text.tokenizers.load import Tokenizer, load_run_tokenizer, tokenizer_files
+from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.tokenizers.load import load_tokenizer, tokenizer_file_paths
 
 if TYPE_CHECKING:
     import seqio
@@ -90,7 +91,7 @@ def prepare(
     modules = module_files(data.modules)
     modules_digest = fingerprints.code_digest(modules)
     tokenizer_path = run_tokenizer.tokenizer_path(config, modules_digest, log)
-    tokenizer = load_run_tokenizer(config, tokenizer_path)
+    tokenizer = load_tokenizer(tokenizer_path, config.tokenizer)
     for task in tasks:
         if not is_text_task(task):
             check_vocabulary(task, tokenizer)
@@ -119,7 +120,7 @@ def prepare(
         tokenizer=tokenizer,
         tokenizer_path=tokenizer_path,
         mixture=Mixture(names, rates, opened, metric_fns),
-        files=[*map(str, modules), *data_files, *tokenizer_files(tokenizer_path)],
+        files=[*map(str, modules), *data_files, *tokenizer_file_paths(tokenizer_path)],
         data_files=data_files,
     )
 

@@ -9,11 +9,11 @@ import seqio
 import tensorflow as tf
 
 from ift_jax.errors import UserError
-from ift_jax.text.encode_chunks import flat
-from ift_jax.text.examples import Dropped, Encoded, ExampleFormatter
+from ift_jax.text.encode_chunks import join_pieces
+from ift_jax.text.examples import NOTHING_TRAINED, TOO_LONG, Dropped, Encoded, ExampleFormatter
 from ift_jax.text.records import parse_references
 from ift_jax.text.tokenizers.base import Tokenizer
-from ift_jax.text.tokenizers.load import SentencePieceTokenizer
+from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
 
 def check_vocabulary(task: seqio.Task, tokenizer: Tokenizer) -> None:
@@ -69,7 +69,7 @@ def encode_tokenized(
     weights = _loss_weights(fields, signed, where)
     trained = np.flatnonzero(weights)
     if not trained.size:
-        return Dropped("nothing_trained")
+        return NOTHING_TRAINED
     targets = np.abs(signed)
     # The answer starts where the last run of trained targets does.
     gaps = np.flatnonzero(np.diff(trained) > 1)
@@ -101,7 +101,7 @@ def _decoder_example(
     """Join the prompt (inputs, which may be cut, and EOS) with the targets."""
     inputs, eos = prompt
     if not inputs and not eos and weights[0] > 0:
-        eos = formatter.guard  # The first token of a row cannot be trained.
+        eos = formatter.empty_prompt  # The first token of a row cannot be trained.
     fitted = formatter.fit(
         [inputs, eos, targets.tolist()], (True, False, False), "max_length", where
     )
@@ -110,12 +110,12 @@ def _decoder_example(
     pieces, truncated = fitted
     before = len(pieces[0]) + len(pieces[1])
     if not before and weights[0] > 0:
-        return Dropped("too_long")
+        return TOO_LONG
     weights = np.concatenate([np.zeros(before, np.float32), weights])
     example = Encoded(
-        tokens=flat(pieces),
+        tokens=join_pieces(pieces),
         weights=weights,
-        encoder_tokens=flat([]),
+        encoder_tokens=join_pieces([]),
         prompt_length=before + answer,
         prefix_length=int(np.argmax(weights > 0)),
         references=references,
@@ -144,7 +144,7 @@ def _encoder_decoder_example(
     example = Encoded(
         tokens=targets,
         weights=weights,
-        encoder_tokens=flat(encoder_pieces),
+        encoder_tokens=join_pieces(encoder_pieces),
         prompt_length=0,
         prefix_length=int(np.argmax(weights > 0)),
         references=references,

@@ -86,7 +86,8 @@ def _worker_formatter(config: Config, tokenizer_path: str) -> ExampleFormatter:
     """Set up a worker process once: import the tasks and load the tokenizer."""
     with quiet_tensorflow_import():
         from ift_jax.preparation import seqio_registry
-        from ift_jax.text.tokenizers.load import load_run_tokenizer
+        from ift_jax.text.tokenizers.load import load_tokenizer
 
     seqio_registry.import_modules(config.data.modules, config.data.root)
-    return ExampleFormatter.from_config(config, load_run_tokenizer(config, tokenizer_path))
+    tokenizer = load_tokenizer(tokenizer_path, config.tokenizer)
+    return ExampleFormatter.from_config(config, tokenizer)

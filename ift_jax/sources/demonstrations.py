@@ -5,7 +5,8 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from ift_jax.text.tokenizers.load import Tokenizer, load_tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.tokenizers.load import load_tokenizer
 
 T = TypeVar("T")
 

@@ -1,1 +1,1 @@
-"""Text to token ids and loss weights: tokenizers, records, chat templates, formats."""
+"""Text: records, chat templates, tokenizers, and examples with their loss weights."""

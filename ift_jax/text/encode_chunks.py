@@ -1,74 +1,69 @@
-"""Chunks: the ids of a rendered text, with answers apart.
+"""Encoding a rendered conversation as `transformers` does, but with answers apart.
 
-Control tokens cut the text into chunks, and each chunk is encoded as a whole; it is cut as well
+Control tokens cut a text into chunks, and each chunk is encoded as a whole. A chunk is also cut
 where an answer begins or ends, and inside a control string that a user typed.
 """
 
 import array
 import functools
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ift_jax.errors import UserError
-from ift_jax.text.chat_templates.render import Chat, Marked
-from ift_jax.text.chat_templates.sandbox import CLOSE, OPEN
-from ift_jax.text.tokenizers.base import BREAK, Tokenizer, control_pattern
+from ift_jax.text.chat_templates.render import Chat, Span
+from ift_jax.text.control_strings import control_pattern, unbroken_parts
+from ift_jax.text.tokenizers.base import Tokenizer
 
-_MARKS = re.compile(f"([{OPEN}{CLOSE}])")
-_CACHED = 512  # Chunks whose ids are kept: headers, and the answers of one long conversation.
-_NONE = (False, False)
+_CACHED_CHUNKS = 512  # Enough for headers, and for the answers of one long conversation.
+_KEEPS_SPACE = (False, False)
 
 
 class Tokens(NamedTuple):
-    """Ids in pieces; of each piece the message that it is the answer of; -1: none, -2: untold."""
+    """The token ids of a conversation, in pieces."""
 
     pieces: list[list[int]]
-    turns: list[int]
-    controls: int
+    spans: list[Span]  # The span that each piece belongs to.
+    control_strings: int  # How many the record's own texts hold.
 
     @property
     def size(self) -> int:
+        """The number of tokens."""
         return sum(map(len, self.pieces))
 
 
-def flat(pieces: Sequence[list[int]]) -> npt.NDArray[np.int32]:
-    """Pieces of ids, joined: int32 N."""
-    ids = array.array("i")  # Takes a list in a third of NumPy's time.
+def join_pieces(pieces: Sequence[list[int]]) -> npt.NDArray[np.int32]:
+    """Joins pieces of ids: int32[N]."""
+    ids = array.array("i")  # Takes lists in a third of NumPy's time.
     for piece in pieces:
         ids.fromlist(piece)
     return np.array(ids, np.int32)
 
 
 class ChunkEncoder:
-    """Encodes rendered texts with one tokenizer."""
+    """Encodes rendered conversations with one tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
         self._controls = control_pattern(tokenizer.special_tokens)
-        self._cached = functools.lru_cache(_CACHED)(self._ids)
+        self._encode_cached = functools.lru_cache(_CACHED_CHUNKS)(self._encode_chunk)
 
-    def encode(self, chat: Chat, marked: Marked) -> Tokens:
-        """The ids of a rendered text, chunk by chunk."""
+    def encode(self, chat: Chat, spans: Sequence[Span]) -> Tokens:
+        """Encodes the spans of a conversation, chunk by chunk; an empty span has no piece."""
+        special = self._tokenizer.special_tokens
+        strips = self._tokenizer.strips
+        encode: Callable[[str, str], list[int]] = self._encode_cached
+        if chat.restore:
+            encode = functools.partial(self._encode_chunk, restore=chat.restore)
         pieces: list[list[int]] = []
-        turns: list[int] = []
-        blocks = iter(marked.turns)
-        special, strips = self._tokenizer.special_tokens, self._tokenizer.strips
-        ids = functools.partial(self._ids, restore=chat.restore) if chat.restore else self._cached
-        place, turn, inside = "start", -1, False
-        for part in _MARKS.split(marked.text):
-            if part in (OPEN, CLOSE):
-                if inside == (part == OPEN):
-                    raise UserError(f"{chat.where}: the template nests or breaks its generation")
-                inside = not inside
-                turn = next(blocks, -2) if inside else -1
-                continue
-            chunks = self._controls.split(part) if self._controls else [part]
+        span_of_piece: list[Span] = []
+        place = "start"
+        for span in spans:
+            # Texts and control strings in turn.
+            chunks = self._controls.split(span.text) if self._controls else [span.text]
             if strips:
-                chunks = _stripped(chunks, strips)
+                chunks = _strip_beside_controls(chunks, strips)
             for i, chunk in enumerate(chunks):
                 if not chunk:
                     continue
@@ -76,28 +71,48 @@ class ChunkEncoder:
                     pieces.append([special[chunk]])
                     place = "control"
                 else:
-                    pieces.append(ids(chunk, place))
+                    pieces.append(encode(chunk, place))
                     place = "text"
-                turns.append(turn)
-        return Tokens(pieces, turns, chat.controls)
+                span_of_piece.append(span)
+        return Tokens(pieces, span_of_piece, chat.control_strings)
 
-    def _ids(self, chunk: str, place: str, restore: Mapping[int, str] | None = None) -> list[int]:
-        """The ids of text between control tokens; what was broken is encoded in parts."""
-        if restore is None and BREAK not in chunk:
+    def _encode_chunk(
+        self, chunk: str, place: str, restore: Mapping[int, str] | None = None
+    ) -> list[int]:
+        """Encodes text between control tokens; the parts of a broken control string by themselves.
+
+        Args:
+          chunk: The text.
+          place: Where it stands; see `Tokenizer.encode`.
+          restore: A table for `str.translate` that undoes the stand-ins for marks.
+        """
+        parts = unbroken_parts(chunk)
+        if len(parts) == 1 and restore is None:
             return self._tokenizer.encode(chunk, place)
-        ids = []
-        for part in filter(None, chunk.split(BREAK)):
-            ids += self._tokenizer.encode(part.translate(restore) if restore else part, place)
+        ids: list[int] = []
+        for part in filter(None, parts):
+            if restore:
+                part = part.translate(restore)
+            ids += self._tokenizer.encode(part, place)
             place = "text"
         return ids
 
 
-def _stripped(chunks: Sequence[str], strips: Mapping[str, tuple[bool, bool]]) -> list[str]:
-    """Texts, every other one a control, without the white space that controls beside them take."""
-    around, made = ("", *chunks, ""), list(chunks)
-    for i in range(0, len(made), 2):
-        if strips.get(around[i], _NONE)[1]:
-            made[i] = made[i].lstrip()
-        if strips.get(around[i + 2], _NONE)[0]:
-            made[i] = made[i].rstrip()
-    return made
+def _strip_beside_controls(
+    chunks: Sequence[str], strips: Mapping[str, tuple[bool, bool]]
+) -> list[str]:
+    """Removes the white space that control tokens swallow from the texts beside them.
+
+    Args:
+      chunks: Texts and control strings in turn; a text comes first and last.
+      strips: See `Tokenizer.strips`.
+    """
+    stripped = list(chunks)
+    for i in range(0, len(chunks), 2):
+        before = chunks[i - 1] if i > 0 else ""
+        after = chunks[i + 1] if i + 1 < len(chunks) else ""
+        if strips.get(before, _KEEPS_SPACE)[1]:
+            stripped[i] = stripped[i].lstrip()
+        if strips.get(after, _KEEPS_SPACE)[0]:
+            stripped[i] = stripped[i].rstrip()
+    return stripped

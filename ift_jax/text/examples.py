@@ -1,57 +1,92 @@
-"""Examples: what is trained of a record, as token ids with a loss weight for each.
+"""Encoding training examples: a record becomes token ids with a loss weight for each.
 
-Where a prompt ends and an answer begins is known before anything is encoded (`ift_jax.text`), so a
-weight belongs to a token without any search in the text.
+Where an answer begins and ends is known before anything is encoded, so each weight belongs to its
+token without any search in the text.
 """
 
 import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ift_jax.errors import UserError
-from ift_jax.text.chat_templates.marking import MarkingRenderer
-from ift_jax.text.chat_templates.render import Chat, Marked
-from ift_jax.text.encode_chunks import Tokens, flat
-from ift_jax.text.prompts import Formatter
+from ift_jax.text.chat_templates.render import Chat, Span
+from ift_jax.text.encode_chunks import Tokens, join_pieces
+from ift_jax.text.over_length import Cut, shorten_longest
+from ift_jax.text.prompts import PromptFormatter
 from ift_jax.text.records import Message, Record
 
-_NOTHING = np.zeros(0, np.int32)
+_NO_TOKENS = np.zeros(0, np.int32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Encoded:
+    """One example, ready to be trained on.
+
+    Attributes:
+      tokens: int32[N], all of a decoder's tokens, or an encoder-decoder's targets with EOS.
+      weights: float32[N], the loss weight of each token as a target.
+      encoder_tokens: int32[M]; empty for a decoder.
+      prompt_length: How many of a decoder's tokens prompt its last trained answer; 0 otherwise.
+      prefix_length: How many tokens stand before the first trained one.
+      references: What an answer is compared with, the trained one among them.
+      truncated: How many tokens of the prompt were cut off.
+      control_strings: How many control strings the messages' own texts hold.
+      choices: Answers to be ranked: each text, and the ids that would be trained with it.
+    """
+
+    tokens: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+    encoder_tokens: npt.NDArray[np.int32]
+    prompt_length: int
+    prefix_length: int
+    references: tuple[str, ...]
+    truncated: int
+    control_strings: int
+    choices: tuple[tuple[str, list[int]], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Dropped:
     """A record that gives no example."""
 
-    reason: str  # "too_long", "nothing_trained" or "template_unstable".
+    reason: str
 
 
-_UNSTABLE = Dropped("template_unstable")  # An answer does not follow the text that prompts it.
+TOO_LONG = Dropped("too_long")
+NOTHING_TRAINED = Dropped("nothing_trained")
+TEMPLATE_UNSTABLE = Dropped("template_unstable")  # An answer does not follow its own prompt.
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Encoded:
-    """One example, ready to be trained on."""
+class _FittedTokens(NamedTuple):
+    """Tokens of a conversation that fit their limit."""
 
-    tokens: npt.NDArray[np.int32]  # N: all of a decoder's; an encoder-decoder's targets with EOS.
-    weights: npt.NDArray[np.float32]  # N: the loss weight of each token as a target.
-    encoder_tokens: npt.NDArray[np.int32]  # M; empty for a decoder.
-    prompt_length: int  # A decoder's `tokens` that prompt the last trained answer; or 0.
-    prefix_length: int  # Leading tokens before the first trained one.
-    references: tuple[str, ...]  # What an answer is compared with, the trained one among them.
-    truncated: int  # Prompt tokens that were cut off.
-    control_strings: int  # Found inside the messages' text.
-    choices: tuple[tuple[str, list[int]], ...] = ()  # To be ranked: texts, and ids with the stop.
+    tokens: Tokens
+    truncated: int  # How many were cut off.
 
 
-class ExampleFormatter(Formatter):
-    """A format that makes training examples of records."""
+class ExampleFormatter(PromptFormatter):
+    """Turns records into training examples, by one format, tokenizer and set of lengths."""
 
-    _renderer_type = MarkingRenderer
-    _renderer: MarkingRenderer
+    def encode(self, record: Record) -> list[Encoded] | Dropped:
+        """Encodes all training examples of a record, or none.
+
+        A decoder gets one example. Where the template writes an answer in another way when more
+        follows it, a decoder gets an example for each trained answer, with what comes before it.
+        An encoder-decoder always does.
+
+        Returns:
+          The examples, or why the record is dropped.
+
+        Raises:
+          UserError: The template raises it, such as for a role that it does not know, or the
+            record is too long under "error".
+        """
+        return self._encode_record(record, None)
 
     def encode_each(self, records: Sequence[Record]) -> Iterator[list[Encoded] | Dropped]:
         """Yields what `encode` returns for each record.
@@ -59,239 +94,261 @@ class ExampleFormatter(Formatter):
         Each step runs for all records before the next step begins, so that its code and data stay
         in the processor's caches: that takes a sixth less time.
         """
-        for record, whole in zip(records, self._wholes(records), strict=True):
-            yield self.encode(record, whole)
+        encoded = self._encode_conversations(records)
+        for record, conversation in zip(records, encoded, strict=True):
+            yield self._encode_record(record, conversation)
 
-    def _wholes(self, records: Sequence[Record]) -> list[Tokens | Dropped | None]:
-        """`_rendered` of each record; None where `encode` does not ask, or has to say why not."""
-        chats: list[tuple[Chat, Marked | None] | None] = []
-        for record in records:
-            chats.append(None)
-            if self.architecture != "decoder" or record.choices:
-                continue
-            with contextlib.suppress(UserError):
-                chat = self._renderer.chat(record)
-                chats[-1] = chat, self._renderer.whole(chat)
-        wholes: list[Tokens | Dropped | None] = []
-        for made in chats:
-            wholes.append(None)
-            if made is not None:
-                with contextlib.suppress(UserError):
-                    wholes[-1] = self._encoded(*made)
-        return wholes
+    def _encode_conversations(self, records: Sequence[Record]) -> list[Tokens | Dropped | None]:
+        """Does for each record what `_encode_record` begins with.
 
-    def encode(
-        self, record: Record, whole: Tokens | Dropped | None = None
-    ) -> list[Encoded] | Dropped:
-        """The training examples of a record, all of them or none.
-
-        A decoder gets one example; where the template writes an answer in another way when more
-        follows it, one for each trained answer, with what comes before it. So does an
-        encoder-decoder. `whole`, what `_rendered` gives of a decoder's record, may be known.
-
-        Raises:
-            UserError: the template raises it, such as for a role that it does not know; over
-                length under "error".
+        The result is None where that is not needed, and where it raises: then `_encode_record`
+        raises the error again, when its record's turn comes.
         """
+        rendered: list[tuple[Chat, list[Span] | None] | None] = []
+        for record in records:
+            rendered.append(None)
+            if self.architecture == "decoder" and not record.choices:
+                with contextlib.suppress(UserError):
+                    chat = self._renderer.prepare(record)
+                    rendered[-1] = chat, self._renderer.conversation(chat)
+        encoded: list[Tokens | Dropped | None] = []
+        for item in rendered:
+            encoded.append(None)
+            if item is not None:
+                with contextlib.suppress(UserError):
+                    encoded[-1] = self._encode_spans(*item)
+        return encoded
+
+    def _encode_record(
+        self, record: Record, conversation: Tokens | Dropped | None
+    ) -> list[Encoded] | Dropped:
+        """Encodes a record; `conversation` is what `_encode_conversation` returns, if known."""
         if record.choices:
-            return self._ranked_example(record)
-        weights = _turn_weights(record.messages, self._format.train_on)
+            return self._encode_with_choices(record)
+        weights = _message_weights(record.messages, self._format.train_on)
         trained = [i for i, weight in enumerate(weights) if weight > 0]
         if not trained:
-            return Dropped("nothing_trained")
-        # References are the last answer's.
-        others = dataclasses.replace(record, references=()) if record.references else record
-        records = [*(others for _ in trained[1:]), record]
+            return NOTHING_TRAINED
         if self.architecture != "decoder":
             return _all_or_dropped(
-                self._encoder_decoder_example(own, turn, weights[turn])
-                for own, turn in zip(records, trained, strict=True)
+                self._encoder_decoder_example(part, turn, weights[turn])
+                for part, turn in _one_for_each_answer(record, trained)
             )
-        whole = whole or self._rendered(record)
-        if isinstance(whole, Tokens):
-            example = self._decoder_example(record, weights, trained[-1], self._rendered, whole)
+        if conversation is None:
+            conversation = self._encode_conversation(record)
+        if not isinstance(conversation, Dropped):
+            example = self._decoder_example(
+                record, weights, trained[-1], conversation, self._encode_conversation
+            )
             return _all_or_dropped([example])
         return _all_or_dropped(
-            self._decoder_example(
-                dataclasses.replace(own, messages=own.messages[: turn + 1]),
-                [0.0] * turn + [weights[turn]],
-                turn,
-                functools.partial(self._rendered, turn=turn),
-            )
-            for own, turn in zip(records, trained, strict=True)
+            self._last_answer_example(part, turn, weights[turn])
+            for part, turn in _one_for_each_answer(record, trained)
         )
 
-    def _ranked_example(self, record: Record) -> list[Encoded] | Dropped:
-        """The example of a record with choices, each with the ids that it would train.
-
-        These are the ids of the choice as the answer, its stop among them.
-        """
-        made = self.encode(dataclasses.replace(record, choices=()))
-        if isinstance(made, Dropped):
-            return made
-        (example,) = made
+    def _encode_with_choices(self, record: Record) -> list[Encoded] | Dropped:
+        """Encodes a record with choices, each with the ids that it would train as the answer."""
+        plain = dataclasses.replace(record, choices=())
+        examples = self.encode(plain)
+        if isinstance(examples, Dropped):
+            return examples
+        (example,) = examples
         choices = []
         for text in record.choices:
             answer = dataclasses.replace(record.messages[-1], content=text)
             messages = (*record.messages[:-1], answer)
-            chosen = self.encode(dataclasses.replace(record, messages=messages, choices=()))
+            chosen = self.encode(dataclasses.replace(plain, messages=messages))
             if isinstance(chosen, Dropped):
                 return chosen
-            choices.append((text, chosen[0].tokens[chosen[0].weights > 0].tolist()))
+            (as_answer,) = chosen
+            choices.append((text, as_answer.tokens[as_answer.weights > 0].tolist()))
         return [dataclasses.replace(example, choices=tuple(choices))]
 
-    def fit(
-        self, pieces: Sequence[list[int]], may_cut: Sequence[bool], field: str, where: str
-    ) -> tuple[list[list[int]], int] | Dropped:
-        """Pieces of ids that fit into one of the three lengths, and how many ids were cut off.
+    def _encode_conversation(self, record: Record) -> Tokens | Dropped:
+        """Encodes a decoder's conversation, with all its answers apart."""
+        chat = self._renderer.prepare(record)
+        return self._encode_spans(chat, self._renderer.conversation(chat))
 
-        Under "truncate-prompt" the longest pieces that `may_cut` lose their ends, down to one
-        common length; nothing else is touched. Pieces that cannot fit are dropped as "too_long".
+    def _encode_last_answer(self, record: Record, turn: int) -> Tokens | Dropped:
+        """Encodes a decoder's conversation up to one answer, which alone can be trained."""
+        chat = self._renderer.prepare(record)
+        return self._encode_spans(chat, self._renderer.last_answer(chat, turn))
 
-        Raises:
-            UserError: they do not fit, under "error"; names `where` and the field.
-        """
-        room, total = self._lengths[field], sum(map(len, pieces))
-        if total <= room:
-            return list(pieces), 0
-        if self.over_length == "error":
-            raise UserError(f"{where}: {total} tokens; expected at most data.{field} = {room}")
-        lengths = [len(piece) * cut for piece, cut in zip(pieces, may_cut, strict=True)]
-        excess = total - room
-        if self.over_length == "drop" or sum(lengths) < excess:
-            return Dropped("too_long")
-        cuts = zip(pieces, may_cut, shares(lengths, excess), strict=True)
-        return [piece[:keep] if cut else piece for piece, cut, keep in cuts], excess
+    def _encode_spans(self, chat: Chat, spans: list[Span] | None) -> Tokens | Dropped:
+        """Encodes what the template wrote; None if it wrote answers unlike generation."""
+        if spans is None:
+            return TEMPLATE_UNSTABLE
+        return self._with_beginning(self._encode(chat, spans))
 
-    def _rendered(self, record: Record, turn: int | None = None) -> Tokens | Dropped:
-        """A decoder's tokens, with all answers marked or the last one, `turn`, alone."""
-        chat = self._renderer.chat(record)
-        marked = self._renderer.whole(chat) if turn is None else self._renderer.last(chat, turn)
-        return self._encoded(chat, marked)
-
-    def _encoded(self, chat: Chat, marked: Marked | None) -> Tokens | Dropped:
-        """A decoder's tokens of a rendered conversation; dropped if it could not be marked."""
-        return _UNSTABLE if marked is None else self._guarded(self._tokens(chat, marked))
+    def _last_answer_example(self, record: Record, turn: int, weight: float) -> Encoded | Dropped:
+        """The example of a record that ends in the one answer that is trained."""
+        encode = functools.partial(self._encode_last_answer, turn=turn)
+        tokens = encode(record)
+        if isinstance(tokens, Dropped):
+            return tokens
+        return self._decoder_example(record, [0.0] * turn + [weight], turn, tokens, encode)
 
     def _decoder_example(
         self,
         record: Record,
         weights: Sequence[float],
         turn: int,
-        render: Callable[[Record], Tokens | Dropped],
-        tokens: Tokens | None = None,
+        tokens: Tokens,
+        encode: Callable[[Record], Tokens | Dropped],
     ) -> Encoded | Dropped:
-        """What `render` gives, or `tokens` if it did; `turn` is the last trained answer."""
+        """The example of a decoder.
+
+        Args:
+          record: The record.
+          weights: The loss weight of each message.
+          turn: The last trained answer.
+          tokens: The encoded conversation.
+          encode: Encodes the record again, if its contents have to be cut.
+        """
         cuttable = [i for i, weight in enumerate(weights) if not weight]
-        rendered = tokens or render(record)
-        if isinstance(rendered, Dropped):
-            return rendered
-        fitted = self._fitted(record, rendered, cuttable, "max_length", render)
+        fitted = self._fit(record, tokens, cuttable, "max_length", encode)
         if isinstance(fitted, Dropped):
             return fitted
-        tokens, truncated = fitted
-        lengths = [*map(len, tokens.pieces)]
-        of_pieces = np.array([weights[t] if t >= 0 else 0.0 for t in tokens.turns], np.float32)
-        trained = (i for i, weight in enumerate(of_pieces.tolist()) if weight and lengths[i])
-        if (first := next(trained, None)) is None:
-            return _UNSTABLE
+        pieces, spans, control_strings = fitted.tokens
+        lengths = [len(piece) for piece in pieces]
+        messages = [span.message for span in spans]
+        piece_weights = np.array([0.0 if m is None else weights[m] for m in messages], np.float32)
+        trained = [i for i, weight in enumerate(piece_weights.tolist()) if weight and lengths[i]]
+        if not trained:
+            return TEMPLATE_UNSTABLE
         return Encoded(
-            tokens=flat(tokens.pieces),
-            weights=np.repeat(of_pieces, lengths),
-            encoder_tokens=_NOTHING,
-            prompt_length=sum(lengths[: tokens.turns.index(turn)]),
-            prefix_length=sum(lengths[:first]),
+            tokens=join_pieces(pieces),
+            weights=np.repeat(piece_weights, lengths),
+            encoder_tokens=_NO_TOKENS,
+            prompt_length=sum(lengths[: messages.index(turn)]),
+            prefix_length=sum(lengths[: trained[0]]),
             references=_references(record, turn),
-            truncated=truncated,
-            control_strings=tokens.controls,
+            truncated=fitted.truncated,
+            control_strings=control_strings,
         )
 
     def _encoder_decoder_example(
         self, record: Record, turn: int, weight: float
     ) -> Encoded | Dropped:
-        before = dataclasses.replace(record, messages=record.messages[:turn])
+        """The example of an encoder-decoder that trains one answer, with what comes before it."""
         message = record.messages[turn]
         if message.tool_calls or message.reasoning_content:
             raise UserError(
                 f"{record.where}: messages[{turn}]: an encoder-decoder answers with text alone;"
                 " expected no tool_calls and no reasoning_content"
             )
-        tokens = self._encoder_tokens(before)
-        if record.text_to_text:
-            end = len(tokens.pieces) - self._format.input_eos
-            cut = [i < end for i in range(len(tokens.pieces))]
-            cut_pieces = self.fit(tokens.pieces, cut, "inputs_length", record.where)
-            if isinstance(cut_pieces, Dropped):
-                return cut_pieces
-            pieces, truncated = cut_pieces
-            tokens = tokens._replace(pieces=pieces)
-        else:
-            fitted = self._fitted(
-                before, tokens, range(turn), "inputs_length", self._encoder_tokens
-            )
-            if isinstance(fitted, Dropped):
-                return fitted
-            tokens, truncated = fitted
-        answer = self._plain_tokens(dataclasses.replace(record, messages=(message,), tools=()))
+        inputs = self._fit_inputs(dataclasses.replace(record, messages=record.messages[:turn]))
+        if isinstance(inputs, Dropped):
+            return inputs
+        answer_alone = dataclasses.replace(record, messages=(message,), tools=())
+        answer = self._encode_first_message(answer_alone)
         targets = [*answer.pieces, [self.tokenizer.eos_id]]
-        whole = self.fit(targets, [False] * len(targets), "targets_length", record.where)
-        if isinstance(whole, Dropped):
-            return whole
-        ids = flat(targets)
+        uncut = [False] * len(targets)
+        if self.limits.fit(targets, uncut, "targets_length", record.where) is None:
+            return TOO_LONG
+        ids = join_pieces(targets)
         return Encoded(
             tokens=ids,
             weights=np.full(ids.shape, weight, np.float32),
-            encoder_tokens=flat(tokens.pieces),
+            encoder_tokens=join_pieces(inputs.tokens.pieces),
             prompt_length=0,
             prefix_length=0,
             references=_references(record, turn),
-            truncated=truncated,
-            control_strings=tokens.controls + answer.controls,
+            truncated=inputs.truncated,
+            control_strings=inputs.tokens.control_strings + answer.control_strings,
         )
 
-    def _fitted(
+    def fit(
+        self, pieces: Sequence[list[int]], may_cut: Sequence[bool], field: str, where: str
+    ) -> Cut | Dropped:
+        """Fits pieces of ids into a limit, as `LengthLimits.fit` does, or drops their record."""
+        return self.limits.fit(pieces, may_cut, field, where) or TOO_LONG
+
+    def _fit_inputs(self, record: Record) -> _FittedTokens | Dropped:
+        """Encodes what an encoder reads, and makes it fit."""
+        tokens = self._encode_inputs(record)
+        if not record.text_to_text:
+            every_message = range(len(record.messages))
+            return self._fit(record, tokens, every_message, "inputs_length", self._encode_inputs)
+        n_text = len(tokens.pieces) - int(self._format.input_eos)  # EOS is never cut off.
+        may_cut = [i < n_text for i in range(len(tokens.pieces))]
+        cut = self.fit(tokens.pieces, may_cut, "inputs_length", record.where)
+        if isinstance(cut, Dropped):
+            return cut
+        return _FittedTokens(tokens._replace(pieces=cut.pieces), cut.truncated)
+
+    def _fit(
         self,
         record: Record,
         tokens: Tokens,
-        may_cut: Sequence[int],
+        cuttable: Sequence[int],
         field: str,
-        build: Callable[[Record], Tokens | Dropped],
-    ) -> tuple[Tokens, int] | Dropped:
-        """Tokens that fit, the longest of the contents that may be cut without their ends.
+        encode: Callable[[Record], Tokens | Dropped],
+    ) -> _FittedTokens | Dropped:
+        """Makes a conversation fit: the longest contents lose their ends, and it is encoded again.
 
-        Contents are cut and the conversation is written again, until it fits.
+        Args:
+          record: The record.
+          tokens: The encoded conversation.
+          cuttable: The messages whose contents may be cut.
+          field: The limit, as a field of the config.
+          encode: Encodes the record again.
         """
-        room, size = self._lengths[field], tokens.size
-        if size <= room:
-            return tokens, 0
-        if self.over_length != "truncate-prompt":
-            fitted = self.fit(tokens.pieces, [False] * len(tokens.pieces), field, record.where)
-            if isinstance(fitted, Dropped):
-                return fitted
-        messages = list(record.messages)
-        ids = {i: self.tokenizer.encode(messages[i].content, "text") for i in may_cut}
-        lengths = [len(content) for content in ids.values()]
-        excess, most = size - room, sum(lengths)
+        limit = self.limits.of(field)
+        size = tokens.size
+        if size <= limit:
+            return _FittedTokens(tokens, 0)
+        if self.limits.over_length != "truncate-prompt":
+            uncut = [False] * len(tokens.pieces)
+            if self.limits.fit(tokens.pieces, uncut, field, record.where) is None:
+                return TOO_LONG
+        contents = {i: self.tokenizer.encode(record.messages[i].content, "text") for i in cuttable}
+        excess, most = size - limit, sum(map(len, contents.values()))
         while excess <= most:
-            for (i, content), keep in zip(ids.items(), shares(lengths, excess), strict=True):
-                text = whole = record.messages[i].content
-                if keep < len(content):
-                    text = self.tokenizer.decode(content[:keep]).rstrip("\ufffd")
-                    if not whole.startswith(text):  # Normalised, or a space is missing.
-                        text = whole[: len(whole) * keep // len(content)]
-                messages[i] = dataclasses.replace(record.messages[i], content=text)
-            built = build(dataclasses.replace(record, messages=tuple(messages)))
-            if isinstance(built, Dropped):
-                return built
-            tokens = built
-            over = tokens.size - room
+            shorter = self._shorten_contents(record, contents, excess)
+            encoded = encode(shorter)
+            if isinstance(encoded, Dropped):
+                return encoded
+            over = encoded.size - limit
             if over <= 0:
-                alone = tokens.pieces[0] == self.guard and tokens.turns[1] != -1
-                if self.architecture == "decoder" and alone:
-                    break  # Nothing of the prompt is left.
-                return tokens, size - tokens.size
-            excess = most + 1 if excess == most else min(excess + over, most)
-        return Dropped("too_long")
+                if self.architecture == "decoder" and self._prompt_is_gone(encoded):
+                    return TOO_LONG
+                return _FittedTokens(encoded, size - encoded.size)
+            if excess == most:
+                return TOO_LONG
+            # The ids of a shorter text are not always a beginning of the longer one's.
+            excess = min(excess + over, most)
+        return TOO_LONG
+
+    def _shorten_contents(
+        self, record: Record, contents: dict[int, list[int]], excess: int
+    ) -> Record:
+        """Takes tokens from the ends of the longest contents, `excess` in all."""
+        messages = list(record.messages)
+        kept = shorten_longest([len(ids) for ids in contents.values()], excess)
+        for (i, ids), keep in zip(contents.items(), kept, strict=True):
+            if keep == len(ids):
+                continue
+            whole = messages[i].content
+            # A cut character decodes to U+FFFD.
+            text = self.tokenizer.decode(ids[:keep]).rstrip("\ufffd")
+            if not whole.startswith(text):  # It was normalized, or a space is missing.
+                text = whole[: len(whole) * keep // len(ids)]
+            messages[i] = dataclasses.replace(messages[i], content=text)
+        return dataclasses.replace(record, messages=tuple(messages))
+
+    def _prompt_is_gone(self, tokens: Tokens) -> bool:
+        """Whether nothing is left before a decoder's first answer."""
+        return tokens.pieces[0] == self.empty_prompt and tokens.spans[1].is_answer
+
+
+def _one_for_each_answer(record: Record, turns: Sequence[int]) -> Iterator[tuple[Record, int]]:
+    """Yields each of these answers with the record that ends in it."""
+    for turn in turns:
+        # The references are those of the last answer.
+        references = record.references if turn == turns[-1] else ()
+        messages = record.messages[: turn + 1]
+        yield dataclasses.replace(record, messages=messages, references=references), turn
 
 
 def _all_or_dropped(examples: Iterable[Encoded | Dropped]) -> list[Encoded] | Dropped:
@@ -304,7 +361,7 @@ def _all_or_dropped(examples: Iterable[Encoded | Dropped]) -> list[Encoded] | Dr
     return found
 
 
-def _turn_weights(messages: Sequence[Message], train_on: str) -> list[float]:
+def _message_weights(messages: Sequence[Message], train_on: str) -> list[float]:
     """The loss weight of each message; 0 for all but the assistant's trained turns."""
     answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
     weights = [0.0] * len(messages)
@@ -317,14 +374,3 @@ def _turn_weights(messages: Sequence[Message], train_on: str) -> list[float]:
 def _references(record: Record, turn: int) -> tuple[str, ...]:
     """The answer itself and the references given for it."""
     return tuple(dict.fromkeys((record.messages[turn].content, *record.references)))
-
-
-def shares(lengths: Sequence[int], excess: int) -> list[int]:
-    """What is left of each length when the longest give up `excess` in all."""
-    left = sum(lengths) - excess
-    shares = [0] * len(lengths)
-    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-    for done, i in enumerate(order):  # From the shortest: none is left more than an equal share.
-        shares[i] = min(lengths[i], left // (len(order) - done))
-        left -= shares[i]
-    return shares

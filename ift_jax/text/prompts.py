@@ -1,9 +1,9 @@
-"""Formats: a record becomes token ids, whether to prompt with or (`tasks/preparation`) to train on.
+"""Encoding prompts: the messages before an answer become the token ids that generation starts from.
 
-The rendered text is encoded as `transformers` encodes it: control tokens cut it into chunks, and
-each chunk is encoded as a whole. Only where an answer begins or ends, trained or not, a chunk is
-cut as well, because generation is prompted with exactly the text before it. So a prompt is a
-prefix of what was trained, and a weight belongs to a token without any search in the text.
+`ift_jax.text.chat_templates.render` applies the chat template, `ift_jax.text.encode_chunks` encodes
+what it wrote, and this module joins the two by the config's `format`. A text is cut where an answer
+begins or ends, trained or not, so a prompt has the very ids with which training
+(`ift_jax.text.examples`) begins for the same messages.
 """
 
 import functools
@@ -18,26 +18,29 @@ import numpy.typing as npt
 from ift_jax.config.schema import Config, FormatConfig
 from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.registry import resolve_template
-from ift_jax.text.chat_templates.render import Marked, Renderer
-from ift_jax.text.chat_templates.sandbox import CLOSE, OPEN
-from ift_jax.text.encode_chunks import ChunkEncoder, Tokens, flat
+from ift_jax.text.chat_templates.render import ChatRenderer, Span
+from ift_jax.text.encode_chunks import ChunkEncoder, Tokens, join_pieces
+from ift_jax.text.over_length import LengthLimits
 from ift_jax.text.records import Message, Record, check_roles
 from ift_jax.text.tokenizers.base import Tokenizer
 
-_VERSION = 3  # Of the ids that this file gives for the same options; part of the fingerprint.
+# Changes where the same options give other ids than before; part of the fingerprint.
+_VERSION = 3
+_BEGINNING = Span("")
 
 
-class Formatter:
-    """Turns records into prompts by one format, tokenizer and set of lengths.
+class PromptFormatter:
+    """Turns records into the token ids of prompts, by one format and tokenizer.
 
     Attributes:
-        guard: the id, in a list, that stands in front of an empty prompt.
-        stop_ids: the ids that end an answer in generation.
-        template_source: the Jinja text of the template, with its options set.
-        fingerprint: SHA-256 (hex) of everything that determines the ids of a record.
+      tokenizer: The tokenizer.
+      architecture: "decoder" or "encoder_decoder".
+      limits: The lengths of the run.
+      empty_prompt: The one id, in a list, that prompts a decoder where nothing else does.
+      stop_ids: The ids that end an answer in generation.
+      template_source: The Jinja text of the chat template, with its options set.
+      fingerprint: SHA-256 (hex) of everything that determines the ids of a record.
     """
-
-    _renderer_type: type[Renderer] = Renderer
 
     def __init__(
         self,
@@ -52,36 +55,38 @@ class Formatter:
     ):
         """Checks the format against the tokenizer.
 
-        `architecture` is "decoder" or "encoder_decoder". The lengths, in tokens, bound a
-        decoder's example, an encoder's input and an encoder-decoder's targets. An example
-        that is longer and cannot be kept is dropped where `over_length` is "drop" or
-        "truncate-prompt", and a UserError where it is "error".
+        Args:
+          fmt: The chat template and what is trained.
+          tokenizer: The tokenizer.
+          architecture: "decoder" or "encoder_decoder".
+          max_length: The most tokens of a decoder's example.
+          inputs_length: The most tokens of an encoder's input.
+          targets_length: The most tokens of an encoder-decoder's targets.
+          over_length: What happens to a longer example that cannot be kept. It is dropped under
+            "drop" or "truncate-prompt", and is a UserError under "error".
 
         Raises:
-            UserError: no such template, or (decoder) its stop is not one token.
+          UserError: There is no such template, or its stop is not one token (for a decoder).
         """
         self.tokenizer = tokenizer
-        self.guard = [tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id]
         self.architecture = architecture
-        self.over_length = over_length
-        self._lengths = {
-            "max_length": max_length,
-            "inputs_length": inputs_length,
-            "targets_length": targets_length,
-        }
+        self.limits = LengthLimits(max_length, inputs_length, targets_length, over_length)
+        first_id = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+        self.empty_prompt = [first_id]
         self._format = fmt
         template = resolve_template(fmt, tokenizer)
         self.template_source = template.source
-        self._renderer = self._renderer_type(template, tokenizer, fmt.control_strings == "text")
-        self._tokens = ChunkEncoder(tokenizer).encode
-        decoder = architecture == "decoder"
-        stop = (self._stop_id,) if decoder else ()
-        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((*stop, tokenizer.eos_id)))
+        break_controls = fmt.control_strings == "text"
+        self._renderer = ChatRenderer(template, tokenizer, break_controls=break_controls)
+        self._encode = ChunkEncoder(tokenizer).encode
+        is_decoder = architecture == "decoder"
+        stops = (self._stop_id, tokenizer.eos_id) if is_decoder else (tokenizer.eos_id,)
+        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys(stops))
         identity = (
             _VERSION,
             template.source,
             (fmt.train_on, fmt.control_strings, architecture, over_length),
-            max_length if decoder else (inputs_length, targets_length, fmt.input_eos),
+            max_length if is_decoder else (inputs_length, targets_length, fmt.input_eos),
             tokenizer.fingerprint,
         )
         self.fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
@@ -89,83 +94,91 @@ class Formatter:
     @classmethod
     def from_config(cls, config: Config, tokenizer: Tokenizer) -> Self:
         """The formatter of a run."""
-        data = config.data
         return cls(
             config.format,
             tokenizer,
             config.model.architecture,
-            max_length=data.max_length,
-            inputs_length=data.inputs_length,
-            targets_length=data.targets_length,
-            over_length=data.over_length,
+            max_length=config.data.max_length,
+            inputs_length=config.data.inputs_length,
+            targets_length=config.data.targets_length,
+            over_length=config.data.over_length,
         )
 
     def prompt(self, record: Record | Sequence[Message]) -> npt.NDArray[np.int32]:
-        """What generation is prompted with: a decoder's tokens or an encoder's.
+        """Encodes what generation is prompted with: int32[N], a decoder's ids or an encoder's.
 
-        The record, or messages, ends before an answer. It is never cut: how much fits is for the
-        caller to say.
+        A prompt is never cut; the caller decides how much of it fits.
+
+        Args:
+          record: A record or its messages, which end before an answer.
 
         Raises:
-            UserError: messages in a wrong order, or as the template raises it.
+          UserError: The messages are in a wrong order, or the template raises it.
         """
         if not isinstance(record, Record):
             record = Record(tuple(record), where="prompt")
             check_roles(record.messages, record.where)
         if self.architecture != "decoder":
-            return flat(self._encoder_tokens(record).pieces)
-        chat = self._renderer.chat(record)
-        prompt = self._tokens(chat, Marked(self._renderer.prompt(chat)))
-        return flat(self._guarded(prompt).pieces)
+            return join_pieces(self._encode_inputs(record).pieces)
+        chat = self._renderer.prepare(record)
+        spans = self._renderer.prompt(chat)  # Applies the chat template.
+        tokens = self._with_beginning(self._encode(chat, spans))
+        return join_pieces(tokens.pieces)
 
-    def _encoder_tokens(self, record: Record) -> Tokens:
-        """What the encoder reads of the messages before an answer."""
+    def _encode_inputs(self, record: Record) -> Tokens:
+        """Encodes what an encoder reads: the messages before an answer."""
         if record.text_to_text:
-            tokens = self._plain_tokens(record)
+            tokens = self._encode_first_message(record)
         else:
-            chat = self._renderer.chat(record)
-            _ = self._stop_id  # Refuses a tokenizer in which turns could not be told apart.
-            text = self._renderer.text(chat, len(chat.messages))
-            tokens = self._tokens(chat, Marked(text))
+            chat = self._renderer.prepare(record)
+            _ = self._stop_id  # Without a stop token, turns could not be told apart.
+            spans = self._renderer.inputs(chat)  # Applies the chat template.
+            tokens = self._encode(chat, spans)
         if self._format.input_eos:
-            tokens.pieces.append([self.tokenizer.eos_id])
+            eos = [self.tokenizer.eos_id]
+            tokens = tokens._replace(
+                pieces=[*tokens.pieces, eos], spans=[*tokens.spans, _BEGINNING]
+            )
         return tokens
 
-    def _plain_tokens(self, record: Record) -> Tokens:
-        """The first message's text by itself."""
-        chat = self._renderer.chat(record)
-        return self._tokens(chat, Marked(chat.messages[0]["content"]))
+    def _encode_first_message(self, record: Record) -> Tokens:
+        """Encodes the first message's text alone, without a template."""
+        chat = self._renderer.prepare(record)
+        return self._encode(chat, [Span(chat.messages[0]["content"])])
 
-    def _guarded(self, tokens: Tokens) -> Tokens:
-        """The tokens of a decoder, with one in front of an empty prompt.
+    def _with_beginning(self, tokens: Tokens) -> Tokens:
+        """Puts one id in front of a decoder's tokens where no prompt comes before an answer.
 
-        The first token of a row is predicted from nothing. Where nothing comes before the
-        first answer (plain format, empty inputs), BOS, or EOS where there is none, does.
-        This looks at what comes before an answer only, so that prompts stay prefixes.
+        The first token of a row is predicted from nothing. BOS, or EOS where there is none, comes
+        first where the first answer would (plain format with empty inputs). This looks only at
+        what comes before an answer, so that a prompt stays a prefix of its example.
         """
-        if tokens.pieces and tokens.turns[0] == -1:
+        if tokens.pieces and not tokens.spans[0].is_answer:
             return tokens
-        return tokens._replace(pieces=[self.guard, *tokens.pieces], turns=[-1, *tokens.turns])
+        return tokens._replace(
+            pieces=[self.empty_prompt, *tokens.pieces], spans=[_BEGINNING, *tokens.spans]
+        )
 
     @functools.cached_property
     def _stop_id(self) -> int:
-        """The id that ends an answer in the run's template."""
-        record = Record((Message("user", "Hello"), Message("assistant", "Yes")), where="format")
-        chat = self._renderer.chat(record)
+        """The id that ends an answer in the run's template; a UserError if there is none."""
         name = self._renderer.template.name
-        marked = self._renderer.last(chat, 1)
-        if marked is None:
+        question, answer = Message("user", "Hello"), Message("assistant", "Yes")
+        chat = self._renderer.prepare(Record((question, answer), where="format"))
+        spans = self._renderer.last_answer(chat, 1)
+        if spans is None:
             raise UserError(
                 f"format.template = {name!r}: expected that an answer follows the text that prompts"
                 " it, and ends in a control token of the tokenizer (see tokenizer.added_tokens)"
             )
-        tokens = self._tokens(chat, marked)
-        own = [p for p, turn in zip(tokens.pieces, tokens.turns, strict=True) if turn == 1]
+        tokens = self._encode(chat, spans)
+        own = [p for p, span in zip(tokens.pieces, tokens.spans, strict=True) if span.trained]
         if own and len(own[-1]) == 1 and own[-1][0] in self.tokenizer.special_tokens.values():
             return own[-1][0]
-        text = marked.text.partition(OPEN)[2].partition(CLOSE)[0].rpartition("Yes")[2].strip()
+        written = next(span.text for span in spans if span.is_answer)
+        stop = written.rpartition(answer.content)[2].strip()
         raise UserError(
-            f"format.template = {name!r}: its stop token {text!r} is not one token of the"
+            f"format.template = {name!r}: its stop token {stop!r} is not one token of the"
             " tokenizer; expected a tokenizer that has it (see tokenizer.added_tokens), or"
             " template 'plain'"
         )

@@ -13,160 +13,206 @@ from ift_jax.errors import UserError, did_you_mean
 
 ROLES = ("system", "user", "assistant", "tool")
 # Which roles may come after which; None stands for the beginning.
-_FOLLOWS: Mapping[str | None, tuple[str, ...]] = {
-    None: ("system", "user"), "system": ("user",), "user": ("assistant",),
-    "assistant": ("user", "tool"), "tool": ("tool", "assistant"),
-}  # fmt: skip
-_THOUGHT = ("reasoning_content", "thinking", "reasoning")  # All names of one field.
-_PLAIN = {"role", "content"}  # All that most messages have.
-_MESSAGE_FIELDS = ("role", "content", "weight", "tool_calls", "name", "tool_call_id", *_THOUGHT)
+_MAY_FOLLOW: Mapping[str | None, tuple[str, ...]] = {
+    None: ("system", "user"),
+    "system": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("tool", "assistant"),
+}
+_THOUGHT_NAMES = ("reasoning_content", "thinking", "reasoning")  # All name the same field.
+_PLAIN_FIELDS = {"role", "content"}  # Most messages have just these.
+_MESSAGE_FIELDS = (
+    "role",
+    "content",
+    "weight",
+    "tool_calls",
+    "name",
+    "tool_call_id",
+    *_THOUGHT_NAMES,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """One turn."""
+    """One turn of a conversation.
 
-    role: str  # One of `ROLES`.
+    Attributes:
+      role: One of `ROLES`.
+      content: The text.
+      weight: The loss weight of an assistant's turn; None is 1, and 0 is untrained.
+      reasoning_content: What an assistant thought before it answered.
+      tool_calls: Calls in OpenAI's form, with the arguments as an object.
+      name: The name of the speaker, or of the tool.
+      tool_call_id: The call that a tool's turn answers.
+    """
+
+    role: str
     content: str
-    weight: float | None = None  # Of an assistant's loss; None is 1, 0 is untrained.
-    reasoning_content: str = ""  # What an assistant thought first.
-    tool_calls: tuple[Mapping[str, Any], ...] = ()  # OpenAI's form, the arguments an object.
-    name: str = ""  # Of whoever speaks, or of the tool.
-    tool_call_id: str = ""  # Of the call that a tool answers.
+    weight: float | None = None
+    reasoning_content: str = ""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    name: str = ""
+    tool_call_id: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A conversation, or a text-to-text pair as one user and one assistant turn."""
+    """A conversation, or a text-to-text pair as one user's and one assistant's turn.
+
+    Attributes:
+      messages: The turns.
+      references: What the last trained answer is compared with, besides itself.
+      choices: The answers of a text-to-text record that are to be ranked.
+      text_to_text: Whether the record was `inputs` and `targets`.
+      where: Its place in the user's data, for error messages.
+      tools: The tools that may be called, as JSON schemas.
+    """
 
     messages: tuple[Message, ...]
-    references: tuple[str, ...] = ()  # What the last trained answer is compared with, besides.
-    choices: tuple[str, ...] = ()  # Of a text-to-text record: the answers to be ranked.
-    text_to_text: bool = False  # It was `inputs` and `targets`.
-    where: str = ""  # Its place in the user's data, for error messages.
-    tools: tuple[Mapping[str, Any], ...] = ()  # That may be called, as JSON schemas.
+    references: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    text_to_text: bool = False
+    where: str = ""
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 def parse_record(fields: Mapping[str, Any], where: str, *, prompt_only: bool = False) -> Record:
     """Checks one record of a task or a file.
 
-    `fields` hold `inputs` and `targets` (strings or UTF-8 bytes) with, optionally, `references` and
-    `choices`, of which one is right (lists of strings or their JSON); or `messages` (a list of
-    objects or its JSON) with, optionally, `tools` (likewise). Others are not looked at. `where` is
-    "file:line" or "task:index". With `prompt_only` the record is to be answered: `targets`, or a
-    last assistant's turn, may be missing and is left out.
+    Args:
+      fields: Either `inputs` and `targets` (strings or UTF-8 bytes) with, optionally, `references`
+        and `choices`, one of which is right (lists of strings or their JSON); or `messages` (a list
+        of objects or its JSON) with, optionally, `references` and `tools` (likewise). Other fields
+        are not read.
+      where: The record's place: "file:line" or "task:index".
+      prompt_only: Whether the record is to be answered. Then `targets` may be missing, and is left
+        out, as is an assistant's turn at the end.
 
     Raises:
-        UserError: names `where`, the field, and what was expected.
+      UserError: Names `where`, the field, and what was expected.
     """
     references = parse_references(fields, where)
     choices = parse_references(fields, where, "choices")
     if "messages" in fields:
         if choices:
             raise UserError(f"{where}: field 'choices': is for 'inputs' and 'targets'")
-        tools = fields.get("tools")
-        tools = _objects(tools, where, "tools") if _filled(tools) else ()
-        items = _json_list(fields["messages"], where, "messages", "a list of messages")
-        turns = tuple(_message(item, where, f"messages[{i}]") for i, item in enumerate(items))
-        check_roles(turns, where)
-        if prompt_only and turns[-1].role == "assistant":
-            turns = turns[:-1]
-        if prompt_only and turns[-1].role == "system":
-            raise UserError(f"{where}: field 'messages': expected a turn to answer, found none")
-        return Record(turns, references, where=where, tools=tools)
+        return _parse_conversation(fields, references, where, prompt_only)
     if "inputs" not in fields and "targets" not in fields:
         raise UserError(
             f"{where}: expected the fields 'inputs' and 'targets', or 'messages';"
             f" found {_listed(fields)}"
         )
-    messages = []
-    for field, role in (("inputs", "user"), ("targets", "assistant"))[: 1 if prompt_only else 2]:
-        if field not in fields:
-            raise UserError(
-                f"{where}: field {field!r} is missing{did_you_mean(field, fields)}; expected a text"
-            )
-        messages.append(Message(role, _text(fields[field], f"{where}: field {field!r}")))
-    if choices and not prompt_only and not {messages[1].content, *references} & set(choices):
+    inputs = Message("user", _text_field(fields, "inputs", where))
+    if prompt_only:
+        return Record((inputs,), references, choices, text_to_text=True, where=where)
+    targets = Message("assistant", _text_field(fields, "targets", where))
+    if choices and not {targets.content, *references} & set(choices):
         raise UserError(
-            f"{where}: field 'choices': expected the answer {messages[1].content!r} or "
+            f"{where}: field 'choices': expected the answer {targets.content!r} or "
             f"a reference among them; found {', '.join(map(repr, choices))}"
         )
-    return Record(tuple(messages), references, choices, text_to_text=True, where=where)
+    return Record((inputs, targets), references, choices, text_to_text=True, where=where)
 
 
 def parse_references(
     fields: Mapping[str, Any], where: str, field: str = "references"
 ) -> tuple[str, ...]:
-    """The texts of such a field of a record: a list or its JSON; empty where there is none."""
+    """The texts in a field of a record, which is a list or its JSON; empty if it is absent."""
     value = fields.get(field)
-    if not _filled(value):
+    if not _has_content(value):
         return ()
-    items = _json_list(value, where, field, "a list of texts")
+    items = _list(value, where, field, "a list of texts")
     return tuple(_text(item, f"{where}: {field}[{i}]") for i, item in enumerate(items))
 
 
 def check_roles(messages: Sequence[Message], where: str) -> None:
-    """Refuses no messages, or turns that do not follow one another: as UserError."""
+    """Raises UserError if there are no messages, or if a role may not follow the one before it."""
     if not messages:
         raise UserError(f"{where}: field 'messages': expected at least one message, found none")
     before = None
     for i, message in enumerate(messages):
-        if message.role not in _FOLLOWS[before]:
+        if message.role not in _MAY_FOLLOW[before]:
             after = f"after {before!r}" if before else "at the beginning"
-            expected = " or ".join(repr(role) for role in _FOLLOWS[before])
+            expected = " or ".join(map(repr, _MAY_FOLLOW[before]))
             raise UserError(
                 f"{where}: messages[{i}].role: expected {expected} {after}, found {message.role!r}"
             )
         before = message.role
 
 
+def _parse_conversation(
+    fields: Mapping[str, Any], references: tuple[str, ...], where: str, prompt_only: bool
+) -> Record:
+    tools = fields.get("tools")
+    parsed_tools = _objects(tools, where, "tools") if _has_content(tools) else ()
+    items = _list(fields["messages"], where, "messages", "a list of messages")
+    messages = tuple(_message(item, where, f"messages[{i}]") for i, item in enumerate(items))
+    check_roles(messages, where)
+    if prompt_only:
+        if messages[-1].role == "assistant":
+            messages = messages[:-1]
+        if messages[-1].role == "system":
+            raise UserError(f"{where}: field 'messages': expected a turn to answer, found none")
+    return Record(messages, references, where=where, tools=parsed_tools)
+
+
 def _message(item: Any, where: str, field: str) -> Message:
-    if type(item) is dict and item.keys() == _PLAIN:
+    # Nearly all messages are plain; this shortcut halves the time that parsing takes.
+    if type(item) is dict and item.keys() == _PLAIN_FIELDS:
         role, content = item["role"], item["content"]
         if type(role) is str is type(content) and role in ROLES and content.isascii():
             return Message(role, content)
     place = f"{where}: {field}"
     if not isinstance(item, Mapping):
         raise UserError(f"{place}: expected an object with 'role' and 'content', {_found(item)}")
-    for name in item:
-        if name not in _MESSAGE_FIELDS:
-            # A misspelt weight would otherwise train what was meant to be left out.
-            close = difflib.get_close_matches(name, _MESSAGE_FIELDS, n=1, cutoff=0.8)
-            if close and close[0] not in item:
-                raise UserError(f"{place}.{name}: did you mean {close[0]!r}?")
-    given = {name: value for name, value in item.items() if _filled(value)}
-    calls = given.get("tool_calls", ())
-    calls = _tool_calls(calls, where, f"{field}.tool_calls") if calls else ()
-    for name in ("role",) if calls else ("role", "content"):
-        if name not in item:
-            raise UserError(f"{place}: field {name!r} is missing; found {_listed(item)}")
+    _check_spelling(item, place)
+    given = {name: value for name, value in item.items() if _has_content(value)}
+    calls: tuple[Mapping[str, Any], ...] = ()
+    if "tool_calls" in given:
+        calls = _tool_calls(given["tool_calls"], where, f"{field}.tool_calls")
+    for required in ("role",) if calls else ("role", "content"):
+        if required not in item:
+            raise UserError(f"{place}: field {required!r} is missing; found {_listed(item)}")
     role = _text(item["role"], f"{place}.role")
     if role not in ROLES:
         raise UserError(
             f"{place}.role: expected one of {', '.join(ROLES)}, found {role!r}"
             + did_you_mean(role, ROLES)
         )
-    thought = next((name for name in _THOUGHT if name in given), "")
-    for name in ("tool_calls" if calls else "", thought):
-        if name and role != "assistant":
-            raise UserError(f"{place}.{name}: only an assistant has it, not {role!r}")
+    thought = next((name for name in _THOUGHT_NAMES if name in given), None)
+    for own in ("tool_calls" if calls else None, thought):
+        if own is not None and role != "assistant":
+            raise UserError(f"{place}.{own}: only an assistant has it, not {role!r}")
+
+    def optional_text(name: str) -> str:
+        return _text(given[name], f"{place}.{name}") if name in given else ""
+
+    name = optional_text("name")
+    tool_call_id = optional_text("tool_call_id")
     content = item.get("content")
-    texts = {
-        name: _text(given[name], f"{place}.{name}")
-        for name in ("name", "tool_call_id")
-        if name in given
-    }
     return Message(
         role,
-        "" if calls and content is None else _text(content, f"{place}.content"),
-        _weight(item.get("weight"), role, f"{place}.weight"),
-        _text(given[thought], f"{place}.{thought}") if thought else "",
-        calls,
-        **texts,
+        content="" if calls and content is None else _text(content, f"{place}.content"),
+        weight=_weight(item.get("weight"), role, f"{place}.weight"),
+        reasoning_content=optional_text(thought) if thought is not None else "",
+        tool_calls=calls,
+        name=name,
+        tool_call_id=tool_call_id,
     )
 
 
+def _check_spelling(item: Mapping[str, Any], place: str) -> None:
+    """Refuses a misspelled field: a weight would train what was meant to be left out."""
+    for name in item:
+        if name not in _MESSAGE_FIELDS:
+            close = difflib.get_close_matches(name, _MESSAGE_FIELDS, n=1, cutoff=0.8)
+            if close and close[0] not in item:
+                raise UserError(f"{place}.{name}: did you mean {close[0]!r}?")
+
+
 def _tool_calls(value: Any, where: str, field: str) -> tuple[Mapping[str, Any], ...]:
+    """Brings tool calls into OpenAI's form, with the arguments as an object."""
     calls = []
     for i, item in enumerate(_objects(value, where, field)):
         function = item.get("function", item)
@@ -176,16 +222,17 @@ def _tool_calls(value: Any, where: str, field: str) -> tuple[Mapping[str, Any], 
             )
         arguments = function.get("arguments", {})
         if isinstance(arguments, str):
-            wrong = f"{where}: {field}[{i}]: arguments: expected JSON"
-            arguments = _json(arguments or "{}", wrong)
-        call = {"type": "function"} | {key: item[key] for key in ("id", "type") if key in item}
+            expected = f"{where}: {field}[{i}]: arguments: expected JSON"
+            arguments = _json(arguments or "{}", expected)
+        call = {"type": "function"}
+        call |= {key: item[key] for key in ("id", "type") if key in item}
         calls.append(call | {"function": {"name": function["name"], "arguments": arguments}})
     return tuple(calls)
 
 
 def _objects(value: Any, where: str, field: str) -> tuple[dict[str, Any], ...]:
     """A list of objects, without the nulls that Arrow fills in where objects differ."""
-    items = _json_list(value, where, field, "a list of objects")
+    items = _list(value, where, field, "a list of objects")
     for i, item in enumerate(items):
         if not isinstance(item, Mapping):
             raise UserError(f"{where}: {field}[{i}]: expected an object, {_found(item)}")
@@ -194,15 +241,17 @@ def _objects(value: Any, where: str, field: str) -> tuple[dict[str, Any], ...]:
 
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
-    return [_without_nulls(v) for v in value] if isinstance(value, list | tuple) else value
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_nulls(item) for item in value]
+    return value
 
 
 def _weight(value: Any, role: str, place: str) -> float | None:
     if value is None:
         return None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < 0:
         raise UserError(f"{place}: expected a number of at least 0, found {value!r}")
     if value and role != "assistant":
         raise UserError(
@@ -212,11 +261,12 @@ def _weight(value: Any, role: str, place: str) -> float | None:
     return float(value)
 
 
-def _json_list(value: Any, where: str, field: str, expected: str) -> list[Any]:
+def _list(value: Any, where: str, field: str, expected: str) -> list[Any]:
+    """A list, given as it is, as an array, or as JSON."""
     place = f"{where}: field {field!r}"
     if isinstance(value, str | bytes):
-        wrong = f"{place}: expected {expected} or its JSON, found text that is not JSON"
-        value = _json(_text(value, place), wrong)
+        not_json = f"{place}: expected {expected} or its JSON, found text that is not JSON"
+        value = _json(_text(value, place), not_json)
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if not isinstance(value, list | tuple):
@@ -224,11 +274,20 @@ def _json_list(value: Any, where: str, field: str, expected: str) -> list[Any]:
     return list(value)
 
 
-def _json(text: str, wrong: str) -> Any:
+def _json(text: str, message: str) -> Any:
+    """Parses JSON; a UserError with the message if it is none."""
     try:
         return json.loads(text)
     except ValueError as error:
-        raise UserError(f"{wrong} ({error})") from error
+        raise UserError(f"{message} ({error})") from error
+
+
+def _text_field(fields: Mapping[str, Any], field: str, where: str) -> str:
+    if field not in fields:
+        raise UserError(
+            f"{where}: field {field!r} is missing{did_you_mean(field, fields)}; expected a text"
+        )
+    return _text(fields[field], f"{where}: field {field!r}")
 
 
 def _text(value: Any, place: str) -> str:
@@ -236,15 +295,15 @@ def _text(value: Any, place: str) -> str:
         if isinstance(value, bytes):
             return value.decode("utf-8")
         if isinstance(value, str):
-            value.encode("utf-8")  # Half of a surrogate pair, as "\ud83d" in JSON, is no text.
+            value.encode("utf-8")  # Half of a surrogate pair, such as "\ud83d" in JSON, is no text.
             return str(value)
     except UnicodeError as error:
         raise UserError(f"{place}: expected valid UTF-8 text ({error})") from error
     raise UserError(f"{place}: expected a text, {_found(value)}")
 
 
-def _filled(value: Any) -> bool:
-    """Whether a field that may be absent says anything: null and empty values do not."""
+def _has_content(value: Any) -> bool:
+    """Whether an optional field says anything: null and empty values do not."""
     if value is None:
         return False
     return len(value) > 0 if hasattr(value, "__len__") else bool(value)
@@ -255,8 +314,9 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _found(value: Any) -> str:
+    """Says what was found in place of what was expected."""
     if value is None:
         return "found null"
-    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean"}
-    numbers = "a number" if isinstance(value, int | float) else type(value).__name__
-    return f"found {names.get(type(value), numbers)} ({str(value)[:40]!r})"
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "a boolean"}
+    other = "a number" if isinstance(value, int | float) else type(value).__name__
+    return f"found {kinds.get(type(value), other)} ({str(value)[:40]!r})"

@@ -1,87 +1,133 @@
-"""What can be wrong with a chat template and a tokenizer together, found by probing."""
+"""Checking a chat template together with a tokenizer, by encoding short conversations."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from ift_jax.errors import UserError
-from ift_jax.text.chat_templates.marking import probes
-from ift_jax.text.examples import Dropped, ExampleFormatter
+from ift_jax.text.chat_templates.probes import probes
+from ift_jax.text.examples import TEMPLATE_UNSTABLE, Dropped, Encoded, ExampleFormatter
 from ift_jax.text.records import Message, Record
+
+_CHECKS = (
+    "one_bos",
+    "stop_trained",
+    "header_untrained",
+    "prefix_stable",
+    "prompt_is_prefix",
+    "whole_text_ids",
+    "no_clock",
+)
+_SPACED = Record((Message("user", "Code?"), Message("assistant", "\n  x = 1\n")), where="probe")
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One check: its name, whether it is fulfilled, and what was found."""
+    """The result of one check."""
 
-    check: str
+    check: str  # Its name.
     ok: bool
-    detail: str
+    detail: str  # What was found.
 
 
 def lint(formatter: ExampleFormatter) -> list[Finding]:
-    """Checks a decoder's format: one finding for each check.
+    """Checks a decoder's format; returns one finding for each check.
 
-    The checks: one BOS at most; the stop token of every trained turn is trained; headers are
-    not; answers follow the text that prompts them, together or one example a turn; the prompt's
-    ids begin the training ids; the ids are those of the whole text (cut at answers or not); no
-    clock.
+    The checks are:
+      one_bos: A conversation has at most one BOS.
+      stop_trained: The stop token of every trained turn is trained.
+      header_untrained: No answer begins with a control token.
+      prefix_stable: Answers follow the text that prompts them, all in one example or in an example
+        for each turn.
+      prompt_is_prefix: The ids of a prompt begin the ids of training.
+      whole_text_ids: Notes whether the ids are those of the whole text; an answer's edge may cut a
+        token.
+      no_clock: A template is never given the time.
     """
-    tokenizer = formatter.tokenizer
-    wrong: dict[str, str] = {}
-    notes = {"no_clock": "the template is given none"}
-    seen = False
-    # Some models' BOS opens every turn, as SmolLM2's <|im_start|>.
-    bos_is_marker = tokenizer.names.get("bos_token", "\0") in formatter.template_source
-    special = set(tokenizer.special_tokens.values()) - set(formatter.stop_ids)
+    linter = _Linter(formatter)
     for record in (*probes(formatter.template_source), _SPACED):
+        linter.check(record)
+    return linter.findings()
+
+
+class _Linter:
+    """Collects what is wrong, and what is worth a note, by check."""
+
+    def __init__(self, formatter: ExampleFormatter):
+        self._formatter = formatter
+        self._tokenizer = formatter.tokenizer
+        self._wrong: dict[str, str] = {}
+        self._notes = {"no_clock": "the template is given none"}
+        self._any_encoded = False
+        # In some models BOS opens every turn, such as SmolLM2's <|im_start|>.
+        bos = self._tokenizer.special_tokens_map.get("bos_token")
+        self._bos_opens_turns = bos is not None and bos in formatter.template_source
+        special = set(self._tokenizer.special_tokens.values())
+        self._controls = special - set(formatter.stop_ids)
+
+    def check(self, record: Record) -> None:
+        """Encodes a conversation and checks every answer in it."""
         try:
-            examples = formatter.encode(record)
+            examples = self._formatter.encode(record)
         except UserError:
-            continue  # The template has no such conversation.
+            return  # The template writes no such conversation.
         if isinstance(examples, Dropped):
-            if any(m.reasoning_content or "</think>" in m.content for m in record.messages):
-                notes.setdefault("prefix_stable", "records with thoughts are dropped")
-            elif examples.reason == "template_unstable":
-                wrong["prefix_stable"] = "an answer does not follow its prompt"
-            continue
-        seen = True
-        turns = [i for i, m in enumerate(record.messages) if m.role == "assistant"]
+            self._note_dropped(record, examples)
+            return
+        self._any_encoded = True
         if len(examples) > 1:
-            notes["prefix_stable"] = "one example for each trained turn"
+            self._notes["prefix_stable"] = "one example for each trained turn"
+        turns = [i for i, message in enumerate(record.messages) if message.role == "assistant"]
         for k, turn in enumerate(turns):
             example = examples[min(k, len(examples) - 1)]
-            tokens, trained = example.tokens.tolist(), example.weights > 0
-            n_bos = 0 if bos_is_marker else tokens.count(tokenizer.bos_id)
-            if len(turns) < 2 and n_bos > 1 or tokens[:2] == [tokenizer.bos_id] * 2:
-                wrong.setdefault("one_bos", f"{n_bos} BOS tokens")
-            ends = np.flatnonzero(trained & ~np.append(trained[1:], False))
-            if any(tokens[end] not in formatter.stop_ids for end in ends):
-                wrong["stop_trained"] = "an answer ends in another token"
-            starts = np.flatnonzero(trained & ~np.append(False, trained[:-1]))
-            if any(tokens[start] in special for start in starts) and not record.tools:
-                wrong["header_untrained"] = "an answer begins with a control"
-            before = dataclasses.replace(record, messages=record.messages[:turn])
-            prompt = formatter.prompt(before).tolist()
-            if tokens[: len(prompt)] != prompt:
-                wrong.setdefault("prompt_is_prefix", f"not so for {record.messages}")
-            text = tokenizer.decode(tokens, keep_special=True)
-            if tokens != tokenizer.encode_with_controls(text):
-                notes["whole_text_ids"] = "a token of the whole text would cross an answer's edge"
-    if not seen:
-        wrong["prefix_stable"] = "no probing conversation could be rendered"
-    return [
-        Finding(check, check not in wrong, wrong.get(check) or notes.get(check, "yes"))
-        for check in (
-            "one_bos",
-            "stop_trained",
-            "header_untrained",
-            "prefix_stable",
-            "prompt_is_prefix",
-            "whole_text_ids",
-            "no_clock",
-        )
-    ]
+            tokens = example.tokens.tolist()
+            self._check_bos(tokens, len(turns))
+            self._check_answers(example, tokens, has_tools=bool(record.tools))
+            self._check_prompt(record, turn, tokens)
+            text = self._tokenizer.decode(tokens, keep_special=True)
+            if tokens != self._tokenizer.encode_with_controls(text):
+                note = "a token of the whole text would cross an answer's edge"
+                self._notes["whole_text_ids"] = note
 
+    def findings(self) -> list[Finding]:
+        """What was found by all checks."""
+        if not self._any_encoded:
+            self._wrong["prefix_stable"] = "no probing conversation could be rendered"
+        return [
+            Finding(
+                check,
+                check not in self._wrong,
+                self._wrong.get(check) or self._notes.get(check, "yes"),
+            )
+            for check in _CHECKS
+        ]
 
-_SPACED = Record((Message("user", "Code?"), Message("assistant", "\n  x = 1\n")), where="probe")
+    def _note_dropped(self, record: Record, dropped: Dropped) -> None:
+        if any(m.reasoning_content or "</think>" in m.content for m in record.messages):
+            self._notes.setdefault("prefix_stable", "records with thoughts are dropped")
+        elif dropped == TEMPLATE_UNSTABLE:
+            self._wrong["prefix_stable"] = "an answer does not follow its prompt"
+
+    def _check_bos(self, tokens: Sequence[int], n_turns: int) -> None:
+        bos = self._tokenizer.bos_id
+        count = 0 if self._bos_opens_turns else tokens.count(bos)
+        # Conversations of several rounds may repeat BOS, as Llama 2's do.
+        if (n_turns < 2 and count > 1) or tokens[:2] == [bos, bos]:
+            self._wrong.setdefault("one_bos", f"{count} BOS tokens")
+
+    def _check_answers(self, example: Encoded, tokens: Sequence[int], *, has_tools: bool) -> None:
+        trained = example.weights > 0
+        ends = np.flatnonzero(trained & ~np.append(trained[1:], False)).tolist()
+        if any(tokens[end] not in self._formatter.stop_ids for end in ends):
+            self._wrong["stop_trained"] = "an answer ends in another token"
+        starts = np.flatnonzero(trained & ~np.append(False, trained[:-1])).tolist()
+        # The call of a tool may begin with a control token, such as [TOOL_CALLS].
+        if any(tokens[start] in self._controls for start in starts) and not has_tools:
+            self._wrong["header_untrained"] = "an answer begins with a control"
+
+    def _check_prompt(self, record: Record, turn: int, tokens: Sequence[int]) -> None:
+        before = dataclasses.replace(record, messages=record.messages[:turn])
+        prompt = self._formatter.prompt(before).tolist()
+        if tokens[: len(prompt)] != prompt:
+            self._wrong.setdefault("prompt_is_prefix", f"not so for {record.messages}")

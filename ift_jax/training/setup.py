@@ -15,7 +15,7 @@ from ift_jax.preparation.open_or_prepare import open_or_prepare
 from ift_jax.sharding import rules
 from ift_jax.sharding.batch_placement import put_batch
 from ift_jax.sharding.mesh import config_sizes, describe_mesh
-from ift_jax.text.tokenizers.load import Tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.training.train_program import TrainProgram
 
 

@@ -5,12 +5,11 @@ encodings are those that Tk-Instruct compares, and mixes in its five-way mode.
 """
 
 import dataclasses
-import functools
 import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ift_jax.text.tokenizers.load import load_tokenizer
+from ift_jax.sources.demonstrations import PromptLimit
 from tasks.natural_instructions.files import Example, InstructionTask
 
 
@@ -97,15 +96,10 @@ def _shown(example: Example, explained: bool) -> str:
 
 
 def _measure(options: NaturalInstructionsOptions) -> Callable[[str], bool]:
-    if not options.tokenizer:
-        return lambda text: len(text) <= options.max_characters
-    tokenizer = _tokenizer(options.tokenizer)
-    return lambda text: len(tokenizer.encode(text)) + 1 <= options.max_tokens
-
-
-@functools.cache
-def _tokenizer(path: str) -> Any:
-    return load_tokenizer(path)
+    limit = PromptLimit(
+        options.max_characters, options.tokenizer, options.max_tokens, reserved_tokens=1
+    )
+    return limit.fits
 
 
 def closed(text: str) -> str:

@@ -9,7 +9,7 @@ import tokenizers
 
 from ift_jax.errors import UserError
 from ift_jax.interop.sentencepiece_json import to_tokenizer_json
-from ift_jax.text.tokenizers.load import SentencePieceTokenizer
+from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
 from ift_jax.text.tokenizers.train_sentencepiece import train_sentencepiece
 from tests.shared_data import SHARED, requires_shared
 from tests.text.small_tokenizers import CHATML, TEXTS, sentencepiece_bytes

@@ -6,7 +6,7 @@ import json
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 
-from ift_jax.text.tokenizers.load import HuggingFaceTokenizer
+from ift_jax.text.tokenizers.hugging_face import HuggingFaceTokenizer
 from tests.text.small_tokenizers import TEXTS
 
 NAMED = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}

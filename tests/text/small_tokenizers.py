@@ -7,7 +7,9 @@ import sentencepiece
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from ift_jax.text.tokenizers.load import HuggingFaceTokenizer, SentencePieceTokenizer, Tokenizer
+from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.tokenizers.hugging_face import HuggingFaceTokenizer
+from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
 from ift_jax.text.tokenizers.train_sentencepiece import train_sentencepiece
 
 CHATML = ("<|im_start|>", "<|im_end|>")
@@ -99,5 +101,5 @@ def token_bytes(kind: str, token: int) -> bytes:
         if tokenizer._processor.is_byte(token):
             return bytes([int(piece[1:-1], 16)])
         return piece.replace("\u2581", " ").encode()
-    piece = tokenizer._text.id_to_token(token)
+    piece = tokenizer._plain.id_to_token(token)
     return bytes(_LETTERS[letter] for letter in piece)

@@ -6,11 +6,18 @@ import itertools
 import numpy as np
 import pytest
 
-from ift_jax.config.schema import Config, DataConfig, EncoderDecoderConfig, FormatConfig
+from ift_jax.config.schema import (
+    Config,
+    DataConfig,
+    EncoderDecoderConfig,
+    FormatConfig,
+    TokenizerConfig,
+)
 from ift_jax.errors import UserError
 from ift_jax.text.examples import Dropped, ExampleFormatter
 from ift_jax.text.records import Message, Record, parse_record
-from ift_jax.text.tokenizers.load import HuggingFaceTokenizer, load_tokenizer
+from ift_jax.text.tokenizers.hugging_face import HuggingFaceTokenizer
+from ift_jax.text.tokenizers.load import load_tokenizer
 from tests.shared_data import SHARED, requires_shared
 from tests.text import small_tokenizers as small
 from tests.text.conversations import conversations
@@ -66,7 +73,8 @@ def test_the_first_token_of_a_decoder_is_never_trained(kind):
 
 @requires_shared
 def test_t5_text_to_text():
-    tokenizer = load_tokenizer(str(SHARED / "data/tokenizers/t5_sentencepiece.model"), 100)
+    model = str(SHARED / "data/tokenizers/t5_sentencepiece.model")
+    tokenizer = load_tokenizer(model, TokenizerConfig(extra_ids=100))
     record = text_record("translate English to German: The house is wonderful.", "Das Haus")
 
     def encode(input_eos):

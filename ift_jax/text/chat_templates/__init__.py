@@ -1,1 +1,1 @@
-"""Chat templates: Jinja in a sandbox."""
+"""Chat templates: Jinja in a sandbox that turns a conversation into text with marked answers."""

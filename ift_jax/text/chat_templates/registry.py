@@ -1,4 +1,4 @@
-"""Chat templates by name: ours, a model's own, a file, or a text."""
+"""Finding a chat template: one of ours by name, a model's own, a file, or a text."""
 
 import importlib.resources
 import json
@@ -10,29 +10,32 @@ from typing import Any
 from ift_jax.config.schema import FormatConfig
 from ift_jax.errors import UserError, did_you_mean
 from ift_jax.io.files import read_template_file
-from ift_jax.text.chat_templates.sandbox import Template, compile_template
+from ift_jax.text.chat_templates.template import Template, compile_template
 from ift_jax.text.tokenizers.base import Tokenizer
 
 _FOLDER = importlib.resources.files(__package__)
-# The names, and the strings that are one control token each in a tokenizer trained for it.
 _CONTROLS = tomllib.loads((_FOLDER / "controls.toml").read_text("utf-8"))
+# The named templates, and the strings that a tokenizer trained for each has as control tokens.
 NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {name: tuple(strings) for name, strings in _CONTROLS.items()}
 )
-_GIVEN = ("messages", "tools", "documents", "add_generation_prompt")
+_WITHOUT_THINKING = "_nothink"  # Ends the name of a template with thinking switched off.
+_RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
 
 
 def resolve_template(fmt: FormatConfig, tokenizer: Tokenizer) -> Template:
-    """The template that a config asks for.
+    """Finds and compiles the template of a config, with its options set.
 
-    An option becomes a variable of the template unless whoever renders it gives another value.
+    Args:
+      fmt: `template` says which template; each of `template_options` becomes a variable of it,
+        which a variable of the same name given on rendering overrides.
+      tokenizer: Has the model's own template.
 
     Raises:
-        UserError: names what is wrong: no such template or file, an option, the text itself.
+      UserError: There is no such template or file, or an option or the template is wrong.
     """
-    name, options = fmt.template, _options(fmt)
-    if name == "qwen3_nothink":
-        options = {"enable_thinking": False} | options
+    name = fmt.template
+    options = _options(fmt)
     if name == "model":
         source = tokenizer.chat_template
         if not source:
@@ -46,12 +49,25 @@ def resolve_template(fmt: FormatConfig, tokenizer: Tokenizer) -> Template:
         source = read_template_file(name)
     else:
         _check_name(name)
-        source = (_FOLDER / f"{name.removesuffix('_nothink')}.jinja").read_text("utf-8")
-    given = "".join(
-        f"{{%- if {key} is not defined %}}{{%- set {key} = {_literal(value)} %}}{{%- endif %}}"
-        for key, value in sorted(options.items())
-    )
-    return compile_template(given + "{{- '' }}" * bool(given) + source, name)
+        if name.endswith(_WITHOUT_THINKING):
+            options = {"enable_thinking": False} | options
+        file = _FOLDER / f"{name.removesuffix(_WITHOUT_THINKING)}.jinja"
+        source = file.read_text("utf-8")
+    return compile_template(_set_options(options) + source, name)
+
+
+def controls(template: str) -> tuple[str, ...]:
+    """The control strings that a tokenizer needs which is trained for a template.
+
+    Args:
+      template: The template of a config; only named templates have control strings.
+
+    Raises:
+      UserError: No template has that name.
+    """
+    if template != "model" and not template.endswith(".jinja") and "{" not in template:
+        _check_name(template)
+    return NAMES.get(template, ())
 
 
 def _check_name(name: str) -> None:
@@ -62,27 +78,17 @@ def _check_name(name: str) -> None:
         )
 
 
-def controls(template: str) -> tuple[str, ...]:
-    """The control strings that a tokenizer that is trained for a template is to have.
-
-    Raises:
-        UserError: no template has that name.
-    """
-    if template != "model" and not template.endswith(".jinja") and "{" not in template:
-        _check_name(template)
-    return NAMES.get(template, ())
-
-
 def _options(fmt: FormatConfig) -> dict[str, Any]:
+    """Parses the options of a template, which are written as name=JSON."""
     options = {}
     for item in fmt.template_options:
-        key, _, value = item.partition("=")
-        key = key.strip()
+        name, _, value = item.partition("=")
+        name = name.strip()
         try:
-            options[key] = json.loads(value)
+            options[name] = json.loads(value)
         except ValueError:
-            key = ""
-        if not key.isidentifier() or key.startswith("_") or key in _GIVEN:
+            name = ""
+        if not name.isidentifier() or name.startswith("_") or name in _RESERVED:
             raise UserError(
                 f"format.template_options: {item!r}: expected name=value with the value in JSON,"
                 " such as 'enable_thinking=false' or 'date_string=\"26 Jul 2024\"'"
@@ -90,10 +96,23 @@ def _options(fmt: FormatConfig) -> dict[str, Any]:
     return options
 
 
+def _set_options(options: Mapping[str, Any]) -> str:
+    """Jinja that sets the options which are not set yet; empty if there are none."""
+    if not options:
+        return ""
+    statements = [
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(value)} %}}{{%- endif %}}"
+        for name, value in sorted(options.items())
+    ]
+    # The empty output keeps the last tag from taking the template's own first newline.
+    return "".join(statements) + "{{- '' }}"
+
+
 def _literal(value: Any) -> str:
     """A JSON value as Jinja writes it."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)}: {_literal(v)}" for k, v in value.items()) + "}"
+        items = [f"{json.dumps(key)}: {_literal(item)}" for key, item in value.items()]
+        return "{" + ", ".join(items) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_literal, value)) + "]"
     return "none" if value is None else json.dumps(value, ensure_ascii=False)

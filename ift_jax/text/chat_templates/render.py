@@ -1,180 +1,257 @@
-"""Variant: a conversation as one text in which the answers are marked.
+"""Applying a chat template: a record becomes spans of text, answers apart.
 
-Answers are what a template puts inside `{% generation %}`, or, where it has no such tags, what
-a conversation gains over its own beginning with the generation prompt. Both are checked: an
-answer must begin exactly where the text that generation is prompted with ends.
+`ChatRenderer._apply_chat_template` is the one place where a template is rendered. Answers are what
+the template puts inside `{% generation %}`. Where it has no such tags, an answer is what a
+conversation gains over its own beginning with the generation prompt. Either way, an answer must
+begin exactly where the text that prompts generation ends; this is checked.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ift_jax.errors import UserError
-from ift_jax.text.chat_templates.sandbox import CLOSE, OPEN, Template
+from ift_jax.text import marks
+from ift_jax.text.chat_templates.probes import probes
+from ift_jax.text.chat_templates.template import Rendered, Template
+from ift_jax.text.control_strings import break_control_strings, control_pattern
 from ift_jax.text.records import Record
-from ift_jax.text.tokenizers.base import BREAK, Tokenizer, control_pattern
+from ift_jax.text.tokenizers.base import Tokenizer
 
-_NONCHARACTERS = "".join(map(chr, range(0xFDD0, 0xFDF0)))
-_ANY_MARK = re.compile(f"[{_NONCHARACTERS}]")
-_TAG = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+
+class Span(NamedTuple):
+    """A stretch of a rendered conversation: one answer, or what stands between two answers.
+
+    No token reaches over the edge of a span, as generation is prompted with exactly the spans
+    before an answer.
+    """
+
+    text: str  # With the control strings that a user typed broken; see `control_strings`.
+    is_answer: bool = False  # Whether generation writes it.
+    message: int | None = None  # The message whose loss weight the span has.
+
+    @property
+    def trained(self) -> bool:
+        """Whether the span may carry loss; its message's weight says how much."""
+        return self.message is not None
+
+
+class Interval(NamedTuple):
+    """A stretch of a text: its first character, and the one behind its last."""
+
+    start: int
+    end: int
 
 
 class Chat(NamedTuple):
     """A record as a template sees it."""
 
-    messages: list[dict[str, Any]]  # Plain data, with `BREAK` in typed control strings.
-    tools: list[Any] | None  # Likewise; None where there are none.
-    size: int  # About its characters.
-    controls: int  # How many control strings the texts hold.
-    restore: Mapping[int, str] | None  # Puts noncharacters back that made way for the marks.
-    where: str  # The record's place.
+    messages: list[dict[str, Any]]  # Plain data, with the control strings in it broken.
+    tools: list[Any] | None  # Likewise; None if there are none.
+    n_characters: int  # About its size.
+    control_strings: int  # How many the texts hold.
+    restore: Mapping[int, str] | None  # For `str.translate`: noncharacters that made way for marks.
+    where: str  # The record's place, for errors.
+
+    @property
+    def answers(self) -> list[int]:
+        """The numbers of the messages that are an assistant's."""
+        return [i for i, message in enumerate(self.messages) if message["role"] == "assistant"]
 
 
-class Marked(NamedTuple):
-    """A rendered text with `OPEN` and `CLOSE` around answers, and the message of each (or -2)."""
+class ChatRenderer:
+    """Applies one chat template, for one tokenizer's special tokens.
 
-    text: str
-    turns: Sequence[int] = ()
+    Attributes:
+      template: The template.
+    """
 
+    def __init__(self, template: Template, tokenizer: Tokenizer, *, break_controls: bool):
+        """Sets the template and what it is told of the tokenizer.
 
-class Renderer:
-    """One template with one tokenizer's special tokens."""
-
-    def __init__(self, template: Template, tokenizer: Tokenizer, break_controls: bool):
-        """With `break_controls` control strings in a message's text are text."""
+        Args:
+          template: The template.
+          tokenizer: Its special tokens are variables of the template, such as `eos_token`.
+          break_controls: Whether control strings in a record's own texts are ordinary text.
+        """
         self.template = template
-        self._names = dict(tokenizer.names)
+        self._special_tokens_map = dict(tokenizer.special_tokens_map)
         self._controls = control_pattern(tokenizer.special_tokens)
-        self._break = break_controls
-        self._tagged = bool(_TAG.search(template.source))
+        self._break_controls = break_controls
 
-    def chat(self, record: Record) -> Chat:
-        """A record, ready for `last` and `prompt`.
+    def prepare(self, record: Record) -> Chat:
+        """Makes a record ready for the template.
 
         Raises:
-            UserError: it has tools, tool calls or thoughts, of which the template knows nothing.
+          UserError: The record has tools, tool calls or thoughts, and the template mentions none.
         """
-        found, size, restore = 0, 0, None
-
-        def mark(text: str) -> str:
-            nonlocal found, size, restore
-            size += len(text)
-            if not text.isascii() and _ANY_MARK.search(text):
-                restore = restore or self._restore(record)
-                text = text.translate(restore)
-            if self._controls is not None:
-                broken, n = self._controls.subn(_broken, text)
-                found += n
-                text = broken if self._break else text
-            return text
-
+        typed = _TypedTexts(record, self._controls, self._break_controls)
         messages = []
         for message in record.messages:
-            fields: dict[str, Any] = {"role": message.role, "content": mark(message.content)}
+            fields: dict[str, Any] = {"role": message.role, "content": typed(message.content)}
             if message.tool_calls:
-                self._knows(record, "tool_calls")
-                fields["tool_calls"] = _each_text(message.tool_calls, mark)
+                self._check_mentions(record, "tool_calls")
+                fields["tool_calls"] = _map_texts(message.tool_calls, typed)
             if message.reasoning_content:
-                self._knows(record, "reasoning_content", "thinking")
-                thought = mark(message.reasoning_content)
+                self._check_mentions(record, "reasoning_content", "thinking")
+                thought = typed(message.reasoning_content)
                 fields |= {"reasoning_content": thought, "thinking": thought}
-            for name in ("name", "tool_call_id"):
-                if value := getattr(message, name):
-                    fields[name] = mark(value)
+            if message.name:
+                fields["name"] = typed(message.name)
+            if message.tool_call_id:
+                fields["tool_call_id"] = typed(message.tool_call_id)
             messages.append(fields)
         if record.tools:
-            self._knows(record, "tools")
-        tools = _each_text(record.tools, mark) or None
-        restore_map = {ord(new): chr(old) for old, new in restore.items()} if restore else None
-        return Chat(messages, tools, size, found, restore_map, record.where)
-
-    def text(self, chat: Chat, n: int, prompt: bool = False) -> str:
-        """The first n messages as the template writes them, with the generation prompt or not."""
-        return self.template.render(
-            chat.where,
-            chat.size,
-            **self._names,
-            messages=chat.messages[:n],
-            tools=chat.tools,
-            documents=None,
-            add_generation_prompt=prompt,
+            self._check_mentions(record, "tools")
+        tools = _map_texts(record.tools, typed) or None
+        return Chat(
+            messages, tools, typed.n_characters, typed.control_strings, typed.restore, record.where
         )
 
-    def last(self, chat: Chat, turn: int) -> Marked | None:
-        """The conversation up to one answer, the only one that is marked with its number.
+    def conversation(self, chat: Chat) -> list[Span] | None:
+        """Renders a whole conversation, with all its answers apart.
 
-        Returns None if the answer does not follow its own prompt in the rendered text.
+        Returns:
+          The spans, or None if an answer does not stand where generation would have begun it, or
+          is written in another way than generation would have written it.
         """
-        before, text = self.text(chat, turn, prompt=True), self.text(chat, turn + 1)
-        if self._tagged:
-            n = before.count(OPEN)
-            if text.startswith(before + OPEN):
-                return Marked(text, [-2 if i < n else turn for i in range(text.count(OPEN))])
-        elif (end := self._end(text, len(before))) and text.startswith(before):
-            earlier = self._mark_found(chat, before, answers_of(chat)[:-1])
-            marked = f"{earlier.text}{OPEN}{text[len(before) : end]}{CLOSE}{text[end:]}"
-            return Marked(marked, [*(-2 for _ in earlier.turns), turn])
-        return None
+        rendered = self._apply_chat_template(chat, len(chat.messages))
+        answers = chat.answers
+        if not self.template.has_generation_tags:
+            intervals = self._find_all(chat, rendered.text, answers)
+            return None if intervals is None else _cut(rendered.text, intervals, answers)
+        if rendered.n_generated != len(answers):
+            return None
+        if not self._never_rewrites and not self._answers_follow_prompts(chat, rendered):
+            return None
+        return _spans(rendered.parts, answers)
 
-    def prompt(self, chat: Chat) -> str:
-        """The text that the next answer is prompted with, earlier answers marked."""
-        text = self.text(chat, len(chat.messages), prompt=True)
-        if self._tagged:
-            return text
-        return self._mark_found(chat, text, answers_of(chat)).text
+    def last_answer(self, chat: Chat, turn: int) -> list[Span] | None:
+        """Renders a conversation up to one answer, which is the only one that is trained.
 
-    def _mark_all(self, chat: Chat, text: str, turns: Sequence[int]) -> Marked | None:
-        """The text with the answers of these turns marked; None if one does not stand in it."""
-        parts: list[str] = []
-        at = 0
-        for turn in turns:
-            place = self._place(chat, text, turn, at)
-            if place is None:
+        Args:
+          chat: The conversation, up to the answer.
+          turn: The answer's number among the messages.
+
+        Returns:
+          The spans, or None if not even this answer follows the text that prompts it.
+        """
+        prompt = self._apply_chat_template(chat, turn, add_generation_prompt=True)
+        rendered = self._apply_chat_template(chat, turn + 1)
+        if self.template.has_generation_tags:
+            if not _follows(rendered, prompt):
                 return None
-            start, end = place
-            parts += [text[at:start], OPEN, text[start:end], CLOSE]
-            at = end
-        return Marked("".join((*parts, text[at:])), turns)
+            n_earlier = prompt.n_generated
+            n_own = rendered.n_generated - n_earlier
+            return _spans(rendered.parts, [None] * n_earlier + [turn] * n_own)
+        start = len(prompt.text)
+        end = self._answer_end(rendered.text, start)
+        if end is None or not rendered.text.startswith(prompt.text):
+            return None
+        earlier = self._find_some(chat, prompt.text, chat.answers[:-1])
+        intervals = [*earlier, Interval(start, end)]
+        return _cut(rendered.text, intervals, [None] * len(earlier) + [turn])
 
-    def _mark_found(self, chat: Chat, text: str, turns: Sequence[int]) -> Marked:
-        """The text with those answers marked that stand in it as generation would write them."""
-        parts: list[str] = []
-        found: list[int] = []
-        at = 0
+    def prompt(self, chat: Chat) -> list[Span]:
+        """Renders what the next answer is prompted with; earlier answers are apart, untrained."""
+        rendered = self._apply_chat_template(chat, len(chat.messages), add_generation_prompt=True)
+        if self.template.has_generation_tags:
+            return _spans(rendered.parts, [None] * rendered.n_generated)
+        intervals = self._find_some(chat, rendered.text, chat.answers)
+        return _cut(rendered.text, intervals, [None] * len(intervals))
+
+    def inputs(self, chat: Chat) -> list[Span]:
+        """Renders what the encoder of an encoder-decoder reads: no generation prompt ends it."""
+        rendered = self._apply_chat_template(chat, len(chat.messages))
+        return _spans(rendered.parts, [None] * rendered.n_generated)
+
+    def _apply_chat_template(
+        self, chat: Chat, n_messages: int, *, add_generation_prompt: bool = False
+    ) -> Rendered:
+        """Renders the first messages of a conversation."""
+        return self.template.render(
+            chat.where,
+            chat.n_characters,
+            **self._special_tokens_map,
+            messages=chat.messages[:n_messages],
+            tools=chat.tools,
+            documents=None,
+            add_generation_prompt=add_generation_prompt,
+        )
+
+    @functools.cached_property
+    def _never_rewrites(self) -> bool:
+        """Whether all answers of all probes stand as generation would have written them.
+
+        Then records need no check of their own, which would render each several times.
+        """
+        return all(map(self._probe_keeps_answers, probes(self.template.source)))
+
+    def _probe_keeps_answers(self, probe: Record) -> bool:
+        try:
+            chat = self.prepare(probe)
+            rendered = self._apply_chat_template(chat, len(chat.messages))
+            if rendered.n_generated != len(chat.answers):
+                return False
+            return self._answers_follow_prompts(chat, rendered)
+        except UserError:
+            return True  # The template writes no such conversation.
+
+    def _answers_follow_prompts(self, chat: Chat, rendered: Rendered) -> bool:
+        """Whether tagged answers follow their prompts, and are what they are when they are last."""
+        for i, turn in enumerate(chat.answers):
+            before = rendered.parts[: 2 * i + 1]
+            prompt = self._apply_chat_template(chat, turn, add_generation_prompt=True)
+            if prompt.parts != before:
+                return False
+            if turn + 1 < len(chat.messages):
+                answer = rendered.parts[2 * i + 1]
+                as_last = self._apply_chat_template(chat, turn + 1)
+                if as_last.parts[: 2 * i + 2] != [*before, answer]:
+                    return False
+        return True
+
+    def _find_all(self, chat: Chat, text: str, turns: Sequence[int]) -> list[Interval] | None:
+        """Finds all these answers in a text without tags; None if one of them is not found."""
+        found: list[Interval] = []
         for turn in turns:
-            place = self._place(chat, text, turn, at)
-            if place is not None:
-                start, end = place
-                parts += [text[at:start], OPEN, text[start:end], CLOSE]
-                found.append(turn)
-                at = end
-        return Marked("".join((*parts, text[at:])), found)
+            interval = self._find(chat, text, turn, found[-1].end if found else 0)
+            if interval is None:
+                return None
+            found.append(interval)
+        return found
 
-    def _place(self, chat: Chat, text: str, turn: int, at: int) -> tuple[int, int] | None:
-        """Where an answer stands in the text, not before `at`; None if generation would differ."""
-        before = self.text(chat, turn, prompt=True)
-        after = text if turn + 1 == len(chat.messages) else self.text(chat, turn + 1)
-        start = len(before)
-        end = self._end(after, start)
-        if end and start >= at and after.startswith(before) and after[:end] == text[:end]:
-            return start, end
-        return None
+    def _find_some(self, chat: Chat, text: str, turns: Sequence[int]) -> list[Interval]:
+        """Finds those of these answers in a text without tags that can be found."""
+        found: list[Interval] = []
+        for turn in turns:
+            interval = self._find(chat, text, turn, found[-1].end if found else 0)
+            if interval is not None:
+                found.append(interval)
+        return found
 
-    def _end(self, text: str, start: int) -> int | None:
-        """Where an answer ends that begins at `start`: after the last control token."""
+    def _find(self, chat: Chat, text: str, turn: int, earliest: int) -> Interval | None:
+        """Finds an answer in a text without tags: what its turn adds to the text of its prompt."""
+        prompt = self._apply_chat_template(chat, turn, add_generation_prompt=True).text
+        is_last = turn + 1 == len(chat.messages)
+        answered = text if is_last else self._apply_chat_template(chat, turn + 1).text
+        start = len(prompt)
+        end = self._answer_end(answered, start)
+        if end is None or start < earliest:
+            return None
+        if not answered.startswith(prompt) or answered[:end] != text[:end]:
+            return None
+        return Interval(start, end)
+
+    def _answer_end(self, text: str, start: int) -> int | None:
+        """Where an answer ends that begins at `start`: behind the last control token."""
         found = list(self._controls.finditer(text, start)) if self._controls else []
         return found[-1].end() if found else None
 
-    def _restore(self, record: Record) -> dict[int, str]:
-        texts: list[str] = []
-        _each_text([[*map(dataclasses.asdict, record.messages)], record.tools], texts.append)
-        free = sorted(set(_NONCHARACTERS[3:]) - set("".join(texts)))
-        if len(free) < 3:
-            raise UserError(f"{record.where}: the text holds all of U+FDD0 to U+FDEF")
-        return dict(zip(map(ord, (OPEN, CLOSE, BREAK)), free[:3], strict=True))
-
-    def _knows(self, record: Record, *names: str) -> None:
+    def _check_mentions(self, record: Record, *names: str) -> None:
+        """Refuses a record with a field that the template would leave out."""
         if not any(name in self.template.source for name in names):
             raise UserError(
                 f"{record.where}: template {self.template.name!r} has no place for"
@@ -182,19 +259,86 @@ class Renderer:
             )
 
 
-def answers_of(chat: Chat) -> list[int]:
-    """The numbers of the messages that are an assistant's."""
-    return [i for i, message in enumerate(chat.messages) if message["role"] == "assistant"]
+class _TypedTexts:
+    """Makes the texts of a record safe to render, and counts what they hold.
+
+    Attributes:
+      n_characters: The size of all texts so far.
+      control_strings: How many control strings they hold.
+    """
+
+    def __init__(self, record: Record, controls: re.Pattern[str] | None, break_controls: bool):
+        self.n_characters = 0
+        self.control_strings = 0
+        self._record = record
+        self._controls = controls
+        self._break_controls = break_controls
+        self._stand_ins: dict[int, str] | None = None
+
+    def __call__(self, text: str) -> str:
+        """Breaks the control strings in a text, and replaces characters that look like marks."""
+        self.n_characters += len(text)
+        if marks.has_noncharacter(text):
+            if self._stand_ins is None:
+                self._stand_ins = marks.stand_ins(_texts(self._record), self._record.where)
+            text = text.translate(self._stand_ins)
+        if self._controls is None:
+            return text
+        broken, count = break_control_strings(text, self._controls)
+        self.control_strings += count
+        return broken if self._break_controls else text
+
+    @property
+    def restore(self) -> Mapping[int, str] | None:
+        """The table that restores what looked like marks; None if nothing did."""
+        return None if self._stand_ins is None else marks.inverse(self._stand_ins)
 
 
-def _broken(match: re.Match[str]) -> str:
-    text = match[0]
-    return text[0] + BREAK + text[1:] if len(text) > 1 else BREAK + text
+def _follows(rendered: Rendered, prompt: Rendered) -> bool:
+    """Whether an answer begins exactly where the text that prompts it ends."""
+    n = len(prompt.parts)
+    prompt_ends_outside = n % 2 == 1
+    return prompt_ends_outside and len(rendered.parts) > n and rendered.parts[:n] == prompt.parts
 
 
-def _each_text(value: Any, function: Callable[[str], Any]) -> Any:
+def _cut(text: str, answers: Sequence[Interval], messages: Sequence[int | None]) -> list[Span]:
+    """Cuts the answers out of a text; `messages` has the message of each, None if untrained."""
+    parts: list[str] = []
+    at = 0
+    for start, end in answers:
+        parts += (text[at:start], text[start:end])
+        at = end
+    parts.append(text[at:])
+    return _spans(parts, messages)
+
+
+def _spans(parts: Sequence[str], messages: Sequence[int | None]) -> list[Span]:
+    """Makes spans of texts outside and inside of answers, in turn.
+
+    Args:
+      parts: The texts; the first one stands outside.
+      messages: The message of each answer, None if it is untrained.
+    """
+    spans = [Span(part) for part in parts]
+    for i, message in enumerate(messages):
+        spans[2 * i + 1] = Span(parts[2 * i + 1], True, message)
+    return spans
+
+
+def _texts(record: Record) -> list[str]:
+    """All texts of a record."""
+    found: list[str] = []
+    messages = [dataclasses.asdict(message) for message in record.messages]
+    _map_texts([messages, record.tools], found.append)
+    return found
+
+
+def _map_texts(value: Any, function: Callable[[str], Any]) -> Any:
+    """Applies a function to all texts of plain data, keys among them."""
     if isinstance(value, str):
         return function(value)
     if isinstance(value, Mapping):
-        return {function(k): _each_text(v, function) for k, v in value.items()}
-    return [_each_text(v, function) for v in value] if isinstance(value, list | tuple) else value
+        return {function(key): _map_texts(item, function) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_map_texts(item, function) for item in value]
+    return value

@@ -1,1 +1,1 @@
-"""Tokenizers."""
+"""Tokenizers: one interface, and behind it SentencePiece models and `tokenizer.json` files."""

@@ -1,56 +1,64 @@
-"""The small interface behind which every tokenizer sits."""
+"""The interface of every tokenizer."""
 
 import abc
-import re
-from collections.abc import Iterable, Mapping, Sequence
-
-BREAK = "\ufdd2"  # A noncharacter: what stands inside a control string that a user typed.
-
-
-def control_pattern(strings: Iterable[str]) -> re.Pattern[str] | None:
-    """A pattern that finds control strings, the longest first; None where there are none.
-
-    One character alone cannot be broken in two: before it, `BREAK` makes it a text.
-    """
-    ordered = sorted({s for s in strings if s}, key=lambda s: (-len(s), s))
-    parts = [f"(?<!{BREAK})" * (len(s) == 1) + re.escape(s) for s in ordered]
-    return re.compile(f"({'|'.join(parts)})") if parts else None
+from collections.abc import Mapping, Sequence
 
 
 class Tokenizer(abc.ABC):
-    """Text to ids and back."""
+    """Turns text into token ids and back.
 
-    vocab_size: int  # One more than the largest id.
-    pad_id: int  # Never the same as `eos_id`, so that padding can be told from an ending.
-    eos_id: int  # Ends a text.
-    bos_id: int | None  # Begins a text; None where the tokenizer has none.
-    fingerprint: str  # SHA-256 (hex) of the bytes and options that define the tokenizer.
-    special_tokens: Mapping[str, int]  # Control strings and their ids.
-    strips: Mapping[str, tuple[bool, bool]]  # Those that swallow white space at left or right.
-    names: Mapping[str, str]  # The named special tokens, such as {"eos_token": "</s>"}.
-    chat_template: str  # The Jinja text that came with it; "" if none.
-    n_given: int  # `vocab_size` before tokens were added.
-    files: Mapping[str, bytes]  # By name; `load_tokenizer` makes the same of them in a folder.
+    Attributes:
+      vocab_size: One more than the largest id.
+      base_vocab_size: `vocab_size` before tokens were added to what was given.
+      pad_id: Never equal to `eos_id`, so that padding can be told from an ending.
+      eos_id: The id that ends a text.
+      bos_id: The id that begins a text, or None if the tokenizer has none.
+      special_tokens: Control strings and their ids.
+      special_tokens_map: Special tokens by role, such as `{"eos_token": "</s>"}`; the name is
+        Hugging Face's.
+      strips: For each control string that swallows white space beside it: whether it does so at
+        its left and at its right.
+      chat_template: The Jinja source that came with the tokenizer; empty if none did.
+      files: Contents by file name; `load_tokenizer` reads the same tokenizer from a folder of them.
+      fingerprint: SHA-256 (hex) of the bytes and options that define the tokenizer.
+    """
 
-    def _keep(self, chat_template: str, files: Mapping[str, bytes]) -> None:
-        template = {"chat_template.jinja": chat_template.encode()} if chat_template else {}
-        self.chat_template, self.files = chat_template, {**files, **template}
+    vocab_size: int
+    base_vocab_size: int
+    pad_id: int
+    eos_id: int
+    bos_id: int | None
+    special_tokens: Mapping[str, int]
+    special_tokens_map: Mapping[str, str]
+    strips: Mapping[str, tuple[bool, bool]]
+    chat_template: str
+    files: Mapping[str, bytes]
+    fingerprint: str
 
     @abc.abstractmethod
     def encode(self, text: str, place: str = "start") -> list[int]:
-        """The ids of ordinary text: no BOS or EOS, and control strings are spelt out.
+        """Encodes ordinary text: adds no BOS or EOS, and spells control strings out.
 
-        The place is the "start" of the input, right after a "control" token, or in the middle of
-        "text": some tokenizers put a space in front of a text at the first two.
+        Args:
+          text: The text.
+          place: Where the text stands: at the "start" of the input, right after a "control" token,
+            or in the middle of "text". At the first two, some tokenizers put a space before it.
         """
 
     @abc.abstractmethod
     def encode_with_controls(self, text: str) -> list[int]:
-        """The ids of text in which control strings stand for their ids."""
+        """Encodes text in which control strings stand for their ids."""
 
     @abc.abstractmethod
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
-        """The text of ids; those outside the vocabulary (a model's may be larger) are ignored.
+        """Decodes ids; those outside the vocabulary are ignored, as a model's may be larger.
 
-        Control tokens, padding among them, are left out or, with `keep_special`, shown.
+        Args:
+          ids: Token ids.
+          keep_special: Whether to show control tokens, padding among them, or to leave them out.
         """
+
+
+def template_file(chat_template: str) -> dict[str, bytes]:
+    """The file that keeps a chat template beside a tokenizer; none for an empty template."""
+    return {"chat_template.jinja": chat_template.encode()} if chat_template else {}

@@ -8,23 +8,28 @@ from collections.abc import Sequence
 import sentencepiece
 
 from ift_jax.errors import UserError
-from ift_jax.text.tokenizers.base import Tokenizer, control_pattern
+from ift_jax.text.control_strings import control_pattern
+from ift_jax.text.tokenizers.base import Tokenizer, template_file
 
-SPACE_MARK = "\u2581"  # How SentencePiece writes a space; itself rare in text.
-# A serialised ModelProto with only normalizer_spec.add_dummy_prefix = false: put after a model's
-# bytes it is merged with them, as protocol buffers are.
+SPACE_MARK = "\u2581"  # How SentencePiece writes a space; rare in text.
+_SPACE_MARK_PIECES = [f"<0x{byte:02X}>" for byte in SPACE_MARK.encode()]
+# A serialized ModelProto that holds only normalizer_spec.add_dummy_prefix = false. Appended to a
+# model's bytes it is merged with them, as protocol buffers are.
 _NO_PREFIX = b"\x1a\x02\x18\x00"
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """A SentencePiece `.model`, with T5's sentinels after its pieces if asked for.
+    """A SentencePiece `.model`, with T5's sentinels after its pieces if they are asked for.
 
-    Sentinels are `<extra_id_0>`, `<extra_id_1>`, ... downwards from the last id, as in
-    T5 (Raffel et al. 2020). Where a model has no padding piece its unknown piece pads.
+    Sentinels are `<extra_id_0>`, `<extra_id_1>`, ... downwards from the last id, as in T5 (Raffel
+    et al. 2020). The unknown piece pads where a model has no padding piece.
 
-    With a model that keeps whitespace and falls back to bytes (one that
-    `train_sentencepiece` made), `decode(encode(text)) == text` for every text, U+2581
-    included: SentencePiece would read that character as a space, so it is given as bytes.
+    For a model that keeps white space and falls back to bytes, such as one that
+    `train_sentencepiece` made, `decode(encode(text)) == text` holds for every text. SentencePiece
+    would read U+2581 in a text as a space, so that character is encoded as its bytes.
+
+    Attributes:
+      extra_ids: The number of sentinels.
     """
 
     def __init__(
@@ -38,90 +43,132 @@ class SentencePieceTokenizer(Tokenizer):
     ):
         """Reads the bytes of a `.model` file.
 
-        `extra_ids` is the number of T5's sentinels to add; `name` is what errors call it;
-        `added_tokens` become special, with new ids after all others where it lacks them; the
-        chat template came with it.
+        Args:
+          model: The bytes.
+          extra_ids: The number of T5's sentinels to add.
+          name: What error messages call the file.
+          added_tokens: Tokens that become special, with new ids after all others where the model
+            lacks them.
+          chat_template: The Jinja source that came with the tokenizer.
 
         Raises:
-            UserError: not a model, or one without an EOS or a usable padding id.
+          UserError: The bytes are no model, or a model without an EOS or a usable padding id.
         """
-        self._processor = processor = sentencepiece.SentencePieceProcessor()
+        self._processor = sentencepiece.SentencePieceProcessor()
         try:
-            processor.LoadFromSerializedProto(model)
+            self._processor.LoadFromSerializedProto(model)
         except RuntimeError as error:
             raise UserError(f"{name}: not a SentencePiece model") from error
-        self._pieces = processor.vocab_size()
         self.extra_ids = extra_ids
-        self.n_given = self.vocab_size = self._pieces + extra_ids
-        self.eos_id = processor.eos_id()
-        self.bos_id = processor.bos_id() if processor.bos_id() >= 0 else None
-        if self.eos_id < 0:
-            raise UserError(f"{name}: has no EOS piece; expected a model with one, such as T5's")
-        self.pad_id = processor.pad_id() if processor.pad_id() >= 0 else processor.unk_id()
-        if self.pad_id == self.eos_id:
-            raise UserError(f"{name}: pads with EOS; expected a padding id of its own")
-        self.special_tokens = {
-            processor.id_to_piece(i): i for i in range(self._pieces) if processor.is_control(i)
-        }
-        self.special_tokens |= {
-            f"<extra_id_{k}>": self.vocab_size - 1 - k for k in range(extra_ids)
-        }
-        added = [t for t in dict.fromkeys(added_tokens) if t not in self.special_tokens]
-        unknown = processor.unk_id()
+        self._set_ids(name)
+        special = self._control_pieces() | self._sentinels()
+        added = [token for token in dict.fromkeys(added_tokens) if token not in special]
         for token in added:
-            i = processor.piece_to_id(token)
-            if i == unknown:
-                i, self.vocab_size = self.vocab_size, self.vocab_size + 1
-            self.special_tokens[token] = i
-        self._special_strings = {i: piece for piece, i in self.special_tokens.items()}
-        self._special_strings.setdefault(self.pad_id, processor.id_to_piece(self.pad_id))
+            special[token] = self._id_of_added_token(token)
+        self.special_tokens = special
+        self._special_strings = {i: string for string, i in self.special_tokens.items()}
+        self._special_strings.setdefault(self.pad_id, self._processor.id_to_piece(self.pad_id))
         self._controls = control_pattern(self.special_tokens)
-        probe, mark = "  a\n b ", [f"<0x{byte:02X}>" for byte in SPACE_MARK.encode()]
-        mark_ids = [processor.piece_to_id(piece) for piece in mark]
-        exact = processor.decode(processor.encode(probe)) == probe
-        self._mark_ids = mark_ids if exact and all(map(processor.is_byte, mark_ids)) else []
-        self._middle = sentencepiece.SentencePieceProcessor()
-        self._middle.LoadFromSerializedProto(model + _NO_PREFIX)
-        # A model that sees white space only between words is the same everywhere.
-        if processor.encode("a\nb") == processor.encode("a b"):
-            self._middle = processor
-        named = {"eos": self.eos_id, "bos": self.bos_id, "pad": self.pad_id, "unk": unknown}
-        self.names = {
-            f"{key}_token": processor.id_to_piece(i) for key, i in named.items() if i is not None
-        }
+        self._space_mark_ids = self._ids_of_the_space_mark()
+        self._middle = self._processor_for_the_middle_of_a_text(model)
         self.strips = {}
-        files = {"tokenizer.model": model}
+        self.chat_template = chat_template
+        self.files = {"tokenizer.model": model}
         if added:
-            ids = {token: self.special_tokens[token] for token in added}
-            files["added_tokens.json"] = json.dumps(ids).encode()
-        self._keep(chat_template, files)
+            new_ids = {token: self.special_tokens[token] for token in added}
+            self.files["added_tokens.json"] = json.dumps(new_ids).encode()
+        self.files |= template_file(chat_template)
         options = f"extra_ids={extra_ids}{added if added else ''}".encode()
         self.fingerprint = hashlib.sha256(model + b"\0" + options).hexdigest()
 
+    def _set_ids(self, name: str) -> None:
+        """Sets the ids that the model names; a UserError if one that is needed is missing."""
+        processor = self._processor
+        self._n_pieces = processor.vocab_size()
+        self.base_vocab_size = self._n_pieces + self.extra_ids
+        self.vocab_size = self.base_vocab_size
+        self.eos_id = processor.eos_id()
+        if self.eos_id < 0:
+            raise UserError(f"{name}: has no EOS piece; expected a model with one, such as T5's")
+        self.bos_id = processor.bos_id() if processor.bos_id() >= 0 else None
+        self.pad_id = processor.pad_id() if processor.pad_id() >= 0 else processor.unk_id()
+        if self.pad_id == self.eos_id:
+            raise UserError(f"{name}: pads with EOS; expected a padding id of its own")
+
+        named_ids = {
+            "eos_token": self.eos_id,
+            "bos_token": self.bos_id,
+            "pad_token": self.pad_id,
+            "unk_token": processor.unk_id(),
+        }
+        self.special_tokens_map = {
+            role: processor.id_to_piece(i) for role, i in named_ids.items() if i is not None
+        }
+
+    def _control_pieces(self) -> dict[str, int]:
+        """The control pieces of the model and their ids."""
+        controls = filter(self._processor.is_control, range(self._n_pieces))
+        return {self._processor.id_to_piece(i): i for i in controls}
+
+    def _sentinels(self) -> dict[str, int]:
+        """T5's sentinels and their ids."""
+        last = self.base_vocab_size - 1
+        return {f"<extra_id_{k}>": last - k for k in range(self.extra_ids)}
+
+    def _id_of_added_token(self, token: str) -> int:
+        """The id of a token that becomes special: its piece's, or a new one."""
+        i = self._processor.piece_to_id(token)
+        if i != self._processor.unk_id():
+            return i
+        self.vocab_size += 1
+        return self.vocab_size - 1
+
+    def _ids_of_the_space_mark(self) -> list[int]:
+        """The ids of the bytes of U+2581; empty for a model whose round trip is not exact."""
+        probe = "  a\n b "
+        is_exact = self._processor.decode(self._processor.encode(probe)) == probe
+        ids = [self._processor.piece_to_id(piece) for piece in _SPACE_MARK_PIECES]
+        return ids if is_exact and all(map(self._processor.is_byte, ids)) else []
+
+    def _processor_for_the_middle_of_a_text(
+        self, model: bytes
+    ) -> sentencepiece.SentencePieceProcessor:
+        """A processor that puts no space in front of a text."""
+        # To a model that sees white space only between words, every place is the same.
+        if self._processor.encode("a\nb") == self._processor.encode("a b"):
+            return self._processor
+        middle = sentencepiece.SentencePieceProcessor()
+        middle.LoadFromSerializedProto(model + _NO_PREFIX)
+        return middle
+
     def encode(self, text: str, place: str = "start") -> list[int]:
         encode = (self._middle if place == "text" else self._processor).encode
-        if self._mark_ids and SPACE_MARK in text:
+        if self._space_mark_ids and SPACE_MARK in text:
             first, *rest = text.split(SPACE_MARK)
             ids = encode(first)
             for part in rest:
-                ids += self._mark_ids + self._middle.encode(part)
+                ids += self._space_mark_ids + self._middle.encode(part)
             return ids
         return encode(text)
 
     def encode_with_controls(self, text: str) -> list[int]:
+        parts = self._controls.split(text) if self._controls else [text]
         ids: list[int] = []
-        for i, part in enumerate(self._controls.split(text) if self._controls else [text]):
-            ids += [self.special_tokens[part]] if i % 2 else self.encode(part)
+        for i, part in enumerate(parts):
+            is_control = i % 2 == 1
+            ids += [self.special_tokens[part]] if is_control else self.encode(part)
         return ids
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         special = self._special_strings
         if not keep_special:
-            return self._processor.decode(
-                [i for i in map(int, ids) if 0 <= i < self._pieces and i not in special]
-            )
+            pieces = [i for i in map(int, ids) if 0 <= i < self._n_pieces and i not in special]
+            return self._processor.decode(pieces)
         known = [i for i in map(int, ids) if 0 <= i < self.vocab_size]
-        return "".join(
-            "".join(special[i] for i in run) if is_special else self._processor.decode(list(run))
-            for is_special, run in itertools.groupby(known, key=special.__contains__)
-        )
+        text = ""
+        for is_special, run in itertools.groupby(known, key=special.__contains__):
+            if is_special:
+                text += "".join(special[i] for i in run)
+            else:
+                text += self._processor.decode(list(run))
+        return text

@@ -1,4 +1,4 @@
-"""Training a SentencePiece model with byte fallback (free of TensorFlow)."""
+"""Training a SentencePiece model with byte fallback."""
 
 import io
 import re
@@ -9,41 +9,39 @@ import sentencepiece
 from ift_jax.errors import UserError
 from ift_jax.text.tokenizers.sentencepiece import SPACE_MARK
 
+_NAMED = ("<pad>", "</s>", "<s>", "<unk>")
+_N_NAMED, _N_BYTES = len(_NAMED), 256
+
 
 def train_sentencepiece(
     texts: Iterable[str], *, vocab_size: int, control: Sequence[str] = ()
 ) -> bytes:
     """Trains a BPE model with byte fallback (Kudo and Richardson 2018) whose round trip is exact.
 
-    Text is left as it is: no normalisation, no space in front, all whitespace kept. Lines
-    are learnt from one by one, so no piece crosses a newline (a newline is its byte);
-    digits are pieces of their own. One thread: the same texts give the same bytes.
+    Text is left as it is: it is not normalized, gets no space in front, and keeps all white space.
+    The model learns from single lines, so no piece crosses a newline (a newline is its byte).
+    Digits are pieces of their own. Training takes one thread, so that the same texts give the same
+    bytes.
 
-    `texts` come in a fixed order; `vocab_size` counts all pieces. Ids: pad 0, eos 1, bos 2,
-    unk 3, then the `control` strings, each one id that text never gives, then the 256 bytes, then
-    what was learnt. Returned are the bytes of a `.model` file.
+    Args:
+      texts: The texts, in a fixed order.
+      vocab_size: The number of all pieces.
+      control: Control strings; each is one id, which no text is encoded to.
+
+    Returns:
+      The bytes of a `.model` file. Its ids are pad 0, eos 1, bos 2, unk 3, then the control
+      strings, the 256 bytes, and the pieces that were learned.
 
     Raises:
-        UserError: the vocabulary is too small for bytes and characters, or larger than the
-            text can fill (the message gives the bound).
+      UserError: The vocabulary is too small for bytes and characters, or larger than the text can
+        fill. The message gives the bound.
     """
-    control = [c for c in dict.fromkeys(control) if c not in ("<pad>", "</s>", "<s>", "<unk>")]
+    control = [string for string in dict.fromkeys(control) if string not in _NAMED]
     failures: list[Exception] = []
-
-    def lines() -> Iterator[str]:
-        try:
-            for text in texts:
-                for line in text.replace(SPACE_MARK, " ").replace("\0", "").split("\n"):
-                    if line:
-                        yield line
-        except Exception as error:
-            failures.append(error)  # SentencePiece would turn it into a RuntimeError.
-            raise
-
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=lines(),
+            sentence_iterator=_lines(texts, failures),
             model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
@@ -66,17 +64,28 @@ def train_sentencepiece(
     except RuntimeError as error:
         if failures:
             raise failures[0] from None
-        raise UserError(
-            f"tokenizer.train_vocab_size = {vocab_size}: {_expected(str(error), len(control))}"
-        ) from error
+        expected = _accepted_sizes(str(error), len(control))
+        raise UserError(f"tokenizer.train_vocab_size = {vocab_size}: {expected}") from error
     return model.getvalue()
 
 
-def _expected(message: str, n_control: int) -> str:
-    """What SentencePiece's trainer would have accepted, from its error."""
+def _lines(texts: Iterable[str], failures: list[Exception]) -> Iterator[str]:
+    """Yields the lines of texts, and keeps what the texts raise: SentencePiece would hide it."""
+    try:
+        for text in texts:
+            for line in text.replace(SPACE_MARK, " ").replace("\0", "").split("\n"):
+                if line:
+                    yield line
+    except Exception as error:
+        failures.append(error)
+        raise
+
+
+def _accepted_sizes(message: str, n_control: int) -> str:
+    """What SentencePiece's trainer would have accepted, from its error message."""
     if bound := re.search(r"too high.*value <= (\d+)", message):
         return f"expected at most {bound[1]}: the text gives no more pieces"
     if bound := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         return f"expected at least {bound[1]}: bytes, characters and control strings"
     reason = " ".join(message.split())
-    return f"expected text, and at least {4 + n_control + 256} pieces ({reason})"
+    return f"expected text, and at least {_N_NAMED + n_control + _N_BYTES} pieces ({reason})"

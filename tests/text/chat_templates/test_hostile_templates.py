@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ift_jax.errors import UserError
-from ift_jax.text.chat_templates.sandbox import Template
+from ift_jax.text.chat_templates.template import Template
 
 GROW = "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = GROWN %}{% endfor %}"
 BOOK = GROW.replace("'ab'", "['ab']")
@@ -118,14 +118,14 @@ MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": 
 RUN = """
 import json, pathlib, sys, time
 from ift_jax.errors import UserError
-from ift_jax.text.chat_templates.sandbox import Template
+from ift_jax.text.chat_templates.template import Template
 messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 results = {}
 for name, source in json.load(sys.stdin).items():
     start = time.process_time()
     try:
         said = Template(source, "t").render("f:1", 7, messages=messages, tools=None)
-        said = "RENDERED " + said[:60]
+        said = "RENDERED " + said.text[:60]
     except UserError as error:
         said = str(error)
     # Not ru_maxrss: a process inherits that of the one that started it.
@@ -158,7 +158,8 @@ def test_hostile_templates_end_soon_in_one_line():
 
 
 def render(source, **variables):
-    return Template(source, "t").render("f:1", 100, messages=MESSAGES, tools=None, **variables)
+    template = Template(source, "t")
+    return template.render("f:1", 100, messages=MESSAGES, tools=None, **variables).text
 
 
 @pytest.mark.parametrize(
@@ -212,5 +213,5 @@ def test_what_a_template_raises_is_told():
 def test_a_long_conversation_pays_for_itself():
     messages = [{"role": "user", "content": "x" * 1000}] * 5000
     source = "{% for m in messages %}{{ m.role ~ m.content.strip() | trim }}{% endfor %}"
-    text = Template(source, "t").render("f", 5_000_000, messages=messages)
-    assert len(text) == 5000 * 1004
+    rendered = Template(source, "t").render("f", 5_000_000, messages=messages)
+    assert len(rendered.text) == 5000 * 1004

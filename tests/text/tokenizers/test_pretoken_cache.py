@@ -70,7 +70,7 @@ def ours(tokenizer):
 def test_ids_are_those_of_the_whole_text(name, normalizer):
     tokenizer = made(KNOWN[name], normalizer)
     mine = ours(tokenizer)
-    assert mine._words is not None
+    assert mine._cache is not None
     tokenizer.encode_special_tokens = True
     for text in texts(6000):
         expected = tokenizer.encode(text, add_special_tokens=False).ids
@@ -79,7 +79,7 @@ def test_ids_are_those_of_the_whole_text(name, normalizer):
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_another_tokenizer_encodes_whole_texts(name):
-    assert ours(made(UNKNOWN[name]))._words is None
+    assert ours(made(UNKNOWN[name]))._cache is None
 
 
 def test_what_changes_the_cutting_is_not_known():
@@ -93,10 +93,10 @@ def test_what_changes_the_cutting_is_not_known():
 
 
 def test_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr(pretoken_cache, "_MOST", 10)
+    monkeypatch.setattr(pretoken_cache, "_MAX_ENTRIES", 10)
     mine = ours(made(BYTES))
     ids = [mine.encode(f"{i} {i}") for i in range(30)]
-    assert len(mine._words._known) <= 10
+    assert len(mine._cache._ids) <= 10
     mine.encode("x" * 100)
-    assert "x" * 100 not in mine._words._known
-    assert ids == [mine._whole(f"{i} {i}") for i in range(30)]
+    assert "x" * 100 not in mine._cache._ids
+    assert ids == [mine._encode_whole(f"{i} {i}") for i in range(30)]

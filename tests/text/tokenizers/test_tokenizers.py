@@ -10,15 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
-from ift_jax.config.schema import FormatConfig
+from ift_jax.config.schema import FormatConfig, TokenizerConfig
 from ift_jax.errors import UserError
 from ift_jax.text.examples import ExampleFormatter
 from ift_jax.text.records import Message, Record
-from ift_jax.text.tokenizers.load import (
-    HuggingFaceTokenizer,
-    SentencePieceTokenizer,
-    load_tokenizer,
-)
+from ift_jax.text.tokenizers.hugging_face import HuggingFaceTokenizer
+from ift_jax.text.tokenizers.load import load_tokenizer
+from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
 from ift_jax.text.tokenizers.train_sentencepiece import train_sentencepiece
 from tests.shared_data import SHARED, requires_shared
 from tests.text import chat_tokenizers as chat
@@ -34,7 +32,7 @@ HARD = ["", " ", "  two", "\n\n x \n", "\t\r\n",
 
 @requires_shared
 def test_t5_gives_the_published_ids():
-    tokenizer = load_tokenizer(str(T5), extra_ids=100)
+    tokenizer = load_tokenizer(str(T5), TokenizerConfig(extra_ids=100))
     ids = tokenizer.encode("translate English to German: The house is wonderful.")
     assert ids == [13959, 1566, 12, 2968, 10, 37, 629, 19, 1627, 5]
     assert (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id) == (0, 1, None)
@@ -140,9 +138,10 @@ def test_padding_is_never_eos():
     assert HuggingFaceTokenizer(fewer, names | {"unk_token": "<|endoftext|>"}).pad_id == 0
     for more, word in (({}, "<pad>"), ({"pad_token": "[P]"}, "[P]")):
         tokenizer = HuggingFaceTokenizer(fewer, names | more)
-        assert tokenizer.special_tokens[word] == tokenizer.pad_id == tokenizer.n_given
+        assert tokenizer.special_tokens[word] == tokenizer.pad_id == tokenizer.base_vocab_size
         assert (
-            tokenizer.vocab_size == tokenizer.n_given + 1 and tokenizer.names["pad_token"] == word
+            tokenizer.vocab_size == tokenizer.base_vocab_size + 1
+            and tokenizer.special_tokens_map["pad_token"] == word
         )
 
 
@@ -178,14 +177,14 @@ def test_folders_and_files_load(tmp_path):
         assert (tokenizer.eos_id, tokenizer.bos_id, tokenizer.pad_id) == (3, None, 4)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "spiece.model").write_bytes(small.sentencepiece_bytes())
-    tokenizer = load_tokenizer(str(tmp_path / "b"), extra_ids=2)
+    tokenizer = load_tokenizer(str(tmp_path / "b"), TokenizerConfig(extra_ids=2))
     assert tokenizer.special_tokens["<extra_id_0>"] == tokenizer.vocab_size - 1 == 481
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path):
     def error(path, **options):
         with pytest.raises(UserError) as raised:
-            load_tokenizer(str(path), **options)
+            load_tokenizer(str(path), TokenizerConfig(**options))
         message = str(raised.value)
         assert "\n" not in message
         return message
@@ -233,8 +232,8 @@ def test_added_tokens_are_special_and_last(kind, tmp_path):
     base = small.small_tokenizer(kind)
     original = folder_of(base, tmp_path / "original")
     added = ("<|eot|>", "<|im_end|>", "<tool>", "<|eot|>")
-    tokenizer = load_tokenizer(original, added_tokens=added)
-    assert tokenizer.n_given == base.vocab_size
+    tokenizer = load_tokenizer(original, TokenizerConfig(added_tokens=added))
+    assert tokenizer.base_vocab_size == base.vocab_size
     assert tokenizer.special_tokens["<|eot|>"] == base.vocab_size
     assert tokenizer.special_tokens["<tool>"] == base.vocab_size + 1 == tokenizer.vocab_size - 1
     assert tokenizer.special_tokens["<|im_end|>"] == base.special_tokens["<|im_end|>"]
@@ -246,7 +245,8 @@ def test_added_tokens_are_special_and_last(kind, tmp_path):
     assert tokenizer.fingerprint != base.fingerprint
     # The folder alone gives it again; asking again adds nothing.
     again = folder_of(tokenizer, tmp_path / "again")
-    for other in (load_tokenizer(again), load_tokenizer(again, added_tokens=added)):
+    options = TokenizerConfig(added_tokens=added)
+    for other in (load_tokenizer(again), load_tokenizer(again, options)):
         assert other.fingerprint == tokenizer.fingerprint
         assert other.special_tokens == tokenizer.special_tokens
         assert other.vocab_size == tokenizer.vocab_size
@@ -255,9 +255,10 @@ def test_added_tokens_are_special_and_last(kind, tmp_path):
 def test_added_tokens_come_after_extra_ids(tmp_path):
     tokenizer = SentencePieceTokenizer(small.sentencepiece_bytes(), 3, added_tokens=("<|eot|>",))
     assert tokenizer.special_tokens["<|eot|>"] == 483 == tokenizer.vocab_size - 1
-    assert tokenizer.special_tokens["<extra_id_0>"] == 482 and tokenizer.n_given == 483
+    assert tokenizer.special_tokens["<extra_id_0>"] == 482 and tokenizer.base_vocab_size == 483
     folder = folder_of(tokenizer, tmp_path / "t5")
-    assert load_tokenizer(folder, extra_ids=3).fingerprint == tokenizer.fingerprint
+    again = load_tokenizer(folder, TokenizerConfig(extra_ids=3))
+    assert again.fingerprint == tokenizer.fingerprint
     with pytest.raises(UserError, match="added_tokens.json: '<|eot|>' is 483; expected 480 with 0"):
         load_tokenizer(folder)
 

@@ -1,0 +1,104 @@
+"""A compiled chat template, and the text that it writes."""
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jinja2.runtime import new_context
+
+from ift_jax.errors import UserError
+from ift_jax.text.chat_templates.sandbox import Sandbox
+from ift_jax.text.marks import GENERATION_END, GENERATION_START
+
+_GENERATION_TAG = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+
+
+class Rendered(NamedTuple):
+    """What a template wrote, in parts: outside and inside of `{% generation %}`, in turn.
+
+    The first part stands outside, and may be empty. A part inside can only be the last one if a
+    `{% break %}` left its block.
+    """
+
+    parts: list[str]
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return self.parts[0] if len(self.parts) == 1 else "".join(self.parts)
+
+    @property
+    def n_generated(self) -> int:
+        """How many parts stand inside of `{% generation %}`."""
+        return len(self.parts) // 2
+
+
+class Template:
+    """A compiled chat template.
+
+    Attributes:
+      source: The Jinja text.
+      name: What error messages call the template.
+      has_generation_tags: Whether it says itself where answers stand.
+    """
+
+    def __init__(self, source: str, name: str):
+        """Compiles the template; a UserError if it is none, or uses what it must not."""
+        self.name = name
+        self.source = source
+        self.has_generation_tags = bool(_GENERATION_TAG.search(source))
+        self._sandbox = Sandbox()
+        self._template = self._attempt("", self._sandbox.from_string, source)
+
+    def render(self, where: str, n_characters: int, /, **variables: Any) -> Rendered:
+        """Applies the template.
+
+        Args:
+          where: The record's place, for errors.
+          n_characters: About the size of the conversation, which bounds the work.
+          **variables: Plain data: `messages`, `tools` and so on.
+
+        Raises:
+          UserError: What the template itself raises, or that it does too much.
+        """
+        self._sandbox.start(n_characters)
+        marked = self._attempt(where, self._run, variables)
+        return _split_at_marks(marked, where)
+
+    def _run(self, variables: Mapping[str, Any]) -> str:
+        # This is `jinja2.Template.render` without its work for blocks, imports and tracebacks.
+        template, sandbox = self._template, self._sandbox
+        variables = {**sandbox.globals, **variables}
+        context = new_context(sandbox, template.name, {}, variables, shared=True)
+        return "".join(template.root_render_func(context))
+
+    def _attempt(self, where: str, function: Callable[..., Any], argument: Any) -> Any:
+        """Calls a function of Jinja; whatever it raises becomes a UserError of one line."""
+        try:
+            return function(argument)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            line = getattr(error, "lineno", None)
+            at = f" (its line {line})" if line else ""
+            place = f"{where}: " if where else "format."
+            raise UserError(f"{place}template {self.name!r}: {reason}{at}") from error
+
+
+def _split_at_marks(marked: str, where: str) -> Rendered:
+    """Splits a text at its marks, which it loses."""
+    # A regular expression would take twice as long.
+    before, *blocks = marked.split(GENERATION_START)
+    parts = [before]
+    in_turn = GENERATION_END not in before
+    for block in blocks:
+        inside_and_after = block.split(GENERATION_END)
+        # Only the last block may lack its end, so parts are even here if an earlier one does.
+        in_turn = in_turn and len(inside_and_after) <= 2 and len(parts) % 2 == 1
+        parts += inside_and_after
+    if not in_turn:
+        raise UserError(f"{where}: the template nests or breaks its generation")
+    return Rendered(parts)
+
+
+compile_template = functools.lru_cache(maxsize=32)(Template)
