@@ -43,12 +43,20 @@ from tasks.flan.source import FlanSource, Form, register_flan_task
 
 # Submixture -> its share of the Collection.
 SHARES: Mapping[str, float] = {
-    "flan2021": 0.40, "t0": 0.32, "niv2": 0.20, "cot": 0.05, "dialog": 0.03,
-}  # fmt: skip
+    "flan2021": 0.40,
+    "t0": 0.32,
+    "niv2": 0.20,
+    "cot": 0.05,
+    "dialog": 0.03,
+}
 # Submixture -> the largest rate of a task, in examples.
 CAPS: Mapping[str, int] = {
-    "flan2021": 30_000, "t0": 20_000, "niv2": 5_000, "cot": 100_000, "dialog": 200_000,
-}  # fmt: skip
+    "flan2021": 30_000,
+    "t0": 20_000,
+    "niv2": 5_000,
+    "cot": 100_000,
+    "dialog": 200_000,
+}
 INVERTED_RATE = 0.3  # The rate of inverted examples, where that of the others is 1.
 _MAX_CHARACTERS = 4 * 1920
 

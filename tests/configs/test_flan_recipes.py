@@ -1,4 +1,4 @@
-"""The recipes expand to the published numbers."""
+"""The recipes of FLAN expand to the published numbers."""
 
 import dataclasses
 
@@ -7,15 +7,23 @@ import pytest
 from ift_jax.config import files as config_file
 
 
-# Of T5 1.1 with a head for its 32,128 tokens: millions of parameters.
+# `millions` counts the parameters of T5 1.1 with an output head for its 32,128 tokens.
 @pytest.mark.parametrize(
     ("size", "steps", "millions"),
-    [("small", 98_000, 77), ("base", 84_000, 248), ("large", 64_000, 783), ("xl", 38_000, 2850),
-     ("xxl", 14_000, 11_135)],
-)  # fmt: skip
+    [
+        ("small", 98_000, 77),
+        ("base", 84_000, 248),
+        ("large", 64_000, 783),
+        ("xl", 38_000, 2850),
+        ("xxl", 14_000, 11_135),
+    ],
+)
 def test_flan_t5(size, steps, millions):
     config = config_file.load(f"configs/flan_t5.py:{size}")
-    train, optimizer, data, model = config.train, config.optimizer, config.data, config.model
+    train = config.train
+    optimizer = config.optimizer
+    data = config.data
+    model = config.model
     assert (train.steps, train.batch_size, train.epochs) == (steps, 64, 0)
     assert (optimizer.name, optimizer.learning_rate) == ("adafactor", 5e-4)
     assert (optimizer.schedule, optimizer.warmup_steps) == ("constant", 0)

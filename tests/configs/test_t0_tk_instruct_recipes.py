@@ -1,4 +1,4 @@
-"""The recipes of T0 and Tk-Instruct against the published numbers."""
+"""The recipes of T0 and Tk-Instruct expand to the published numbers."""
 
 import pytest
 
@@ -20,7 +20,9 @@ def test_shapes_of_t5_1_1(system, size):
 @pytest.mark.parametrize("size", SHAPES)
 def test_t0(size):
     config = config_file.load(f"configs/t0.py:{size}")
-    data, optimizer, train = config.data, config.optimizer, config.train
+    data = config.data
+    optimizer = config.optimizer
+    train = config.train
     assert train.batch_tokens == train.batch_size * data.inputs_length == 2**20
     assert data.targets_length == 256
     assert data.pack and train.steps == 12_200 and train.epochs == 0
@@ -33,7 +35,9 @@ def test_t0(size):
 
 def test_tk_instruct_3b():
     config = config_file.load("configs/tk_instruct.py:3b")
-    data, optimizer, train = config.data, config.optimizer, config.train
+    data = config.data
+    optimizer = config.optimizer
+    train = config.train
     assert (data.inputs_length, data.targets_length, data.pack) == (1024, 128, False)
     assert (train.batch_size, train.epochs, train.steps) == (16, 2.0, 0)
     assert (optimizer.name, optimizer.learning_rate) == ("adamw", 5e-5)

@@ -1,4 +1,4 @@
-"""One made row of each dataset of FLAN, with the fields that TFDS has."""
+"""A made-up row of each data set of FLAN, with the fields that TFDS has."""
 
 _NLI = {"premise": "All doors are red.", "hypothesis": "The front door is red.", "label": 0}
 _PAIR = {"sentence1": "He left early.", "sentence2": "He went away early.", "label": 1}

@@ -29,7 +29,7 @@ NI = {
 
 @pytest.fixture
 def root(tmp_path):
-    """A root with a little of each submixture."""
+    """A data root with a few examples of each submixture."""
     (tmp_path / "cot").mkdir()
     lines = [f"Is {k} odd?\\nOptions:\\n- yes\\n- no\tyes\t{k} is odd" for k in range(1, 160, 2)]
     (tmp_path / "cot" / "creak_train.tsv").write_text("\n".join(lines) + "\n")
@@ -73,7 +73,7 @@ def _grouped(shares, pattern):
 
 def test_shares_are_the_published_ones(root):
     collection.register(root)
-    collection.register(root)  # Again: the same, no error.
+    collection.register(root)  # Registering twice is no error.
     for name in ("flan_collection", "flan_collection_found"):
         shares = _shares(name, lambda task: 1000)
         by_part = _grouped(shares, r"flan_collection_([a-z0-9]+)_")
@@ -113,13 +113,13 @@ def test_rates_in_a_submixture_are_capped_sizes():
     )
 
 
-def test_what_is_left_out(root):
+def test_tasks_that_flan_is_tested_on_or_has_already_are_left_out(root):
     collection.register(root)
     names = [task.name for task in seqio.MixtureRegistry.get("flan_collection_found").tasks]
     assert any("task9_add" in name for name in names)
     assert not any("mmmlu" in name for name in names)  # Flan models are tested on MMLU.
     parts = {re.search(r"flan_collection_t0_(\w+?)_(zs|fs)", n)[1] for n in names if "_t0_" in n}
-    assert parts == {"qasc_is_it"}  # The others' datasets are in FLAN 2021.
+    assert parts == {"qasc_is_it"}  # FLAN 2021 has the data sets of the others.
     assert collection.in_flan("super_glue_copa_x") and not collection.in_flan("dreams_x")
 
 
@@ -150,7 +150,10 @@ def test_options_are_shown_or_hidden(root):
         assert b["targets"] in ("acceptable", "unacceptable") or b["targets"].startswith("S")
         if not b["targets"].startswith("S"):
             assert a["inputs"].count("acceptable") > b["inputs"].count("acceptable")
-    assert {r["targets"] for r in shown} > {"acceptable", "unacceptable"}  # Letters, too.
+    assert {r["targets"] for r in shown} > {
+        "acceptable",
+        "unacceptable",
+    }  # Some answers are letters.
     assert shown != _records("flan2021_cola_zs_opt", seed=1)
     assert shown == _records("flan2021_cola_zs_opt")
     [first, *_] = _records("t0_qasc_is_it_zs_noopt")
@@ -164,10 +167,11 @@ def test_few_shot_prompts(root):
         found = list(map(int, re.findall(r"\bS(\d+)\.", record["inputs"] + record["targets"])))
         assert found.count(k) == 1 and len(found) == len(set(found))
         numbers[len(found) - 1] += 1
-    # Five with mixed templates for a half; of 25 those with the same template for the others.
+    # Half of the prompts have five exemplars with mixed templates, the others those of 25 that have
+    # the template of the query.
     assert min(numbers) == 1 and 80 < numbers[5] < 140 and 1.5 < _mean(numbers) - 1 < 4
     for record in _records("niv2_task9_add_fs_opt"):
-        assert record["inputs"].count("Add one.") == 3  # Always two, and the query.
+        assert record["inputs"].count("Add one.") == 3  # Two exemplars and the query.
         *exemplars, query = re.findall(r"\b\d+\b", record["inputs"])
         assert query not in exemplars[::2] and len(exemplars) == 4
     source = seqio.TaskRegistry.get("flan_collection_niv2_task9_add_fs_opt").source
@@ -181,7 +185,7 @@ def test_few_shot_prompts(root):
 
 
 def test_an_exemplar_never_asks_what_the_query_asks(root, tmp_path):
-    # The same question with two explanations, all of them again and again.
+    # Every question occurs several times, with different explanations.
     lines = [f"Q{k % 8}?\tyes\tReason {k}." for k in range(90)]
     (tmp_path / "cot" / "creak_train.tsv").write_text("\n".join(lines) + "\n")
     collection.register(root)
@@ -217,7 +221,7 @@ def test_chains_of_thought_to_the_letter(root):
         "Is 1 odd?\nOptions:\n- yes\n- no",
     )
     assert all(t.inverted for t in turned) and len(turned) == len(group) == 10
-    assert len(_records("cot_creak_zs_opt")) == 30  # Of 80 the last 50 are for validation.
+    assert len(_records("cot_creak_zs_opt")) == 30  # The last 50 of 80 are for validation.
     assert len(_records("cot_creak_inverted_fs_opt", "validation")) == 50
 
 
@@ -276,8 +280,9 @@ def test_real_chains_of_thought():
         assert task.source.num_input_examples("train") == 100
         for record in itertools.islice(task.source.records("train"), 20):
             assert record["inputs"] and record["targets"]
-            assert (
-                "\\n" not in record["inputs"] + record["targets"] and "\t" not in record["inputs"]
-            )
-    dataset = found.get_dataset(None, split="train", shuffle=False, num_epochs=1)
+            assert "\\n" not in record["inputs"] + record["targets"]
+            assert "\t" not in record["inputs"]
+    # Through SeqIO, one of the nested mixtures is enough: a pipeline for every task takes seconds.
+    nested = seqio.MixtureRegistry.get("flan_collection_cot_found_zs_opt")
+    dataset = nested.get_dataset(None, split="train", shuffle=False, num_epochs=1)
     assert set(next(dataset.as_numpy_iterator())) == {"inputs", "targets"}

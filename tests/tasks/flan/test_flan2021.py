@@ -149,7 +149,7 @@ def test_rows_are_read_as_the_originals_do():
     assert _example("true_case")["lower"] == "the house, by the sea!"
     assert _example("fix_punct")["bare"] == "The House by the sea"
     assert _example("word_segment")["joined"] == "TheHouse,bythesea!"
-    for name in ("rte", "hellaswag", "stsb", "snli"):  # Rows without a label.
+    for name in ("rte", "hellaswag", "stsb", "snli"):  # A row without a label.
         assert list(DATASETS[name].read(ROWS[name] | {"label": -1})) == []
 
 
@@ -183,13 +183,13 @@ def test_text_is_a_function_of_seed_task_and_index(tmp_path):
     drawn = {re.sub(r"\d+", "", r["inputs"]) for r in _source(tmp_path, "rte").records("train")}
     assert len(drawn) == 10
     validation = {r["targets"] for r in _source(tmp_path, "rte").records("validation")}
-    assert validation == {"yes"}  # No inverted template where answers are scored.
+    assert validation == {"yes"}  # Inverted templates have other answers.
 
 
 @pytest.mark.parametrize("shots", [1, 5, "multi", "drawn"])
 def test_exemplars_are_training_examples_and_never_the_query(tmp_path, shots):
     rows = _rows("math_dataset", 40)
-    twice = [row for row in rows[:20] for _ in range(2)]  # The same question under two indices.
+    twice = [row for row in rows[:20] for _ in range(2)]  # Each question has two indices.
     _write(tmp_path, "math_dataset", twice + rows[:1] * 200)
     _write(tmp_path, "math_dataset", rows, "test")
     source = _source(tmp_path, "math_dataset", shots=shots, template=-1 if shots == "drawn" else 0)
@@ -210,12 +210,14 @@ def test_exemplars_are_left_out_where_they_do_not_fit(tmp_path):
     _write(tmp_path, "math_dataset", _rows("math_dataset", 260))
     long = _source(tmp_path, "math_dataset", shots=10, template=0)
     short = _source(tmp_path, "math_dataset", shots=10, template=0, max_characters=40)
-    for a, b in zip(long.records("train"), short.records("train"), strict=True):
-        assert a["inputs"].count("Number") == 11 and 1 <= b["inputs"].count("Number") <= 3
-        assert (
-            len(b["inputs"]) <= 40
-            and b["inputs"].split("\n\n")[-1] == (a["inputs"].split("\n\n")[-1])
-        )
+    for long_record, short_record in zip(
+        long.records("train"), short.records("train"), strict=True
+    ):
+        long_text = long_record["inputs"]
+        short_text = short_record["inputs"]
+        assert long_text.count("Number") == 11 and 1 <= short_text.count("Number") <= 3
+        assert len(short_text) <= 40
+        assert short_text.split("\n\n")[-1] == long_text.split("\n\n")[-1]
 
 
 def test_rank_classification_twins(tmp_path):
@@ -231,19 +233,19 @@ def test_rank_classification_twins(tmp_path):
             assert json.loads(record["choices"]) == ["yes", "no"] and record["targets"] == b"yes"
             assert (b"OPTIONS:\n- yes\n- no" in record["inputs"]) == options
     names = [n for n in seqio.TaskRegistry.names() if re.search(r"_rte_type_\d_score_eval$", n)]
-    assert len(names) == 8  # Of ten templates two are inverted.
+    assert len(names) == 8  # Two of the ten templates are inverted.
     [first, *_] = seqio.TaskRegistry.get("flan2021_rte_type_1_score_eval").source.records("test")
     assert first["inputs"].startswith("Text: All doors are red.\nHypothesis: Number 0.\n")
 
 
-# Training examples after the cap, from the published sizes of the datasets.
+# The published numbers of training examples, after the cap.
 SIZES = {"rte": 2_290, "cb": 200, "snli": 30_000, "wnli": 605}
 
 
 def test_rates(tmp_path):
     flan2021.register("")
     mixture = seqio.MixtureRegistry.get("flan2021")
-    assert len(mixture.tasks) == 69  # All but the test set wsc273.
+    assert len(mixture.tasks) == 69  # wsc273 has no training data.
     counts = {task.name: 30_000 for task in mixture.tasks}
     counts |= {f"flan2021_{name}": size for name, size in SIZES.items()}
     rates = mixing_rates(mixture, mixture.tasks, "train", counts)
@@ -251,7 +253,7 @@ def test_rates(tmp_path):
     assert by_name["flan2021_rte"] == 2_290 and by_name["flan2021_cb"] == 200
     assert by_name["flan2021_snli"] == 3_000 and by_name["flan2021_wnli"] == 605
     assert sum(rates) == 66 * 3_000 + 2_290 + 200 + 605
-    flan2021.register("")  # Again: the same, no error.
+    flan2021.register("")  # Registering twice is no error.
 
 
 @pytest.mark.parametrize(
@@ -309,7 +311,7 @@ def test_the_fingerprint_sees_data_form_and_templates(tmp_path, monkeypatch):
 
 
 def _write_tfds(data_dir, name, rows):
-    """Writes what `tfds build` would: a shard of records, and the metadata."""
+    """Write what `tfds build` would: a shard of records, and the metadata."""
     builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     folder, features = builder.data_path, builder.info.features
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Promptsource templates: reading, rendering, safety, and the lint."""
+"""Templates of promptsource: reading, rendering, safety, and the lint."""
 
 import subprocess
 import sys
@@ -66,8 +66,10 @@ def test_rendering_to_the_letter(tmp_path):
     assert apply(comes, row, Draws(0)) == ("Sky: dark\nWhat comes?", "rain")
     assert answer_choices(comes, row, Draws(0)) == ["sun", "rain"]
     assert apply(then, row, Draws(0)) == ("dark and then?", "It pours.")
-    assert apply(then, row | {"label": 0}, Draws(0)) is None  # The template's own filter.
-    assert apply(then, row | {"answer": " "}, Draws(0)) is None  # Nothing to train on.
+    assert apply(then, row | {"label": 0}, Draws(0)) is None  # The template leaves the row out.
+    assert (
+        apply(then, row | {"answer": " "}, Draws(0)) is None
+    )  # An empty target is nothing to train on.
     assert answer_choices(then, row, Draws(0)) == []
 
 
@@ -87,7 +89,7 @@ def test_long_values_are_shortened_but_not_a_list_of_answers():
 
 
 @pytest.mark.parametrize("name", ["choice", "random"])
-def test_what_is_random_is_drawn_from_the_example(name):
+def test_random_filters_use_the_draws_of_the_example(name):
     template = Template("t", "{{ ['a', 'b', 'c', 'd'] | " + name + " }} ||| x")
     drawn = [apply(template, {}, Draws(seed))[0] for seed in range(30)]
     assert drawn == [apply(template, {}, Draws(seed))[0] for seed in range(30)]
@@ -102,7 +104,7 @@ def test_helpers_that_templates_use():
     assert apply(Template("t", text + "||| x"), row, Draws(0)) == ("b,a 3", "x")
 
 
-def test_the_wrong_number_of_parts():
+def test_the_wrong_number_of_parts_is_an_error():
     for text in ("one", "one ||| two ||| three"):
         with pytest.raises(ValueError, match="expected an input"):
             apply(Template("t", text), {}, Draws(0))
@@ -127,7 +129,7 @@ def test_a_template_cannot_change_a_row():
     assert row == {"items": ["a"], "deep": {"b": ["c"]}}
 
 
-def test_nothing_to_choose_from():
+def test_a_choice_of_nothing_is_an_error():
     with pytest.raises(promptsource.RENDERING_ERRORS, match="nothing to choose from"):
         apply(Template("t", "{{ [] | choice }} ||| x"), {}, Draws(0))
 

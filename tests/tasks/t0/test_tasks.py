@@ -83,7 +83,7 @@ def test_names_mixtures_and_rates(tmp_path, caplog):
         t0.register(root)
     assert "no templates for 59 of its datasets" in caplog.text
     imdb = {"imdb_ask_it", "imdb_tell_it"}
-    assert _names("t0_train") == imdb | {"gigaword_tell_it"}  # summarize_ is on T0's black list.
+    assert _names("t0_train") == imdb | {"gigaword_tell_it"}  # T0 leaves out summarize_.
     assert _names("t0+_train") == _names("t0_train") | {"hellaswag_ask_it"}
     assert _names("t0++_train") == _names("t0+_train") | {"super_glue_copa_ask_it"}
     assert _names("t0_train_all_og_prompts") == _names("t0_train_one_og_prompt") == {"imdb_ask_it"}
@@ -97,11 +97,11 @@ def test_names_mixtures_and_rates(tmp_path, caplog):
     train = seqio.MixtureRegistry.get("t0_train")
     rates = {task.name: train.get_rate(task) for task in train.tasks}
     assert rates == {"imdb_ask_it": 25_000, "imdb_tell_it": 25_000, "gigaword_tell_it": 250_000}
-    t0.register(root)  # Again: the same, no error.
+    t0.register(root)  # Registering twice is no error.
 
 
 def test_caps_against_the_published_totals():
-    # Weights of all templates of a dataset, from its published size and number of templates.
+    # The rate of a data set is that of all its templates. Sizes and numbers are the published ones.
     assert t0.cap(287_113, 9) * 9 == 2_584_017  # cnn_dailymail: about 2.58 million.
     assert t0.cap(363_846, 6) * 6 == 2_183_076  # qqp
     assert t0.cap(204_045, 10) * 10 == 2_040_450  # xsum
@@ -152,7 +152,12 @@ def test_records_of_a_task_and_of_its_twin(tmp_path):
     task = seqio.TaskRegistry.get("imdb_ask_it")
     assert task.splits == ("train", "test") and task.num_input_examples("train") == 6
     records = list(task.source.records("train"))
-    assert [r["inputs"] for r in records] == ["t1?", "t2?", "t4?", "t5?"]  # -1: no label.
+    assert [r["inputs"] for r in records] == [
+        "t1?",
+        "t2?",
+        "t4?",
+        "t5?",
+    ]  # The label -1 means none.
     assert records[0] == {"inputs": "t1?", "targets": "no", "references": '["no"]'}
     assert list(task.get_dataset(None, split="train", shuffle=False).as_numpy_iterator())
     twin = seqio.TaskRegistry.get("imdb_ask_it_score_eval")
@@ -174,16 +179,17 @@ def test_anli_rounds_read_their_own_splits(tmp_path):
 def test_draws_follow_seed_and_row():
     template = Template("t", "{{ ['a', 'b', 'c'] | choice }} {{n}} ||| x")
 
-    def texts(seed):  # noqa: E306
-        items = [("row", {"n": n}) for n in range(20)]
-        source = PromptedSource("", "d", "", template, {"train": "train"})
+    source = PromptedSource("", "d", "", template, {"train": "train"})
+    items = [("row", {"n": n}) for n in range(20)]
+
+    def texts(seed):
         return [source.render(item, "train", i, seed)["inputs"] for i, item in enumerate(items)]
 
     assert texts(1) == texts(1) != texts(2)
 
 
 def test_errors_are_one_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", None)  # As if it was not installed: no network.
+    monkeypatch.setitem(sys.modules, "datasets", None)  # As if it were not installed.
     root = _made(tmp_path)
     t0.register(root)
     with pytest.raises(UserError) as caught:
@@ -220,10 +226,11 @@ def test_a_mixture_becomes_token_stores(tmp_path):
         ],
     )
     prepared = prepare(config, log=lambda line: None)
-    tokenizer, [store] = prepared.tokenizer, prepared.mixture.stores
+    tokenizer = prepared.tokenizer
+    [store] = prepared.mixture.stores
     assert prepared.mixture.tasks == ["imdb_ask_it"] and len(store) == 4
     assert tokenizer.decode(store.encoder_tokens(0)) == "t1?"
-    assert tokenizer.eos_id not in store.encoder_tokens(0).tolist()  # T0: targets only.
+    assert tokenizer.eos_id not in store.encoder_tokens(0).tolist()  # T0 has no EOS in the inputs.
     assert store.tokens(0).tolist()[-1] == tokenizer.eos_id
     twin = prepare(config, "eval", log=lambda line: None).mixture
     assert [list(twin.stores[0].references(i)) for i in range(4)] == [["no"], ["yes"]] * 2
@@ -248,7 +255,7 @@ def test_real_templates_give_what_p3_holds():
     mixture = seqio.MixtureRegistry.get("t0_train")
     rates = [mixture.get_rate(seqio.TaskRegistry.get(name)) for name in xsum]
     assert rates == [204_045] * 10
-    # The commonsense questions of the T0 sample, through the real templates of cos_e.
+    # A commonsense question through the real templates of cos_e.
     row = {"question": "What is wet?", "choices": ["water", "sand"], "answer": "water"}
     source = seqio.TaskRegistry.get("cos_e_v1.11_question_option_description_text").source
     record = source.render(("row", row), "train", 0, 0)

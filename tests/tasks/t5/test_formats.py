@@ -1,4 +1,4 @@
-"""T5's formats: one full example in and out of each, and the odd rows."""
+"""T5's formats: a full example of each, and the rows that need special care."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
-from tasks.t5 import formats as formats
+from tasks.t5 import formats
 from tasks.t5.tasks import TASKS
 
 TAG = formats.TAG
@@ -117,7 +117,7 @@ def test_stsb_rounds_to_a_fifth_in_float32():
         return _render("glue_stsb", row)[0]["targets"]
 
     got = {x: target(x) for x in (0.0, 5.0, 2.5, 1.9, 4.667, 3.2, -1.0)}
-    # 2.5 lies between 2.4 and 2.6: to the even number of fifths.
+    # 2.5 lies between 2.4 and 2.6, and becomes the even number of fifths.
     assert got == {
         0.0: "0.0",
         5.0: "5.0",
@@ -133,9 +133,11 @@ def test_stsb_rounds_to_a_fifth_in_float32():
 def test_multirc_loses_its_html_and_keeps_its_question():
     row = {
         "paragraph": "<b>Sent 1: </b>Rain fell.<br><b>Sent 2: </b>It was wet.",
-        "question": "Why?", "answer": "Rain", "label": 1,
+        "question": "Why?",
+        "answer": "Rain",
+        "label": 1,
         "idx": {"paragraph": 4, "question": 17, "answer": 2},
-    }  # fmt: skip
+    }
     (record,) = _render("super_glue_multirc", row)
     assert record["inputs"] == (
         "multirc question: Why? answer: Rain paragraph: Sent 1: Rain fell. Sent 2: It was wet."
@@ -167,12 +169,15 @@ def test_record_trains_on_every_answer():
 def test_wsc_marks_the_pronoun():
     row = {
         "text": "Mark told Pete many lies about himself , but he knew .",
-        "span1_text": "Mark", "span1_index": 0, "span2_text": "he", "span2_index": 9,
-    }  # fmt: skip
+        "span1_text": "Mark",
+        "span1_index": 0,
+        "span2_text": "he",
+        "span2_index": 9,
+    }
     inputs = "wsc: Mark told Pete many lies about himself , but *he* knew ."
     (record,) = _render("super_glue_wsc", row | {"label": 1})
     assert (record["inputs"], record["targets"]) == (inputs, "Mark")
-    assert _render("super_glue_wsc", row | {"label": 0}) == []  # Never trained on.
+    assert _render("super_glue_wsc", row | {"label": 0}) == []  # It is never trained on.
     (record,) = _render("super_glue_wsc", row | {"label": 0}, "validation")
     assert json.loads(record["references"]) == ["Mark", f"{TAG}label=False"]
 
@@ -241,7 +246,7 @@ def test_trivia_qa_pairs_contexts_with_the_answers_that_they_hold():
         assert json.loads(record["references"])[1:] == ["mars", "red planet", "c + +"]
     assert records[2]["inputs"] == "question: Which planet ? context: It is called MARS ."
     assert len(_render("trivia_qa", row, "validation")) == 1
-    # The window is drawn: the same for the same seed, another for another.
+    # The window is drawn by the seed.
     assert _render("trivia_qa", row) == records
     assert _render("trivia_qa", row, seed=1)[0] != records[0]
     assert _render("trivia_qa", row | {"answer": {"normalized_aliases": ["pluto"]}}) == []

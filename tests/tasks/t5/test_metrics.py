@@ -1,4 +1,4 @@
-"""T5's metrics against hand-made truths and SciPy's."""
+"""T5's metrics against hand-made truths and those of SciPy."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tasks.t5 import metrics as metrics
+from tasks.t5 import metrics
 from tasks.t5.formats import tagged
 
 
@@ -24,7 +24,7 @@ def test_accuracy_and_f1_count_an_invalid_answer_as_wrong():
 
 
 def test_matthews():
-    # tp 3, fn 1, fp 2, tn 4.
+    # 3 true positives, 1 false negative, 2 false positives, 4 true negatives.
     targets = ["acceptable"] * 4 + ["unacceptable"] * 6
     answers = ["acceptable"] * 3 + ["unacceptable"] + ["acceptable"] * 2 + ["unacceptable"] * 4
     expected = (3 * 4 - 2 * 1) / math.sqrt(5 * 4 * 6 * 5)
@@ -70,7 +70,7 @@ def test_multirc_groups_by_question():
     [
         ("The fuzzy bunny", "bunny", "True", True),
         ("bunny", "the fuzzy Bunny", "True", True),
-        ("Bob's hat", "Bob", "False", True),  # An apostrophe in one of them: not the same.
+        ("Bob's hat", "Bob", "False", True),  # Only one of them has an apostrophe.
         ("Bob", "Tom", "False", True),
         ("Bob", "Tom", "True", False),
         ("Bob", "", "True", False),
@@ -90,23 +90,23 @@ def test_squad_takes_the_best_answer():
     }
 
 
-def test_rouge_tells_sentences_by_full_stops():
+def test_rouge_splits_sentences_at_periods():
     target, answer = "a b c . d e f .", "d e f . a b c ."
     got = metrics.rouge([target], [answer])
-    assert got["rouge1"] == got["rougeLsum"] == 1.0  # As one line the common part were half.
+    assert got["rouge1"] == got["rougeLsum"] == 1.0  # On one line, half would be common.
     assert got["rouge2"] == pytest.approx(4 / 5)
 
 
 def test_bleu():
     text = "the cat sat on the mat ."
     assert metrics.bleu([text], [text])["bleu"] == pytest.approx(1)
-    # Matches 5/6, 3/5, 1/4, 0/3 (smoothed: 1/6); the lengths are equal.
+    # The precisions are 5/6, 3/5, 1/4 and 0/3, smoothed to 1/6; the lengths are equal.
     got = metrics.bleu(["a b c d e f"], ["a b c x e f"])["bleu"]
     assert got == pytest.approx((5 / 6 * 3 / 5 * 1 / 4 * 0.5 / 3) ** 0.25)
     short = metrics.bleu(["a b c d e f g h"], ["a b c d"])["bleu"]
     assert short == pytest.approx(math.exp(1 - 8 / 4))
     assert metrics.bleu(["a b c d"], ["a b"]) == {"bleu": 0.0}
     assert metrics.bleu(["a b c d"], ["v x y z"]) == {"bleu": 0.0}
-    # Over several references: the most matches, the nearest length.
+    # With several references, the most matches and the nearest length count.
     many = metrics.bleu([["a b c d", "a b c d e f g"]], ["a b c d"])["bleu"]
     assert many == pytest.approx(1)

@@ -12,7 +12,7 @@ from ift_jax.config.schema import Config, DataConfig, EncoderDecoderConfig, Toke
 from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
 from ift_jax.preparation.prepare import prepare
-from tasks.t5 import objectives as objectives
+from tasks.t5 import objectives
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -24,7 +24,7 @@ def test_the_published_lengths():
 
 
 def _restored(inputs, targets, sentinel):
-    """The segment, from both parts, and its number of spans."""
+    """Return the segment that both parts are made of, and the sentinels."""
     spans, current = {}, None
     for token in targets:
         if token > sentinel - 100:
@@ -43,10 +43,10 @@ def test_corrupted_parts_hold_the_segment_once(length):
         inputs, targets = objectives.corrupt(ids, Draws(seed), 32_099)
         restored, sentinels = _restored(inputs.tolist(), targets.tolist(), 32_099)
         assert restored == ids.tolist()
-        assert sentinels == [32_099 - k for k in range(count)]  # They count down.
+        assert sentinels == [32_099 - k for k in range(count)]
         assert (len(inputs), len(targets)) == (length - noise + count, noise + count)
-        assert inputs[0] == ids[0] and inputs[-1] == 32_100 - count  # It ends with noise.
-        assert targets[-1] == ids[-1]  # No sentinel closes the targets.
+        assert inputs[0] == ids[0] and inputs[-1] == 32_100 - count  # The segment ends with noise.
+        assert targets[-1] == ids[-1]  # No sentinel ends the targets.
     assert inputs.dtype == targets.dtype == np.int32
 
 

@@ -44,9 +44,9 @@ def test_published_rates():
     temperature = _rates("t5_all_temperature")
     assert temperature["glue_cola"] == pytest.approx(8551**0.5)
     assert temperature["wmt15_enfr"] == temperature["wmt_ende"] == pytest.approx(2**10.5)
-    assert temperature["wmt16_enro"] == pytest.approx(610320**0.5)  # Below this K.
+    assert temperature["wmt16_enro"] == pytest.approx(610320**0.5)  # It is below this cap.
     assert set(_rates("t5_all_equal").values()) == {1.0}
-    # With one of the benchmarks left out there is nothing to halve.
+    # Without one of the benchmarks, the rate of RTE is not halved.
     assert _rates("t5_leave_one_out_glue") == super_glue | others
     assert _rates("t5_leave_one_out_super_glue") == glue | others
     everything = glue | super_glue | others | halved
@@ -63,24 +63,23 @@ def test_registering_is_idempotent_and_reads_nothing(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     importlib.import_module("tasks.t5.tasks").register("no such folder")
     monkeypatch.undo()
-    registries = seqio.TaskRegistry, seqio.MixtureRegistry
-    for registry_ in registries:
-        for name in list(registry_.names()):
-            registry_.remove(name)
+    for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
+        for name in list(registry.names()):
+            registry.remove(name)
     t5.register(str(tmp_path))
     names = set(seqio.TaskRegistry.names())
     t5.register(str(tmp_path))
     assert set(seqio.TaskRegistry.names()) == names
     assert not any(name.startswith("t5_c4") for name in names)
+    # The evaluation finds a metric by its module and name.
     for name, task in t5.TASKS.items():
-        assert all(
-            "<" not in fn.__qualname__ and fn.__module__ == "tasks.t5.metrics"
-            for fn in task.metric_fns
-        ), name  # The evaluation finds a metric by its module and name.
+        for metric in task.metric_fns:
+            assert "<" not in metric.__qualname__, name
+            assert metric.__module__ == "tasks.t5.metrics", name
 
 
 def test_all_mix_needs_the_vocabulary(tmp_path):
-    (tmp_path / "sentencepiece.model").write_bytes(b"")  # Not read yet.
+    (tmp_path / "sentencepiece.model").write_bytes(b"")  # Registering does not read it.
     t5.register(str(tmp_path))
     assert _rates("t5_all_mix")["c4_span_corruption"] == 1e6
     assert _rates("t5_all_mix")["glue_rte"] == 1245
@@ -95,13 +94,13 @@ def test_all_mix_needs_the_vocabulary(tmp_path):
     ],
 )  # fmt: skip
 def test_tfds_rows_become_records(name, split):
-    """The fields that a format reads are those that TFDS gives."""
+    """A format reads the fields that TFDS has."""
     tfds = pytest.importorskip("tensorflow_datasets")
     t5.register("")
     task = seqio.TaskRegistry.get(f"t5_{name}")
     with tfds.testing.mock_data(num_examples=3):
         records = list(task.get_dataset(None, split, shuffle=False).as_numpy_iterator())
-    expanded = name in ("super_glue_record", "trivia_qa")  # Random rows may give no example.
+    expanded = name in ("super_glue_record", "trivia_qa")  # A random row may make no example.
     assert len(records) == 3 or expanded
     for record in records:
         assert record["targets"] and record["inputs"]
@@ -167,17 +166,20 @@ def _config(tmp_path, mixture):
 
 def test_local_rows_become_stores(tmp_path):
     config = _config(tmp_path, "wsc_dpr_proportional")
-    view = prepare(config, "train", log=lambda _: None).mixture
-    assert list(view.tasks) == ["t5_dpr", "t5_super_glue_wsc"]
-    assert [len(store) for store in view.stores] == [9, 6]  # WSC: the right referents only.
-    assert view.rates.tolist() == [1322, 259]
-    view = prepare(config, "eval", log=lambda _: None).mixture
-    assert list(view.tasks) == ["t5_super_glue_wsc"] and len(view.stores[0]) == 12
-    assert view.stores[0].references(1) == ("Sue", "\x1flabel=False")
-    assert list(view.metric_fns[0]) == ["tasks.t5.metrics:wsc_accuracy"]
+    mixture = prepare(config, "train", log=lambda _: None).mixture
+    assert list(mixture.tasks) == ["t5_dpr", "t5_super_glue_wsc"]
+    assert [len(store) for store in mixture.stores] == [
+        9,
+        6,
+    ]  # WSC trains on the right referents only.
+    assert mixture.rates.tolist() == [1322, 259]
+    evaluation = prepare(config, "eval", log=lambda _: None).mixture
+    assert list(evaluation.tasks) == ["t5_super_glue_wsc"] and len(evaluation.stores[0]) == 12
+    assert evaluation.stores[0].references(1) == ("Sue", "\x1flabel=False")
+    assert list(evaluation.metric_fns[0]) == ["tasks.t5.metrics:wsc_accuracy"]
 
 
-def test_what_is_missing_is_said_in_one_line(tmp_path):
+def test_missing_data_is_named_in_one_line(tmp_path):
     config = _config(tmp_path, "glue_proportional")
     with pytest.raises(UserError, match="glue/cola: the split 'train' is not on this machine; put"):
         prepare(config, "train", log=lambda _: None)
@@ -188,44 +190,26 @@ def test_the_recipe_has_the_published_numbers():
         return config_file.load(f"configs/t5_finetune.py:{run}")
 
     config = load("xl,super_glue")
-    assert (config.data.mixture, config.data.eval_mixture) == (
-        "super_glue_proportional",
-        "super_glue_eval",
-    )
-    assert (config.train.batch_size, config.data.inputs_length, config.data.pack) == (
-        128,
-        512,
-        True,
-    )
-    assert (config.train.steps, config.train.save_every, config.train.eval_every) == (
-        262_144,
-        5000,
-        1000,
-    )
+    data = config.data
+    assert data.mixture == "super_glue_proportional"
+    assert data.eval_mixture == "super_glue_eval"
+    assert (data.inputs_length, data.pack) == (512, True)
+    train = config.train
+    assert (train.batch_size, train.steps) == (128, 262_144)
+    assert (train.save_every, train.eval_every) == (5000, 1000)
     optimizer = config.optimizer
-    assert (optimizer.name, optimizer.schedule, optimizer.learning_rate) == (
-        "adafactor",
-        "constant",
-        1e-3,
-    )
-    assert (optimizer.warmup_steps, optimizer.clip_norm, optimizer.weight_decay) == (0, 0, 0)
-    assert (config.loss.normalization, config.loss.z_loss, config.loss.label_smoothing) == (
-        "sum",
-        1e-4,
-        0.0,
-    )
+    assert (optimizer.name, optimizer.learning_rate) == ("adafactor", 1e-3)
+    assert (optimizer.schedule, optimizer.warmup_steps) == ("constant", 0)
+    assert (optimizer.clip_norm, optimizer.weight_decay) == (0, 0)
+    loss = config.loss
+    assert (loss.normalization, loss.z_loss, loss.label_smoothing) == ("sum", 1e-4, 0.0)
     model = config.model
-    assert (model.d_model, model.d_ff, model.n_heads, model.head_dim, model.vocab_size) == (
-        2048,
-        5120,
-        32,
-        64,
-        32128,
-    )
+    assert (model.d_model, model.d_ff, model.vocab_size) == (2048, 5120, 32128)
+    assert (model.n_heads, model.head_dim) == (32, 64)
     assert (model.n_encoder_layers, model.n_decoder_layers, model.dropout) == (24, 24, 0.1)
     assert (model.activation, model.tied_embedding) == ("gated_gelu", False)
     lengths = {"glue": 84, "super_glue": 62, "squad": 97, "cnn_dailymail": 512}
-    assert {b: load(f"small,{b}").data.targets_length for b in lengths} == lengths
+    assert {name: load(f"small,{name}").data.targets_length for name in lengths} == lengths
     old = config_file.load("configs/t5_finetune.py:11b_1.0,squad").model
     assert (old.activation, old.tied_embedding, old.d_ff) == ("relu", True, 65536)
     t5.register("")
