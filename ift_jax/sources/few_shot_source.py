@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import seqio
@@ -117,14 +117,14 @@ class FewShotSource(PythonDataSource):
     def render(self, item: Numbered, split: str, index: int, seed: int) -> dict[str, str]:
         question = _open_block(item.record["inputs"])
 
-        def prompt(blocks: list[str]) -> str:
+        def prompt(blocks: Sequence[str]) -> str:
             return "\n\n".join([*blocks, question])
 
-        blocks = demonstrations_that_fit(
-            self._solved_blocks(item, split, seed),
-            lambda blocks: self._limit.fits(prompt(list(blocks))),
-            skip_long=True,
-        )
+        def fits(blocks: Sequence[str]) -> bool:
+            return self._limit.fits(prompt(blocks))
+
+        solved = self._solved_blocks(item, split, seed)
+        blocks = demonstrations_that_fit(solved, fits, skip_long=True)
         return item.record | {"inputs": prompt(blocks)}
 
     def _solved_blocks(self, item: Numbered, split: str, seed: int) -> Iterator[str]:

@@ -66,7 +66,7 @@ def _run(command, tmp_path, mixture, heldout, *more):
         ("gsm8k_calculator", "gsm8k_5_shot", "gsm8k_calculator (gsm8k, held out by gsm8k_5_shot)"),
     ],
 )  # fmt: skip
-def test_commands_refuse_a_leak(tmp_path, capfd, command, mixture, heldout, named):
+def test_commands_refuse_what_is_held_out(tmp_path, capfd, command, mixture, heldout, named):
     split = "train" if "heldout" not in mixture else "test"
     assert _run(command, _root(tmp_path), mixture, heldout, f"--config.data.split={split}") == 2
     [line] = [s for s in capfd.readouterr().err.splitlines() if s.startswith("error: ")]
@@ -86,7 +86,7 @@ def test_commands_refuse_a_leak(tmp_path, capfd, command, mixture, heldout, name
     ],
 )
 def test_also_between_systems(tmp_path, capfd, mixture, heldout, named):
-    """Where nothing leaks, the command goes on: to prepare, or to say which data is missing."""
+    """Where the check passes, the command continues: it prepares, or says which data is missing."""
     _run("prepare", _root(tmp_path), mixture, heldout)
     errors = capfd.readouterr().err
     assert ("cannot be trained on" in errors) == bool(named)
@@ -97,7 +97,7 @@ def _tasks(name):
     return seqio.get_subtasks(seqio.get_mixture_or_task(name))
 
 
-def test_flans_own_hold_outs_leak_nothing():
+def test_flans_own_holdouts_pass():
     flan2021.register("")
     for cluster in flan2021.CLUSTERS:
         for suffix in ("", "_multi_shot"):

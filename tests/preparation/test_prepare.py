@@ -145,8 +145,8 @@ def test_a_task_of_which_too_much_is_dropped(config):
     for _ in range(2):  # Also when the store is there already, also on the fast path.
         with pytest.raises(UserError, match=rf"'made'.* {95 - kept} of 95 .*too_long {95 - kept}"):
             open_or_prepare(short, log=quiet)
-    _, view = open_or_prepare(changed(short, data__max_dropped_fraction=1.0), log=quiet)
-    assert len(view.stores[0]) == kept
+    _, mixture = open_or_prepare(changed(short, data__max_dropped_fraction=1.0), log=quiet)
+    assert len(mixture.stores[0]) == kept
     with pytest.raises(UserError, match="max_dropped_fraction"):
         open_or_prepare(short, log=quiet)
     with pytest.raises(UserError, match="no example is left to use .*too_long 95"):

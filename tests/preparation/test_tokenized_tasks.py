@@ -1,4 +1,4 @@
-"""SeqIO tasks that tokenise themselves."""
+"""SeqIO tasks that tokenize themselves."""
 
 import numpy as np
 import pytest
