@@ -1,14 +1,13 @@
 """Opening a mixture to look at it."""
 
 import dataclasses
-import re
 from typing import NamedTuple
 
 from ift_jax.config.schema import Config
 from ift_jax.data.mixture import Mixture
-from ift_jax.errors import UserError
 from ift_jax.preparation.open_or_prepare import open_or_prepare
 from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.tokenizers.train_sentencepiece import VocabularyTooLarge
 
 
 class OpenedMixture(NamedTuple):
@@ -33,10 +32,9 @@ def open_mixture(config: Config, which: str, *, may_shrink: bool) -> OpenedMixtu
     """
     try:
         return OpenedMixture(config, *open_or_prepare(config, which))
-    except UserError as error:
-        bound = re.search(r"train_vocab_size.*expected at most (\d+)", str(error))
-        if not (may_shrink and bound):
+    except VocabularyTooLarge as error:
+        if not may_shrink:
             raise
-        tokenizer = dataclasses.replace(config.tokenizer, train_vocab_size=int(bound[1]))
+        tokenizer = dataclasses.replace(config.tokenizer, train_vocab_size=error.largest)
         config = dataclasses.replace(config, tokenizer=tokenizer)
         return OpenedMixture(config, *open_or_prepare(config, which))

@@ -262,11 +262,11 @@ def test_what_is_missing_is_one_line_with_how_to_get_it(tmp_path):
     assert set(needing.split()[1:]) == {
         f"tasks.{name}"
         for name in (
-            "natural_instructions",
-            "natural_instructions_encodings",
-            "natural_instructions_v1",
+            "natural_instructions.tasks",
+            "natural_instructions.encodings",
+            "natural_instructions.v1",
             "sharegpt",
-            "t0",
+            "t0.tasks",
         )
     }
     for answer in answers:

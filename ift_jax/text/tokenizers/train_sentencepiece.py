@@ -13,6 +13,18 @@ _NAMED = ("<pad>", "</s>", "<s>", "<unk>")
 _N_NAMED, _N_BYTES = len(_NAMED), 256
 
 
+class VocabularyTooLarge(UserError):
+    """A text does not give as many pieces as were asked for.
+
+    Attributes:
+      largest: The largest vocabulary that it gives.
+    """
+
+    def __init__(self, message: str, largest: int) -> None:
+        super().__init__(message)
+        self.largest = largest
+
+
 def train_sentencepiece(
     texts: Iterable[str], *, vocab_size: int, control: Sequence[str] = ()
 ) -> bytes:
@@ -33,8 +45,8 @@ def train_sentencepiece(
       strings, the 256 bytes, and the pieces that were learned.
 
     Raises:
-      UserError: The vocabulary is too small for bytes and characters, or larger than the text can
-        fill. The message gives the bound.
+      VocabularyTooLarge: The text does not give so many pieces.
+      UserError: The vocabulary is too small for bytes and characters, or a text raises it.
     """
     control = [string for string in dict.fromkeys(control) if string not in _NAMED]
     failures: list[Exception] = []
@@ -64,8 +76,7 @@ def train_sentencepiece(
     except RuntimeError as error:
         if failures:
             raise failures[0] from None
-        expected = _accepted_sizes(str(error), len(control))
-        raise UserError(f"tokenizer.train_vocab_size = {vocab_size}: {expected}") from error
+        raise _size_error(str(error), vocab_size, len(control)) from error
     return model.getvalue()
 
 
@@ -81,11 +92,21 @@ def _lines(texts: Iterable[str], failures: list[Exception]) -> Iterator[str]:
         raise
 
 
-def _accepted_sizes(message: str, n_control: int) -> str:
-    """What SentencePiece's trainer would have accepted, from its error message."""
+def _size_error(message: str, vocab_size: int, n_control: int) -> UserError:
+    """The error that names the sizes which SentencePiece's trainer would have accepted.
+
+    Args:
+      message: The trainer's own error message.
+      vocab_size: The size that was asked for.
+      n_control: The number of control strings.
+    """
+    where = f"tokenizer.train_vocab_size = {vocab_size}"
     if bound := re.search(r"too high.*value <= (\d+)", message):
-        return f"expected at most {bound[1]}: the text gives no more pieces"
+        expected = f"expected at most {bound[1]}: the text gives no more pieces"
+        return VocabularyTooLarge(f"{where}: {expected}", int(bound[1]))
     if bound := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
-        return f"expected at least {bound[1]}: bytes, characters and control strings"
+        expected = f"expected at least {bound[1]}: bytes, characters and control strings"
+        return UserError(f"{where}: {expected}")
     reason = " ".join(message.split())
-    return f"expected text, and at least {_N_NAMED + n_control + _N_BYTES} pieces ({reason})"
+    at_least = _N_NAMED + n_control + _N_BYTES
+    return UserError(f"{where}: expected text, and at least {at_least} pieces ({reason})")
