@@ -1,6 +1,12 @@
-"""SeqIO registrations, one module or folder per system. Importing this package imports none."""
+"""SeqIO registrations, one module or folder for each system. Importing this package imports none.
 
-# How the names of a system's tasks and mixtures begin -> the module that registers them.
+The module of a system has a function `register(root)`, which registers its tasks and mixtures.
+"""
+
+_ENCODINGS = "tasks.natural_instructions.encodings"
+
+# The beginning of the names of a system's tasks and mixtures -> the module that registers them.
+# The longest beginning decides.
 SYSTEMS = {
     "alpaca": "tasks.alpaca",
     "bias_fairness_eval": "tasks.t0.tasks",
@@ -12,6 +18,13 @@ SYSTEMS = {
     "instructgpt": "tasks.instructgpt",
     "lima": "tasks.lima",
     "natural_instructions": "tasks.natural_instructions.tasks",
+    "natural_instructions_cap64": _ENCODINGS,
+    "natural_instructions_definition": _ENCODINGS,
+    "natural_instructions_definition_positive2": _ENCODINGS,
+    "natural_instructions_definition_positive2_explanations": _ENCODINGS,
+    "natural_instructions_definition_positive2_negative2": _ENCODINGS,
+    "natural_instructions_five_way": _ENCODINGS,
+    "natural_instructions_positive2": _ENCODINGS,
     "natural_instructions_v1": "tasks.natural_instructions.v1",
     "open_assistant": "tasks.open_assistant",
     "quickstart": "tasks.quickstart.tasks",
@@ -23,15 +36,4 @@ SYSTEMS = {
     "t5_": "tasks.t5.tasks",
     "tulu": "tasks.tulu",
     "wsc_dpr": "tasks.t5.tasks",
-} | {
-    f"natural_instructions_{encoding}": "tasks.natural_instructions.encodings"
-    for encoding in (
-        "cap64",
-        "definition",
-        "definition_positive2",
-        "definition_positive2_explanations",
-        "definition_positive2_negative2",
-        "five_way",
-        "positive2",
-    )
 }

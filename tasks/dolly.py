@@ -1,10 +1,10 @@
-"""Dolly 15k (Conover et al. 2023): instructions and answers written by Databricks' employees.
+"""Dolly 15k (Conover et al. 2023): instructions and answers written by employees of Databricks.
 
-`register(root)` registers `dolly`, all 15,011 rows of databricks/databricks-dolly-15k (also found
-as databricks-dolly-15k.jsonl in the root), and `dolly_<category>` for each of its eight categories.
-A row's context, where there is one, follows the instruction after an empty line. The published
-models wrote it into a prompt of their own ("### Instruction:", "### Response:", "### End"); here
-the run's template does that. One row in a hundred is "validation"; "all" has every row.
+`register(root)` registers `dolly`, all 15,011 rows of databricks/databricks-dolly-15k (or of
+databricks-dolly-15k.jsonl in the root), and `dolly_<category>` for each of its eight categories.
+If a row has a context, it follows the instruction after an empty line. The published models used a
+prompt of their own ("### Instruction:", "### Response:", "### End"); here the run's chat template
+writes the prompt. One row in a hundred is "validation"; "all" has every row.
 """
 
 from collections.abc import Mapping
@@ -27,19 +27,25 @@ CATEGORIES = (
 
 
 def register(root: str) -> None:
-    """Registers `dolly` and a task a category."""
-    for category in ("", *CATEGORIES):
-        source = RowsSource(
-            "databricks/databricks-dolly-15k",
-            _record,
-            root,
-            names={"train": ("databricks-dolly-15k.jsonl",)},
-            keep_out=100,
-            only=OnlyRows("category", (category,), CATEGORIES) if category else None,
-        )
-        register_task("_".join(filter(None, ("dolly", category))), source, metric_fns=[rouge_l])
+    """Register `dolly` and a task for each category."""
+    register_task("dolly", _source(root, None), metric_fns=[rouge_l])
+    for category in CATEGORIES:
+        only = OnlyRows("category", (category,), CATEGORIES)
+        register_task(f"dolly_{category}", _source(root, only), metric_fns=[rouge_l])
+
+
+def _source(root: str, only: OnlyRows | None) -> RowsSource:
+    return RowsSource(
+        "databricks/databricks-dolly-15k",
+        _record,
+        root,
+        names={"train": ("databricks-dolly-15k.jsonl",)},
+        keep_out=100,
+        only=only,
+    )
 
 
 def _record(row: Row, draws: Draws) -> Mapping[str, str]:
-    prompt = "\n\n".join(text for text in (row["instruction"], row["context"]) if text)
+    texts = [row["instruction"], row["context"]]
+    prompt = "\n\n".join(text for text in texts if text)
     return conversation(("user", prompt), ("assistant", row["response"]))

@@ -2,21 +2,22 @@
 
 `register(root)` registers four tasks:
 
-- `open_assistant`: every way from a tree's root to an answer that nobody continued. Ways share
-  their beginnings; an answer is trained in the first way it is part of and is context, of weight
-  0, in the others. (The original trained it in each: common answers counted several times.)
-- `open_assistant_best`: one way a tree: at every turn the reply that was ranked best, as Tulu 2 and
-  Guanaco took them;
-- `open_assistant_en`, `open_assistant_best_en`: of the trees whose first message is English.
+- `open_assistant`: every path from a tree's root to an answer without a reply. Paths share their
+  beginnings; an answer is trained in the first path that it is part of, and is context of weight 0
+  in the others. (The original trained it in each, so that common answers counted several times.)
+- `open_assistant_best`: one path of each tree, with the best ranked reply at every turn, as Tulu 2
+  and Guanaco chose them;
+- `open_assistant_en`, `open_assistant_best_en`: only the trees whose first message is English.
 
-A message that was deleted or failed its review is left out with all that follows it; a question
-without an answer ends a conversation before it. Rows are trees (the release's
-*_ready.trees.jsonl.gz in the root), or messages with parents (OpenAssistant/oasst1 of the hub), put
-together to trees again. One tree in twenty is "validation", with all its ways; "all" has all.
+A message that was deleted or failed its review is left out with all its replies. A conversation
+ends before a question without an answer. Rows are trees (*_ready.trees.jsonl.gz of the release, in
+the root), or messages with parents (OpenAssistant/oasst1 on the hub), from which the trees are
+built. One tree in twenty is "validation" with all its paths; "all" has every tree.
 """
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ _ROLES = {"prompter": "user", "assistant": "assistant"}
 
 
 def register(root: str) -> None:
-    """Registers the four tasks."""
+    """Register the four tasks."""
     for name, expand in (
         ("open_assistant", every_conversation),
         ("open_assistant_best", best_conversation),
@@ -55,65 +56,94 @@ class TreesSource(RowsSource):
         if "prompt" in first.fields():
             yield first
             yield from rows
-            return
-        messages = [(row.place, dict(row.fields())) for row in itertools.chain([first], rows)]
-        by_id = {message["message_id"]: message | {"replies": []} for _, message in messages}
-        for _, message in messages:
-            if message["parent_id"] in by_id:
-                by_id[message["parent_id"]]["replies"].append(by_id[message["message_id"]])
-        for place, message in messages:
-            if message["parent_id"] is None:  # A tree whose root is not there is no conversation.
-                yield StoredRow(place, {"prompt": by_id[message["message_id"]]})
+        else:
+            yield from _trees_of(itertools.chain([first], rows))
+
+
+def _trees_of(rows: Iterable[StoredRow]) -> Iterator[StoredRow]:
+    """Yield the trees of messages, which may come in any order.
+
+    A message whose parent is missing is left out, with all its replies.
+    """
+    messages = {}
+    places = {}
+    for row in rows:
+        message = {**row.fields(), "replies": []}
+        messages[message["message_id"]] = message
+        places[message["message_id"]] = row.place
+    for message in messages.values():
+        if message["parent_id"] in messages:
+            messages[message["parent_id"]]["replies"].append(message)
+    for name, message in messages.items():
+        if message["parent_id"] is None:
+            yield StoredRow(places[name], {"prompt": message})
 
 
 def every_conversation(tree: Row) -> Sequence[Row]:
-    """All ways; an answer that an earlier way trains has weight 0."""
-    return _with_weights(_ways(tree["prompt"], lambda replies: replies))
+    """Return all paths; an answer that an earlier path trains has weight 0."""
+    return _with_weights(_paths(tree["prompt"], _all_replies))
 
 
 def best_conversation(tree: Row) -> Sequence[Row]:
-    """The one way of the replies that were ranked best (rank 0); unranked ones come last."""
-
-    def best(replies: list[Row]) -> list[Row]:
-        ranks = [reply.get("rank") for reply in replies]
-        order = sorted(range(len(replies)), key=lambda i: (ranks[i] is None, ranks[i] or 0, i))
-        return [replies[order[0]]] if replies else []
-
-    return _with_weights(_ways(tree["prompt"], best))
+    """Return the one path of the best ranked replies (rank 0); unranked ones come last."""
+    return _with_weights(_paths(tree["prompt"], _best_reply))
 
 
 def english_conversations(tree: Row) -> Sequence[Row]:
-    """`every_conversation` of an English tree, none of another."""
+    """Return `every_conversation` of an English tree, and nothing of others."""
     return every_conversation(tree) if tree["prompt"]["lang"] == "en" else []
 
 
 def best_english_conversation(tree: Row) -> Sequence[Row]:
-    """`best_conversation` of an English tree, none of another."""
+    """Return `best_conversation` of an English tree, and nothing of others."""
     return best_conversation(tree) if tree["prompt"]["lang"] == "en" else []
 
 
-def _ways(node: Row, choose: Callable[[list[Row]], list[Row]]) -> list[tuple[Row, ...]]:
-    """The ways below a message that end with an answer, it being the first message of each."""
-    if node.get("deleted") or node.get("review_result") is False:
+def _all_replies(replies: list[Row]) -> list[Row]:
+    return replies
+
+
+def _best_reply(replies: list[Row]) -> list[Row]:
+    def rank(reply: Row) -> float:
+        value = reply.get("rank")
+        return math.inf if value is None else value
+
+    return [min(replies, key=rank)] if replies else []
+
+
+def _paths(node: Row, choose: Callable[[list[Row]], list[Row]]) -> list[tuple[Row, ...]]:
+    """Return the paths from a message down to answers.
+
+    Args:
+        node: A message with its replies.
+        choose: Returns the replies that continue a conversation, of those that may be used.
+    """
+    if not _is_usable(node):
         return []
-    role = _ROLES[node["role"]]
-    replies = [reply for reply in node["replies"] if not reply.get("deleted")]
-    replies = [reply for reply in replies if reply.get("review_result") is not False]
-    ways = [(node, *way) for reply in choose(replies) for way in _ways(reply, choose)]
-    return ways or ([(node,)] if role == "assistant" else [])
+    replies = [reply for reply in node["replies"] if _is_usable(reply)]
+    paths = [(node, *path) for reply in choose(replies) for path in _paths(reply, choose)]
+    if not paths and _ROLES[node["role"]] == "assistant":
+        paths = [(node,)]
+    return paths
 
 
-def _with_weights(ways: Iterable[Sequence[Row]]) -> list[Row]:
+def _is_usable(node: Row) -> bool:
+    return not node.get("deleted") and node.get("review_result") is not False
+
+
+def _with_weights(paths: Iterable[Sequence[Row]]) -> list[Row]:
+    """Return the conversations of paths, in which each answer has a weight other than 0 once."""
     trained: set[int] = set()
-    conversations = []
-    for way in ways:
+    conversations: list[Row] = []
+    for path in paths:
         messages: list[dict[str, Any]] = []
-        for node in way:
-            messages.append({"role": _ROLES[node["role"]], "content": node["text"]})
+        for node in path:
+            message: dict[str, Any] = {"role": _ROLES[node["role"]], "content": node["text"]}
             if id(node) in trained:
-                messages[-1]["weight"] = 0
+                message["weight"] = 0
             elif node["role"] == "assistant":
                 trained.add(id(node))
+            messages.append(message)
         conversations.append({"messages": messages})
     return conversations
 

@@ -4,16 +4,16 @@
 
 - `self_instruct_generated`: the 82K generated instances, all_instances_82K.jsonl;
 - `self_instruct_seeds`: the instances of the 175 tasks written by people, seed_tasks.jsonl;
-- `self_instruct_user_oriented`: the 252 evaluation tasks, user_oriented_instructions.jsonl,
-  split "test" alone;
+- `self_instruct_user_oriented`: the 252 evaluation tasks, user_oriented_instructions.jsonl, with
+  the split "test" alone;
 - the mixture `self_instruct`: the first two, in proportion to their sizes.
 
 The files are looked for in the root and in <root>/self_instruct. An instance is written in one of
-seven layouts if it has an input, in one of six if it has none: as many as in the paper, written by
-us. As there, half of the inputs lose the name of their only field ("Text: ...") and their empty
-lines. Both are drawn by (seed, split, index), so another epoch's variant has other layouts. The
-test split has one fixed layout. Of the seeds one task in twenty is "validation", of the generated
-instances one in a hundred; "all" has everything.
+seven layouts if it has an input, and in one of six if it has none. The paper has as many layouts;
+the texts of these are ours. As in the paper, half of the inputs lose the name of their only field
+("Text: ...") and their empty lines. Both are drawn by (seed, split, index), so the variant of
+another epoch has other layouts. The test split has one fixed layout. One of twenty seed tasks is
+"validation", and one of a hundred generated instances; "all" has every row.
 """
 
 import re
@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from ift_jax.data.randomness import Draws
 from ift_jax.metrics import exact_match, rouge_l
 from ift_jax.sources.register import register_mixture, register_task
-from ift_jax.sources.rows import Row, RowsSource
+from ift_jax.sources.rows import Render, Row, RowsSource
 
 MIXTURE = "self_instruct"
 WITH_INPUT = (
@@ -46,32 +46,36 @@ _FIELD = re.compile(r"(\w+):")
 
 
 def register(root: str) -> None:
-    """Registers the three tasks and the mixture."""
-    for name, file, splits, keep_out, render in (
-        ("generated", "all_instances_82K.jsonl", "train", 100, _drawn),
-        ("seeds", "seed_tasks.jsonl", "train", 20, _drawn),
-        ("user_oriented", "user_oriented_instructions.jsonl", "test", 0, _fixed),
-    ):
-        source = RowsSource(
-            "self_instruct",
-            render,
-            root,
-            splits={splits: splits},
-            names={splits: (file,)},
-            hub=False,
-            fields=("inputs", "targets"),
-            keep_out=keep_out,
-            expand=_instances,
-        )
-        register_task(f"self_instruct_{name}", source, metric_fns=[exact_match, rouge_l])
+    """Register the three tasks and the mixture."""
+    generated = _source(root, "all_instances_82K.jsonl", "train", _drawn, keep_out=100)
+    seeds = _source(root, "seed_tasks.jsonl", "train", _drawn, keep_out=20)
+    user_oriented = _source(root, "user_oriented_instructions.jsonl", "test", _fixed)
+    metric_fns = [exact_match, rouge_l]
+    register_task("self_instruct_generated", generated, metric_fns=metric_fns)
+    register_task("self_instruct_seeds", seeds, metric_fns=metric_fns)
+    register_task("self_instruct_user_oriented", user_oriented, metric_fns=metric_fns)
     register_mixture(MIXTURE, ["self_instruct_generated", "self_instruct_seeds"])
 
 
+def _source(root: str, file: str, split: str, render: Render, keep_out: int = 0) -> RowsSource:
+    return RowsSource(
+        "self_instruct",
+        render,
+        root,
+        splits={split: split},
+        names={split: (file,)},
+        hub=False,
+        fields=("inputs", "targets"),
+        keep_out=keep_out,
+        expand=_instances,
+    )
+
+
 def _instances(row: Row) -> Sequence[Row]:
-    instances = row.get("instances", [row])
+    instruction = row["instruction"]
     return [
-        {"instruction": row["instruction"], "input": each["input"], "output": each["output"]}
-        for each in instances
+        {"instruction": instruction, "input": instance["input"], "output": instance["output"]}
+        for instance in row.get("instances", [row])
     ]
 
 
@@ -85,17 +89,19 @@ def _drawn(row: Row, draws: Draws) -> Mapping[str, str]:
 
 def _fixed(row: Row, draws: Draws) -> Mapping[str, str]:
     text = row["input"].strip()
-    return _record(row, (WITH_INPUT if text else WITHOUT_INPUT)[0], text)
+    layouts = WITH_INPUT if text else WITHOUT_INPUT
+    return _record(row, layouts[0], text)
 
 
 def _record(row: Row, layout: str, text: str) -> Mapping[str, str]:
+    # Not str.format, and both at once: the texts may contain braces.
     parts = {"{instruction}": row["instruction"].strip(), "{input}": text}
     inputs = re.sub(r"\{instruction\}|\{input\}", lambda match: parts[match.group()], layout)
     return {"inputs": inputs, "targets": row["output"].strip()}
 
 
 def without_field_name(text: str) -> str:
-    """Returns an input without the name of its field, if it has only one, and empty lines."""
+    """Return an input without empty lines, and without its field's name if it has only one."""
     if len(set(_FIELD.findall(text))) == 1:
         text = text.split(":", 1)[1].strip()
     return text.replace("\n\n", "\n")

@@ -1,12 +1,12 @@
-"""Conversations in ShareGPT's form, as Vicuna and many tool-use sets have them.
+"""Conversations in ShareGPT's format, which Vicuna and many tool-use sets have.
 
 A row is {"conversations": [{"from": "human" | "gpt" | ..., "value": text}, ...], "tools"?}.
-`register(root)` registers a task `sharegpt_<file name>` for every .json file of the folder (or
-for the one file), and the mixture `sharegpt` of them all. A "function_call" (JSON of name and
-arguments) becomes an assistant's tool call, an "observation" a tool's result, "tools" the tools of
-the record. One row in twenty is "validation"; "all" has every row. Answers that come before the
-first question are left out, and questions after the last answer; so is, with a warning, a row
-that then has no answer.
+`register(root)` registers a task `sharegpt_<file name>` for every .json file of the folder (or for
+the one file), and the mixture `sharegpt` of all of them. A "function_call" (JSON of name and
+arguments) becomes an assistant's tool call, an "observation" a tool's result, and "tools" the
+record's tools. One row in twenty is "validation"; "all" has every row. Answers before the first
+question are left out, and questions after the last answer. A row without any answer is left out
+with a warning.
 """
 
 import glob
@@ -39,16 +39,13 @@ _ROLES = {
 
 
 def register(root: str) -> tuple[str, ...]:
-    """Registers a task a file and the mixture; returns the tasks' names."""
-    paths = [root] if os.path.isfile(root) else []
-    paths = paths or sorted(glob.glob(os.path.join(glob.escape(root), "*.json")) if root else [])
-    if not paths:
-        raise UserError(
-            f"data.root {root!r} holds no .json file; put one or more there (or name one), each an "
-            "array of objects with 'conversations'"
-        )
+    """Register a task for each file and the mixture, and return the tasks' names.
+
+    Raises:
+        UserError: There is no .json file.
+    """
     names = []
-    for path in paths:
+    for path in _files(root):
         stem = os.path.basename(path).removesuffix(".json")
         source = RowsSource(
             stem,
@@ -59,10 +56,23 @@ def register(root: str) -> tuple[str, ...]:
             keep_out=20,
             expand=_answered,
         )
-        names.append(f"sharegpt_{task_name(stem)}")
-        register_task(names[-1], source, metric_fns=[rouge_l])
+        name = f"sharegpt_{task_name(stem)}"
+        register_task(name, source, metric_fns=[rouge_l])
+        names.append(name)
     register_mixture(MIXTURE, names)
     return tuple(names)
+
+
+def _files(root: str) -> list[str]:
+    if os.path.isfile(root):
+        return [root]
+    paths = sorted(glob.glob(os.path.join(glob.escape(root), "*.json"))) if root else []
+    if not paths:
+        raise UserError(
+            f"data.root {root!r} holds no .json file; put one or more there (or name one), each an "
+            "array of objects with 'conversations'"
+        )
+    return paths
 
 
 def _answered(row: Row) -> Sequence[Row]:
@@ -73,21 +83,21 @@ def _answered(row: Row) -> Sequence[Row]:
         turns.pop()
     if not turns:
         logging.warning("sharegpt: conversation %s has no answer; left out", row.get("id", ""))
-    return [{**row, "conversations": turns}] if turns else []
+        return []
+    return [{**row, "conversations": turns}]
 
 
 def _record(row: Row, draws: Draws) -> Mapping[str, str]:
     messages = [_message(turn["from"], turn["value"]) for turn in row["conversations"]]
     tools = row.get("tools") or ""
-    return {
-        "messages": json.dumps(messages, ensure_ascii=False),
-        "tools": tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False),
-    }
+    if not isinstance(tools, str):
+        tools = json.dumps(tools, ensure_ascii=False)
+    return {"messages": json.dumps(messages, ensure_ascii=False), "tools": tools}
 
 
-def _message(who: str, text: str) -> dict[str, Any]:
-    if who != "function_call":
-        return {"role": _ROLES[who], "content": text}
+def _message(sender: str, text: str) -> dict[str, Any]:
+    if sender != "function_call":
+        return {"role": _ROLES[sender], "content": text}
     call = json.loads(text)
     function = {"name": call["name"], "arguments": call["arguments"]}
     calls = [{"type": "function", "function": function}]

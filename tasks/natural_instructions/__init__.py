@@ -1,1 +1,1 @@
-"""Natural Instructions, releases 1 and 2."""
+"""Both releases of Natural Instructions."""

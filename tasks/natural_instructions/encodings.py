@@ -1,19 +1,20 @@
-"""Super-NaturalInstructions under every encoding of Tk-Instruct (arXiv:2204.07705).
+"""Super-NaturalInstructions with every encoding of Tk-Instruct (arXiv:2204.07705).
 
 `register(root)` reads the same folder as `tasks.natural_instructions.tasks` and registers its
-default track once an encoding, as `natural_instructions_<encoding>_<task>` with the mixtures
+default track once for each encoding, as `natural_instructions_<encoding>_<task>` with the mixtures
 `natural_instructions_<encoding>_train` and `_heldout`:
 
 - `definition`, `positive2`, `definition_positive2`, `definition_positive2_negative2`,
-  `definition_positive2_explanations`: what the prompt shows;
-- `five_way`: each training instance is asked with one of the five, drawn anew each variant;
+  `definition_positive2_explanations`: named after what the prompt shows;
+- `five_way`: each training instance is asked with one of these five, drawn anew for each variant;
   held-out tasks are asked with `definition_positive2`;
-- `cap64`: 64 training instances a task, the point where the paper's ablation levels off (from
-  the paper, unverified), with `definition_positive2`.
+- `cap64`: 64 training instances of a task, the point where the paper's ablation levels off (we
+  have not verified this), with `definition_positive2`.
 
-Own options: a module of yours whose `register(root)` calls `natural_instructions.register_track`,
-e.g. with `NaturalInstructionsOptions(tokenizer=..., max_tokens=1024)`, which fits demonstrations
-by the model's own tokens instead of characters.
+For other options write a module whose `register(root)` calls `register_track` of
+`tasks.natural_instructions.tasks`, for example with
+`NaturalInstructionsOptions(tokenizer=..., max_tokens=1024)`, which fits examples by the model's
+own tokens instead of characters.
 """
 
 import dataclasses
@@ -25,10 +26,10 @@ NAMES = (*ENCODINGS, "five_way", "cap64")
 
 
 def register(root: str, options: NaturalInstructionsOptions | None = None) -> None:
-    """Registers every encoding of the default track.
+    """Register the default track with every encoding.
 
     Raises:
-      UserError: as `tasks.natural_instructions.tasks.register`.
+        UserError: The folder cannot be used; see `tasks.natural_instructions.tasks.register`.
     """
     options = options or NaturalInstructionsOptions()
     for name in NAMES:

@@ -1,7 +1,9 @@
 """Natural Instructions task files, read and checked.
 
-Wang et al. 2022, Super-NaturalInstructions (arXiv:2204.07705): a task is a JSON file with a
-definition, positive and negative examples, and instances with one or more right outputs.
+A task of Super-NaturalInstructions (Wang et al. 2022, arXiv:2204.07705) is a JSON file with a
+definition, positive and negative examples, and instances with one or more right outputs. The
+first release has another schema, which `tasks.natural_instructions.v1` reads with the functions
+of this module.
 """
 
 import dataclasses
@@ -15,7 +17,7 @@ from ift_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A demonstration or an instance; `outputs` holds every right answer, at least one."""
+    """An example or an instance; `outputs` holds every right answer, at least one."""
 
     input: str
     outputs: tuple[str, ...]
@@ -24,7 +26,7 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class InstructionTask:
-    """A parsed task file; `category` is its first one, "" where the file names none."""
+    """A parsed task file; `category` is the first one that the file names, or ""."""
 
     name: str
     path: str
@@ -36,36 +38,90 @@ class InstructionTask:
 
 
 def load_task(path: str) -> InstructionTask:
-    """Reads a task file.
+    """Read a task file.
 
     Raises:
-      UserError: it is not JSON, or a field is missing or of the wrong kind; the message names
-        the file, the instance by number and the field.
+        UserError: The file is not JSON, or a field is missing or of the wrong kind; the message
+            names the file, the instance by number and the field.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object with Definition and Instances")
+    definition = _definition(value, path)
+    instances = _examples(value, "Instances", path)
+    if not instances:
+        raise UserError(f"{path}: Instances is empty; expected at least one instance")
+    return InstructionTask(
+        name=task_stem(path),
+        path=path,
+        definition=definition,
+        positive_examples=_examples(value, "Positive Examples", path),
+        instances=instances,
+        negative_examples=_usable_examples(value.get("Negative Examples")),
+        category=_category(value),
+    )
+
+
+def read_json(path: str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: The file is not UTF-8 or not JSON; the message names the place in the file.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
-            value = json.load(file)
+            return json.load(file)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start + 1} is not valid UTF-8") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: column {error.colno}: {error.msg}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object with Definition and Instances")
-    name = os.path.basename(path).removesuffix(".json")
-    definition = _get(value, "Definition", path, "a string or a list of strings", str, list)
-    if isinstance(definition, list):  # The first is the one that Tk-Instruct uses.
-        if not definition or not isinstance(definition[0], str):
-            raise UserError(f"{path}: Definition: expected at least one string")
-        definition = definition[0]
-    instances = _examples(value, "Instances", path)
-    if not instances:
-        raise UserError(f"{path}: Instances is empty; expected at least one instance")
-    positive = _examples(value, "Positive Examples", path)
-    negative = _usable_examples(value.get("Negative Examples"))
-    categories = value.get("Categories")
-    first = categories[0] if isinstance(categories, list) and categories else ""
-    category = first if isinstance(first, str) else ""
-    return InstructionTask(name, path, definition, positive, instances, negative, category)
+
+
+def read_list(path: str) -> list[str]:
+    """Return the names in a list of tasks, one a line, each once."""
+    with open(path, encoding="utf-8") as file:
+        lines = [line.strip() for line in file]
+    return list(dict.fromkeys(line for line in lines if line))
+
+
+def task_stem(path: str) -> str:
+    """Return the name of a task file without folder and ending, which is the task's name."""
+    return os.path.basename(path).removesuffix(".json")
+
+
+def checked_outputs(outputs: Any, where: str) -> tuple[str, ...]:
+    """Return an instance's right outputs, each once.
+
+    Args:
+        outputs: The instance's field "output", a string or a list of strings.
+        where: The file and the instance, for the error.
+
+    Raises:
+        UserError: There is no output, or one that is not a string.
+    """
+    if isinstance(outputs, str):
+        return (outputs,)
+    is_list = isinstance(outputs, list) and all(isinstance(output, str) for output in outputs)
+    if not is_list or not outputs:
+        raise UserError(f"{where}: output: expected at least one string, and only strings")
+    return tuple(dict.fromkeys(outputs))
+
+
+def _definition(task: Mapping[str, Any], path: str) -> str:
+    definition = _get(task, "Definition", path, "a string or a list of strings", str, list)
+    if isinstance(definition, str):
+        return definition
+    if not definition or not isinstance(definition[0], str):
+        raise UserError(f"{path}: Definition: expected at least one string")
+    return definition[0]  # Tk-Instruct uses the first.
+
+
+def _category(task: Mapping[str, Any]) -> str:
+    categories = task.get("Categories")
+    if not isinstance(categories, list) or not categories:
+        return ""
+    first = categories[0]
+    return first if isinstance(first, str) else ""
 
 
 def _examples(task: Mapping[str, Any], key: str, path: str) -> tuple[Example, ...]:
@@ -76,25 +132,29 @@ def _examples(task: Mapping[str, Any], key: str, path: str) -> tuple[Example, ..
             raise UserError(f"{where}: expected an object with input and output")
         text = _get(value, "input", where, "a string", str)
         outputs = _get(value, "output", where, "a string or a list of strings", str, list)
-        outputs = [outputs] if isinstance(outputs, str) else outputs
-        if not outputs or not all(isinstance(output, str) for output in outputs):
-            raise UserError(f"{where}: output: expected at least one string, and only strings")
         explanation = value.get("explanation")
-        explanation = explanation if isinstance(explanation, str) else ""
-        result.append(Example(text, tuple(dict.fromkeys(outputs)), explanation))
+        if not isinstance(explanation, str):
+            explanation = ""
+        result.append(Example(text, checked_outputs(outputs, where), explanation))
     return tuple(result)
 
 
 def _usable_examples(values: Any) -> tuple[Example, ...]:
-    """The negative examples that say something: contributors leave them out, or write "-"."""
+    """Return the negative examples with a text; many files hold none, or "-" in its place."""
+    if not isinstance(values, list):
+        return ()
     result = []
-    for value in values if isinstance(values, list) else []:
+    for value in values:
         fields = value if isinstance(value, dict) else {}
-        texts = [fields.get(key) for key in ("input", "output", "explanation")]
-        text, output, explanation = (t.strip() if isinstance(t, str) else "" for t in texts)
+        text = _stripped(fields.get("input"))
+        output = _stripped(fields.get("output"))
         if text not in ("", "-") and output not in ("", "-"):
-            result.append(Example(text, (output,), explanation))
+            result.append(Example(text, (output,), _stripped(fields.get("explanation"))))
     return tuple(result)
+
+
+def _stripped(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
 
 
 def _get(value: Mapping[str, Any], key: str, where: str, expected: str, *kinds: type) -> Any:

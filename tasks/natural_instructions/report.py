@@ -1,10 +1,10 @@
-r"""A run's Natural Instructions scores by category.
+r"""Print a run's Natural Instructions scores by category.
 
     python -m tasks.natural_instructions.report WORKDIR [ROOT]
 
 reads `evaluation.json` of a run and the task files of its data.root (or of ROOT), and prints each
-category with its headline metric, as Super-NaturalInstructions (arXiv:2204.07705) reports them;
-the k-shot twins of `ift_jax.sources.few_shot` count as their tasks.
+category with its headline metric, as Super-NaturalInstructions (arXiv:2204.07705) reports them.
+The k-shot twins of `ift_jax.sources.few_shot` count as their tasks.
 """
 
 import json
@@ -25,10 +25,10 @@ _MODULES = {
 
 
 def report(workdir: str, root: str = "") -> dict[str, dict[str, Any]]:
-    """Returns evaluation set -> the scores by category of its Natural Instructions tasks.
+    """Return the scores by category of each evaluation set's Natural Instructions tasks.
 
     Raises:
-      UserError: the workdir holds no evaluation, or its data is not there.
+        UserError: The workdir holds no evaluation, or its data is missing.
     """
     data = _read(os.path.join(workdir, "config.json"))["data"]
     scores = _read(os.path.join(workdir, "evaluation.json"))
@@ -37,9 +37,13 @@ def report(workdir: str, root: str = "") -> dict[str, dict[str, Any]]:
             _MODULES[name](root or data["root"])
     result = {}
     for title, values in scores.items():
-        bases = {name: re.sub(r"_\d+_shot$", "", name) for name in values["tasks"]}
-        known = natural_instructions.categories(set(bases.values()))
-        categories = {name: known[base] for name, base in bases.items() if base in known}
+        zero_shot_names = {name: re.sub(r"_\d+_shot$", "", name) for name in values["tasks"]}
+        known = natural_instructions.categories(set(zero_shot_names.values()))
+        categories = {
+            name: known[zero_shot]
+            for name, zero_shot in zero_shot_names.items()
+            if zero_shot in known
+        }
         groups = by_category(values["tasks"], categories)
         if groups:
             result[title] = groups
@@ -57,7 +61,7 @@ def _read(path: str) -> Any:
 
 
 def lines(groups: dict[str, dict[str, Any]]) -> list[str]:
-    """Returns the scores as lines of text; percent."""
+    """Return the scores as the lines of a table, in percent."""
     width = max(map(len, groups))
     result = [f"  {'category':<{width}}  tasks  examples   score  metric"]
     for name, group in groups.items():
@@ -68,7 +72,7 @@ def lines(groups: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the report; returns the exit status."""
+    """Print the report and return the exit status."""
     if not 1 <= len(arguments) <= 2 or arguments[0].startswith("-"):
         print("usage: python -m tasks.natural_instructions.report WORKDIR [ROOT]", file=sys.stderr)
         return 2

@@ -1,17 +1,17 @@
-"""Super-NaturalInstructions (arXiv:2204.07705) as Tk-Instruct trains and tests on it.
+"""Super-NaturalInstructions (arXiv:2204.07705), trained and tested on as in Tk-Instruct.
 
 `register(root)` reads the layout of github.com/allenai/natural-instructions: split lists in
-`splits/default/`, task files in `tasks/` (or any other folders of the root that hold
-`task*.json`). It registers a SeqIO task a file, and the mixtures
+`splits/default/`, task files in `tasks/` (or in any other folder of the root that holds
+`task*.json`). It registers a SeqIO task for each file, and the mixtures
 
 - `natural_instructions_train`: the tasks of `train_tasks.txt`, splits "train" and "validation"
   (instances that training never sees), mixed in proportion to their capped sizes;
 - `natural_instructions_heldout`: the tasks of `test_tasks.txt`, split "test";
-- `natural_instructions_xlingual_train` and `_heldout`, where `splits/xlingual/` is there: the
-  cross-lingual track, with a ROUGE-L that knows other scripts than Latin.
+- `natural_instructions_xlingual_train` and `_heldout`, if `splits/xlingual/` exists: the
+  cross-lingual track, with a ROUGE-L for scripts other than Latin.
 
-The prompt is the definition with two demonstrations; `tasks.natural_instructions.encodings`
-registers the others, `tasks.natural_instructions.v1` the first release's schema.
+The prompt is the definition with two positive examples. `tasks.natural_instructions.encodings`
+registers the other prompts, `tasks.natural_instructions.v1` the first release.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ import seqio
 
 from ift_jax.errors import UserError
 from ift_jax.sources.register import register_mixture, register_task, task_name
+from tasks.natural_instructions.files import read_list, task_stem
 from tasks.natural_instructions.metrics import METRICS, XLINGUAL_METRICS, Category, category
 from tasks.natural_instructions.source import (
     NaturalInstructionsDataSource,
@@ -39,7 +40,7 @@ _EXPECTED = "expected a copy of github.com/allenai/natural-instructions, with ta
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The tasks that were registered, and those of the lists that are not on disk."""
+    """The tasks that were registered, and the listed ones that are not on disk."""
 
     train: tuple[str, ...]
     heldout: tuple[str, ...]
@@ -47,14 +48,14 @@ class Found:
 
 
 def register(root: str, options: NaturalInstructionsOptions | None = None) -> Found:
-    """Registers the tasks and mixtures of a Natural Instructions folder.
+    """Register the tasks and mixtures of a Natural Instructions folder.
 
     Returns:
-      The tasks of the default (English) track.
+        The tasks of the default (English) track.
 
     Raises:
-      UserError: no such folder or split list, a task in both lists or in two folders, or no
-        task of the train list or of the test list on disk.
+        UserError: The folder or a split list does not exist, a task is in both lists or in two
+            folders, or no task of the train list or of the test list is on disk.
     """
     found = register_track(root, options=options)
     if os.path.isdir(os.path.join(root, "splits", "xlingual")):
@@ -69,19 +70,20 @@ def register_track(
     track: str = "default",
     options: NaturalInstructionsOptions | None = None,
 ) -> Found:
-    """Registers one track of the release under `prefix`.
+    """Register one track of the release.
 
     Args:
-      root: the release's folder.
-      prefix: of the names: `<prefix>_<task>`, `<prefix>_train` and `<prefix>_heldout`.
-      track: the folder of `splits/` with the lists: "default" or "xlingual".
-      options: encoding, caps and seed.
+        root: The release's folder.
+        prefix: The beginning of the names `<prefix>_<task>`, `<prefix>_train` and
+            `<prefix>_heldout`.
+        track: The folder of `splits/` with the lists: "default" or "xlingual".
+        options: Encoding, caps and seed.
 
     Raises:
-      UserError: as `register`.
+        UserError: See `register`.
     """
     paths = _task_files(root)
-    lists = {name: _read_list(root, track, name) for name in ("train_tasks", "test_tasks")}
+    lists = {name: _listed_tasks(root, track, name) for name in ("train_tasks", "test_tasks")}
     both = sorted(set(lists["train_tasks"]) & set(lists["test_tasks"]))
     if both:
         raise UserError(
@@ -92,11 +94,11 @@ def register_track(
     registered: dict[str, list[str]] = {"train_tasks": [], "test_tasks": []}
     missing = []
     for list_name, tasks in lists.items():
+        held_out = list_name == "test_tasks"
         for task in tasks:
             if task not in paths:
                 missing.append(task)
                 continue
-            held_out = list_name == "test_tasks"
             source = NaturalInstructionsDataSource(paths[task], held_out=held_out, options=options)
             name = f"{prefix}_{task_name(task)}"
             register_task(name, source, metric_fns=metric_fns)
@@ -107,11 +109,10 @@ def register_track(
                 f"there (the folder has {len(paths)} task files)"
             )
     if missing:
-        total = sum(map(len, lists.values()))
         logging.warning(
             "Natural Instructions: %d of %d listed tasks are not in %s (the first: %s)",
             len(missing),
-            total,
+            sum(map(len, lists.values())),
             root,
             missing[0],
         )
@@ -121,12 +122,11 @@ def register_track(
 
 
 def categories(names: Iterable[str] | None = None) -> dict[str, Category]:
-    """Returns the category and headline metric of registered Natural Instructions tasks.
-
-    Reads the tasks' files. `natural_instructions_metrics.by_category` groups scores with it.
+    """Return the categories of registered tasks, for `metrics.by_category`; reads their files.
 
     Args:
-      names: of SeqIO tasks; others than Natural Instructions' are left out. By default all.
+        names: Names of SeqIO tasks, by default all registered ones. Those that are no Natural
+            Instructions tasks are left out.
     """
     sources = registered()
     wanted = sources if names is None else [name for name in names if name in sources]
@@ -134,20 +134,24 @@ def categories(names: Iterable[str] | None = None) -> dict[str, Category]:
 
 
 def registered() -> dict[str, NaturalInstructionsDataSource]:
-    """Returns the registered Natural Instructions tasks with their sources."""
+    """Return the sources of the registered Natural Instructions tasks, by name."""
     sources = {name: seqio.TaskRegistry.get(name).source for name in seqio.TaskRegistry.names()}
-    return {k: s for k, s in sources.items() if isinstance(s, NaturalInstructionsDataSource)}
+    return {
+        name: source
+        for name, source in sources.items()
+        if isinstance(source, NaturalInstructionsDataSource)
+    }
 
 
 def _task_files(root: str) -> dict[str, str]:
-    """Returns task name -> path, over all folders of the root."""
+    """Return the path of each task, over all folders of the root."""
     if not root:
         raise UserError(f"data.root is empty; {_EXPECTED}")
     if not os.path.isdir(root):
         raise UserError(f"{root}: not a folder; {_EXPECTED}")
     paths: dict[str, str] = {}
     for path in sorted(glob.glob(os.path.join(glob.escape(root), "*", "task*.json"))):
-        name = os.path.basename(path).removesuffix(".json")
+        name = task_stem(path)
         if name in paths:
             raise UserError(f"task {name} is there twice: {paths[name]} and {path}")
         paths[name] = path
@@ -156,9 +160,8 @@ def _task_files(root: str) -> dict[str, str]:
     return paths
 
 
-def _read_list(root: str, track: str, name: str) -> list[str]:
+def _listed_tasks(root: str, track: str, name: str) -> list[str]:
     path = os.path.join(root, "splits", track, f"{name}.txt")
     if not os.path.isfile(path):
         raise UserError(f"{path}: does not exist; expected the official list of tasks")
-    with open(path, encoding="utf-8") as file:
-        return list(dict.fromkeys(line.strip() for line in file if line.strip()))
+    return read_list(path)

@@ -1,95 +1,76 @@
 """Natural Instructions, the first release (Mishra et al. 2021, arXiv:2104.08773): 61 subtasks.
 
-A file `subtask*.json` has a title, a short prompt, a definition, things to avoid, points to
-emphasise, positive and negative examples with reasons, and instances. `register(root)` finds
-the files in the root or in its folders and registers `natural_instructions_v1_<subtask>` and
+A file `subtask*.json` has a title, a short prompt, a definition, things to avoid, emphasis and
+caution, positive and negative examples with reasons, and instances. `register(root)` finds the
+files in the root or in its folders and registers `natural_instructions_v1_<subtask>` and
 
 - `natural_instructions_v1_train`: all subtasks but those of `splits/v1/test_tasks.txt`;
-- `natural_instructions_v1_heldout`: those of that list, split "test", where the list exists
+- `natural_instructions_v1_heldout`: the subtasks of that list, split "test", where the list exists
   (the paper holds out 12 subtasks, two of each of six categories).
 
-The input has the paper's parts in the paper's order (its exact white space is from the paper,
-unverified): title, prompt, definition, things to avoid, emphasis and caution, negative examples,
-positive examples, the instance. Demonstrations are added one by one while they fit.
+The input has the paper's parts in the paper's order: title, prompt, definition, things to avoid,
+emphasis and caution, negative examples, positive examples, the instance. (The white space between
+them follows our reading of the paper and has not been verified.) Examples are added one by one
+while they fit.
 """
 
 import dataclasses
 import glob
-import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ift_jax.data.randomness import Draws, hash64
+from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
-from ift_jax.sources.base import PythonDataSource
+from ift_jax.sources.demonstrations import PromptLimit
 from ift_jax.sources.register import register_mixture, register_task, task_name
+from tasks.natural_instructions.files import checked_outputs, read_json, read_list, task_stem
+from tasks.natural_instructions.instances import (
+    TaskFileSource,
+    chosen_instances,
+    chosen_target,
+    record,
+)
 from tasks.natural_instructions.metrics import METRICS
+from tasks.natural_instructions.options import InstanceOptions
+from tasks.natural_instructions.prompts import prompt_with_examples
 
 PREFIX = "natural_instructions_v1"
 _PARTS = ("Title", "Prompt", "Definition", "Things to Avoid", "Emphasis & Caution")
+_EMPTY = ("", "-")  # The release writes "-" for an empty text.
+_RELEASE = "github.com/allenai/natural-instructions-v1"
 
 
 @dataclasses.dataclass(frozen=True)
-class V1Options:
-    """How a subtask becomes records.
+class V1Options(InstanceOptions):
+    """How a subtask becomes records; see `InstanceOptions` for the caps.
 
     Attributes:
-      parts: which fields of the instructions an input shows, in order.
-      positive_examples: at the most.
-      negative_examples: at the most.
-      train_cap: training instances a subtask, chosen by seed (the release has up to 6,500).
-      validation_cap: instances that training never sees: a tenth, this many at the most.
-      test_cap: instances of a held-out subtask, the first ones.
-      max_characters: an example is left out where the input would become longer.
-      seed: of the choice of instances.
+        parts: The fields of the instructions that an input shows, in order.
     """
 
     parts: tuple[str, ...] = _PARTS
-    positive_examples: int = 2
     negative_examples: int = 2
-    train_cap: int = 6500
+    train_cap: int = 6500  # The release has up to 6,500 instances of a subtask.
     validation_cap: int = 100
-    test_cap: int = 100
-    max_characters: int = 4000
-    seed: int = 0
 
 
-class NaturalInstructionsV1Source(PythonDataSource):
+class NaturalInstructionsV1Source(TaskFileSource[V1Options]):
     """The records of one subtask: `inputs`, `targets` and `references` (a JSON list)."""
 
-    def __init__(self, path: str, *, held_out: bool = False, options: V1Options | None = None):
-        self.path = os.path.abspath(path)
-        self._options = options or V1Options()
-        super().__init__(("test",) if held_out else ("train", "validation"))
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return ("inputs", "targets", "references")
-
-    def files(self, split: str) -> list[str]:
-        return [self.path]
+    def __init__(
+        self, path: str, *, held_out: bool = False, options: V1Options | None = None
+    ) -> None:
+        super().__init__(path, held_out=held_out, options=options or V1Options())
 
     @property
     def datasets(self) -> frozenset[str]:
-        stem = os.path.basename(self.path).removesuffix(".json")
-        return frozenset({f"Natural Instructions v1 {stem}"})
-
-    def options(self, split: str) -> Any:
-        return [split, dataclasses.asdict(self._options)]
+        return frozenset({f"Natural Instructions v1 {task_stem(self.path)}"})
 
     def items(self, split: str) -> Iterator[tuple[Mapping[str, Any], int]]:
         subtask = load_subtask(self.path)
-        n, options = len(subtask["Instances"]), self._options
-        if split == "test":
-            numbers = range(min(n, options.test_cap))
-        else:
-            name = os.path.basename(self.path)
-            order = sorted(range(n), key=lambda i: hash64(options.seed, name, i))
-            kept = min(options.validation_cap, max(1, n // 10), n - 1)
-            train = order[kept:][: options.train_cap]
-            numbers = sorted(order[:kept] if split == "validation" else train)
-        for number in numbers:
+        n = len(subtask["Instances"])
+        for number in chosen_instances(n, os.path.basename(self.path), split, self._options):
             yield subtask, number
 
     def render(
@@ -97,54 +78,56 @@ class NaturalInstructionsV1Source(PythonDataSource):
     ) -> dict[str, str]:
         subtask, number = item
         instance = subtask["Instances"][number]
-        outputs = _outputs(instance, f"{self.path}: Instances[{number}]")
+        where = f"{self.path}: Instances[{number}]"
+        outputs = checked_outputs(instance.get("output"), where)
         draws = Draws(seed, os.path.basename(self.path), number)
-        return {
-            "inputs": prompt(subtask, instance["input"], self._options),
-            "targets": draws.choice(outputs) if split == "train" else outputs[0],
-            "references": json.dumps(outputs, ensure_ascii=False),
-        }
+        target = chosen_target(outputs, split, draws)
+        return record(prompt(subtask, instance["input"], self._options), target, outputs)
 
 
 def prompt(subtask: Mapping[str, Any], text: str, options: V1Options) -> str:
-    """Returns the input of an instance: instructions, examples while they fit, the text."""
-    head = ""
+    """Return the input of an instance: the instructions, examples while they fit, the text."""
+    instructions = ""
     for part in options.parts:
         value = str(subtask.get(part) or "").strip()
-        if value not in ("", "-"):  # The release writes "-" for nothing.
-            head += f"{part}: {value}\n"
-    tail = f"input: {text.strip()}\noutput: "
-    examples = subtask.get("Examples") or {}
-    shown = ""
-    for kind, limit in (
-        ("Negative", options.negative_examples),
-        ("Positive", options.positive_examples),
-    ):
-        given = [e for e in examples.get(f"{kind} Examples") or [] if isinstance(e, dict)]
-        for k, example in enumerate(given[:limit], 1):
-            more = f"{kind} Example {k} -\n"
-            for key in ("input", "output", "reason"):
-                value = str(example.get(key) or "").strip()
-                more += f"{key}: {value}\n" if value not in ("", "-") else ""
-            if len(head) + len(shown) + len(more) + len(tail) > options.max_characters:
-                break
-            shown += more
-    return head + shown + tail
+        if value not in _EMPTY:
+            instructions += f"{part}: {value}\n"
+    examples = [
+        _example_texts(subtask, "Negative", options.negative_examples),
+        _example_texts(subtask, "Positive", options.positive_examples),
+    ]
+    question = f"input: {text.strip()}\noutput: "
+    limit = PromptLimit(options.max_characters)
+    return prompt_with_examples(instructions, examples, question, limit)
+
+
+def _example_texts(subtask: Mapping[str, Any], kind: str, limit: int) -> list[str]:
+    groups = subtask.get("Examples") or {}
+    values = groups.get(f"{kind} Examples") or []
+    examples = [value for value in values if isinstance(value, dict)]
+    return [
+        f"{kind} Example {number} -\n" + _example_text(example)
+        for number, example in enumerate(examples[:limit], 1)
+    ]
+
+
+def _example_text(example: Mapping[str, Any]) -> str:
+    text = ""
+    for key in ("input", "output", "reason"):
+        value = str(example.get(key) or "").strip()
+        if value not in _EMPTY:
+            text += f"{key}: {value}\n"
+    return text
 
 
 def load_subtask(path: str) -> dict[str, Any]:
-    """Reads a subtask's file.
+    """Read a subtask's file.
 
     Raises:
-      UserError: not JSON, or no definition or instances; names the file and the field.
+        UserError: The file is not JSON, or has no definition or instances; the message names the
+            file and the field.
     """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            value = json.load(file)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start + 1} is not valid UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: column {error.colno}: {error.msg}") from None
+    value = read_json(path)
     if not isinstance(value, dict) or not isinstance(value.get("Definition"), str):
         raise UserError(f"{path}: Definition is missing; expected the first release's schema")
     instances = value.get("Instances")
@@ -156,51 +139,44 @@ def load_subtask(path: str) -> dict[str, Any]:
     return value
 
 
-def _outputs(instance: Mapping[str, Any], where: str) -> list[str]:
-    outputs = instance.get("output")
-    outputs = [outputs] if isinstance(outputs, str) else outputs
-    valid = isinstance(outputs, list) and all(isinstance(output, str) for output in outputs)
-    if not valid or not outputs:
-        raise UserError(f"{where}: output: expected at least one string, and only strings")
-    return list(dict.fromkeys(outputs))
-
-
 def register(root: str, options: V1Options | None = None) -> None:
-    """Registers the subtasks below a folder and their mixtures.
+    """Register the subtasks below a folder and their mixtures.
 
     Raises:
-      UserError: no such folder, no subtask in it, or a list that names none of them.
+        UserError: There is no such folder, no subtask in it, or a list that names none of them.
     """
-    if not root or not os.path.isdir(root):
-        raise UserError(
-            f"data.root {root!r}: not a folder; expected Natural Instructions v1.0 (the subtask*."
-            "json files of github.com/allenai/natural-instructions-v1, or a folder that holds them)"
-        )
-    escaped = glob.escape(root)
-    paths = glob.glob(f"{escaped}/subtask*.json") + glob.glob(f"{escaped}/*/subtask*.json")
-    if not paths:
-        raise UserError(
-            f"{root}: no subtask*.json in it or its folders; get them from "
-            "github.com/allenai/natural-instructions-v1"
-        )
-    listed = _held_out(os.path.join(root, "splits", "v1", "test_tasks.txt"))
-    names: dict[bool, list[str]] = {False: [], True: []}
-    for path in sorted(paths, key=os.path.basename):
-        stem = os.path.basename(path).removesuffix(".json")
+    listed = _held_out_names(root)
+    train: list[str] = []
+    heldout: list[str] = []
+    for path in _subtask_files(root):
+        stem = task_stem(path)
         held_out = stem in listed
         source = NaturalInstructionsV1Source(path, held_out=held_out, options=options)
         name = f"{PREFIX}_{task_name(stem)}"
         register_task(name, source, metric_fns=METRICS)
-        names[held_out].append(name)
-    if listed and not names[True]:
+        names = heldout if held_out else train
+        names.append(name)
+    if listed and not heldout:
         raise UserError(f"{root}: none of the subtasks of splits/v1/test_tasks.txt is there")
-    register_mixture(f"{PREFIX}_train", names[False])
-    if names[True]:
-        register_mixture(f"{PREFIX}_heldout", [(name, 1.0) for name in names[True]])
+    register_mixture(f"{PREFIX}_train", train)
+    if heldout:
+        register_mixture(f"{PREFIX}_heldout", [(name, 1.0) for name in heldout])
 
 
-def _held_out(path: str) -> set[str]:
-    if not os.path.isfile(path):
-        return set()
-    with open(path, encoding="utf-8") as file:
-        return {line.strip() for line in file if line.strip()}
+def _subtask_files(root: str) -> list[str]:
+    """Return the paths of the subtasks in a folder and its folders, sorted by name."""
+    if not root or not os.path.isdir(root):
+        raise UserError(
+            f"data.root {root!r}: not a folder; expected Natural Instructions v1.0 (the "
+            f"subtask*.json files of {_RELEASE}, or a folder that holds them)"
+        )
+    folder = glob.escape(root)
+    paths = glob.glob(f"{folder}/subtask*.json") + glob.glob(f"{folder}/*/subtask*.json")
+    if not paths:
+        raise UserError(f"{root}: no subtask*.json in it or its folders; get them from {_RELEASE}")
+    return sorted(paths, key=os.path.basename)
+
+
+def _held_out_names(root: str) -> frozenset[str]:
+    path = os.path.join(root, "splits", "v1", "test_tasks.txt")
+    return frozenset(read_list(path)) if os.path.isfile(path) else frozenset()

@@ -3,12 +3,12 @@
 import json
 
 from ift_jax.data.randomness import Draws
-from tasks.quickstart import words as words
+from tasks.quickstart import words
 from tasks.quickstart.instruction import Fields, Instruction
 
 
 def _facts(d: Draws) -> dict[str, str]:
-    """Returns a person's facts in random order."""
+    """Return a person's facts in random order."""
     facts = {"name": words.NAMES, "job": words.JOBS, "city": words.CITIES}
     return {key: d.choice(facts[key]) for key in d.sample(tuple(facts), 3)}
 
@@ -29,20 +29,24 @@ def _json_to_sentence(d: Draws) -> Fields:
 
 
 def _short_date(d: Draws) -> Fields:
-    weekday, month, day = d.choice(words.DAYS), d.below(12), d.below(30) + 1
+    weekday = d.choice(words.DAYS)
+    month = d.below(12)
+    day = d.below(30) + 1
     text = f"{weekday}, {words.MONTHS[month]} {day}"
     return {"date": text, "answer": f"{weekday[:3]} {day}/{month + 1}"}
 
 
 def _season(d: Draws) -> Fields:
-    month, day = d.below(12), d.below(28) + 1
+    month = d.below(12)
+    day = d.below(28) + 1
     verb = d.choice(("was born", "got married", "moved here", "came back"))
     text = f"{d.choice(words.NAMES)} {verb} on {words.MONTHS[month]} {day}."
     return {"text": text, "answer": words.SEASONS[month]}
 
 
 def _weekday(d: Draws) -> Fields:
-    start, days = d.below(7), d.below(3) + 1
+    start = d.below(7)
+    days = d.below(3) + 1
     first = d.choice(("came", "called"))
     then = d.choice(("leaves", "returns", "starts", "moves", "pays"))
     later = "the next day" if days == 1 else f"{words.NUMBER_WORDS[days]} days later"
@@ -60,35 +64,26 @@ def _units(d: Draws) -> Fields:
     return {"text": text, "unit": small, "answer": f"{n * factor} {small}"}
 
 
+# Minutes, and how they are said with the hour.
+_CLOCK_TIMES = (("00", "{0} o'clock"), ("15", "quarter past {0}"), ("30", "half past {0}"))
+_EVENTS = tuple("train bus film lesson match party flight shop talk show game meal".split())
+
+
 def _clock(d: Draws) -> Fields:
-    hour, part = d.below(12) + 1, d.below(3)
-    spoken = ("{0} o'clock", "quarter past {0}", "half past {0}")[part]
-    what = d.choice(
-        (
-            "train",
-            "bus",
-            "film",
-            "lesson",
-            "match",
-            "party",
-            "flight",
-            "shop",
-            "talk",
-            "show",
-            "game",
-            "meal",
-        )
-    )
+    hour = d.below(12) + 1
+    minute, spoken = d.choice(_CLOCK_TIMES)
+    what = d.choice(_EVENTS)
     verb = d.choice(("starts", "ends", "opens", "is due", "was over", "began", "is", "comes"))
     text = f"The {what} {verb} at {spoken.format(words.NUMBER_WORDS[hour])}."
-    return {"text": text, "answer": f"{hour}:{('00', '15', '30')[part]}"}
+    return {"text": text, "answer": f"{hour}:{minute}"}
 
 
 _COUNTED = ("hats", "books", "cups", "lamps", "bags", "balls")
 
 
 def _add(d: Draws) -> Fields:
-    a, b = d.below(6) + 1, d.below(6) + 1
+    had = d.below(6) + 1
+    more = d.below(6) + 1
     form = d.choice(
         (
             "{0} has {1} {2} and gets {3} more.",
@@ -96,11 +91,14 @@ def _add(d: Draws) -> Fields:
             "{0} had {1} {2}. Now {3} are added.",
         )
     )
-    return {"text": form.format(d.choice(words.NAMES), a, d.choice(_COUNTED), b), "answer": a + b}
+    name = d.choice(words.NAMES)
+    things = d.choice(_COUNTED)
+    return {"text": form.format(name, had, things, more), "answer": had + more}
 
 
 def _take(d: Draws) -> Fields:
-    left, b = d.below(6) + 1, d.below(4) + 1
+    left = d.below(6) + 1
+    lost = d.below(4) + 1
     form = d.choice(
         (
             "{0} has {1} {2} and loses {3}.",
@@ -108,8 +106,9 @@ def _take(d: Draws) -> Fields:
             "{0} had {1} {2}. Then {3} broke.",
         )
     )
-    text = form.format(d.choice(words.NAMES), left + b, d.choice(_COUNTED), b)
-    return {"text": text, "answer": left}
+    name = d.choice(words.NAMES)
+    things = d.choice(_COUNTED)
+    return {"text": form.format(name, left + lost, things, lost), "answer": left}
 
 
 DATA_INSTRUCTIONS = (

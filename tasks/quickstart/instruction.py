@@ -1,13 +1,12 @@
-"""An instruction task that makes its own examples, and the data source of one.
+"""An instruction task that generates its own examples, and the data source of one.
 
 An example is drawn in two steps. Its *item*, the fields that its answer depends on, is fixed by
-the task's name and a counter; its *phrasing* is drawn by (seed, task, index). A hash of the item
-alone decides its split, so that no phrasing of a validation item occurs in training.
+the task's name and a counter; its *phrasing* is drawn by (seed, task, split, index). A hash of the
+item alone decides its split, so that no phrasing of a validation item occurs in training.
 """
 
 import dataclasses
 import functools
-import itertools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +18,8 @@ from ift_jax.sources.base import PythonDataSource
 
 Fields = Mapping[str, str | int]
 
-_VALIDATION_ONE_IN = 14  # Items whose hash falls to validation.
-_ATTEMPTS = 60  # Draws for each example that is wanted; repeated items are discarded.
+_VALIDATION_ONE_IN = 14  # One item of so many goes to validation, chosen by hash.
+_ATTEMPTS = 60  # Draws allowed for each wanted example; items that repeat are discarded.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +27,12 @@ class Instruction:
     """An instruction task.
 
     Attributes:
-      name: without the prefix "quickstart_".
-      cluster: tasks of a kind; a held-out cluster is held out whole.
-      phrasings: at least four prompts; each names all fields of an item but `answer`.
-      draw: returns the fields of a random item, with the right `answer` to it.
-      train, validation: how many different items the splits have.
+        name: The task's name without the prefix "quickstart_".
+        cluster: The kind of task. A held-out cluster is held out as a whole.
+        phrasings: At least four prompts. Each contains all fields of an item but `answer`.
+        draw: Returns the fields of a random item, with the right `answer` to it.
+        train: The number of different items of the split "train".
+        validation: The number of different items of the split "validation".
     """
 
     name: str
@@ -44,37 +44,53 @@ class Instruction:
 
     @functools.cached_property
     def items(self) -> Mapping[str, Sequence[Fields]]:
-        """Different items of the splits "train" and "validation", always the same."""
+        """The different items of the splits "train" and "validation", always the same ones.
+
+        Raises:
+            UserError: `draw` does not make enough different items.
+        """
         sizes = {"train": self.train, "validation": self.validation}
+        wanted = sum(sizes.values())
         found: dict[str, list[Fields]] = {split: [] for split in sizes}
         seen = set()
-        for k in itertools.count():
-            if all(len(found[split]) == size for split, size in sizes.items()):
-                return found
-            if k > _ATTEMPTS * (self.train + self.validation):
-                counts = {split: len(items) for split, items in found.items()}
-                raise UserError(f"quickstart task {self.name}: only {counts} different items")
-            fields = self.draw(Draws("item", self.name, k))
-            key = "|".join(str(value) for name, value in fields.items() if name != "answer")
+        n_found = 0
+        for attempt in range(_ATTEMPTS * wanted + 1):
+            fields = self.draw(Draws("item", self.name, attempt))
+            key = _item_key(fields)
             if key in seen:
                 continue
             seen.add(key)
-            held_out = hash64("split", self.name, key) % _VALIDATION_ONE_IN == 0
-            split = "validation" if held_out else "train"
+            split = self._split_of(key)
             if len(found[split]) < sizes[split]:
                 found[split].append(fields)
-        raise AssertionError("not reached")
+                n_found += 1
+            if n_found == wanted:
+                return found
+        counts = {split: len(items) for split, items in found.items()}
+        raise UserError(f"quickstart task {self.name}: only {counts} different items")
+
+    def _split_of(self, key: str) -> str:
+        is_validation = hash64("split", self.name, key) % _VALIDATION_ONE_IN == 0
+        return "validation" if is_validation else "train"
 
     def render(self, fields: Fields, phrasing: int) -> dict[str, str]:
-        """Returns the text-to-text record of an item in one of the phrasings."""
+        """Return the text-to-text record of an item in one of the phrasings."""
         inputs = self.phrasings[phrasing].format_map(fields)
         return {"inputs": inputs, "targets": str(fields["answer"])}
+
+
+def _item_key(fields: Fields) -> str:
+    """Return the text that tells an item from others: all its fields but the answer."""
+    return "|".join(str(value) for name, value in fields.items() if name != "answer")
 
 
 class InstructionSource(PythonDataSource):
     """The records of an `Instruction`.
 
-    A held-out task has the split "test" alone: its validation items.
+    Args:
+        instruction: The task.
+        modules: Paths of the Python files that generate the text.
+        held_out: Whether the task has the split "test" alone, with its validation items.
     """
 
     def __init__(self, instruction: Instruction, modules: Sequence[str], *, held_out: bool) -> None:
@@ -87,14 +103,15 @@ class InstructionSource(PythonDataSource):
         return ("inputs", "targets")
 
     def files(self, split: str) -> list[str]:
-        """The Python files that make the text: where they are unchanged, so is the text."""
+        """Return the Python files that generate the text: it stays the same as long as they do."""
         return list(self._modules)
 
     def fingerprint(self, split: str) -> str:
-        """A hash of the text itself; an edit that does not change it is no change."""
+        """Return a hash of the text, so that edits of the code that keep the text keep the hash."""
         self.check_split(split)
-        content = [list(map(dict, self.items(split))), self._instruction.phrasings]
-        return f"{hash64(json.dumps(content)):016x}{hash64(self._instruction.name, split):016x}"
+        items = [dict(fields) for fields in self.items(split)]
+        content = json.dumps([items, self._instruction.phrasings])
+        return f"{hash64(content):016x}{hash64(self._instruction.name, split):016x}"
 
     def num_input_examples(self, split: str) -> int:
         self.check_split(split)

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 
 from ift_jax.data.randomness import Draws
-from tasks.quickstart import words as words
+from tasks.quickstart import words
 from tasks.quickstart.instruction import Fields, Instruction
 
 _KINDS = tuple((word, kind) for kind, members in words.CATEGORIES.items() for word in members)
 
 
 def _each(table: Sequence[Sequence[str]]) -> Callable[[Draws], Fields]:
-    """Draws three words of a table of (word, answer); all their answers are asked for."""
+    """Return a draw of three words of a table of (word, answer), and all their answers."""
 
     def draw(d: Draws) -> Fields:
         given, answers = zip(*d.sample(table, 3), strict=True)
@@ -34,13 +34,18 @@ def _sentiment(d: Draws) -> Fields:
     form = d.choice(
         ("The {0} was {1}.", "What a {1} {0}.", "{2} had a {1} {0}.", "{2} said the {0} was {1}.")
     )
-    thing, adjective = d.choice(words.SENTIMENT_THINGS), d.choice(words.SENTIMENT[feeling])
-    return {"text": form.format(thing, adjective, d.choice(words.NAMES)), "answer": feeling}
+    thing = d.choice(words.SENTIMENT_THINGS)
+    adjective = d.choice(words.SENTIMENT[feeling])
+    name = d.choice(words.NAMES)
+    return {"text": form.format(thing, adjective, name), "answer": feeling}
 
 
 def _topic(d: Draws) -> Fields:
     topic = d.choice(tuple(words.TOPICS))
-    who, does, what = (d.choice(part.split()) for part in words.TOPICS[topic])
+    subjects, verbs, objects = words.TOPICS[topic]
+    who = d.choice(subjects.split())
+    does = d.choice(verbs.split())
+    what = d.choice(objects.split())
     form = d.choice(
         (
             "The {0} {1} the {2}.",
@@ -56,8 +61,9 @@ def _topic(d: Draws) -> Fields:
 def _feeling(d: Draws) -> Fields:
     feeling = d.choice(tuple(words.FEELINGS))
     when = d.choice(("today", "yesterday", "last week", "on Monday", "this morning", "again"))
-    text = f"{d.choice(words.NAMES)} {d.choice(words.FEELINGS[feeling])} {when}."
-    return {"text": text, "answer": feeling}
+    name = d.choice(words.NAMES)
+    event = d.choice(words.FEELINGS[feeling])
+    return {"text": f"{name} {event} {when}.", "answer": feeling}
 
 
 def _intent(d: Draws) -> Fields:
@@ -80,9 +86,11 @@ def _entailment(d: Draws) -> Fields:
 
 
 def _visit(d: Draws) -> tuple[str, str, str]:
-    """Returns a sentence, its colored thing and its city."""
-    name, color = d.choice(words.NAMES), d.choice(words.COLORS)
-    thing, city = d.choice(words.THINGS), d.choice(words.CITIES)
+    """Return a sentence, its colored thing and its city."""
+    name = d.choice(words.NAMES)
+    color = d.choice(words.COLORS)
+    thing = d.choice(words.THINGS)
+    city = d.choice(words.CITIES)
     form = d.choice(
         (
             "{0} bought a {1} {2} in {3}.",
@@ -105,9 +113,13 @@ def _object(d: Draws) -> Fields:
 
 
 def _reading(ask: str) -> Callable[[Draws], Fields]:
+    """Return a draw of a sentence, and of what it says about `ask`: who, where or color."""
+
     def draw(d: Draws) -> Fields:
-        name, color = d.choice(words.NAMES), d.choice(words.COLORS)
-        animal, city = d.choice(words.ANIMALS), d.choice(words.CITIES)
+        name = d.choice(words.NAMES)
+        color = d.choice(words.COLORS)
+        animal = d.choice(words.ANIMALS)
+        city = d.choice(words.CITIES)
         verb = d.choice(("found", "bought", "sold", "lost"))
         answer = {"who": name, "where": city, "color": color}[ask]
         return {"text": f"{name} {verb} a {color} {animal} in {city}.", "answer": answer}
@@ -116,7 +128,7 @@ def _reading(ask: str) -> Callable[[Draws], Fields]:
 
 
 def _zorin(d: Draws) -> tuple[str, str]:
-    """Returns a sentence and the same in the invented language."""
+    """Return an English sentence and its translation into the invented language."""
     tables = [words.ZORIN_COLORS, words.ZORIN_ANIMALS, words.ZORIN_VERBS, words.ZORIN_ANIMALS]
     pairs = [d.choice(tuple(table.items())) for table in tables]
     english, zorin = zip(*pairs, strict=True)

@@ -7,7 +7,7 @@ JOBS = tuple("nurse teacher farmer baker doctor pilot singer lawyer".split())
 THINGS = tuple("hat book lamp chair coat cup bag ball clock kite".split())
 ANIMALS = tuple("cat dog horse cow pig sheep goat duck fox bear".split())
 
-# Different first letters: the alphabet decides at the first one.
+# The first letters differ, so sorting never has to compare the second.
 SORTABLE = tuple("ant bee cup dot egg fan gum hen ink jar key leg map net".split())
 
 CATEGORIES = {
@@ -18,20 +18,23 @@ CATEGORIES = {
     "weather": tuple("rain snow wind fog storm".split()),
 }
 
-_OPPOSITES = """hot cold, big small, fast slow, old young, rich poor, wet dry, happy sad,
-hard soft, early late"""
-OPPOSITES = tuple(
-    pair
-    for line in _OPPOSITES.replace("\n", " ").split(",")
-    for first, second in [line.split()]
-    for pair in ((first, second), (second, first))
-)
+# Each word with its opposite, in both directions.
+OPPOSITES = (
+    ("hot", "cold"), ("cold", "hot"), ("big", "small"), ("small", "big"),
+    ("fast", "slow"), ("slow", "fast"), ("old", "young"), ("young", "old"),
+    ("rich", "poor"), ("poor", "rich"), ("wet", "dry"), ("dry", "wet"),
+    ("happy", "sad"), ("sad", "happy"), ("hard", "soft"), ("soft", "hard"),
+    ("early", "late"), ("late", "early"),
+)  # fmt: skip
 
-_PLURALS = """cat cats, mouse mice, goose geese, man men, child children, foot feet, box boxes,
-city cities, baby babies, leaf leaves, wolf wolves, sheep sheep, key keys, book books"""
-PLURALS = tuple(tuple(pair.split()) for pair in _PLURALS.replace("\n", " ").split(","))
+PLURALS = (
+    ("cat", "cats"), ("mouse", "mice"), ("goose", "geese"), ("man", "men"),
+    ("child", "children"), ("foot", "feet"), ("box", "boxes"), ("city", "cities"),
+    ("baby", "babies"), ("leaf", "leaves"), ("wolf", "wolves"), ("sheep", "sheep"),
+    ("key", "keys"), ("book", "books"),
+)  # fmt: skip
 
-# An invented language: the same order of words as in English.
+# Zorin, an invented language with the word order of English.
 ZORIN_COLORS = dict(zip(COLORS, "miv zor tal nup kesh wib drum pali".split(), strict=True))
 ZORIN_ANIMALS = dict(
     zip(ANIMALS, "felo bark ruma moot oink bava tesk kwa vix grum".split(), strict=True)
@@ -54,7 +57,7 @@ SENTIMENT = {
     "neutral": tuple("average ordinary okay typical usual normal plain common".split()),
 }
 
-# topic -> (who, does, what): any of each makes a sentence.
+# Topic -> (subjects, verbs, objects): any three make a sentence.
 TOPICS = {
     "sport": ("team player coach runner", "won lost practised watched", "match race game final"),
     "cooking": ("cook chef baker waiter", "fried boiled tasted served", "soup bread fish rice"),
@@ -82,7 +85,7 @@ FEELINGS = {
               "stared at the wall", "sat in a dull meeting", "watched paint dry"),
 }  # fmt: skip
 
-# intent -> requests, and the words for {x}.
+# Intent -> (requests, words for {x}).
 INTENTS = {
     "alarm": (("wake me at {x}", "set a bell for {x}", "get me up by {x}"),
               "six seven eight nine noon midnight dawn sunrise"),
@@ -105,10 +108,11 @@ POLITE = ("please {x}", "could you {x}", "hey, {x}", "{x} now", "{x}, thanks", "
 MONTHS = tuple(
     "January February March April May June July August September October November December".split()
 )
+# The season of each month.
 SEASONS = ("winter",) * 2 + ("spring",) * 3 + ("summer",) * 3 + ("autumn",) * 3 + ("winter",)
 DAYS = tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
 NUMBER_WORDS = tuple("zero one two three four five six seven eight nine ten eleven twelve".split())
-# unit, smaller unit, how many of them.
+# (Unit, smaller unit, smaller units in one unit).
 UNITS = (
     ("hours", "minutes", 60), ("days", "hours", 24), ("weeks", "days", 7),
     ("years", "months", 12), ("meters", "centimeters", 100), ("kilograms", "grams", 1000),

@@ -40,7 +40,7 @@ def test_every_system_can_be_named():
     }
     named = set(tasks.SYSTEMS.values())
     assert registering - named == {"tasks.jsonl"}
-    assert named - registering == {"tasks.quickstart.tasks"}  # It registers when it is imported.
+    assert named <= registering
 
 
 def test_naming_one_system_imports_no_other():

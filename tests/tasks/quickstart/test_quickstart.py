@@ -9,9 +9,15 @@ import seqio
 
 from ift_jax.data.randomness import Draws
 from ift_jax.metrics import majority_baseline
-from tasks.quickstart import words as words
+from tasks.quickstart import words
 from tasks.quickstart.instruction import Instruction, InstructionSource
-from tasks.quickstart.tasks import HELD_OUT, HELDOUT_MIXTURE, INSTRUCTIONS, TRAIN_MIXTURE
+from tasks.quickstart.tasks import (
+    HELD_OUT,
+    HELDOUT_MIXTURE,
+    INSTRUCTIONS,
+    TRAIN_MIXTURE,
+    register,
+)
 
 BY_NAME = {instruction.name: instruction for instruction in INSTRUCTIONS}
 
@@ -34,6 +40,7 @@ def test_there_is_enough_of_it():
     assert len(INSTRUCTIONS) >= 24
     assert len(clusters) >= 9 and HELD_OUT in clusters
     assert all(len(set(instruction.phrasings)) >= 4 for instruction in INSTRUCTIONS)
+    register("")
     train = seqio.MixtureRegistry.get(TRAIN_MIXTURE)
     heldout = seqio.MixtureRegistry.get(HELDOUT_MIXTURE)
     names = {f"quickstart_{i.name}": i.cluster == HELD_OUT for i in INSTRUCTIONS}
