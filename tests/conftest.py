@@ -1,6 +1,7 @@
-"""Set-up of every test: eight CPU devices, quiet TensorFlow, the same random examples each time.
+"""Set-up of all tests: eight CPU devices, quiet TensorFlow, the same random examples each time.
 
-The variables must be set before JAX or TensorFlow is imported, so before any test module.
+The environment variables must be set before JAX or TensorFlow is imported, and therefore before any
+test module is.
 """
 
 import atexit
@@ -16,8 +17,8 @@ import pytest
 
 _FLAGS = {
     "--xla_force_host_platform_device_count": 8,
-    # Eight devices on a busy machine of two cores may meet late in a collective; XLA's own
-    # patience of 40 seconds ends the process.
+    # On a busy machine with two cores, eight devices may arrive late at a collective; XLA would
+    # end the process after 40 seconds.
     "--xla_cpu_collective_call_terminate_timeout_seconds": 600,
     "--xla_cpu_collective_timeout_seconds": 600,
     # Tests compile hundreds of tiny programs that run once.
@@ -25,23 +26,24 @@ _FLAGS = {
     "--xla_llvm_disable_expensive_passes": "true",
 }
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    # XLA's former way to write kernels compiles in half of the time; later versions lack it.
+    # XLA's older CPU emitters compile in half the time; later versions do not have them.
     _FLAGS["--xla_cpu_use_fusion_emitters"] = "false"
 _given = os.environ.get("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = " ".join(
     [_given, *(f"{flag}={value}" for flag, value in _FLAGS.items() if flag not in _given)]
 ).strip()
-# Threads of XLA's pool: more than devices, so that those that wait in a collective cannot hold
-# all of them while one that is late needs another for its part of a matrix product.
+# XLA's pool needs more threads than there are devices. Otherwise the devices that wait in a
+# collective can hold all threads while a late one needs another thread for its matrix product.
 os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# TensorFlow reads it at the first bucket of a process: what a test itself changes there is seen.
+# TensorFlow reads this at the first access to a bucket. Without the cache a test sees what it has
+# changed itself.
 os.environ.setdefault("GCS_STAT_CACHE_MAX_AGE", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-# A folder for what tests share: the stores and compiled programs of the runs that they start. The
-# first process of a session makes and removes it; pytest's workers find it by the variable.
+# A folder that tests share, for the stores and compiled programs of the runs that they start. The
+# first process of a session makes and removes it; pytest's workers find it through the variable.
 if "IFT_JAX_TESTS" not in os.environ:
     os.environ["IFT_JAX_TESTS"] = tempfile.mkdtemp(prefix="ift-jax-tests.")
     atexit.register(shutil.rmtree, os.environ["IFT_JAX_TESTS"], ignore_errors=True)
@@ -51,14 +53,14 @@ hypothesis.settings.load_profile("ift_jax")
 
 
 def pytest_collection_modifyitems(items):
-    """Puts files with slow tests first, so that no process is left with a long one at the end."""
+    """Run files with slow tests first, so that no process starts a long test at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 @contextlib.contextmanager
 def _registries_as_they_were():
-    """SeqIO's are global, and another test has its data in another folder."""
+    """Restore SeqIO's global registries, because other tests have their data in other folders."""
 
     def registries():
         seqio = sys.modules.get("seqio")
@@ -83,7 +85,7 @@ def what_a_file_registers_is_gone_after_it():
 
 @pytest.fixture
 def own_registry():
-    """A test registers its tasks anew, and they are gone after it."""
+    """Let a test register all its tasks anew, and remove them after it."""
     from ift_jax.preparation import seqio_registry
 
     seqio_registry._registered.clear()

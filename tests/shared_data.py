@@ -1,6 +1,6 @@
-"""Sample data of real systems, beside the checkout or where IFT_JAX_SHARED says.
+"""Sample data of real systems, beside the checkout or in the folder that IFT_JAX_SHARED names.
 
-The tests that read it skip where it is absent.
+Tests that read it are skipped where it is absent.
 """
 
 import os
@@ -13,5 +13,5 @@ SHARED = Path(os.environ.get("IFT_JAX_SHARED", _BESIDE))
 
 requires_shared = pytest.mark.skipif(
     not (SHARED / "data").is_dir(),
-    reason="the sample data is not here: IFT_JAX_SHARED names the folder that holds data/",
+    reason="the sample data is missing: IFT_JAX_SHARED names the folder that holds data/",
 )

@@ -60,7 +60,7 @@ def test_majority_baseline_counts_an_answer_once_an_example():
 
 
 @pytest.mark.parametrize("metric", [exact_match, exact_match_normalized, rouge_l])
-def test_unequal_or_empty_lists_are_refused(metric):
+def test_unequal_or_empty_lists_are_errors(metric):
     with pytest.raises(ValueError, match="1 targets but 2 predictions"):
         metric(["a"], ["a", "b"])
     with pytest.raises(ValueError, match="no examples"):

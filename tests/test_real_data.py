@@ -1,4 +1,4 @@
-"""The sample data of real systems trains and is evaluated, by the commands and the real loaders."""
+"""The commands train and evaluate on sample data of real systems, read by the real loaders."""
 
 import json
 import math
@@ -17,7 +17,7 @@ ENCODER_DECODER = ("n_encoder_layers=1", "n_decoder_layers=1", *SMALL)
 
 
 def _some_tasks(folder):
-    """Four training tasks and two held-out ones of the release's layout, its lists whole."""
+    """Link four training tasks and two held-out ones, with the complete lists of the release."""
     release = DATA / "natural_instructions"
     (folder / "tasks").mkdir(parents=True)
     (folder / "splits").symlink_to(release / "splits")
@@ -58,7 +58,8 @@ def _some_tasks(folder):
 )  # fmt: skip
 def test_trains_and_is_evaluated(tmp_path, capsys, config, root, settings, model, which, metrics):
     seqio_registry._registered.clear()
-    work, scores = tmp_path / "run", tmp_path / "scores.json"
+    work = tmp_path / "run"
+    scores = tmp_path / "scores.json"
     file = config if ".py" in config else f"{config}.py"
     folder = DATA / root if which == "eval" else _some_tasks(tmp_path / "natural_instructions")
     common = [
@@ -83,7 +84,7 @@ def test_trains_and_is_evaluated(tmp_path, capsys, config, root, settings, model
     losses = [line["nll"] for line in lines if "grad_norm" in line]
     assert len(losses) == 3 and all(map(math.isfinite, losses))
     found = json.loads(scores.read_text())
-    # Two examples a task, scored by the task's own metrics.
+    # Two examples of each task are scored by the task's own metrics.
     assert found["overall"]["examples"] == 2 * len(found["tasks"]) == len(found["answers"])
     assert len(found["tasks"]) == (2 if which == "heldout" else 1)
     for task in found["tasks"].values():

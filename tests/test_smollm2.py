@@ -1,6 +1,6 @@
-"""SmolLM2-135M-Instruct, a real model, against what torch makes of the same dequantised weights.
+"""SmolLM2-135M-Instruct, a real model, against torch with the same dequantized weights.
 
-`launch/smollm2.sh convert` makes the workdir that these tests read; without it they skip.
+`launch/smollm2.sh convert` makes the workdir that these tests read; without it they are skipped.
 """
 
 import json
@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         not (WORKDIR / "config.json").exists(),
-        reason="the model is not here: launch/smollm2.sh convert makes it",
+        reason="the model is missing: launch/smollm2.sh convert makes it",
     ),
 ]
 
@@ -72,7 +72,7 @@ def test_an_export_loads_in_transformers_and_says_the_same(opened, tmp_path):
     )
     ours = text_generator.formatter.prompt([Message("user", question)]).tolist()
     assert theirs["input_ids"][0].tolist() == ours
-    # Everything else (when to stop, greedily) is the exported generation_config.json's to say.
+    # The exported generation_config.json decides the rest: greedy decoding, and when to stop.
     ids = model.generate(**theirs, max_new_tokens=24)[0, len(ours) :].tolist()
     (answer,) = generator.generate([ours], Options(24), batch_size=1)
     assert ids == answer

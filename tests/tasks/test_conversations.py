@@ -1,4 +1,4 @@
-"""OpenAssistant's trees and ShareGPT's conversations."""
+"""OpenAssistant's trees, and conversations in ShareGPT's format."""
 
 import json
 
@@ -18,7 +18,7 @@ def _node(text, role, replies=(), **fields):
 
 
 def _trees():
-    """Question -> two answers, the better one last; the better one is asked on twice."""
+    """Return trees: a question with two answers, the better one with two further questions."""
     deeper = [
         _node("q2", "prompter", [_node("a2", "assistant", rank=0)], rank=1),
         _node("q3", "prompter", [], rank=0),
@@ -40,7 +40,7 @@ def _texts(record):
     return [(m["content"], m.get("weight")) for m in json.loads(record["messages"])]
 
 
-def test_every_way_once_and_every_answer_trained_once(tmp_path):
+def test_every_path_once_and_every_answer_trained_once(tmp_path):
     write(tmp_path / "2023-04-12_oasst_ready.trees.jsonl.gz", _trees())
     open_assistant.register(str(tmp_path))
     assert [_texts(r) for r in records("open_assistant", "all")] == [
@@ -54,10 +54,10 @@ def test_every_way_once_and_every_answer_trained_once(tmp_path):
     assert roles == ["user", "assistant"] * 2
 
 
-def test_the_best_way_follows_the_ranks(tmp_path):
+def test_the_best_path_follows_the_ranks(tmp_path):
     write(tmp_path / "oasst_tree.jsonl", _trees())
     open_assistant.register(str(tmp_path))
-    # The best question, q3, has no answer: the conversation ends before it.
+    # The best question, q3, has no answer, so the conversation ends before it.
     assert [_texts(r) for r in records("open_assistant_best", "all")] == [
         [("q1", None), ("better", None)],
         [("Frage", None), ("Antwort", None)],
@@ -87,7 +87,7 @@ def test_messages_with_parents_give_the_same_conversations(tmp_path):
     for tree in _trees():
         lay(tree["prompt"], None)
     write(tmp_path / "trees" / "oasst_tree.jsonl", _trees())
-    write(tmp_path / "oasst1" / "train.parquet", flat[::-1])  # In no good order.
+    write(tmp_path / "oasst1" / "train.parquet", flat[::-1])  # Children before their parents.
     names = ("open_assistant", "open_assistant_best")
     open_assistant.register(str(tmp_path / "trees"))
     expected = [sorted(json.dumps(_texts(r)[::2]) for r in records(n, "all")) for n in names]
@@ -107,8 +107,9 @@ def test_the_real_trees():
     ]
     expected = {json.dumps([(m["role"], m["content"]) for m in thread]) for thread in threads}
     ours = [json.dumps(messages(r)) for r in found]
-    # The file of threads also has those that end where a question was never answered, although
-    # another question at the same place was: beginnings of longer ones, nothing new to train.
+    # The file of threads also has those that end before a question that was never answered, if
+    # another question at the same place was. They are beginnings of longer threads, so they add
+    # nothing.
     more = expected - set(ours)
     assert (len(threads), len(ours), len(more)) == (564, 546, 18) and set(ours) < expected
     assert all(any(text.startswith(thread[:-1]) for text in ours) for thread in more)

@@ -1,4 +1,4 @@
-"""LIMA, Alpaca, Dolly, Self-Instruct, InstructGPT: whole records, written out by hand."""
+"""Complete records of LIMA, Alpaca, Dolly, Self-Instruct and InstructGPT, written by hand."""
 
 import json
 import logging
@@ -123,7 +123,7 @@ def test_self_instruct_draws_and_splits(tmp_path):
         {r["inputs"].split(".")[0].split(",")[-1] for r in records(t, s)}
         for t, s in (("self_instruct_seeds", "train"), ("self_instruct_seeds", "validation"))
     )
-    assert held and not train & held  # A seed task's instances are on one side.
+    assert held and not train & held  # A seed task's instances share a split.
     mixture = seqio.MixtureRegistry.get("self_instruct")
     rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
     assert rates == {"self_instruct_generated": 297, "self_instruct_seeds": 114}

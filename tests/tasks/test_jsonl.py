@@ -1,4 +1,4 @@
-"""A user's own JSON lines, a file or a folder."""
+"""A user's own JSON lines, in a file or a folder."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The sample data goes through the real loaders into token stores, and names what it is not."""
+"""The real loaders read the sample data into token stores, or say which data is missing."""
 
 import pytest
 
@@ -29,8 +29,8 @@ def _prepare(tmp_path, module, mixture, split, root=SHARED / "data", **data):
             **settings,
         ),
     )
-    _, view = open_or_prepare(config, "train", log=lambda line: None)
-    return view
+    _, opened = open_or_prepare(config, "train", log=lambda line: None)
+    return opened
 
 
 @pytest.mark.parametrize(
@@ -45,17 +45,17 @@ def _prepare(tmp_path, module, mixture, split, root=SHARED / "data", **data):
     ],
 )
 def test_prepared(tmp_path, module, mixture, split, root, examples):
-    view = _prepare(tmp_path, module, mixture, split, SHARED / "data" / root)
-    [store] = view.stores
+    opened = _prepare(tmp_path, module, mixture, split, SHARED / "data" / root)
+    [store] = opened.stores
     assert 0.9 * examples <= len(store) <= examples
     assert all(store.prompt_lengths[i] > 0 for i in range(0, len(store), 10))
 
 
 def test_every_answer_of_the_trees_is_trained_once(tmp_path):
-    view = _prepare(
+    opened = _prepare(
         tmp_path, "tasks.open_assistant", "open_assistant", "all", SHARED / "data" / "chat"
     )
-    assert 500 <= len(view.stores[0]) <= 546
+    assert 500 <= len(opened.stores[0]) <= 546
 
 
 def test_data_that_is_not_there_is_one_line(tmp_path):

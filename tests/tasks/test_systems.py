@@ -1,4 +1,4 @@
-"""A system is registered by naming one of its mixtures, and nothing else is."""
+"""Naming a mixture registers its system, and no other."""
 
 import subprocess
 import sys

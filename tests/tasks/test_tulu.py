@@ -1,4 +1,4 @@
-"""The Tulu mixtures: published counts, realised shares, unknown sources, the comparison."""
+"""The Tulu mixtures: published counts, shares of sources, unknown sources, the comparison."""
 
 import pytest
 import seqio
@@ -12,13 +12,15 @@ FILES = {"tulu2": "tulu-v2-sft-mixture", "tulu3": "tulu-3-sft-mixture"}
 
 
 def _rows(release, scale):
-    """Rows of every source, as many as published / scale, at least 120; sources interleaved."""
-    column, sources = tulu.RELEASES[release][1:3]
+    """Return published / scale rows of every source, at least 120, with interleaved sources."""
+    column = tulu.RELEASES[release].column
     rows = []
-    for name, (values, count) in sources.items():
+    for name, (values, count) in tulu.RELEASES[release].sources.items():
         for i in range(max(count // scale, 120)):
-            turns = [{"role": "user", "content": f"{name} {i}"},
-                     {"role": "assistant", "content": "yes"}]  # fmt: skip
+            turns = [
+                {"role": "user", "content": f"{name} {i}"},
+                {"role": "assistant", "content": "yes"},
+            ]
             rows.append({"id": f"{name}_{i}", "messages": turns, column: values[i % len(values)]})
     return sorted(rows, key=lambda row: row["id"][::-1])
 
@@ -26,12 +28,12 @@ def _rows(release, scale):
 def test_published_counts():
     assert sum(count for _, count in tulu.TULU3.values()) == tulu.TULU3_RELEASED == 939_343
     on_the_card = {k: v for k, v in tulu.TULU3.items() if k != "open_math_gsm8k"}
-    # The card has one row of OASST1 more than the release, and leaves 50,000 rows out.
+    # The card lists one more row of OASST1 than the release, and leaves out 50,000 rows.
     assert sum(count for _, count in on_the_card.values()) + 1 == 889_344
     assert sum(count for _, count in tulu.TULU2.values()) == 330_414
     assert 2 * tulu.TULU2_RELEASED // 32 == 20_384  # Microsteps in the checkpoint's name.
     assert (len(tulu.TULU2), len(tulu.TULU3)) == (11, 19)
-    values = [value for sources, _ in tulu.TULU3.values() for value in sources]
+    values = [value for source in tulu.TULU3.values() for value in source.values]
     assert len(set(values)) == 19
 
 
@@ -43,7 +45,7 @@ def test_a_mixture_is_every_row_once_by_source(tmp_path, release):
     write(tmp_path / FILES[release] / "train-00001-of-00002.parquet", rows[half:])
     tulu.register(str(tmp_path))
     mixture = seqio.MixtureRegistry.get(f"{release}_sft")
-    sources = tulu.RELEASES[release][2]
+    sources = tulu.RELEASES[release].sources
     assert {task.name for task in mixture.tasks} == {f"{release}_{name}" for name in sources}
     texts = []
     for name in sources:

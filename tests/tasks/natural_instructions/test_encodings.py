@@ -151,14 +151,14 @@ def test_the_cross_lingual_track(tmp_path):
     }
     assert heldout.name == "natural_instructions_xlingual_task3"
     assert "rouge_l_xlingual" in [fn.__name__ for fn in heldout.metric_fns]
-    # The default track is what it was, and its held-out task still cannot be trained on.
+    # The default track is unaffected, and its held-out task still cannot be trained on.
     [default] = seqio.MixtureRegistry.get("natural_instructions_heldout").tasks
     assert default.name == "natural_instructions_task2"
     with pytest.raises(UserError, match="has the split 'train'"):
         seqio_registry.tasks_of(default, "train", "data.mixture")
 
 
-def test_a_track_whose_lists_overlap_is_refused(tmp_path):
+def test_a_track_whose_lists_overlap_is_an_error(tmp_path):
     lists = {"default": (["task1"], ["task2"]), "xlingual": (["task3"], ["task3"])}
     with pytest.raises(UserError, match="splits/xlingual: task3 is in train_tasks.txt and in"):
         natural_instructions.register(_folder(tmp_path, lists))
@@ -220,13 +220,14 @@ def test_real_files_under_every_encoding():
 
 @requires_shared
 def test_the_default_prompts_are_what_they_always_were():
-    # Of the first version of this source: definition, two positive examples, 4,000 characters.
+    # A digest by the first version of this source: definition, two positive examples, 4,000
+    # characters.
     root = SHARED / "data" / "natural_instructions"
     digest = hashlib.sha256()
     for name in (
         "tasks/task828_copa_commonsense_cause_effect",
         "tasks/task1590_diplomacy_text_generation",
-    ):  # noqa: E501
+    ):
         for held_out in (False, True):
             source = NaturalInstructionsDataSource(str(root / f"{name}.json"), held_out=held_out)
             for split in source.splits:

@@ -1,4 +1,4 @@
-"""Super-NI's headline metrics, scores by category, and ROUGE-L in other scripts."""
+"""Super-NaturalInstructions' headline metrics, scores by category, ROUGE-L in any script."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_twelve_categories_half_of_each_kind():
     assert sorted(HEADLINE.values()) == ["exact_match_normalized"] * 6 + ["rouge_l"] * 6
     assert category("Textual Entailment") == ("Textual Entailment", "exact_match_normalized")
     assert category("Title Generation").headline == "rouge_l"
-    assert category("Translation") == ("Translation", "rouge_l")  # Not of the test list.
+    assert category("Translation") == ("Translation", "rouge_l")  # Not in the test list.
     assert category("") == ("Unknown", "rouge_l")
 
 

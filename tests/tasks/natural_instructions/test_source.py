@@ -100,7 +100,7 @@ def test_targets_are_drawn_by_seed_and_references_are_all_kept(tmp_path):
     assert epochs[0] == _records(path, "train", seed=0)
     for variants in zip(*epochs, strict=True):
         references = json.loads(variants[0]["references"])
-        assert len(references) == 2  # Each output once.
+        assert len(references) == 2  # Repeated outputs are kept once.
         assert {record["references"] for record in variants} == {variants[0]["references"]}
         assert {record["targets"] for record in variants} <= set(references)
     drawn = {record["targets"][0] == "n" for records in epochs for record in records}

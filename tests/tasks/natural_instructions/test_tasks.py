@@ -1,4 +1,4 @@
-"""The Natural Instructions registry on a made folder and on real files."""
+"""Registering Natural Instructions from a generated folder and from real files."""
 
 import json
 import logging
@@ -57,7 +57,7 @@ def test_the_lists_decide_and_what_is_missing_is_reported(tmp_path, caplog):
             assert len(list(dataset.as_numpy_iterator())) == count
     mixed = train.get_dataset(None, split="train", shuffle=False, num_epochs=1)
     assert set(next(mixed.as_numpy_iterator())) == {"inputs", "targets"}
-    assert natural_instructions.register(root) == found  # Again: the same, no error.
+    assert natural_instructions.register(root) == found  # Registering it again is no error.
 
 
 def test_a_task_cannot_be_trained_on_and_held_out(tmp_path):

@@ -1,4 +1,4 @@
-"""The first release of Natural Instructions: schema, input, splits."""
+"""The first release of Natural Instructions: its schema, inputs and splits."""
 
 import json
 
@@ -87,7 +87,7 @@ def test_splits_and_references(tmp_path):
     train, validation = (list(source.records(split)) for split in ("train", "validation"))
     assert (len(train), len(validation)) == (36, 4)
     assert not {r["inputs"] for r in train} & {r["inputs"] for r in validation}
-    assert {r["targets"] for r in train} == {"How long?", "When?"}  # One reference at random.
+    assert {r["targets"] for r in train} == {"How long?", "When?"}  # One reference is drawn.
     assert {r["targets"] for r in validation} == {"How long?"}
 
 

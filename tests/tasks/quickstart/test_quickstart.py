@@ -1,4 +1,4 @@
-"""The quickstart's text: honest splits, right answers, enough of it, always the same."""
+"""The quickstart's text: disjoint splits, right answers, enough examples, always the same."""
 
 import collections
 import json
@@ -52,10 +52,10 @@ def test_there_is_enough_of_it():
         assert task.num_input_examples("validation") >= 80
 
 
-def test_no_input_of_a_validation_item_occurs_in_training_however_it_is_put():
+def test_no_phrasing_of_a_validation_item_occurs_in_training():
     train = [text for i in INSTRUCTIONS for text in _all_texts(i, "train")]
     unseen = [text for i in INSTRUCTIONS for text in _all_texts(i, "validation")]
-    # Nor is any text made twice, by whatever task: an answer is never ambiguous.
+    # No two tasks generate the same text either, so an answer is never ambiguous.
     assert len(set(train)) == len(train)
     assert len(set(unseen)) == len(unseen)
     assert not set(train) & set(unseen)
@@ -88,7 +88,7 @@ def test_the_seed_draws_the_phrasing_and_nothing_else(name):
     assert first == again
     assert [r["targets"] for r in first] == [r["targets"] for r in other]
     changed = sum(a["inputs"] != b["inputs"] for a, b in zip(first, other, strict=True))
-    assert 0.6 < changed / len(first) < 0.9  # Three of four phrasings are another one.
+    assert 0.6 < changed / len(first) < 0.9  # Three of four phrasings differ from the first.
 
 
 def test_the_fingerprint_follows_the_text():
@@ -110,7 +110,7 @@ def test_the_fingerprint_follows_the_text():
     assert len({*map(fingerprint, different), fingerprint(make("x"), "validation")}) == 4
 
 
-# Answers worked out again from the text that the model reads.
+# The following tests derive the answers again from the text that the model reads.
 
 
 def _last_line(record, pattern):
@@ -149,11 +149,11 @@ def test_dates():
 
 
 def test_units_and_clock():
-    grams = {"hours": 60, "days": 24, "weeks": 7, "years": 12, "meters": 100, "kilograms": 1000}
+    factors = {"hours": 60, "days": 24, "weeks": 7, "years": 12, "meters": 100, "kilograms": 1000}
     for record in _records("units"):
         n, unit = re.search(r"(\d) (\w+)", record["inputs"]).groups()
         value, small = record["targets"].split()
-        assert int(value) == int(n) * grams[unit]
+        assert int(value) == int(n) * factors[unit]
         assert small in record["inputs"] and small != unit
     for record in _records("clock"):
         hour, minute = record["targets"].split(":")
