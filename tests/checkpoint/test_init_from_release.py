@@ -56,7 +56,7 @@ def test_a_run_starts_from_a_folder_or_a_workdir(tmp_path):
     mesh = hf.mesh()
     shardings = rules.tree_shardings(mesh, model.logical_axes, model.shapes)
     params = init_params(model, config, shardings)
-    want = hf.decoder_params(hf.reference("llama_tied"), model.config)
+    want = hf.our_params(hf.reference("llama_tied"), model.config)
     jax.tree.map(np.testing.assert_array_equal, params, want)
 
     import_model(str(folder), str(tmp_path / "run"))

@@ -12,6 +12,7 @@ from ift_jax.decoding import Generator, Options, Sampling, Stops, generate
 from ift_jax.decoding.cache import extend, prefill
 from ift_jax.decoding.generate import bucket
 from ift_jax.models import build_model
+from tests.models.architectures import jitted_logits
 from tests.small_models import random_params
 
 DECODER = DecoderConfig(
@@ -40,128 +41,144 @@ T5 = EncoderDecoderConfig(
     relative_max_distance=12,
 )
 CONFIGS = {"decoder": DECODER, "t5": T5}
-SAMPLED = Sampling(1.5, 40, 0.95, repetition_penalty=1.2)
+SAMPLED = Sampling(temperature=1.5, top_k=40, top_p=0.95, repetition_penalty=1.2)
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15], [16] * 20, [17, 18]]
+N_NEW = 12
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
-def made(request):
-    model = build_model(CONFIGS[request.param])
+@functools.cache
+def random_model(architecture):
+    """A model and its parameters."""
+    model = build_model(CONFIGS[architecture])
     return model, random_params(model)
 
 
-# What does not depend on the architecture, and compiles many programs.
+each_architecture = pytest.mark.parametrize("architecture", CONFIGS)
+# For what does not depend on the architecture, and compiles many programs.
 mostly_decoder = pytest.mark.parametrize(
-    "made", ["decoder", pytest.param("t5", marks=pytest.mark.slow)], indirect=True
+    "architecture", ["decoder", pytest.param("t5", marks=pytest.mark.slow)]
 )
 
 
-def run(made, prompts=PROMPTS, **options):
-    model, params = made
-    options = dict(max_new_tokens=12, stop_ids=(), pad_id=0) | options
+def run(architecture, prompts=PROMPTS, **options):
+    """Generate without stop tokens, greedily, unless the options say otherwise."""
+    model, params = random_model(architecture)
+    options = dict(max_new_tokens=N_NEW, stop_ids=(), pad_id=0) | options
     return generate(model, params, prompts, **options)
 
 
 def as_row(tokens, width=40):
-    place = np.arange(width, dtype=np.int32)[None]
+    """The arrays of one row that holds one example."""
+    positions = np.arange(width, dtype=np.int32)[None]
     padded = np.zeros((1, width), np.int32)
     padded[0, : len(tokens)] = tokens
-    parts = (padded, (place < len(tokens)).astype(np.int32), place)
-    return dict(zip(("tokens", "segment_ids", "positions"), parts, strict=True))
+    segment_ids = (positions < len(tokens)).astype(np.int32)
+    return {"tokens": padded, "segment_ids": segment_ids, "positions": positions}
 
 
-@functools.cache
-def logits_function(model):
-    return jax.jit(lambda params, batch: model.logits(params, model.hidden(params, batch)))
-
-
-def forward_greedy(made, prompt, n, prefix=False):
-    """Token by token, each from one pass over everything before it: new tokens, logits."""
-    model, params = made
+def forward_greedy(architecture, prompt, n, prefix=False):
+    """New tokens and their logits, each from one pass over everything before it, no cache."""
+    model, params = random_model(architecture)
     new, logits = [], []
     for _ in range(n):
-        if isinstance(model.config, DecoderConfig):
+        if architecture == "decoder":
             text = prompt + new
             batch = as_row(text)
             if prefix:
                 batch["prefix_mask"] = batch["positions"] < len(prompt)
         else:
             text = [0, *new]
-            batch = {f"encoder_{name}": value for name, value in as_row(prompt).items()}
-            batch |= {f"decoder_{name}": value for name, value in as_row(text).items()}
-        logits.append(np.asarray(logits_function(model)(params, batch))[0, len(text) - 1])
+            batch = {f"encoder_{name}": array for name, array in as_row(prompt).items()}
+            batch |= {f"decoder_{name}": array for name, array in as_row(text).items()}
+        logits.append(np.asarray(jitted_logits(model)(params, batch))[0, len(text) - 1])
         new.append(int(logits[-1].argmax()))
     return new, np.stack(logits)
 
 
-def test_cached_logits_equal_the_full_forward_pass(made):
-    model, params = made
-    apart, fast = model.unstack(params), model.unrolled
+@each_architecture
+def test_cached_logits_equal_the_full_forward_pass(architecture):
+    model, params = random_model(architecture)
+    unrolled = model.unrolled
+    unstacked = model.unstack(params)
+    n_tokens = 10
     prompts = np.zeros((2, 16), np.int32)
-    prompts[0, :7], prompts[1, :1] = PROMPTS[0], PROMPTS[1]
-    want = [forward_greedy(made, prompt, 10) for prompt in PROMPTS[:2]]
+    prompts[0, :7] = PROMPTS[0]
+    prompts[1, :1] = PROMPTS[1]
     lengths = np.asarray([7, 1], np.int32)
-    begin = jax.jit(lambda prompts: prefill(fast, apart, prompts, lengths, n_new=9, start_id=0))
-    states, cache = begin(prompts)
-    step = jax.jit(lambda tokens, cache: extend(fast, apart, tokens, cache))
-    for n in range(10):
-        logits = np.asarray(fast.logits(apart, states))
-        for row in range(2):
-            np.testing.assert_allclose(logits[row], want[row][1][n], atol=2e-5)
-        if n < 9:
-            states, cache = step(np.asarray([tokens[n] for tokens, _ in want], np.int32), cache)
+    wanted = [forward_greedy(architecture, prompt, n_tokens) for prompt in PROMPTS[:2]]
+
+    @jax.jit
+    def begin(params, prompts):
+        states, cache = prefill(unrolled, params, prompts, lengths, n_new=n_tokens - 1, start_id=0)
+        return unrolled.logits(params, states), cache
+
+    @jax.jit
+    def step(params, tokens, cache):
+        states, cache = extend(unrolled, params, tokens, cache)
+        return unrolled.logits(params, states), cache
+
+    logits, cache = begin(unstacked, prompts)
+    for n in range(n_tokens):
+        for row, (_, wanted_logits) in enumerate(wanted):
+            np.testing.assert_allclose(logits[row], wanted_logits[n], atol=2e-5)
+        if n < n_tokens - 1:
+            tokens = np.asarray([tokens[n] for tokens, _ in wanted], np.int32)
+            logits, cache = step(unstacked, tokens, cache)
 
 
-def test_greedy_tokens_equal_the_full_forward_pass_in_any_batch(made):
-    together = run(made)
+@each_architecture
+def test_greedy_tokens_equal_the_full_forward_pass_in_any_batch(architecture):
+    together = run(architecture)
     for prompt, got in zip(PROMPTS, together, strict=True):
-        assert got == forward_greedy(made, prompt, 12)[0]
+        assert got == forward_greedy(architecture, prompt, N_NEW)[0]
     assert len({tuple(tokens) for tokens in together}) == len(PROMPTS)
-    assert run(made, PROMPTS[::-1], batch_size=2) == together[::-1]
+    assert run(architecture, PROMPTS[::-1], batch_size=2) == together[::-1]
 
 
-def test_a_row_ends_at_its_stop_token(made):
-    free = run(made)
+@each_architecture
+def test_a_row_ends_at_its_stop_token(architecture):
+    free = run(architecture)
     stop_ids = (free[0][4], free[2][7])
     want = []
     for tokens in free:
         ends = [n for n, token in enumerate(tokens) if token in stop_ids]
         want.append(tokens[: ends[0] + 1] if ends else tokens)
-    got = run(made, stop_ids=stop_ids)
+    got = run(architecture, stop_ids=stop_ids)
     assert got == want
-    assert min(map(len, got)) < 12
-    few = 9 if made[0].config.architecture == "decoder" else 1  # In the same number of slots.
-    assert run(made, max_new_tokens=few) == [tokens[:few] for tokens in free]
+    assert min(map(len, got)) < N_NEW
+    few = 9 if architecture == "decoder" else 1  # As many slots, so no other program is compiled.
+    assert run(architecture, max_new_tokens=few) == [tokens[:few] for tokens in free]
 
 
 @mostly_decoder
-def test_sampling_depends_on_seed_prompt_and_token_only(made):
+def test_sampling_depends_on_seed_prompt_and_token_only(architecture):
     options = dict(sampling=SAMPLED, seed=3)
-    together = run(made, **options)
-    assert run(made, **options) == together
-    assert run(made, **options, batch_size=2) == together
-    assert run(made, PROMPTS[:2], **options) == together[:2]
-    assert run(made, **options | dict(seed=4)) != together
-    twice = run(made, [PROMPTS[0], PROMPTS[0]], **options)
+    together = run(architecture, **options)
+    assert run(architecture, **options) == together
+    assert run(architecture, **options, batch_size=2) == together
+    assert run(architecture, PROMPTS[:2], **options) == together[:2]
+    assert run(architecture, **options | dict(seed=4)) != together
+    twice = run(architecture, [PROMPTS[0], PROMPTS[0]], **options)
     assert twice[0] != twice[1]
     assert len(set(twice[0])) > 3
 
 
-def generator(made, *strings):
-    return Generator(*made, stops=Stops((), strings, spell), pad_id=0)
+def generator(architecture, *stop_strings):
+    return Generator(*random_model(architecture), stops=Stops((), stop_strings, spell), pad_id=0)
 
 
 def spell(ids):
-    """One to three letters a token, so that strings lie across the borders of tokens."""
+    """One to three letters a token, and then one that differs: strings span several tokens."""
     return "".join("abcdefg"[i % 7] * (1 + i % 3) + "xyz"[i % 3] for i in ids)
 
 
 @mostly_decoder
-def test_blocks_and_first_index_change_nothing(made):
-    options = Options(12, SAMPLED, seed=3)
-    together = generator(made).generate(PROMPTS, options)
-    watched = generator(made, "never there")
-    assert all(watched.generate(PROMPTS, options, block=b) == together for b in (1, 5, 100))
+def test_blocks_and_first_index_change_nothing(architecture):
+    options = Options(N_NEW, SAMPLED, seed=3)
+    together = generator(architecture).generate(PROMPTS, options)
+    watched = generator(architecture, "never there")
+    for block in (1, 5, 100):
+        assert watched.generate(PROMPTS, options, block=block) == together
     assert watched.generate(PROMPTS[3:], options, first_index=3) == together[3:]
     streamed = list(watched.stream(PROMPTS[3], options, index=3, block=5))
     assert [len(ids) for ids in streamed] == [1, 6, 11, 12]
@@ -169,50 +186,54 @@ def test_blocks_and_first_index_change_nothing(made):
 
 
 @mostly_decoder
-def test_a_stop_string_ends_its_row_after_the_token_that_completes_it(made):
-    options = Options(12)
-    free = generator(made).generate(PROMPTS, options)
-    # From inside one token into another, of rows that end at different places.
-    strings = [spell(free[0])[len(spell(free[0][:3])) - 1 :][:3], spell(free[2])[-4:]]
+def test_a_stop_string_ends_its_row_after_the_token_that_completes_it(architecture):
+    options = Options(N_NEW)
+    free = generator(architecture).generate(PROMPTS, options)
+    # They begin inside one token and end inside another, in rows that end at different places.
+    first = spell(free[0])[len(spell(free[0][:3])) - 1 :][:3]
+    second = spell(free[2])[-4:]
+    strings = [first, second]
     want = []
     for ids in free:
-        ends = [n for n in range(1, 13) if any(s in spell(ids[:n]) for s in strings)]
+        ends = [n for n in range(1, N_NEW + 1) if any(s in spell(ids[:n]) for s in strings)]
         want.append(ids[: ends[0]] if ends else ids)
-    watched = generator(made, *strings)
+    watched = generator(architecture, *strings)
     for block in (1, 4, 7, 16):
         assert watched.generate(PROMPTS, options, block=block) == want
     assert len(want[0]) in (3, 4) and len(set(map(len, want))) > 1
     texts = [watched.stops.text(ids) for ids in want]
     assert not any(s in text for s in strings for text in texts)
     assert all(spell(ids).startswith(text) for ids, text in zip(want, texts, strict=True))
-    assert [watched.stops.stopped(ids) for ids in want] == [
-        any(s in spell(ids) for s in strings) for ids in want
-    ]
+    holds_a_string = [any(s in spell(ids) for s in strings) for ids in want]
+    assert [watched.stops.stopped(ids) for ids in want] == holds_a_string
     *_, last = watched.stream(PROMPTS[0], options, block=3)
     assert last == want[0]
 
 
-def test_a_bidirectional_prompt_is_that_of_the_prefix_mask(made):
-    got = run(made, [PROMPTS[0]], bidirectional_prompt=True)[0]
-    if made[0].config.architecture == "decoder":
-        assert got == forward_greedy(made, PROMPTS[0], 12, prefix=True)[0]
-        assert got != run(made, [PROMPTS[0]])[0]
+@each_architecture
+def test_a_bidirectional_prompt_is_that_of_the_prefix_mask(architecture):
+    got = run(architecture, [PROMPTS[0]], bidirectional_prompt=True)[0]
+    if architecture == "decoder":
+        assert got == forward_greedy(architecture, PROMPTS[0], N_NEW, prefix=True)[0]
+        assert got != run(architecture, [PROMPTS[0]])[0]
     else:  # An encoder reads its input both ways anyway.
-        assert got == run(made, [PROMPTS[0]])[0]
+        assert got == run(architecture, [PROMPTS[0]])[0]
 
 
-def test_empty_prompts(made):
-    if made[0].config.architecture == "decoder":
-        with pytest.raises(ValueError, match="prompt"):
-            run(made, [[1], []])
-    else:
-        assert run(made, [[], [5]])[0] == forward_greedy(made, [], 12)[0]
-    assert run(made, []) == []
+def test_a_decoder_needs_a_prompt():
+    with pytest.raises(ValueError, match="prompt"):
+        run("decoder", [[1], []])
+    assert run("decoder", []) == []
+
+
+def test_an_encoder_may_read_nothing():
+    assert run("t5", [[], [5]])[0] == forward_greedy("t5", [], N_NEW)[0]
+    assert run("t5", []) == []
 
 
 def test_bfloat16_generates():
     model = build_model(dataclasses.replace(DECODER, n_layers=1, dtype="bfloat16"))
-    params = jax.jit(model.init)(jax.random.key(0))
+    params = random_params(model)
     got = generate(model, params, [[5, 6], [7]], max_new_tokens=6, stop_ids=(), pad_id=0)
     assert [len(tokens) for tokens in got] == [6, 6]
 

@@ -1,4 +1,4 @@
-"""Greedy text against the `generate` of `transformers`, float32."""
+"""Greedy text against `generate` of `transformers`, float32."""
 
 import numpy as np
 import pytest
@@ -14,20 +14,22 @@ from tests.models import hugging_face as hf  # noqa: E402
 N_NEW = 24
 
 
-# A penalty also counts the first decoder input of a T5, as `transformers` does.
 @pytest.mark.parametrize(
     ("family", "penalty"),
     [
-        ("llama", 1.0), ("1.0", 1.0), ("1.1", 1.2), ("llama", 1.2),
+        ("llama", 1.0),
+        ("llama", 1.2),
+        ("1.0", 1.0),
+        # A penalty also counts the first decoder input of a T5, as in `transformers`.
+        ("1.1", 1.2),
         pytest.param("mistral", 1.0, marks=pytest.mark.slow),
         pytest.param("1.1", 1.0, marks=pytest.mark.slow),
     ],
-)  # fmt: skip
+)
 def test_greedy_text(family, penalty):
-    is_t5 = family[0] == "1"
-    reference, config = hf.t5_pair(family) if is_t5 else hf.decoder_pair(family)
+    reference, config = hf.reference_and_config(family)
     model = build_model(config)
-    params = (hf.t5_params if is_t5 else hf.decoder_params)(reference, config)
+    params = hf.our_params(reference, config)
     rng = np.random.default_rng(4)
     prompts = [rng.integers(3, hf.VOCAB, n).tolist() for n in (9, 4, 12)]
     got = generate(
@@ -39,9 +41,8 @@ def test_greedy_text(family, penalty):
         pad_id=0,
         sampling=Sampling(repetition_penalty=penalty),
     )
-    for prompt, ours in zip(prompts, got, strict=True):
-        options = dict(max_new_tokens=N_NEW, repetition_penalty=penalty)
-        assert ours == hf.greedy(reference, prompt, **options)
+    want = hf.greedy(reference, prompts, max_new_tokens=N_NEW, repetition_penalty=penalty)
+    assert got == want
     # Long and varied enough to mean something (the tied T5 1.0 soon repeats itself).
     assert max(map(len, got)) >= 20
     assert len({token for tokens in got for token in tokens}) >= (3 if family == "1.0" else 15)

@@ -1,4 +1,4 @@
-"""Stop strings and streamed text against the text that is decoded at once."""
+"""Stop strings, and streamed text against the text that is decoded at once."""
 
 import pytest
 
@@ -15,6 +15,7 @@ TEXTS = [
 
 
 def stream(stops, ids, size):
+    """The pieces of text that are shown when `size` tokens come at a time."""
     text_stream = TextStream(stops)
     pieces = [text_stream.update(ids[:n]) for n in range(size, len(ids), size)]
     return [*pieces, text_stream.update(ids, final=True)]

@@ -241,8 +241,8 @@ def test_against_transformers(family):
 
     from tests.models import hugging_face as hf
 
-    reference, config = hf.decoder_pair(family)
-    params = hf.decoder_params(reference, config)
+    reference, config = hf.reference_and_config(family)
+    params = hf.our_params(reference, config)
     rng = np.random.default_rng(3)
 
     def ids(n):

@@ -1,4 +1,4 @@
-"""Small random models of `transformers`, and the same weights as our parameters."""
+"""Small random models of `transformers`, and our parameters with the same weights."""
 
 import copy
 import functools
@@ -163,29 +163,29 @@ T5S: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def untied(name: str) -> bool:
-    """Whether a T5 has a head of its own (transformers 5 must be told by the weights)."""
+def has_own_head(name: str) -> bool:
+    """Whether a T5 has a head of its own; transformers 5 tells it only by the weights."""
     return name in T5S and name != "1.0"
 
 
 @functools.cache
 def reference(name: str) -> Any:
-    """A model in float32 with random weights, of DECODERS or T5S."""
+    """A float32 model with random weights, by its name in DECODERS or T5S."""
     kind, fields = DECODERS.get(name) or T5S[name]
     sizes = T5_SIZES if name in T5S else SIZES
     config = getattr(transformers, f"{kind}Config")(**sizes | fields)
     torch.manual_seed(len(name))
     if name in T5S:
         model = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
-        if untied(name):
+        if has_own_head(name):
             model.lm_head.weight = torch.nn.Parameter(model.shared.weight.detach().clone())
     else:
         model = transformers.AutoModelForCausalLM.from_config(config)
-    return randomise(model)
+    return randomize(model)
 
 
-def randomise(model: Any) -> Any:
-    """Gives every weight (norms and biases too) values that would show in the output."""
+def randomize(model: Any) -> Any:
+    """Give every weight (norms and biases too) values that would show in the output."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim == 1:
@@ -198,12 +198,12 @@ def randomise(model: Any) -> Any:
 
 
 def save(model: Any, folder: Path, dtype: Any = torch.float32) -> None:
-    """Saves a model as `transformers` does, in several shards."""
+    """Save a model as `transformers` does, in several shards."""
     copy.deepcopy(model).to(dtype).save_pretrained(str(folder), max_shard_size="60KB")
 
 
 def tensors_of(model: Any) -> Mapping[str, Tensor]:
-    """The weights of a model in memory, as those of a folder."""
+    """The weights of a model in memory, like those of a folder."""
 
     def tensor(weight: Any) -> Tensor:
         values = weight.detach().numpy()
@@ -218,30 +218,46 @@ def mesh(**sizes: int) -> Any:
     return make_mesh(MeshConfig(**({"data": 1} | sizes)), jax.devices()[:n])
 
 
-def decoder_pair(name: str) -> tuple[Any, ModelConfig]:
-    """A reference model and our config of it."""
+def reference_and_config(name: str) -> tuple[Any, ModelConfig]:
+    """A reference model, and our config of it."""
     model = reference(name)
     return model, from_hugging_face(model.config.to_dict(), name)
 
 
-def decoder_params(model: Any, config: ModelConfig) -> dict[str, Any]:
+def our_params(model: Any, config: ModelConfig) -> dict[str, Any]:
     """Our parameters with the reference's weights."""
     family = family_of_fields(model.config.to_dict(), "model")
     return load_params(build_model(config), mesh(), tensors_of(model), "model", family)
 
 
-t5_pair, t5_params = decoder_pair, decoder_params
+def greedy(reference: Any, prompts: list[list[int]], **options: Any) -> list[list[int]]:
+    """The new tokens that `generate` of `transformers` finds after each prompt."""
+    if reference.config.is_encoder_decoder:
+        return _greedy_of_t5(reference, prompts, **options)
+    new_tokens = []
+    for prompt in prompts:
+        ids = _generate(reference, [prompt], use_cache=True, **options)[0]
+        new_tokens.append(ids[len(prompt) :])
+    return new_tokens
 
 
-def greedy(reference: Any, prompt: list[int], **options: Any) -> list[int]:
-    """What the `generate` of `transformers` says after a prompt."""
-    is_t5 = reference.config.is_encoder_decoder
+def _greedy_of_t5(reference: Any, prompts: list[list[int]], **options: Any) -> list[list[int]]:
+    """All prompts in one batch: without a cache every token costs a whole forward pass."""
+    # transformers 5.23 sizes the cache by the encoder's layers, so it cannot be used.
+    rows = _generate(reference, prompts, use_cache=False, **options)
+    eos_id = reference.config.eos_token_id
+    new_tokens = []
+    for row in rows:
+        ids = row[1:]  # The first decoder input is not new.
+        new_tokens.append(ids[: ids.index(eos_id) + 1] if eos_id in ids else ids)
+    return new_tokens
+
+
+def _generate(reference: Any, prompts: list[list[int]], **options: Any) -> list[list[int]]:
+    ids = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt)] = torch.tensor(prompt)
+        mask[row, : len(prompt)] = 1
     with torch.no_grad():
-        ids = reference.generate(
-            torch.tensor([prompt]),
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            do_sample=False,
-            use_cache=not is_t5,  # 5.23 sizes the cache by the encoder's layers.
-            **options,
-        )[0].tolist()
-    return ids[1 if is_t5 else len(prompt) :]
+        return reference.generate(ids, attention_mask=mask, do_sample=False, **options).tolist()

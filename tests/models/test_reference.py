@@ -16,120 +16,125 @@ pytest.importorskip("transformers", reason="the reference models live there")
 import torch  # noqa: E402
 
 from tests.models import hugging_face as hf  # noqa: E402
+from tests.models.architectures import jitted_logits  # noqa: E402
 
 TOLERANCE = 2e-4
 
 
-def tokens(rows: int, length: int, seed: int = 0) -> np.ndarray:
+def random_tokens(rows: int, length: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(3, hf.VOCAB, (rows, length)).astype(np.int32)
 
 
 def segments(lengths: list[int], width: int) -> tuple[np.ndarray, np.ndarray]:
-    place = np.broadcast_to(np.arange(width, dtype=np.int32), (len(lengths), width))
-    return (place < np.asarray(lengths)[:, None]).astype(np.int32), place
+    """Segment ids and positions of one example a row."""
+    positions = np.broadcast_to(np.arange(width, dtype=np.int32), (len(lengths), width))
+    return (positions < np.asarray(lengths)[:, None]).astype(np.int32), positions
 
 
 def decoder_batch(lengths: list[int], width: int) -> dict[str, np.ndarray]:
     segment_ids, positions = segments(lengths, width)
-    ids = tokens(len(lengths), width)
-    return dict(tokens=ids, segment_ids=segment_ids, positions=positions)
+    tokens = random_tokens(len(lengths), width)
+    return dict(tokens=tokens, segment_ids=segment_ids, positions=positions)
 
 
-def t5_batch(sources: np.ndarray, targets: np.ndarray, lengths: list[int]) -> dict[str, np.ndarray]:
-    sources_in, sources_at = segments(lengths, sources.shape[1])
-    targets_in, targets_at = segments([targets.shape[1]] * len(targets), targets.shape[1])
+def t5_batch(
+    sources: np.ndarray, targets: np.ndarray, source_lengths: list[int]
+) -> dict[str, np.ndarray]:
+    encoder_segment_ids, encoder_positions = segments(source_lengths, sources.shape[1])
+    target_lengths = [targets.shape[1]] * len(targets)
+    decoder_segment_ids, decoder_positions = segments(target_lengths, targets.shape[1])
     return dict(
         encoder_tokens=sources,
-        encoder_segment_ids=sources_in,
-        encoder_positions=sources_at,
+        encoder_segment_ids=encoder_segment_ids,
+        encoder_positions=encoder_positions,
         decoder_tokens=np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-        decoder_segment_ids=targets_in,
-        decoder_positions=targets_at,
+        decoder_segment_ids=decoder_segment_ids,
+        decoder_positions=decoder_positions,
     )
 
 
-# Each family in its usual shape, and rope's scalings; the odder shapes are slow ones.
+# Each family in its usual shape, and rope's scalings; the odder shapes are marked slow.
 USUAL = ("llama", "llama3", "mistral", "qwen2", "qwen3", "olmo2", "gemma2", "gemma3")
 
 
 @pytest.mark.parametrize(
-    "family", [n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in hf.DECODERS]
+    "family",
+    [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in hf.DECODERS],
 )
 def test_decoder_logits(family):
-    reference, config = hf.decoder_pair(family)
+    reference, config = hf.reference_and_config(family)
     model = build_model(config)
-    params = hf.decoder_params(reference, config)
+    params = hf.our_params(reference, config)
     batch = decoder_batch([37, 23], 37)  # Longer than any window.
-    ours = jax.jit(lambda p: model.logits(p, model.hidden(p, batch)))(params)
+    ours = np.asarray(jitted_logits(model)(params, batch))
     mask = torch.tensor(batch["segment_ids"])
     with torch.no_grad():
-        theirs = reference(torch.tensor(batch["tokens"]), attention_mask=mask).logits
-    assert np.abs(theirs.numpy()).max() > 1  # Logits worth comparing.
+        theirs = reference(torch.tensor(batch["tokens"]), attention_mask=mask).logits.numpy()
+    assert np.abs(theirs).max() > 1  # Logits worth comparing.
     real = batch["segment_ids"] > 0
-    np.testing.assert_allclose(ours[real], theirs.numpy()[real], atol=TOLERANCE, rtol=0)
+    np.testing.assert_allclose(ours[real], theirs[real], atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("version", hf.T5S)
 @pytest.mark.parametrize(("n_source", "n_target"), [(17, 9), (5, 33), (40, 1)])
 def test_t5_logits_and_loss(version, n_source, n_target):
-    reference, config = hf.t5_pair(version)
+    reference, config = hf.reference_and_config(version)
     model = build_model(config)
-    params = hf.t5_params(reference, config)
-    sources, targets = tokens(3, n_source), tokens(3, n_target, seed=1)
+    params = hf.our_params(reference, config)
+    sources = random_tokens(3, n_source)
+    targets = random_tokens(3, n_target, seed=1)
     batch = t5_batch(sources, targets, [n_source, n_source - 2, 1])
-    logits = jax.jit(lambda p: model.logits(p, model.hidden(p, batch)))(params)
+    ours = np.asarray(jitted_logits(model)(params, batch))
     with torch.no_grad():
         theirs = reference(
             input_ids=torch.tensor(sources),
             attention_mask=torch.tensor(batch["encoder_segment_ids"]),
             labels=torch.tensor(targets, dtype=torch.long),
         )
-    np.testing.assert_allclose(logits, theirs.logits.numpy(), atol=TOLERANCE, rtol=0)
-    log_p = jax.nn.log_softmax(logits)
-    loss = -np.take_along_axis(np.asarray(log_p), targets[..., None], axis=-1).mean()
+    np.testing.assert_allclose(ours, theirs.logits.numpy(), atol=TOLERANCE, rtol=0)
+    log_z = np.log(np.exp(ours.astype(np.float64)).sum(axis=-1))
+    loss = (log_z - np.take_along_axis(ours, targets[..., None], axis=-1)[..., 0]).mean()
     np.testing.assert_allclose(loss, theirs.loss.item(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["gemma3", "qwen2", "1.0", "1.1"])
 def test_gradients_of_the_loss(family):
-    is_t5 = family in hf.T5S
-    reference, config = hf.decoder_pair(family)
+    reference, config = hf.reference_and_config(family)
     model = build_model(config)
-    params = hf.decoder_params(reference, config)
-    if is_t5:
-        sources, targets = tokens(2, 11), tokens(2, 7, seed=1)
+    params = hf.our_params(reference, config)
+    if family in hf.T5S:
+        sources = random_tokens(2, 11)
+        targets = random_tokens(2, 7, seed=1)
         batch = t5_batch(sources, targets, [11, 6])
-    else:
-        batch = decoder_batch([19, 19], 19)
-        targets = np.roll(batch["tokens"], -1, axis=1)
-
-    def loss(params):
-        log_p = jax.nn.log_softmax(model.logits(params, model.hidden(params, batch)))
-        return -jnp.take_along_axis(log_p, targets[..., None], axis=-1).mean()
-
-    value, ours = jax.jit(jax.value_and_grad(loss))(params)
-    reference.zero_grad()
-    if is_t5:
-        given = dict(
+        inputs = dict(
             input_ids=torch.tensor(sources),
             attention_mask=torch.tensor(batch["encoder_segment_ids"]),
             decoder_input_ids=torch.tensor(batch["decoder_tokens"]),
         )
     else:
-        given = dict(input_ids=torch.tensor(batch["tokens"]))
-    wanted = torch.nn.functional.cross_entropy(
-        reference(**given).logits.reshape(-1, hf.VOCAB),
+        batch = decoder_batch([19, 19], 19)
+        targets = np.roll(batch["tokens"], -1, axis=1)
+        inputs = dict(input_ids=torch.tensor(batch["tokens"]))
+
+    def loss(params):
+        log_p = jax.nn.log_softmax(model.logits(params, model.hidden(params, batch)))
+        return -jnp.take_along_axis(log_p, targets[..., None], axis=-1).mean()
+
+    value, gradients = jax.jit(jax.value_and_grad(loss))(params)
+    reference.zero_grad()
+    their_loss = torch.nn.functional.cross_entropy(
+        reference(**inputs).logits.reshape(-1, hf.VOCAB),
         torch.tensor(targets, dtype=torch.long).reshape(-1),
     )
-    wanted.backward()
-    np.testing.assert_allclose(value, wanted.item(), rtol=1e-5)
-    theirs = {name: w.grad for name, w in reference.named_parameters()}
-    got = dict(leaves(ours))
+    their_loss.backward()
+    np.testing.assert_allclose(value, their_loss.item(), rtol=1e-5)
+    theirs = {name: weight.grad for name, weight in reference.named_parameters()}
+    ours = dict(leaves(jax.device_get(gradients)))
     for entry in tensor_table(model, to_hugging_face(config).family):
         for i, name in enumerate(entry.names):
-            ours_i = np.asarray(got[entry.path][i] if entry.stacked else got[entry.path])
+            got = ours[entry.path][i] if entry.stacked else ours[entry.path]
             want = theirs[name].numpy().T if entry.transposed else theirs[name].numpy()
-            error = np.linalg.norm(ours_i - want) / np.linalg.norm(want)
+            error = np.linalg.norm(got - want) / np.linalg.norm(want)
             assert error < 1e-3, (name, error)
 
 
