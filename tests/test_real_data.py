@@ -11,9 +11,21 @@ from tests.shared_data import SHARED, requires_shared
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_registry"), requires_shared]
 DATA = SHARED / "data"
+ANY_MIXTURE = "ift_jax/inspection/default_config.py"  # The config of `ift inspect MIXTURE`.
 SMALL = ("d_model=32", "n_heads=2", "head_dim=16", "d_ff=32")
 DECODER = ("n_layers=1", "n_kv_heads=1", *SMALL)
 ENCODER_DECODER = ("n_encoder_layers=1", "n_decoder_layers=1", *SMALL)
+COMMON_SETTINGS = (
+    "train.steps=3",
+    "train.epochs=0.0",
+    "train.batch_size=8",
+    "train.log_every=1",
+    "train.eval_rows=8",
+    "train.peak_tflops=1.0",
+    "train.preview_prompts=1",
+    "evaluation.examples=2",
+    "evaluation.max_new_tokens=4",
+)
 
 
 def _some_tasks(folder):
@@ -33,24 +45,24 @@ def _some_tasks(folder):
     ("config", "root", "settings", "model", "which", "metrics"),
     [
         (
-            "natural_instructions_small", "",
+            "configs/natural_instructions_small.py", "",
             ["optimizer.warmup_steps=1"],
             ENCODER_DECODER, "heldout", {"exact_match", "rouge_l"},
         ),
         (
-            "inspect.py:self_instruct_seeds", "", ["format.template=plain"],
+            f"{ANY_MIXTURE}:self_instruct_seeds", "", ["format.template=plain"],
             DECODER, "eval", {"exact_match", "rouge_l"},
         ),
         (
-            "inspect.py:gsm8k", "", ["data.eval_split=test", "format.template=plain"],
+            f"{ANY_MIXTURE}:gsm8k", "", ["data.eval_split=test", "format.template=plain"],
             DECODER, "eval", {"final_answer", "final_answer_flexible"},
         ),
         (
-            "inspect.py:open_assistant", "chat", ["format.template=tulu"],
+            f"{ANY_MIXTURE}:open_assistant", "chat", ["format.template=tulu"],
             DECODER, "eval", {"rouge_l"},
         ),
         (
-            "inspect.py:sharegpt", "chat/vicuna_dummy_conversation.json",
+            f"{ANY_MIXTURE}:sharegpt", "chat/vicuna_dummy_conversation.json",
             ["format.template=zephyr"], DECODER, "eval", {"rouge_l"},
         ),
     ],
@@ -60,22 +72,22 @@ def test_trains_and_is_evaluated(tmp_path, capsys, config, root, settings, model
     seqio_registry._registered.clear()
     work = tmp_path / "run"
     scores = tmp_path / "scores.json"
-    file = config if ".py" in config else f"{config}.py"
     folder = DATA / root if which == "eval" else _some_tasks(tmp_path / "natural_instructions")
-    common = [
-        "--config", f"configs/{file}", "--workdir", str(work),
-        *(f"--config.{setting}" for setting in (
-            f"data.root={folder}", f"data.store_dir={tmp_path / 'stores'}",
-            "train.steps=3", "train.epochs=0.0", "train.batch_size=8", "train.log_every=1",
-            "train.eval_rows=8", "train.peak_tflops=1.0", "train.preview_prompts=1",
-            "evaluation.examples=2", "evaluation.max_new_tokens=4", *settings,
-            *(f"model.{part}" for part in model),
-            *(
-                ["data.max_length=512", "tokenizer.train_vocab_size=0",
-                 f"tokenizer.path={DATA / 'tokenizers/m.model'}"] if model is DECODER else []
-            ),
-        )),
-    ]  # fmt: skip
+    settings = [
+        f"data.root={folder}",
+        f"data.store_dir={tmp_path / 'stores'}",
+        *COMMON_SETTINGS,
+        *settings,
+        *(f"model.{field}" for field in model),
+    ]
+    if model is DECODER:
+        settings += [
+            "data.max_length=512",
+            "tokenizer.train_vocab_size=0",
+            f"tokenizer.path={DATA / 'tokenizers/m.model'}",
+        ]
+    overrides = [f"--config.{setting}" for setting in settings]
+    common = ["--config", config, "--workdir", str(work), *overrides]
     assert main.main(["train", *common]) == 0, capsys.readouterr().err
     assert main.main(["eval", *common, "--which", which, "--output", str(scores)]) == 0
     assert f"{which}, step 3" in capsys.readouterr().out
