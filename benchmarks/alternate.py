@@ -1,8 +1,8 @@
-"""Runs the sides of a comparison in processes of their own, in turn, and takes medians.
+"""Compares the sides of a benchmark: each runs in several processes, in turn.
 
-The same program differs by 20% and more from process to process at equal settings, and load on
-the machine hurts one side more than another: so each side gets several processes, interleaved,
-and what is reported is the ratio of the medians of processes.
+The same program differs by 20% and more from process to process at equal settings, and load on the
+machine slows one side down more than another. So each side runs in several processes, the sides
+alternate, and the reported ratio is that of the medians over processes.
 """
 
 import json
@@ -17,42 +17,52 @@ from typing import Any
 TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184"
 OURS = "ift_jax"
 
+# The results of each side: one for each process.
+Results = dict[str, list[dict[str, Any]]]
+
 
 def run_in_turn(
     module: str, sides: Sequence[str], rounds: int, arguments: Sequence[str] = ()
-) -> dict[str, list[dict[str, Any]]]:
-    """What `python -m module --side SIDE ...` printed as its last line, for each side and round."""
-    results: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+) -> Results:
+    """Run `python -m MODULE --side SIDE ...` for each side, `rounds` times.
+
+    Returns:
+        The JSON object in the last line that each process printed.
+    """
+    results: Results = {side: [] for side in sides}
     for _ in range(rounds):
         for side in sides:
             environment = dict(os.environ)
             if side.startswith(OURS):
                 environment.setdefault("GLIBC_TUNABLES", TUNABLES)
             command = [sys.executable, "-m", module, "--side", side, *arguments]
-            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
-            if done.returncode:
-                raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}")
-            results[side].append(json.loads(done.stdout.splitlines()[-1]))
-            print(side, results[side][-1], file=sys.stderr, flush=True)
+            process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+            if process.returncode:
+                raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+            result = json.loads(process.stdout.splitlines()[-1])
+            results[side].append(result)
+            print(side, result, file=sys.stderr, flush=True)
     return results
 
 
-def summary(
+def summarize(
     results: Mapping[str, list[dict[str, Any]]], figure: str, *, more_is_better: bool
 ) -> dict[str, Any]:
-    """Each side's figures and their median, and how many times better ours is than each other."""
-    medians = {
-        side: statistics.median(result[figure] for result in of_side)
-        for side, of_side in results.items()
-    }
-    sides = {
-        side: {"median": medians[side], "processes": [result[figure] for result in of_side]}
-        for side, of_side in results.items()
-    }
+    """Return the figure of each side and process, and by what factor ours is better.
+
+    Args:
+        results: See `run_in_turn`.
+        figure: The name of the figure in a result.
+        more_is_better: Whether a larger figure is better.
+    """
+    sides = {}
+    for side, side_results in results.items():
+        figures = [result[figure] for result in side_results]
+        sides[side] = {"median": statistics.median(figures), "processes": figures}
     ours = next(side for side in results if side.startswith(OURS))
-    times = {
-        side: round(medians[ours] / median if more_is_better else median / medians[ours], 3)
-        for side, median in medians.items()
-        if side != ours
-    }
-    return {"figure": figure, "sides": sides, f"{ours}_is_better_by": times}
+    factors = {}
+    for side in results:
+        if side != ours:
+            ratio = sides[ours]["median"] / sides[side]["median"]
+            factors[side] = round(ratio if more_is_better else 1 / ratio, 3)
+    return {"figure": figure, "sides": sides, f"{ours}_is_better_by": factors}

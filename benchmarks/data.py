@@ -1,9 +1,9 @@
-"""Measures the way of the data: preparing, planning, packing, batches. Prints one JSON object.
+"""Measure the data side: preparing, planning, packing, batches. Prints one JSON object.
 
     python -m benchmarks.data [--examples 20000] [--store-examples 4000]
 
-It makes its own data with a fixed seed. Everything runs in one thread of one process, so the
-figures are per core; on a busy machine only their proportions mean something.
+The data are made with a fixed seed. Everything runs in one thread of one process, so the figures
+are per core; on a busy machine only their ratios mean something.
 """
 
 import argparse
@@ -12,25 +12,24 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.made_data import MAX_LENGTH, log_normal, made_words, token_mixture
 from ift_jax.config.schema import Config, DataConfig, FormatConfig, TokenizerConfig
 from ift_jax.data.batches import BatchPlan
-from ift_jax.data.mixture import Mixture
 from ift_jax.data.packing import pack, pack_2d
-from ift_jax.data.store import TokenStore, part_path
-from ift_jax.preparation.store_writer import PartBuilder, finish_store
-from ift_jax.text.examples import Encoded
 
-ROW = 2048
-ENCODER, DECODER = 512, 128
+ENCODER_LENGTH = 512
+DECODER_LENGTH = 128
+BATCH_SIZE = 32
 
 
-def best_seconds(function: Any, repeats: int = 3) -> float:
-    """The shortest of a few runs."""
+def best_seconds(function: Callable[[], Any], repeats: int = 3) -> float:
+    """Return the shortest time of a few calls."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -39,105 +38,88 @@ def best_seconds(function: Any, repeats: int = 3) -> float:
     return min(seconds)
 
 
-def log_normal(n: int, mean: float, most: int, seed: int) -> np.ndarray:
-    """Lengths with a long tail, clipped to 1 .. `most`; int64[n]."""
-    sigma = 0.8
-    drawn = np.random.default_rng(seed).lognormal(np.log(mean) - sigma**2 / 2, sigma, n)
-    return np.clip(drawn, 1, most).astype(np.int64)
-
-
-def made_view(folder: Path, n: int) -> Mixture:
-    """One store of n examples with log-normal lengths of mean 333 and random ids."""
-    rng = np.random.default_rng(0)
-    partial = folder / "made.partial"
-    partial.mkdir()
-    part = PartBuilder()
-    for i, length in enumerate(log_normal(n, 333, ROW, 0)):
-        tokens = rng.integers(1, 32_000, length).astype(np.int32)
-        weights = (np.arange(length) >= length // 3).astype(np.float32)
-        nothing = np.zeros(0, np.int32)
-        part.add_record()
-        part.add(Encoded(tokens, weights, nothing, length // 3, length // 3, ("",), 0, 0), i)
-    part.write(part_path(partial, 0))
-    finish_store(partial, folder / "made", {"shards": 1, "variants": 1, "split": "train"})
-    store = TokenStore.open(folder / "made")
-    return Mixture(["made"], np.ones(1), [store], [[]])
-
-
 def batches(folder: Path, n: int) -> dict[str, Any]:
-    """Planning the order and rows of a run, and assembling its batches."""
-    view = made_view(folder, n)
-    data = DataConfig(max_length=ROW, store_dir=str(folder))
+    """Measure planning the order and rows of a run, and assembling its batches."""
+    mixture = token_mixture(folder, n)
+    data = DataConfig(max_length=MAX_LENGTH, store_dir=str(folder))
     start = time.perf_counter()
-    plan = BatchPlan(view, data, "decoder", 32, 0, epochs=3.0)
+    plan = BatchPlan(mixture, data, "decoder", BATCH_SIZE, 0, epochs=3.0)
     planning = time.perf_counter() - start
     n_steps = plan.n_steps - 1
     for step in range(n_steps):  # Plans the windows again, and reads every page once.
         plan.batch(step)
-    steps = [int(s) for s in np.linspace(0, n_steps - 1, min(n_steps, 20))]
-    rows_alone = 0.0
+    steps = [int(step) for step in np.linspace(0, n_steps - 1, min(n_steps, 20))]
+    assembly = 0.0
     for step in steps:
-        plan.examples(step)  # The window is at hand, as it nearly always is in a run.
-        rows_alone += best_seconds(lambda step=step: plan.batch(step))
+        plan.examples(step)  # Plans the window, which in a run is nearly always planned already.
+        assembly += best_seconds(lambda step=step: plan.batch(step))
     start = time.perf_counter()
     for step in range(n_steps):
         plan.batch(step)
     whole_run = time.perf_counter() - start
-    positions = 32 * ROW
+    n_positions = BATCH_SIZE * MAX_LENGTH
     return {
         "planning_examples_per_second": round(plan.n_examples / planning),
         "planned_fill_of_the_run": round(plan.fill, 4),
-        "assembly_tokens_per_second": round(positions * len(steps) / rows_alone),
-        "assembly_with_window_planning_tokens_per_second": round(positions * n_steps / whole_run),
-        "max_length": ROW,
+        "assembly_tokens_per_second": round(n_positions * len(steps) / assembly),
+        "assembly_with_window_planning_tokens_per_second": round(n_positions * n_steps / whole_run),
+        "max_length": MAX_LENGTH,
     }
 
 
 def packing(n: int) -> dict[str, Any]:
-    """Speed and fill of one window of n examples."""
-    lengths = log_normal(n, 333, ROW, 1)
-    rows = pack(lengths, ROW).max() + 1
-    result: dict[str, Any] = {
+    """Measure the speed and the fill of one window of n examples."""
+    lengths = log_normal(n, 333, MAX_LENGTH, seed=1)
+    n_rows = pack(lengths, MAX_LENGTH).max() + 1
+    seconds = best_seconds(lambda: pack(lengths, MAX_LENGTH))
+    return {
         "window": n,
         "mean_length": round(float(lengths.mean()), 1),
-        "packing_examples_per_second": round(n / best_seconds(lambda: pack(lengths, ROW))),
-        "fill": round(float(lengths.sum() / (rows * ROW)), 4),
+        "packing_examples_per_second": round(n / seconds),
+        "fill": round(float(lengths.sum() / (n_rows * MAX_LENGTH)), 4),
+        "two_dimensions_short_targets": packing_2d(n, mean_decoder_length=12),
+        "two_dimensions_long_targets": packing_2d(n, mean_decoder_length=40),
     }
-    for name, mean in (("short_targets", 12), ("long_targets", 40)):
-        encoder, decoder = log_normal(n, 150, ENCODER, 2), log_normal(n, mean, DECODER, 3)
-        rows = pack_2d(encoder, decoder, ENCODER, DECODER).max() + 1
-        bound = max(np.ceil(encoder.sum() / ENCODER), np.ceil(decoder.sum() / DECODER))
-        seconds = best_seconds(lambda e=encoder, d=decoder: pack_2d(e, d, ENCODER, DECODER))
-        result[f"two_dimensions_{name}"] = {
-            "capacities": [ENCODER, DECODER],
-            "packing_examples_per_second": round(n / seconds),
-            "encoder_fill": round(float(encoder.sum() / (rows * ENCODER)), 4),
-            "decoder_fill": round(float(decoder.sum() / (rows * DECODER)), 4),
-            "share_of_the_lower_bound": round(float(bound / rows), 4),
-        }
-    return result
 
 
-def made_words(rng: np.random.Generator) -> list[str]:
-    """3,000 words of two to eight letters."""
-    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-    return ["".join(rng.choice(letters, k)) for k in rng.integers(2, 9, 3000)]
+def packing_2d(n: int, mean_decoder_length: int) -> dict[str, Any]:
+    """Measure packing the rows of an encoder-decoder."""
+    encoder = log_normal(n, 150, ENCODER_LENGTH, seed=2)
+    decoder = log_normal(n, mean_decoder_length, DECODER_LENGTH, seed=3)
+    n_rows = pack_2d(encoder, decoder, ENCODER_LENGTH, DECODER_LENGTH).max() + 1
+    seconds = best_seconds(lambda: pack_2d(encoder, decoder, ENCODER_LENGTH, DECODER_LENGTH))
+    lower_bound = max(
+        np.ceil(encoder.sum() / ENCODER_LENGTH), np.ceil(decoder.sum() / DECODER_LENGTH)
+    )
+    return {
+        "capacities": [ENCODER_LENGTH, DECODER_LENGTH],
+        "packing_examples_per_second": round(n / seconds),
+        "encoder_fill": round(float(encoder.sum() / (n_rows * ENCODER_LENGTH)), 4),
+        "decoder_fill": round(float(decoder.sum() / (n_rows * DECODER_LENGTH)), 4),
+        "share_of_the_lower_bound": round(float(lower_bound / n_rows), 4),
+    }
 
 
-def preparing(folder: Path, n: int) -> dict[str, Any]:
-    """Source, template, tokenizer and store of n conversations of about 350 tokens."""
+def write_text_records(path: Path, n: int) -> None:
+    """Write JSON lines of n records of about 350 tokens, in 3,000 made words."""
     rng = np.random.default_rng(5)
-    words = made_words(rng)
-    path = folder / "made.jsonl"
+    words = made_words(rng, 3000)
     with open(path, "w") as file:
-        for length in log_normal(n, 200, 1500, 4):
+        for length in log_normal(n, 200, 1500, seed=4):
             text = rng.choice(words, length).tolist()
             third = len(text) // 3
             record = {"inputs": " ".join(text[:third]), "targets": " ".join(text[third:])}
             file.write(json.dumps(record) + "\n")
+
+
+def preparing(folder: Path, n: int) -> dict[str, Any]:
+    """Measure source, template, tokenizer and store of n records."""
+    # Imported here: both pull in TensorFlow.
     from ift_jax.preparation.prepare import prepare
     from ift_jax.sources.register import register_jsonl_task
 
+    path = folder / "made.jsonl"
+    write_text_records(path, n)
     register_jsonl_task("benchmark_made", {"train": str(path)})
     config = Config(
         tokenizer=TokenizerConfig(train_vocab_size=2048),
@@ -145,16 +127,17 @@ def preparing(folder: Path, n: int) -> dict[str, Any]:
         data=DataConfig(
             mixture="benchmark_made",
             store_dir=str(folder / "stores"),
-            max_length=ROW,
+            max_length=MAX_LENGTH,
             max_dropped_fraction=1.0,
             processes=1,
         ),
     )
-    path_of_tokenizer = prepare(config, log=lambda _: None).tokenizer_path
+    # The first call trains the tokenizer; the second one, which is timed, makes another store.
+    tokenizer_path = prepare(config, log=lambda _: None).tokenizer_path
     again = dataclasses.replace(
         config,
-        tokenizer=TokenizerConfig(path_of_tokenizer),
-        data=dataclasses.replace(config.data, max_length=ROW - 1),
+        tokenizer=TokenizerConfig(tokenizer_path),
+        data=dataclasses.replace(config.data, max_length=MAX_LENGTH - 1),
     )
     start = time.perf_counter()
     prepared = prepare(again, log=lambda _: None)
@@ -170,7 +153,7 @@ def preparing(folder: Path, n: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run all, prints JSON."""
+    """Run all measurements and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--examples", type=int, default=20_000)
     parser.add_argument("--store-examples", type=int, default=4_000)

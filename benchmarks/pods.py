@@ -16,33 +16,47 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ift_jax.planning.collectives import KINDS
 from ift_jax.planning.report import sent_by_kind
 
 KEPT = Path(__file__).with_suffix(".json")
-LLAMA_8B = ("Llama-3.1-8B", "configs/tulu3.py:8b", "4,096")
-LLAMA_70B = ("Llama-3.1-70B", "configs/tulu3.py:70b", "4,096")
-T5_XXL = ("T5-XXL, 11B", "configs/t0.py:11b", "1,024 + 256")
+PAGE = Path(__file__).with_name("pods_page.md").read_text()
 
 
-def _row(
-    model: tuple[str, str, str],
-    topology: str,
-    rows: int,
-    *more: str,
-    gradient_accumulation_steps: int = 1,
-) -> tuple[tuple[str, str, str], list[str]]:
-    sizes = [
-        f"train.batch_size={rows}",
-        f"train.gradient_accumulation_steps={gradient_accumulation_steps}",
-        *more,
-    ]
+class PlannedModel(NamedTuple):
+    """A model of the tables.
+
+    Attributes:
+        name: Its name in the tables.
+        config: Its recipe.
+        row_lengths: The tokens of a row, as the tables show them.
+    """
+
+    name: str
+    config: str
+    row_lengths: str
+
+
+class PlannedRow(NamedTuple):
+    """A row of the tables, and the arguments of the `ift plan` that makes it."""
+
+    model: PlannedModel
+    arguments: list[str]
+
+
+LLAMA_8B = PlannedModel("Llama-3.1-8B", "configs/tulu3.py:8b", "4,096")
+LLAMA_70B = PlannedModel("Llama-3.1-70B", "configs/tulu3.py:70b", "4,096")
+T5_XXL = PlannedModel("T5-XXL, 11B", "configs/t0.py:11b", "1,024 + 256")
+
+
+def _row(model: PlannedModel, topology: str, batch_size: int) -> PlannedRow:
+    fields = [f"train.batch_size={batch_size}", "train.gradient_accumulation_steps=1"]
     if model == T5_XXL:
-        sizes.append("train.batch_tokens=0")
-    arguments = ["--config", model[1], "--topology", topology]
-    return model, [*arguments, *(f"--config.{size}" for size in sizes)]
+        fields.append("train.batch_tokens=0")
+    arguments = ["--config", model.config, "--topology", topology]
+    return PlannedRow(model, [*arguments, *(f"--config.{field}" for field in fields)])
 
 
 MODELS = {
@@ -59,7 +73,6 @@ SCALING = {
     "8b-v5p-1024": _row(LLAMA_8B, "v5p:8x8x16", 4096),
 }
 ROWS = MODELS | SCALING
-TEXT = Path(__file__).with_name("pods_page.md").read_text()
 
 
 def make(arguments: list[str]) -> dict[str, Any]:
@@ -80,7 +93,8 @@ def kept_rows(names: list[str], every: bool) -> dict[str, dict[str, Any]]:
     """Return all rows, compiling those that are not kept or are asked for by name."""
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     kept = {name: kept[name] for name in ROWS if name in kept}
-    for name, (_, arguments) in ROWS.items():
+    for name, row in ROWS.items():
+        arguments = row.arguments
         if every or name in names or kept.get(name, {}).get("arguments") != arguments:
             print(f"{name}: ift plan {' '.join(arguments)}", file=sys.stderr, flush=True)
             kept[name] = {"arguments": arguments, **make(arguments)}
@@ -90,7 +104,7 @@ def kept_rows(names: list[str], every: bool) -> dict[str, dict[str, Any]]:
 
 
 def table(rows: list[dict[str, str]]) -> list[str]:
-    """The lines of a Markdown table; the names of the first row are its head."""
+    """Return the lines of a Markdown table; the names of the first row are its head."""
 
     def line(cells: Iterable[str]) -> str:
         return f"| {' | '.join(cells)} |"
@@ -100,7 +114,7 @@ def table(rows: list[dict[str, str]]) -> list[str]:
 
 def cells(name: str, record: dict[str, Any]) -> dict[str, str]:
     """The cells of a row in the tables of models and of scaling."""
-    model, _, length = ROWS[name][0]
+    model = ROWS[name].model
     memory = record["memory"]
 
     def gib(size: float) -> str:
@@ -109,7 +123,7 @@ def cells(name: str, record: dict[str, Any]) -> dict[str, str]:
     mesh = ", ".join(f"{axis} {size}" for axis, size in record["mesh"].items() if size > 1)
     row = {
         "row": name,
-        "model, row's tokens": f"{model}, {length}",
+        "model, row's tokens": f"{model.name}, {model.row_lengths}",
         "topology": f"{record['topology']}, {record['devices']:,} devices",
         "mesh": mesh,
         "rows a device, accumulation steps": f"{record['rows'] / record['devices']:g}, "
@@ -129,33 +143,31 @@ def cells(name: str, record: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def collective_cells(name: str, record: dict[str, Any]) -> dict[str, str]:
+    """The cells of a row in the table of collectives."""
+    row = {"row": name}
+    for kind in KINDS:
+        if kind in record["collectives"]:
+            executions, n_bytes = record["collectives"][kind]
+            row[kind] = f"{n_bytes / 2**30:.2f} GiB in {executions:,}"
+        else:
+            row[kind] = "-"
+    return row
+
+
 def page(kept: dict[str, dict[str, Any]]) -> str:
     """Return the text of docs/pods.md."""
-    versions = sorted(
-        {
-            f"jax {row['versions']['jax']}, libtpu {row['versions']['libtpu']}"
-            for row in kept.values()
-        }
-    )
+    versions = {
+        f"jax {record['versions']['jax']}, libtpu {record['versions']['libtpu']}"
+        for record in kept.values()
+    }
     commands = [f"{name}: ift plan {' '.join(kept[name]['arguments'])}" for name in ROWS]
-    kinds = [
-        {"row": name}
-        | {
-            kind: f"{kept[name]['collectives'][kind][1] / 2**30:.2f} GiB in "
-            f"{kept[name]['collectives'][kind][0]:,}"
-            if kind in kept[name]["collectives"]
-            else "-"
-            for kind in KINDS
-        }
-        for name in ROWS
-        if kept[name]["fits"]
-    ]
-    tables = [table([cells(name, kept[name]) for name in names]) for names in (MODELS, SCALING)]
-    return TEXT.format(
-        versions="; ".join(versions),
-        models="\n".join(tables[0]),
-        scaling="\n".join(tables[1]),
-        collectives="\n".join(table(kinds)),
+    fitting = [name for name in ROWS if kept[name]["fits"]]
+    return PAGE.format(
+        versions="; ".join(sorted(versions)),
+        models="\n".join(table([cells(name, kept[name]) for name in MODELS])),
+        scaling="\n".join(table([cells(name, kept[name]) for name in SCALING])),
+        collectives="\n".join(table([collective_cells(name, kept[name]) for name in fitting])),
         commands="\n".join(commands),
     )
 
@@ -164,7 +176,7 @@ def main() -> None:
     """Compile the rows that are missing or asked for, and print the page."""
     parser = argparse.ArgumentParser(description="The tables of docs/pods.md.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
-    parser.add_argument("--all", action="store_true", help="make every row again")
+    parser.add_argument("--all", action="store_true", help="compile every row again")
     args = parser.parse_args()
     if unknown := set(args.rows) - set(ROWS):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")

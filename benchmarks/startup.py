@@ -1,10 +1,10 @@
-"""Seconds from the command `ift train` to the end of the first step: quickstart's shape.
+"""Seconds from the command `ift train` to the end of the first step, in the quickstart's shape.
 
     python -m benchmarks.startup [--rounds 3]
 
-`cold`: nothing was compiled before; `cached`: the same command again, into a new workdir, with
-JAX's compilation cache from before. The token stores are there in both, the samples at step 0 are
-made in both. Prints one JSON object; the start of Python and all imports count.
+`cold` has no compiled programs; `cached` is the same command again, in a new workdir, with JAX's
+compilation cache of the time before. Both find their token stores and write the samples of step 0.
+The start of Python and all imports count. Prints one JSON object.
 """
 
 import argparse
@@ -19,9 +19,16 @@ from pathlib import Path
 
 from benchmarks.alternate import TUNABLES
 
+POLL_SECONDS = 0.02
+
 
 def seconds_to_first_step(folder: Path, workdir: Path) -> float:
-    """Run two steps; the first one's record is written once it has ended."""
+    """Run two steps; return the seconds until the record of the first one is there.
+
+    Args:
+        folder: Holds the token stores and the compilation cache.
+        workdir: The new workdir of the run.
+    """
     command = [
         sys.executable,
         "-m",
@@ -39,7 +46,8 @@ def seconds_to_first_step(folder: Path, workdir: Path) -> float:
         "--config.evaluation.examples=0",
     ]
     environment = {"GLIBC_TUNABLES": TUNABLES, **os.environ}
-    metrics, log = workdir / "metrics.jsonl", workdir.with_suffix(".log")
+    metrics = workdir / "metrics.jsonl"
+    log = workdir.with_suffix(".log")
     start = time.perf_counter()
     with open(log, "w") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
@@ -47,7 +55,7 @@ def seconds_to_first_step(folder: Path, workdir: Path) -> float:
     while process.poll() is None:
         if seconds is None and metrics.exists() and '"learning_rate"' in metrics.read_text():
             seconds = time.perf_counter() - start
-        time.sleep(0.02)
+        time.sleep(POLL_SECONDS)
     if process.returncode or seconds is None:
         raise SystemExit(f"exit code {process.returncode}:\n{log.read_text()}")
     return seconds
@@ -58,17 +66,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    found: dict[str, list[float]] = {"cold": [], "cached": []}
+    processes: dict[str, list[float]] = {"cold": [], "cached": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        seconds_to_first_step(folder, folder / "prepares")
+        seconds_to_first_step(folder, folder / "prepares")  # Makes the token stores.
         for i in range(args.rounds):
             for file in (folder / "cache").rglob("*"):
                 file.unlink()
-            for kind, seconds in found.items():
-                seconds.append(round(seconds_to_first_step(folder, folder / f"{kind}{i}"), 2))
-    medians = {kind: statistics.median(seconds) for kind, seconds in found.items()}
-    print(json.dumps({"seconds_to_first_step": medians, "processes": found}, indent=1))
+            for kind in ("cold", "cached"):
+                seconds = seconds_to_first_step(folder, folder / f"{kind}{i}")
+                processes[kind].append(round(seconds, 2))
+    medians = {kind: statistics.median(seconds) for kind, seconds in processes.items()}
+    print(json.dumps({"seconds_to_first_step": medians, "processes": processes}, indent=1))
 
 
 if __name__ == "__main__":

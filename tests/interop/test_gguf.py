@@ -15,12 +15,42 @@ from ift_jax.interop.hugging_face_config import from_hugging_face  # noqa: E402
 from ift_jax.text.tokenizers.load import load_tokenizer  # noqa: E402
 from tests.text.small_tokenizers import TEXTS  # noqa: E402
 
-SIZES = dict(layers=2, width=64, ff=96, heads=4, kv=2)
+N_LAYERS = 2
+WIDTH = 64
+MLP_WIDTH = 96
+N_HEADS = 4
+N_KV_HEADS = 2
+HEAD_DIM = WIDTH // N_HEADS
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+# Hugging Face's names, in a layer or outside -> llama.cpp's.
+NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+LAYER_SHAPES = {
+    "input_layernorm": (WIDTH,),
+    "post_attention_layernorm": (WIDTH,),
+    "self_attn.q_proj": (N_HEADS * HEAD_DIM, WIDTH),
+    "self_attn.k_proj": (N_KV_HEADS * HEAD_DIM, WIDTH),
+    "self_attn.v_proj": (N_KV_HEADS * HEAD_DIM, WIDTH),
+    "self_attn.o_proj": (WIDTH, N_HEADS * HEAD_DIM),
+    "mlp.gate_proj": (MLP_WIDTH, WIDTH),
+    "mlp.up_proj": (MLP_WIDTH, WIDTH),
+    "mlp.down_proj": (WIDTH, MLP_WIDTH),
+}
 
 
 def trained_tokenizer() -> tokenizers.Tokenizer:
-    """SmolLM2's kind, from parts that are chosen here."""
+    """A tokenizer of SmolLM2's kind, from parts that are chosen here."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
     digits = pre_tokenizers.Digits(individual_digits=True)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -35,82 +65,39 @@ def trained_tokenizer() -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def weights(rng, n_vocab):
-    s = SIZES
-    head = s["width"] // s["heads"]
-    shapes = {"model.embed_tokens": (n_vocab, s["width"]), "model.norm": (s["width"],)}
-    for i in range(s["layers"]):
-        shapes |= {
-            f"model.layers.{i}.{name}": shape
-            for name, shape in {
-                "input_layernorm": (s["width"],),
-                "post_attention_layernorm": (s["width"],),
-                "self_attn.q_proj": (s["heads"] * head, s["width"]),
-                "self_attn.k_proj": (s["kv"] * head, s["width"]),
-                "self_attn.v_proj": (s["kv"] * head, s["width"]),
-                "self_attn.o_proj": (s["width"], s["heads"] * head),
-                "mlp.gate_proj": (s["ff"], s["width"]),
-                "mlp.up_proj": (s["ff"], s["width"]),
-                "mlp.down_proj": (s["width"], s["ff"]),
-            }.items()
-        }
-    return {n: rng.normal(size=shape).astype(np.float32) for n, shape in shapes.items()}
+def random_weights(n_vocab):
+    """Random weights by Hugging Face's names, as rows x columns."""
+    shapes = {"model.embed_tokens": (n_vocab, WIDTH), "model.norm": (WIDTH,)}
+    for layer in range(N_LAYERS):
+        for name, shape in LAYER_SHAPES.items():
+            shapes[f"model.layers.{layer}.{name}"] = shape
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def permuted(w, n_heads):
-    """llama.cpp's layout of q and k: the two halves of each head interleaved."""
-    return (
-        w.reshape(n_heads, 2, w.shape[0] // n_heads // 2, w.shape[1])
-        .swapaxes(1, 2)
-        .reshape(w.shape)
-    )
+def interleaved(weight, n_heads):
+    """llama.cpp's layout of queries and keys: the two halves of each head interleaved."""
+    n_rows, n_columns = weight.shape
+    halves = weight.reshape(n_heads, 2, n_rows // n_heads // 2, n_columns)
+    return halves.swapaxes(1, 2).reshape(weight.shape)
 
 
-def write(path, tensors, tokenizer, quantised=(), arch="llama", **changes):
-    s = SIZES
-    names = {
-        "model.embed_tokens": "token_embd", "model.norm": "output_norm",
-        "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down",
-    }  # fmt: skip
+def write(path, tensors, tokenizer, quantized=(), arch="llama", **changes):
+    """Writes a file; tensors whose llama.cpp name is in `quantized` as Q8_0."""
     writer = gguf.GGUFWriter(str(path), arch)
-    writer.add_block_count(s["layers"])
+    writer.add_block_count(N_LAYERS)
     writer.add_context_length(128)
-    writer.add_embedding_length(s["width"])
-    writer.add_feed_forward_length(s["ff"])
-    writer.add_head_count(s["heads"])
-    writer.add_head_count_kv(s["kv"])
+    writer.add_embedding_length(WIDTH)
+    writer.add_feed_forward_length(MLP_WIDTH)
+    writer.add_head_count(N_HEADS)
+    writer.add_head_count_kv(N_KV_HEADS)
     writer.add_rope_freq_base(100_000.0)
     writer.add_layer_norm_rms_eps(1e-5)
     if "scaling" in changes:
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
-    vocab = tokenizer.get_vocab()
-    tokens = sorted(vocab, key=vocab.get)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(changes.get("pre", "smollm"))
-    writer.add_token_list(tokens)
-    writer.add_token_types([3 if t in SPECIAL else 1 for t in tokens])
-    merges = json.loads(tokenizer.to_str())["model"]["merges"]
-    writer.add_token_merges([" ".join(merge) for merge in merges])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_unk_token_id(0)
-    writer.add_pad_token_id(2)
-    writer.add_chat_template("{{ messages }}")
-    for name, w in tensors.items():
-        part = name.split(".", 3)[-1] if "layers" in name else name
-        prefix = f"blk.{name.split('.')[2]}." if "layers" in name else ""
-        heads = {"attn_q": s["heads"], "attn_k": s["kv"]}.get(names[part])
-        w = w if heads is None else permuted(w, heads)
-        if names[part] in quantised:
-            kind = gguf.GGMLQuantizationType.Q8_0
-            writer.add_tensor(
-                f"{prefix}{names[part]}.weight", gguf.quants.quantize(w, kind), raw_dtype=kind
-            )
-        else:
-            writer.add_tensor(f"{prefix}{names[part]}.weight", w)
+    add_tokenizer(writer, tokenizer, pre=changes.get("pre", "smollm"))
+    for name, weight in tensors.items():
+        add_tensor(writer, name, weight, quantized)
     if "extra" in changes:
         writer.add_tensor("rope_freqs.weight", np.ones(8, np.float32))
     writer.write_header_to_file()
@@ -119,24 +106,55 @@ def write(path, tensors, tokenizer, quantised=(), arch="llama", **changes):
     writer.close()
 
 
+def add_tokenizer(writer, tokenizer, pre):
+    vocab = tokenizer.get_vocab()
+    tokens = sorted(vocab, key=vocab.get)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token in SPECIAL else 1 for token in tokens])
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    writer.add_token_merges([" ".join(merge) for merge in merges])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_pad_token_id(2)
+    writer.add_chat_template("{{ messages }}")
+
+
+def add_tensor(writer, name, weight, quantized):
+    block = ""
+    if name.startswith("model.layers."):
+        _, _, layer, name = name.split(".", 3)
+        block = f"blk.{layer}."
+    theirs = NAMES[name]
+    if theirs in ("attn_q", "attn_k"):
+        weight = interleaved(weight, N_HEADS if theirs == "attn_q" else N_KV_HEADS)
+    full_name = f"{block}{theirs}.weight"
+    if theirs in quantized:
+        kind = gguf.GGMLQuantizationType.Q8_0
+        writer.add_tensor(full_name, gguf.quants.quantize(weight, kind), raw_dtype=kind)
+    else:
+        writer.add_tensor(full_name, weight)
+
+
 def test_tensors_config_and_tokenizer(tmp_path):
     tokenizer = trained_tokenizer()
-    want = weights(np.random.default_rng(0), tokenizer.get_vocab_size())
+    want = random_weights(tokenizer.get_vocab_size())
     path = tmp_path / "m.gguf"
-    write(path, want, tokenizer, quantised=("ffn_down", "attn_q"))
+    write(path, want, tokenizer, quantized=("ffn_down", "attn_q"))
     fields, tensors, files = open_gguf(str(path))
     config = from_hugging_face(fields, "m.gguf")
     assert (config.norm_eps, config.rope_theta, config.tied_embedding) == (1e-5, 1e5, True)
     assert (config.head_dim, config.n_kv_heads, config.max_length) == (16, 2, 128)
     assert set(tensors) == {f"{name}.weight" for name in want}
-    for name, w in want.items():
+    for name, weight in want.items():
         tensor = tensors[f"{name}.weight"]
-        assert tensor.shape == w.shape
-        part = (slice(3, 9), slice(2, None))[: w.ndim]
-        quantised = name.endswith(("down_proj", "q_proj"))
-        np.testing.assert_allclose(
-            tensor.read(part), w[part], atol=np.abs(w).max() / 127 if quantised else 0
-        )
+        assert tensor.shape == weight.shape
+        part = (slice(3, 9), slice(2, None))[: weight.ndim]
+        is_quantized = name.endswith(("down_proj", "q_proj"))
+        tolerance = np.abs(weight).max() / 127 if is_quantized else 0
+        np.testing.assert_allclose(tensor.read(part), weight[part], atol=tolerance)
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     ours = load_tokenizer(str(tmp_path))
@@ -155,12 +173,11 @@ def test_tensors_config_and_tokenizer(tmp_path):
         ("qwen2", ["a", "Ġ", "Ġ", *"12345"]),
     ],
 )
-def test_how_digits_are_cut(pre, words, tmp_path):
+def test_digits_are_cut_as_the_pre_tokenizer_says(pre, words, tmp_path):
     write(tmp_path / "m.gguf", {}, trained_tokenizer(), pre=pre)
-    made = tokenizers.Tokenizer.from_str(
-        open_gguf(str(tmp_path / "m.gguf"))[2]["tokenizer.json"].decode()
-    )
-    assert [word for word, _ in made.pre_tokenizer.pre_tokenize_str("a  12345")] == words
+    files = open_gguf(str(tmp_path / "m.gguf")).tokenizer_files
+    read = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
+    assert [word for word, _ in read.pre_tokenizer.pre_tokenize_str("a  12345")] == words
 
 
 @pytest.mark.parametrize(
@@ -175,12 +192,12 @@ def test_how_digits_are_cut(pre, words, tmp_path):
 def test_what_is_not_understood_is_refused(changes, message, tmp_path):
     tokenizer = trained_tokenizer()
     path = tmp_path / "m.gguf"
-    write(path, weights(np.random.default_rng(0), 420), tokenizer, **changes)
+    write(path, random_weights(420), tokenizer, **changes)
     with pytest.raises(UserError, match=message):
         open_gguf(str(path))
 
 
-def test_no_file_and_half_a_file(tmp_path):
+def test_a_missing_and_a_truncated_file_are_refused(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         open_gguf(str(tmp_path / "none.gguf"))
     (tmp_path / "half.gguf").write_bytes(b"GGUF\x03\0\0\0")

@@ -1,4 +1,4 @@
-"""`config.json` as released models have it, in transformers 4's spelling and fields."""
+"""`config.json` as released models have it, with the fields and spelling of transformers 4."""
 
 import dataclasses
 
@@ -48,11 +48,11 @@ RELEASED = {
             rope_scaling="llama3", rope_factor=32.0, rope_original_length=8192,
         ),
     ),
-    "llama, scaled as early releases say": (
+    "llama, scaled in the spelling of early releases": (
         dict(model_type="llama", rope_scaling={"type": "linear", "factor": 2}),
         dict(rope_scaling="linear", rope_factor=2.0),
     ),
-    "qwen2.5: a window that is switched off": (
+    "qwen2.5, with a window that is switched off": (
         dict(model_type="qwen2", sliding_window=32768, use_sliding_window=False,
              max_window_layers=21, tie_word_embeddings=True),
         dict(qkv_bias=True, tied_embedding=True),
@@ -145,7 +145,7 @@ def test_flan_t5():
         from_hugging_face(fields | {"feed_forward_proj": "gated-silu"}, "flan")
 
 
-def test_a_model_that_no_family_has_is_not_written():
+def test_a_model_that_no_family_can_express_is_not_written():
     config = DecoderConfig(vocab_size=256, norm_placement="post", qk_norm="head")
     with pytest.raises(UserError, match="no Hugging Face family has .*norm_placement"):
         to_hugging_face(config)

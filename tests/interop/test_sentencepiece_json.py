@@ -1,4 +1,4 @@
-"""A SentencePiece model's `tokenizer.json` against sentencepiece itself."""
+"""The `tokenizer.json` of a SentencePiece model gives the ids that sentencepiece gives."""
 
 import io
 import random
@@ -41,12 +41,14 @@ VARIED = [
 
 
 def texts(n: int = 200) -> list[str]:
+    """Varied texts, and n of random characters."""
     rng = random.Random(0)
     pool = "abc \u00e9\n\t \u65e5\U0001f6001.,-\u00df\u00f1 e|oi"
     return VARIED + ["".join(rng.choices(pool, k=rng.randint(1, 40))) for _ in range(n)]
 
 
 def trained(**options) -> bytes:
+    """A SentencePiece model of 400 pieces."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(line for text in TEXTS for line in text.split("\n")),
@@ -61,6 +63,7 @@ def trained(**options) -> bytes:
 
 
 def check(model: bytes, extra_ids: int = 0) -> None:
+    """Compares ids, decoded texts, and texts with control tokens."""
     ours = SentencePieceTokenizer(model, extra_ids)
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     theirs = tokenizers.Tokenizer.from_str(to_tokenizer_json(model, ours.special_tokens))
@@ -103,7 +106,7 @@ def test_the_same_ids_as_real_models(file, extra):
     check((SHARED / "data" / "tokenizers" / file).read_bytes(), extra)
 
 
-def test_an_encoder_ends_with_eos_and_a_gap_is_refused():
+def test_an_encoder_appends_eos_and_a_gap_in_the_ids_is_refused():
     model = train_sentencepiece(TEXTS, vocab_size=480, control=CHATML)
     ours = SentencePieceTokenizer(model)
     eos = ("</s>", ours.eos_id)
