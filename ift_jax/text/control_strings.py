@@ -11,15 +11,15 @@ from ift_jax.text.marks import BREAK
 
 
 def control_pattern(strings: Iterable[str]) -> re.Pattern[str] | None:
-    """Compiles a pattern that finds unbroken control strings, the longest first.
+    """Compile a pattern that finds unbroken control strings, the longest first.
 
     The pattern has one group, so that `split` returns texts and control strings in turn.
 
     Args:
-      strings: The control strings; empty ones are ignored.
+        strings: The control strings; empty ones are ignored.
 
     Returns:
-      The pattern, or None if there are no control strings.
+        The pattern, or None if there are no control strings.
     """
     longest_first = sorted({s for s in strings if s}, key=lambda s: (-len(s), s))
     if not longest_first:
@@ -28,17 +28,17 @@ def control_pattern(strings: Iterable[str]) -> re.Pattern[str] | None:
 
 
 def break_control_strings(text: str, pattern: re.Pattern[str]) -> tuple[str, int]:
-    """Breaks the control strings in a text; returns the text and how many it held."""
+    """Break the control strings in a text; return the new text and their number."""
     return pattern.subn(_broken, text)
 
 
 def unbroken_parts(text: str) -> list[str]:
-    """Splits a text where its control strings were broken, which removes the marks."""
+    """Split a text where its control strings were broken, which removes the marks."""
     return text.split(BREAK)
 
 
 def _unbroken(string: str) -> str:
-    """A regular expression for one control string that is not broken."""
+    """Return a regular expression for one control string that is not broken."""
     # A single character cannot be broken inside: the mark stands in front of it.
     not_broken = f"(?<!{BREAK})" if len(string) == 1 else ""
     return not_broken + re.escape(string)

@@ -1,4 +1,4 @@
-"""Encoding a rendered conversation as `transformers` does, but with answers apart.
+"""Encoding a rendered conversation as `transformers` does, but with separate answers.
 
 Control tokens cut a text into chunks, and each chunk is encoded as a whole. A chunk is also cut
 where an answer begins or ends, and inside a control string that a user typed.
@@ -25,7 +25,7 @@ class Tokens(NamedTuple):
 
     pieces: list[list[int]]
     spans: list[Span]  # The span that each piece belongs to.
-    control_strings: int  # How many the record's own texts hold.
+    control_strings: int  # How many the record's own texts contain.
 
     @property
     def size(self) -> int:
@@ -34,7 +34,7 @@ class Tokens(NamedTuple):
 
 
 def join_pieces(pieces: Sequence[list[int]]) -> npt.NDArray[np.int32]:
-    """Joins pieces of ids: int32[N]."""
+    """Join pieces of ids: int32[N]."""
     ids = array.array("i")  # Takes lists in a third of NumPy's time.
     for piece in pieces:
         ids.fromlist(piece)
@@ -50,7 +50,7 @@ class ChunkEncoder:
         self._encode_cached = functools.lru_cache(_CACHED_CHUNKS)(self._encode_chunk)
 
     def encode(self, chat: Chat, spans: Sequence[Span]) -> Tokens:
-        """Encodes the spans of a conversation, chunk by chunk; an empty span has no piece."""
+        """Encode the spans of a conversation, chunk by chunk; an empty span has no piece."""
         special = self._tokenizer.special_tokens
         strips = self._tokenizer.strips
         encode: Callable[[str, str], list[int]] = self._encode_cached
@@ -79,12 +79,12 @@ class ChunkEncoder:
     def _encode_chunk(
         self, chunk: str, place: str, restore: Mapping[int, str] | None = None
     ) -> list[int]:
-        """Encodes text between control tokens; the parts of a broken control string by themselves.
+        """Encode text between control tokens; the parts of a broken control string are separate.
 
         Args:
-          chunk: The text.
-          place: Where it stands; see `Tokenizer.encode`.
-          restore: A table for `str.translate` that undoes the stand-ins for marks.
+            chunk: The text.
+            place: Where it stands; see `Tokenizer.encode`.
+            restore: A table for `str.translate` that undoes the stand-ins for marks.
         """
         parts = unbroken_parts(chunk)
         if len(parts) == 1 and restore is None:
@@ -101,11 +101,11 @@ class ChunkEncoder:
 def _strip_beside_controls(
     chunks: Sequence[str], strips: Mapping[str, tuple[bool, bool]]
 ) -> list[str]:
-    """Removes the white space that control tokens swallow from the texts beside them.
+    """Remove the white space that control tokens swallow from the texts beside them.
 
     Args:
-      chunks: Texts and control strings in turn; a text comes first and last.
-      strips: See `Tokenizer.strips`.
+        chunks: Texts and control strings in turn; a text comes first and last.
+        strips: See `Tokenizer.strips`.
     """
     stripped = list(chunks)
     for i in range(0, len(chunks), 2):

@@ -28,15 +28,16 @@ class Encoded:
     """One example, ready to be trained on.
 
     Attributes:
-      tokens: int32[N], all of a decoder's tokens, or an encoder-decoder's targets with EOS.
-      weights: float32[N], the loss weight of each token as a target.
-      encoder_tokens: int32[M]; empty for a decoder.
-      prompt_length: How many of a decoder's tokens prompt its last trained answer; 0 otherwise.
-      prefix_length: How many tokens stand before the first trained one.
-      references: What an answer is compared with, the trained one among them.
-      truncated: How many tokens of the prompt were cut off.
-      control_strings: How many control strings the messages' own texts hold.
-      choices: Answers to be ranked: each text, and the ids that would be trained with it.
+        tokens: int32[N], all of a decoder's tokens, or an encoder-decoder's targets with EOS.
+        weights: float32[N], the loss weight of each token as a target.
+        encoder_tokens: int32[M]; empty for a decoder.
+        prompt_length: The number of a decoder's tokens before its last trained answer; 0 for an
+            encoder-decoder.
+        prefix_length: The number of tokens before the first trained one.
+        references: What an answer is compared with, the trained one among them.
+        truncated: The number of tokens that were cut from the prompt.
+        control_strings: The number of control strings that the messages' own texts contain.
+        choices: Answers to be ranked: each text, and the ids that would be trained with it.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -73,23 +74,23 @@ class ExampleFormatter(PromptFormatter):
     """Turns records into training examples, by one format, tokenizer and set of lengths."""
 
     def encode(self, record: Record) -> list[Encoded] | Dropped:
-        """Encodes all training examples of a record, or none.
+        """Encode all training examples of a record, or none.
 
-        A decoder gets one example. Where the template writes an answer in another way when more
-        follows it, a decoder gets an example for each trained answer, with what comes before it.
-        An encoder-decoder always does.
+        A decoder gets one example, unless the template writes an answer differently when more
+        follows it. Then a decoder gets an example for each trained answer, with the messages
+        before it, as an encoder-decoder always does.
 
         Returns:
-          The examples, or why the record is dropped.
+            The examples, or why the record is dropped.
 
         Raises:
-          UserError: The template raises it, such as for a role that it does not know, or the
-            record is too long under "error".
+            UserError: The template raises it, such as for a role that it does not know, or the
+                record is too long under "error".
         """
         return self._encode_record(record, None)
 
     def encode_each(self, records: Sequence[Record]) -> Iterator[list[Encoded] | Dropped]:
-        """Yields what `encode` returns for each record.
+        """Yield what `encode` returns for each record.
 
         Each step runs for all records before the next step begins, so that its code and data stay
         in the processor's caches: that takes a sixth less time.
@@ -99,10 +100,10 @@ class ExampleFormatter(PromptFormatter):
             yield self._encode_record(record, conversation)
 
     def _encode_conversations(self, records: Sequence[Record]) -> list[Tokens | Dropped | None]:
-        """Does for each record what `_encode_record` begins with.
+        """Do the first step of `_encode_record` for each record.
 
-        The result is None where that is not needed, and where it raises: then `_encode_record`
-        raises the error again, when its record's turn comes.
+        The result is None where that step is not needed or fails. `_encode_record` repeats a step
+        that failed, so that its error is raised when its record's turn comes.
         """
         rendered: list[tuple[Chat, list[Span] | None] | None] = []
         for record in records:
@@ -122,7 +123,7 @@ class ExampleFormatter(PromptFormatter):
     def _encode_record(
         self, record: Record, conversation: Tokens | Dropped | None
     ) -> list[Encoded] | Dropped:
-        """Encodes a record; `conversation` is what `_encode_conversation` returns, if known."""
+        """Encode a record; `conversation` is what `_encode_conversation` returns, if known."""
         if record.choices:
             return self._encode_with_choices(record)
         weights = _message_weights(record.messages, self._format.train_on)
@@ -147,7 +148,7 @@ class ExampleFormatter(PromptFormatter):
         )
 
     def _encode_with_choices(self, record: Record) -> list[Encoded] | Dropped:
-        """Encodes a record with choices, each with the ids that it would train as the answer."""
+        """Encode a record with choices, each with the ids that it would train as the answer."""
         plain = dataclasses.replace(record, choices=())
         examples = self.encode(plain)
         if isinstance(examples, Dropped):
@@ -165,23 +166,23 @@ class ExampleFormatter(PromptFormatter):
         return [dataclasses.replace(example, choices=tuple(choices))]
 
     def _encode_conversation(self, record: Record) -> Tokens | Dropped:
-        """Encodes a decoder's conversation, with all its answers apart."""
+        """Encode a decoder's conversation and separate all its answers."""
         chat = self._renderer.prepare(record)
         return self._encode_spans(chat, self._renderer.conversation(chat))
 
     def _encode_last_answer(self, record: Record, turn: int) -> Tokens | Dropped:
-        """Encodes a decoder's conversation up to one answer, which alone can be trained."""
+        """Encode a decoder's conversation up to one answer, the only one that can be trained."""
         chat = self._renderer.prepare(record)
         return self._encode_spans(chat, self._renderer.last_answer(chat, turn))
 
     def _encode_spans(self, chat: Chat, spans: list[Span] | None) -> Tokens | Dropped:
-        """Encodes what the template wrote; None if it wrote answers unlike generation."""
+        """Encode what the template wrote; `spans` is None if generation would write otherwise."""
         if spans is None:
             return TEMPLATE_UNSTABLE
         return self._with_beginning(self._encode(chat, spans))
 
     def _last_answer_example(self, record: Record, turn: int, weight: float) -> Encoded | Dropped:
-        """The example of a record that ends in the one answer that is trained."""
+        """Make the example of a record that ends in the one answer that is trained."""
         encode = functools.partial(self._encode_last_answer, turn=turn)
         tokens = encode(record)
         if isinstance(tokens, Dropped):
@@ -196,14 +197,14 @@ class ExampleFormatter(PromptFormatter):
         tokens: Tokens,
         encode: Callable[[Record], Tokens | Dropped],
     ) -> Encoded | Dropped:
-        """The example of a decoder.
+        """Make the example of a decoder.
 
         Args:
-          record: The record.
-          weights: The loss weight of each message.
-          turn: The last trained answer.
-          tokens: The encoded conversation.
-          encode: Encodes the record again, if its contents have to be cut.
+            record: The record.
+            weights: The loss weight of each message.
+            turn: The last trained answer.
+            tokens: The encoded conversation.
+            encode: Encodes the record again, if its contents have to be cut.
         """
         cuttable = [i for i, weight in enumerate(weights) if not weight]
         fitted = self._fit(record, tokens, cuttable, "max_length", encode)
@@ -230,7 +231,7 @@ class ExampleFormatter(PromptFormatter):
     def _encoder_decoder_example(
         self, record: Record, turn: int, weight: float
     ) -> Encoded | Dropped:
-        """The example of an encoder-decoder that trains one answer, with what comes before it."""
+        """Make an encoder-decoder's example of one answer, with the messages before it."""
         message = record.messages[turn]
         if message.tool_calls or message.reasoning_content:
             raise UserError(
@@ -261,11 +262,11 @@ class ExampleFormatter(PromptFormatter):
     def fit(
         self, pieces: Sequence[list[int]], may_cut: Sequence[bool], field: str, where: str
     ) -> Cut | Dropped:
-        """Fits pieces of ids into a limit, as `LengthLimits.fit` does, or drops their record."""
+        """Fit pieces of ids into a limit as `LengthLimits.fit` does, or drop their record."""
         return self.limits.fit(pieces, may_cut, field, where) or TOO_LONG
 
     def _fit_inputs(self, record: Record) -> _FittedTokens | Dropped:
-        """Encodes what an encoder reads, and makes it fit."""
+        """Encode what an encoder reads, and make it fit."""
         tokens = self._encode_inputs(record)
         if not record.text_to_text:
             every_message = range(len(record.messages))
@@ -285,14 +286,14 @@ class ExampleFormatter(PromptFormatter):
         field: str,
         encode: Callable[[Record], Tokens | Dropped],
     ) -> _FittedTokens | Dropped:
-        """Makes a conversation fit: the longest contents lose their ends, and it is encoded again.
+        """Cut the ends of the longest contents and encode a conversation again until it fits.
 
         Args:
-          record: The record.
-          tokens: The encoded conversation.
-          cuttable: The messages whose contents may be cut.
-          field: The limit, as a field of the config.
-          encode: Encodes the record again.
+            record: The record.
+            tokens: The encoded conversation.
+            cuttable: The messages whose contents may be cut.
+            field: The limit, as a field of the config.
+            encode: Encodes the record again.
         """
         limit = self.limits.of(field)
         size = tokens.size
@@ -316,21 +317,21 @@ class ExampleFormatter(PromptFormatter):
                 return _FittedTokens(encoded, size - encoded.size)
             if excess == most:
                 return TOO_LONG
-            # The ids of a shorter text are not always a beginning of the longer one's.
+            # The ids of a cut text need not be a prefix of the ids of the whole text.
             excess = min(excess + over, most)
         return TOO_LONG
 
     def _shorten_contents(
         self, record: Record, contents: dict[int, list[int]], excess: int
     ) -> Record:
-        """Takes tokens from the ends of the longest contents, `excess` in all."""
+        """Cut tokens from the ends of the longest contents, `excess` in all."""
         messages = list(record.messages)
         kept = shorten_longest([len(ids) for ids in contents.values()], excess)
         for (i, ids), keep in zip(contents.items(), kept, strict=True):
             if keep == len(ids):
                 continue
             whole = messages[i].content
-            # A cut character decodes to U+FFFD.
+            # A character whose bytes were cut decodes to U+FFFD.
             text = self.tokenizer.decode(ids[:keep]).rstrip("\ufffd")
             if not whole.startswith(text):  # It was normalized, or a space is missing.
                 text = whole[: len(whole) * keep // len(ids)]
@@ -343,7 +344,7 @@ class ExampleFormatter(PromptFormatter):
 
 
 def _one_for_each_answer(record: Record, turns: Sequence[int]) -> Iterator[tuple[Record, int]]:
-    """Yields each of these answers with the record that ends in it."""
+    """Yield each given answer with the record that ends in it."""
     for turn in turns:
         # The references are those of the last answer.
         references = record.references if turn == turns[-1] else ()
@@ -352,7 +353,7 @@ def _one_for_each_answer(record: Record, turns: Sequence[int]) -> Iterator[tuple
 
 
 def _all_or_dropped(examples: Iterable[Encoded | Dropped]) -> list[Encoded] | Dropped:
-    """All examples of a record, or why the first that is missing was dropped."""
+    """Collect the examples of a record; if one of them is dropped, so is the record."""
     found = []
     for example in examples:
         if isinstance(example, Dropped):
@@ -362,7 +363,7 @@ def _all_or_dropped(examples: Iterable[Encoded | Dropped]) -> list[Encoded] | Dr
 
 
 def _message_weights(messages: Sequence[Message], train_on: str) -> list[float]:
-    """The loss weight of each message; 0 for all but the assistant's trained turns."""
+    """Return the loss weight of each message; 0 for all but the assistant's trained turns."""
     answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
     weights = [0.0] * len(messages)
     for i in answers if train_on == "all" else answers[-1:]:
@@ -372,5 +373,5 @@ def _message_weights(messages: Sequence[Message], train_on: str) -> list[float]:
 
 
 def _references(record: Record, turn: int) -> tuple[str, ...]:
-    """The answer itself and the references given for it."""
+    """Return the answer itself and the references given for it."""
     return tuple(dict.fromkeys((record.messages[turn].content, *record.references)))

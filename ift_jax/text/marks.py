@@ -2,8 +2,8 @@
 
 A template writes one string. Two marks enclose the answers in it, and a third breaks the control
 strings that a user typed, so that they stay ordinary text. Unicode sets U+FDD0 to U+FDEF aside for
-such internal use. Text should hold none of them; where it does, its own marks are replaced by
-other noncharacters while it is rendered, and are restored before it is encoded.
+such internal use. Text should contain none of them. Where it does, characters that look like marks
+are replaced by other noncharacters while it is rendered, and restored before it is encoded.
 """
 
 import re
@@ -21,22 +21,22 @@ _ANY_NONCHARACTER = re.compile(f"[{''.join(_NONCHARACTERS)}]")
 
 
 def has_noncharacter(text: str) -> bool:
-    """Whether a text holds a noncharacter, so that it may hold a mark."""
+    """Whether a text contains a noncharacter, and so may contain a mark."""
     return not text.isascii() and _ANY_NONCHARACTER.search(text) is not None
 
 
 def stand_ins(texts: Iterable[str], where: str) -> dict[int, str]:
-    """Noncharacters that stand in for the marks in a record's own texts.
+    """Choose noncharacters that stand in for the marks in a record's own texts.
 
     Args:
-      texts: All texts of the record.
-      where: The record's place, for the error.
+        texts: All texts of the record.
+        where: The record's place, for the error.
 
     Returns:
-      A table for `str.translate`, from each mark to a noncharacter that no text holds.
+        A table for `str.translate`, from each mark to a noncharacter that no text contains.
 
     Raises:
-      UserError: The texts leave too few noncharacters free.
+        UserError: The texts leave too few noncharacters free.
     """
     taken = {character for text in texts for character in text}
     free = [c for c in _NONCHARACTERS if c not in taken and c not in _MARKS]
@@ -46,5 +46,5 @@ def stand_ins(texts: Iterable[str], where: str) -> dict[int, str]:
 
 
 def inverse(table: dict[int, str]) -> dict[int, str]:
-    """The table for `str.translate` that undoes another one."""
+    """Invert a table for `str.translate`."""
     return {ord(new): chr(old) for old, new in table.items()}

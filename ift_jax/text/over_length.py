@@ -1,4 +1,4 @@
-"""What becomes of a record that is longer than its limit."""
+"""Fitting token ids into the length limits of a run."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,36 +16,43 @@ class Cut(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LengthLimits:
-    """The lengths of a run, in tokens, and what is done with a record that exceeds one."""
+    """The length limits of a run, and what is done with a record that exceeds one.
 
-    max_length: int  # Of a decoder's example.
-    inputs_length: int  # Of an encoder's input.
-    targets_length: int  # Of an encoder-decoder's targets.
-    over_length: str  # "drop", "truncate-prompt" or "error".
+    Attributes:
+        max_length: The most tokens of a decoder's example.
+        inputs_length: The most tokens of an encoder's input.
+        targets_length: The most tokens of an encoder-decoder's targets.
+        over_length: "drop", "truncate-prompt" or "error".
+    """
+
+    max_length: int
+    inputs_length: int
+    targets_length: int
+    over_length: str
 
     def of(self, field: str) -> int:
-        """The limit that a field of the config sets, such as "max_length"."""
+        """Return the limit that a field of the config sets, such as "max_length"."""
         return getattr(self, field)
 
     def fit(
         self, pieces: Sequence[list[int]], may_cut: Sequence[bool], field: str, where: str
     ) -> Cut | None:
-        """Fits pieces of ids into a limit.
+        """Fit pieces of ids into a limit.
 
         Under "truncate-prompt" the longest pieces that may be cut lose their ends, down to one
         common length. Nothing else is ever cut.
 
         Args:
-          pieces: The pieces, which are joined.
-          may_cut: For each piece whether it may be cut.
-          field: The limit.
-          where: The record's place, for the error.
+            pieces: The pieces, which are joined.
+            may_cut: For each piece whether it may be cut.
+            field: The limit.
+            where: The record's place, for the error.
 
         Returns:
-          The pieces, or None if they cannot be made to fit and the record is to be dropped.
+            The pieces, or None if they cannot be made to fit and the record is to be dropped.
 
         Raises:
-          UserError: They do not fit, under "error".
+            UserError: They do not fit, under "error".
         """
         limit = self.of(field)
         size = sum(map(len, pieces))
@@ -66,14 +73,14 @@ class LengthLimits:
 
 
 def shorten_longest(lengths: Sequence[int], excess: int) -> list[int]:
-    """Takes `excess` in all from the longest lengths, down to one common length.
+    """Take `excess` in all from the longest lengths, down to one common length.
 
     Args:
-      lengths: Lengths whose sum is at least `excess`.
-      excess: How much is taken.
+        lengths: Lengths whose sum is at least `excess`.
+        excess: How much is taken.
 
     Returns:
-      What is left of each length.
+        What is left of each length.
     """
     left = sum(lengths) - excess
     kept = [0] * len(lengths)

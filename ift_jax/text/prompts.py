@@ -33,13 +33,13 @@ class PromptFormatter:
     """Turns records into the token ids of prompts, by one format and tokenizer.
 
     Attributes:
-      tokenizer: The tokenizer.
-      architecture: "decoder" or "encoder_decoder".
-      limits: The lengths of the run.
-      empty_prompt: The one id, in a list, that prompts a decoder where nothing else does.
-      stop_ids: The ids that end an answer in generation.
-      template_source: The Jinja text of the chat template, with its options set.
-      fingerprint: SHA-256 (hex) of everything that determines the ids of a record.
+        tokenizer: The tokenizer.
+        architecture: "decoder" or "encoder_decoder".
+        limits: The lengths of the run.
+        empty_prompt: The one id, in a list, that prompts a decoder where nothing else does.
+        stop_ids: The ids that end an answer in generation.
+        template_source: The Jinja text of the chat template, with its options set.
+        fingerprint: SHA-256 (hex) of everything that determines the ids of a record.
     """
 
     def __init__(
@@ -53,20 +53,20 @@ class PromptFormatter:
         targets_length: int,
         over_length: str,
     ):
-        """Checks the format against the tokenizer.
+        """Check the format against the tokenizer.
 
         Args:
-          fmt: The chat template and what is trained.
-          tokenizer: The tokenizer.
-          architecture: "decoder" or "encoder_decoder".
-          max_length: The most tokens of a decoder's example.
-          inputs_length: The most tokens of an encoder's input.
-          targets_length: The most tokens of an encoder-decoder's targets.
-          over_length: What happens to a longer example that cannot be kept. It is dropped under
-            "drop" or "truncate-prompt", and is a UserError under "error".
+            fmt: The chat template and what is trained.
+            tokenizer: The tokenizer.
+            architecture: "decoder" or "encoder_decoder".
+            max_length: The most tokens of a decoder's example.
+            inputs_length: The most tokens of an encoder's input.
+            targets_length: The most tokens of an encoder-decoder's targets.
+            over_length: What happens to a longer example that cannot be kept. It is dropped under
+                "drop" or "truncate-prompt", and is a UserError under "error".
 
         Raises:
-          UserError: There is no such template, or its stop is not one token (for a decoder).
+            UserError: There is no such template, or its stop is not one token (for a decoder).
         """
         self.tokenizer = tokenizer
         self.architecture = architecture
@@ -93,7 +93,7 @@ class PromptFormatter:
 
     @classmethod
     def from_config(cls, config: Config, tokenizer: Tokenizer) -> Self:
-        """The formatter of a run."""
+        """Make the formatter of a run."""
         return cls(
             config.format,
             tokenizer,
@@ -105,15 +105,15 @@ class PromptFormatter:
         )
 
     def prompt(self, record: Record | Sequence[Message]) -> npt.NDArray[np.int32]:
-        """Encodes what generation is prompted with: int32[N], a decoder's ids or an encoder's.
+        """Encode the prompt of a generated answer: int32[N], for a decoder or an encoder.
 
         A prompt is never cut; the caller decides how much of it fits.
 
         Args:
-          record: A record or its messages, which end before an answer.
+            record: A record or its messages, which end before an answer.
 
         Raises:
-          UserError: The messages are in a wrong order, or the template raises it.
+            UserError: The messages are in a wrong order, or the template raises it.
         """
         if not isinstance(record, Record):
             record = Record(tuple(record), where="prompt")
@@ -126,7 +126,7 @@ class PromptFormatter:
         return join_pieces(tokens.pieces)
 
     def _encode_inputs(self, record: Record) -> Tokens:
-        """Encodes what an encoder reads: the messages before an answer."""
+        """Encode what an encoder reads: the messages before an answer."""
         if record.text_to_text:
             tokens = self._encode_first_message(record)
         else:
@@ -142,16 +142,17 @@ class PromptFormatter:
         return tokens
 
     def _encode_first_message(self, record: Record) -> Tokens:
-        """Encodes the first message's text alone, without a template."""
+        """Encode the first message's text alone, without a template."""
         chat = self._renderer.prepare(record)
         return self._encode(chat, [Span(chat.messages[0]["content"])])
 
     def _with_beginning(self, tokens: Tokens) -> Tokens:
-        """Puts one id in front of a decoder's tokens where no prompt comes before an answer.
+        """Put one id in front of a decoder's tokens if nothing comes before the first answer.
 
-        The first token of a row is predicted from nothing. BOS, or EOS where there is none, comes
-        first where the first answer would (plain format with empty inputs). This looks only at
-        what comes before an answer, so that a prompt stays a prefix of its example.
+        The first token of a row cannot be trained, as nothing predicts it. So BOS, or EOS where
+        there is none, comes before an answer that would be first (plain format with empty inputs).
+        This depends only on what comes before the answer, so a prompt remains a prefix of its
+        example.
         """
         if tokens.pieces and not tokens.spans[0].is_answer:
             return tokens
@@ -161,7 +162,7 @@ class PromptFormatter:
 
     @functools.cached_property
     def _stop_id(self) -> int:
-        """The id that ends an answer in the run's template; a UserError if there is none."""
+        """The id that ends an answer in the run's template; raises UserError if there is none."""
         name = self._renderer.template.name
         question, answer = Message("user", "Hello"), Message("assistant", "Yes")
         chat = self._renderer.prepare(Record((question, answer), where="format"))

@@ -38,13 +38,13 @@ class Message:
     """One turn of a conversation.
 
     Attributes:
-      role: One of `ROLES`.
-      content: The text.
-      weight: The loss weight of an assistant's turn; None is 1, and 0 is untrained.
-      reasoning_content: What an assistant thought before it answered.
-      tool_calls: Calls in OpenAI's form, with the arguments as an object.
-      name: The name of the speaker, or of the tool.
-      tool_call_id: The call that a tool's turn answers.
+        role: One of `ROLES`.
+        content: The text.
+        weight: The loss weight of an assistant's turn; None is 1, and 0 is untrained.
+        reasoning_content: What an assistant thought before it answered.
+        tool_calls: Calls in OpenAI's form, with the arguments as an object.
+        name: The name of the speaker, or of the tool.
+        tool_call_id: The call that a tool's turn answers.
     """
 
     role: str
@@ -61,12 +61,12 @@ class Record:
     """A conversation, or a text-to-text pair as one user's and one assistant's turn.
 
     Attributes:
-      messages: The turns.
-      references: What the last trained answer is compared with, besides itself.
-      choices: The answers of a text-to-text record that are to be ranked.
-      text_to_text: Whether the record was `inputs` and `targets`.
-      where: Its place in the user's data, for error messages.
-      tools: The tools that may be called, as JSON schemas.
+        messages: The turns.
+        references: What the last trained answer is compared with, besides itself.
+        choices: The answers of a text-to-text record that are to be ranked.
+        text_to_text: Whether the record was `inputs` and `targets`.
+        where: Its place in the user's data, for error messages.
+        tools: The tools that may be called, as JSON schemas.
     """
 
     messages: tuple[Message, ...]
@@ -78,19 +78,19 @@ class Record:
 
 
 def parse_record(fields: Mapping[str, Any], where: str, *, prompt_only: bool = False) -> Record:
-    """Checks one record of a task or a file.
+    """Check one record of a task or a file, and bring it into one form.
 
     Args:
-      fields: Either `inputs` and `targets` (strings or UTF-8 bytes) with, optionally, `references`
-        and `choices`, one of which is right (lists of strings or their JSON); or `messages` (a list
-        of objects or its JSON) with, optionally, `references` and `tools` (likewise). Other fields
-        are not read.
-      where: The record's place: "file:line" or "task:index".
-      prompt_only: Whether the record is to be answered. Then `targets` may be missing, and is left
-        out, as is an assistant's turn at the end.
+        fields: Either `inputs` and `targets` (strings or UTF-8 bytes) with, optionally,
+            `references` and `choices`, one of which is right (lists of strings or their JSON); or
+            `messages` (a list of objects or its JSON) with, optionally, `references` and `tools`
+            (likewise). Other fields are not read.
+        where: The record's place: "file:line" or "task:index".
+        prompt_only: Whether the record is to be answered. Then `targets` may be missing, and is
+            left out, as is an assistant's turn at the end.
 
     Raises:
-      UserError: Names `where`, the field, and what was expected.
+        UserError: Names `where`, the field, and what was expected.
     """
     references = parse_references(fields, where)
     choices = parse_references(fields, where, "choices")
@@ -118,7 +118,7 @@ def parse_record(fields: Mapping[str, Any], where: str, *, prompt_only: bool = F
 def parse_references(
     fields: Mapping[str, Any], where: str, field: str = "references"
 ) -> tuple[str, ...]:
-    """The texts in a field of a record, which is a list or its JSON; empty if it is absent."""
+    """Return the texts in a field of a record, a list or its JSON; empty if it is absent."""
     value = fields.get(field)
     if not _has_content(value):
         return ()
@@ -127,7 +127,7 @@ def parse_references(
 
 
 def check_roles(messages: Sequence[Message], where: str) -> None:
-    """Raises UserError if there are no messages, or if a role may not follow the one before it."""
+    """Raise UserError if there are no messages, or if a role may not follow the one before it."""
     if not messages:
         raise UserError(f"{where}: field 'messages': expected at least one message, found none")
     before = None
@@ -203,7 +203,7 @@ def _message(item: Any, where: str, field: str) -> Message:
 
 
 def _check_spelling(item: Mapping[str, Any], place: str) -> None:
-    """Refuses a misspelled field: a weight would train what was meant to be left out."""
+    """Refuse a misspelled field: a misspelled weight would train what was to be left out."""
     for name in item:
         if name not in _MESSAGE_FIELDS:
             close = difflib.get_close_matches(name, _MESSAGE_FIELDS, n=1, cutoff=0.8)
@@ -212,7 +212,7 @@ def _check_spelling(item: Mapping[str, Any], place: str) -> None:
 
 
 def _tool_calls(value: Any, where: str, field: str) -> tuple[Mapping[str, Any], ...]:
-    """Brings tool calls into OpenAI's form, with the arguments as an object."""
+    """Bring tool calls into OpenAI's form, with the arguments as an object."""
     calls = []
     for i, item in enumerate(_objects(value, where, field)):
         function = item.get("function", item)
@@ -231,7 +231,7 @@ def _tool_calls(value: Any, where: str, field: str) -> tuple[Mapping[str, Any], 
 
 
 def _objects(value: Any, where: str, field: str) -> tuple[dict[str, Any], ...]:
-    """A list of objects, without the nulls that Arrow fills in where objects differ."""
+    """Return a list of objects, without the nulls that Arrow fills in where objects differ."""
     items = _list(value, where, field, "a list of objects")
     for i, item in enumerate(items):
         if not isinstance(item, Mapping):
@@ -262,7 +262,7 @@ def _weight(value: Any, role: str, place: str) -> float | None:
 
 
 def _list(value: Any, where: str, field: str, expected: str) -> list[Any]:
-    """A list, given as it is, as an array, or as JSON."""
+    """Return a list that is given as a list, an array, or JSON."""
     place = f"{where}: field {field!r}"
     if isinstance(value, str | bytes):
         not_json = f"{place}: expected {expected} or its JSON, found text that is not JSON"
@@ -275,7 +275,7 @@ def _list(value: Any, where: str, field: str, expected: str) -> list[Any]:
 
 
 def _json(text: str, message: str) -> Any:
-    """Parses JSON; a UserError with the message if it is none."""
+    """Parse JSON; raise a UserError that begins with the message if the text is not JSON."""
     try:
         return json.loads(text)
     except ValueError as error:
@@ -303,7 +303,7 @@ def _text(value: Any, place: str) -> str:
 
 
 def _has_content(value: Any) -> bool:
-    """Whether an optional field says anything: null and empty values do not."""
+    """Whether an optional field has a value that is neither null nor empty."""
     if value is None:
         return False
     return len(value) > 0 if hasattr(value, "__len__") else bool(value)
@@ -314,7 +314,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _found(value: Any) -> str:
-    """Says what was found in place of what was expected."""
+    """Describe what was found in place of what was expected."""
     if value is None:
         return "found null"
     kinds = {dict: "an object", list: "a list", str: "a text", bool: "a boolean"}

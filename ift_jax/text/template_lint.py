@@ -32,18 +32,18 @@ class Finding:
 
 
 def lint(formatter: ExampleFormatter) -> list[Finding]:
-    """Checks a decoder's format; returns one finding for each check.
+    """Check a decoder's format; return one finding for each check.
 
     The checks are:
-      one_bos: A conversation has at most one BOS.
-      stop_trained: The stop token of every trained turn is trained.
-      header_untrained: No answer begins with a control token.
-      prefix_stable: Answers follow the text that prompts them, all in one example or in an example
-        for each turn.
-      prompt_is_prefix: The ids of a prompt begin the ids of training.
-      whole_text_ids: Notes whether the ids are those of the whole text; an answer's edge may cut a
-        token.
-      no_clock: A template is never given the time.
+        one_bos: A conversation has at most one BOS.
+        stop_trained: The stop token of every trained turn is trained.
+        header_untrained: No answer begins with a control token.
+        prefix_stable: Answers follow the text that prompts them, all in one example or in an
+            example for each turn.
+        prompt_is_prefix: The ids of a prompt begin the ids of training.
+        whole_text_ids: Notes whether the ids are those of the whole text; an answer's edge may cut
+            a token.
+        no_clock: A template is never given the time.
     """
     linter = _Linter(formatter)
     for record in (*probes(formatter.template_source), _SPACED):
@@ -67,7 +67,7 @@ class _Linter:
         self._controls = special - set(formatter.stop_ids)
 
     def check(self, record: Record) -> None:
-        """Encodes a conversation and checks every answer in it."""
+        """Encode a conversation and check every answer in it."""
         try:
             examples = self._formatter.encode(record)
         except UserError:
@@ -91,7 +91,7 @@ class _Linter:
                 self._notes["whole_text_ids"] = note
 
     def findings(self) -> list[Finding]:
-        """What was found by all checks."""
+        """Return the findings of all checks."""
         if not self._any_encoded:
             self._wrong["prefix_stable"] = "no probing conversation could be rendered"
         return [

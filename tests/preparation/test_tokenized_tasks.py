@@ -6,8 +6,8 @@ import pytest
 from ift_jax.errors import UserError
 from ift_jax.preparation.tokenized_tasks import encode_tokenized
 from ift_jax.text.examples import Dropped
+from tests.text.formatters import make_formatter
 from tests.text.small_tokenizers import sentencepiece_tokenizer
-from tests.text.test_masks import make_formatter
 
 TOKENIZER = sentencepiece_tokenizer()
 INPUTS = [*TOKENIZER.encode("Anna counts"), TOKENIZER.eos_id]
@@ -15,7 +15,7 @@ TARGETS = [*TOKENIZER.encode("apples"), TOKENIZER.eos_id]
 
 
 def encode(fields, architecture="decoder", **options):
-    formatter = make_formatter("sentencepiece", architecture=architecture, **options)
+    formatter = make_formatter(TOKENIZER, architecture, **options)
     arrays = {name: np.array(value) for name, value in fields.items()}
     made = encode_tokenized(arrays, formatter, "task:5")
     if isinstance(made, Dropped):
@@ -64,16 +64,16 @@ def test_a_decoder_without_inputs_begins_untrained():
 def test_over_length():
     fields = {"inputs": INPUTS, "targets": TARGETS}
     size = len(INPUTS) + len(TARGETS)
-    assert encode(fields, row=size - 1) == Dropped("too_long")
-    cut = encode(fields, row=size - 2, over_length="truncate-prompt")
+    assert encode(fields, length=size - 1) == Dropped("too_long")
+    cut = encode(fields, length=size - 2, over_length="truncate-prompt")
     assert cut.tokens.tolist() == INPUTS[:-3] + INPUTS[-1:] + TARGETS and cut.truncated == 2
     assert cut.weights.tolist() == [0.0] * (len(INPUTS) - 2) + [1.0] * len(TARGETS)
-    answer_alone = {"row": len(TARGETS), "over_length": "truncate-prompt"}
+    answer_alone = {"length": len(TARGETS), "over_length": "truncate-prompt"}
     assert encode(fields, **answer_alone) == Dropped("too_long")
     without_eos = {"inputs": INPUTS[:-1], "targets": TARGETS}
     assert encode(without_eos, **answer_alone) == Dropped("too_long")
     with pytest.raises(UserError, match="task:5: .*data.max_length"):
-        encode(fields, row=size - 1, over_length="error")
+        encode(fields, length=size - 1, over_length="error")
 
 
 @pytest.mark.parametrize(

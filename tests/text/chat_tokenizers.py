@@ -1,4 +1,4 @@
-"""`tokenizer.json`s in the styles of released chat models, with any template's control tokens."""
+"""Tokenizers in the styles of released chat models, with the control tokens of any template."""
 
 import functools
 import json
@@ -15,8 +15,12 @@ STYLES = ("byte_level", "llama_legacy", "llama_first", "metaspace_always")
 
 @functools.cache
 def definition(style: str, control: tuple[str, ...]) -> str:
-    """byte_level: GPT-2's. llama_*: SentencePiece-like BPE with byte fallback, which puts a space
-    in front of every text (legacy: also after control tokens; first: only at the start)."""
+    """Makes the text of a `tokenizer.json` with these control tokens.
+
+    The style "byte_level" is GPT-2's. The others are BPE like SentencePiece's, with byte fallback.
+    They put a space in front of a text: "llama_legacy" and "metaspace_always" also after a control
+    token, "llama_first" only at the start.
+    """
     special = ["<unk>", "<s>", "</s>", "<pad>"]
     trained = tokenizers.Tokenizer(models.BPE())
     byte_level = style == "byte_level"
@@ -26,7 +30,8 @@ def definition(style: str, control: tuple[str, ...]) -> str:
         if byte_level
         else pre_tokenizers.Metaspace()
     )
-    trained.train_from_iterator(  # From lines: as in Llama's, no piece crosses a newline.
+    # Training on lines keeps newlines out of pieces, as in Llama's tokenizers.
+    trained.train_from_iterator(
         [line for text in TEXTS for line in text.split("\n")],
         trainers.BpeTrainer(
             vocab_size=500, special_tokens=special, initial_alphabet=alphabet, show_progress=False

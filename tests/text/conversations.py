@@ -1,8 +1,8 @@
-"""Generated conversations of every awkward kind, the same ones each time."""
+"""Records for tests: text-to-text pairs, and generated conversations of every awkward kind."""
 
 import random
 
-from ift_jax.text.records import Message, Record
+from ift_jax.text.records import Message, Record, parse_record
 
 _BITS = (
     "Hello", "the answer is 42", " ", "  ", "\n", "\n\n", "\t", "é", "e\u0301",
@@ -14,6 +14,10 @@ _BITS = (
 _WHOLE = ("", " ", "\n", "  \n ", "<|im_end|>", "<|im_end|>\n", "<|assistant|>\n", "</s>", "ok")
 
 
+def text_record(inputs, targets, **more):
+    return parse_record({"inputs": inputs, "targets": targets, **more}, "t:0")
+
+
 def content(draw: random.Random) -> str:
     if draw.random() < 0.25:
         return draw.choice(_WHOLE)
@@ -21,7 +25,10 @@ def content(draw: random.Random) -> str:
 
 
 def conversations(seed: int, count: int, *, tools: bool) -> list[Record]:
-    """Records with one to four rounds, some weighted, some ending in a user's turn."""
+    """Generates records with one to four rounds, some weighted, some ending in a user's turn.
+
+    The same seed gives the same records.
+    """
     draw = random.Random(seed)
     records = []
     for _ in range(count):

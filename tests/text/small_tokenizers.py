@@ -1,4 +1,4 @@
-"""Two small tokenizers with the chat templates' control strings, made here."""
+"""Small tokenizers, most of them with the control strings of chat templates."""
 
 import functools
 import io
@@ -36,7 +36,7 @@ def sentencepiece_tokenizer() -> SentencePieceTokenizer:
 
 @functools.cache
 def t5_like_tokenizer() -> SentencePieceTokenizer:
-    """A SentencePiece model that normalises as T5's does: white space is one space or none."""
+    """A SentencePiece model that normalizes as T5's does: white space is one space or none."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(line for text in TEXTS for line in text.split("\n")),
@@ -74,6 +74,20 @@ NAMES = {"eos_token": "<|endoftext|>", "bos_token": "<s>", "pad_token": "<pad>"}
 @functools.cache
 def huggingface_tokenizer() -> HuggingFaceTokenizer:
     return HuggingFaceTokenizer(huggingface_definition(), NAMES)
+
+
+def unigram_with_spelled_controls() -> HuggingFaceTokenizer:
+    """A tokenizer whose control strings are pieces of its model, as in T5's tokenizer.json."""
+    letters = [chr(i) for i in range(0x20, 0x7F)] + ["\u2581"]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((c, -5.0) for c in letters)]
+    inner = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=2))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    inner.decoder = decoders.Metaspace()
+    inner.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    return HuggingFaceTokenizer(inner.to_str(), {"eos_token": "</s>", "pad_token": "<pad>"})
+
+
+KINDS = ("sentencepiece", "huggingface")
 
 
 def small_tokenizer(kind: str) -> Tokenizer:

@@ -10,28 +10,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ift_jax.config.schema import FormatConfig
-from ift_jax.errors import UserError
-from ift_jax.text.examples import Dropped, ExampleFormatter
+from ift_jax.text.examples import NOTHING_TRAINED
 from ift_jax.text.records import Message, Record
 from tests.text.conversations import conversations
-from tests.text.small_tokenizers import small_tokenizer, token_bytes
+from tests.text.formatters import small_formatter
+from tests.text.small_tokenizers import KINDS, token_bytes
 
-KINDS = ("sentencepiece", "huggingface")
 TEMPLATES = ("chatml", "tulu", "olmo2", "plain")
 TOOLS = ("chatml", "plain")
-
-
-def make_formatter(kind, *, architecture="decoder", row=100_000, over_length="drop", **options):
-    return ExampleFormatter(
-        FormatConfig(**options),
-        small_tokenizer(kind),
-        architecture,
-        max_length=row,
-        inputs_length=row,
-        targets_length=row,
-        over_length=over_length,
-    )
 
 
 @dataclasses.dataclass
@@ -51,7 +37,7 @@ class Reference:
 
 def reference(kind: str, template: str, record: Record, train_on: str) -> Reference:
     eos = {"sentencepiece": "</s>", "huggingface": "<|endoftext|>"}[kind]
-    marked = kind == "sentencepiece"  # Whether Tulu's markers are control tokens.
+    marked = kind == "sentencepiece"  # Whether the tokenizer has Tulu's markers as control tokens.
     messages = record.messages
     last_answer = max(i for i, m in enumerate(messages) if m.role == "assistant")
     out = Reference()
@@ -77,7 +63,7 @@ def reference(kind: str, template: str, record: Record, train_on: str) -> Refere
             out.add("" if last and message.role == "assistant" else "\n")
         elif message.role == "assistant":
             if not out.text:
-                out.add("<s>", control=True)  # Something to predict the answer from.
+                out.add("<s>", control=True)  # The answer is predicted from it.
             out.add(message.content, weight)
             out.add(eos, weight, control=True)
         elif message.content:
@@ -89,13 +75,13 @@ def reference(kind: str, template: str, record: Record, train_on: str) -> Refere
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_token_has_the_weight_of_its_characters(kind, template, train_on):
-    formatter = make_formatter(kind, template=template, train_on=train_on)
+    formatter = small_formatter(kind, template=template, train_on=train_on)
     control_ids = set(formatter.tokenizer.special_tokens.values())
     checked = dropped = 0
     for record in conversations(1, 300, tools=template in TOOLS):
         expected = reference(kind, template, record, train_on)
         if not any(expected.weights):
-            assert formatter.encode(record) == Dropped("nothing_trained")
+            assert formatter.encode(record) == NOTHING_TRAINED
             dropped += 1
             continue
         (example,) = formatter.encode(record)
@@ -120,7 +106,7 @@ def test_every_token_has_the_weight_of_its_characters(kind, template, train_on):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_one_bos_where_the_template_has_one(kind, template):
-    formatter = make_formatter(kind, template=template)
+    formatter = small_formatter(kind, template=template)
     bos = formatter.tokenizer.bos_id
     expected = 1 if template == "olmo2" else 0
     record = Record((Message("user", "<s> Hello <s>"), Message("assistant", "<s>")))
@@ -132,7 +118,7 @@ def test_one_bos_where_the_template_has_one(kind, template):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_the_stop_token_of_every_trained_turn_is_trained(kind, template):
-    formatter = make_formatter(kind, template=template)
+    formatter = small_formatter(kind, template=template)
     tokenizer = formatter.tokenizer
     stop = tokenizer.special_tokens["<|im_end|>"] if template == "chatml" else tokenizer.eos_id
     assert formatter.stop_ids[0] == stop
@@ -150,7 +136,7 @@ def test_the_stop_token_of_every_trained_turn_is_trained(kind, template):
     (example,) = formatter.encode(record)
     trained_stops = example.weights[(example.tokens == stop) & (example.weights > 0)]
     assert trained_stops.tolist() == [0.5, 2.0]
-    # Nothing but the texts of those turns, and their stops.
+    # Nothing else is trained but the texts of those turns.
     texts = tokenizer.decode(example.tokens[example.weights > 0].tolist())
     assert texts == "one"
 
@@ -158,8 +144,8 @@ def test_the_stop_token_of_every_trained_turn_is_trained(kind, template):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_training_ids_begin_with_the_ids_of_the_prompt(kind, template):
-    formatter = make_formatter(kind, template=template)
-    # The weights of turns must not change an id: what was untrained may be asked for later.
+    formatter = small_formatter(kind, template=template)
+    # Weights must not change ids: generation may be asked for an untrained turn.
     checked = 0
     for record in conversations(2, 300, tools=template in TOOLS):
         answers = [i for i, m in enumerate(record.messages) if m.role == "assistant"]
@@ -187,7 +173,7 @@ def test_training_ids_begin_with_the_ids_of_the_prompt(kind, template):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_last_mode_trains_the_last_answer_alone(kind):
-    formatter = make_formatter(kind, template="chatml", train_on="last")
+    formatter = small_formatter(kind, template="chatml", train_on="last")
     record = Record(
         (
             Message("user", "a"),
@@ -200,54 +186,6 @@ def test_last_mode_trains_the_last_answer_alone(kind):
     assert formatter.tokenizer.decode(example.tokens[example.weights > 0].tolist()) == "second"
     assert set(example.weights.tolist()) == {0.0, 0.25}
     assert example.prefix_length == example.prompt_length
-    both = make_formatter(kind, template="chatml").encode(record)[0]
+    both = small_formatter(kind, template="chatml").encode(record)[0]
     assert both.tokens.tolist() == example.tokens.tolist()
     assert both.prefix_length < both.prompt_length == example.prompt_length
-
-
-# Answers that are not the last are written otherwise: an example for each.
-UNSTABLE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-    "{{ m.content | upper if m.role == 'assistant' and not loop.last else m.content }}<|im_end|>\n"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-@pytest.mark.parametrize(
-    ("architecture", "template"),
-    [("decoder", "chatml"), ("decoder", UNSTABLE), ("encoder_decoder", "chatml")],
-    ids=["decoder", "unstable", "encoder_decoder"],
-)
-@pytest.mark.parametrize("kind", KINDS)
-def test_records_together_give_what_each_gives_alone(kind, architecture, template):
-    """Dropped, cut, ranked and plain ones, and the first that is an error, in their order."""
-    records = conversations(5, 60, tools=False)
-    asked, answer = Message("user", "Which?"), Message("assistant", "b")
-    records[3:3] = [
-        Record((asked, answer), choices=("a", "b"), text_to_text=True, where="ranked"),
-        Record((asked, dataclasses.replace(answer, weight=0.0)), where="untrained"),
-        Record((asked, answer), references=("c",), where="referenced"),
-    ]
-    options = {"over_length": "truncate-prompt", "template": template}
-    row = 60 if architecture == "decoder" else 20
-    formatter = make_formatter(kind, architecture=architecture, row=row, **options)
-
-    def comparable(made):
-        if isinstance(made, Dropped):
-            return made.reason
-        return [dataclasses.astuple(example) for example in made]
-
-    def together(records):
-        return map(comparable, formatter.encode_each(records))
-
-    expected = [comparable(formatter.encode(record)) for record in records]
-    found = [*together(records)]
-    assert {"too_long", "nothing_trained"} <= {x for x in expected if isinstance(x, str)}
-    assert any(not isinstance(x, str) and x[0][6] for x in expected)  # One is truncated.
-    np.testing.assert_equal(found, expected)
-    wrong = Record((asked, dataclasses.replace(answer, reasoning_content="b")), where="thought")
-    stream = together([*records[:8], wrong, *records])
-    np.testing.assert_equal([next(stream) for _ in range(8)], expected[:8])
-    with pytest.raises(UserError, match="^thought: "):
-        next(stream)

@@ -1,4 +1,4 @@
-"""Records: what is accepted, and the one line that says what is wrong."""
+"""Records: accepted forms, and one-line errors for everything else."""
 
 import json
 
@@ -26,7 +26,7 @@ def test_text_to_text():
     "references",
     [["a", "b"], '["a", "b"]', b'["a", "b"]', np.array([b"a", b"b"], object), ("a", "b")],
 )
-def test_references_are_a_list_or_its_json(references):
+def test_references_are_a_list_or_json(references):
     record = parse_record({"inputs": "q", "targets": "a", "references": references}, "f:1")
     assert record.references == ("a", "b")
 
@@ -60,14 +60,14 @@ def test_tools_calls_and_thoughts():
         record = parse_record({"messages": encode(messages), "tools": encode(tools)}, "f:1")
         assert record.tools == (
             {"type": "function", "function": {"name": "f", "parameters": {}}},
-        )  # Arrow's nulls are gone; those of a call's own JSON are not.
+        )  # Nulls that Arrow filled in are gone; those in a call's own JSON stay.
         assert record.messages[1] == Message(
             "assistant", "", reasoning_content="hm", tool_calls=(call,)
         )
         assert record.messages[2] == Message("tool", "t", name="f", tool_call_id="1")
 
 
-def test_a_prompt_needs_no_answer_and_drops_one():
+def test_a_prompt_needs_no_answer_and_loses_one():
     assert parse_record({"inputs": "q"}, "f", prompt_only=True).messages == (Message("user", "q"),)
     answered = parse_record({"inputs": "q", "targets": "a"}, "f", prompt_only=True)
     assert answered.messages == (Message("user", "q"),) and answered.text_to_text
@@ -125,7 +125,7 @@ def test_a_prompt_needs_no_answer_and_drops_one():
         ),
     ],
 )
-def test_a_bad_record_is_one_line_with_place_and_field(fields, words):
+def test_the_error_of_a_bad_record_is_one_line_with_place_and_field(fields, words):
     with pytest.raises(UserError) as raised:
         parse_record(fields, "data.jsonl:7")
     message = str(raised.value)

@@ -1,11 +1,11 @@
-"""The ids of `transformers`' own chat template, for ChatML."""
+"""The ids of ChatML are those of `apply_chat_template` in `transformers`."""
 
 import pytest
 
 from ift_jax.text.examples import Dropped
 from tests.text.conversations import conversations
+from tests.text.formatters import small_formatter
 from tests.text.small_tokenizers import huggingface_definition
-from tests.text.test_masks import make_formatter
 
 JINJA = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' "
@@ -27,9 +27,9 @@ def test_the_ids_are_those_of_apply_chat_template():
         encoded = theirs.apply_chat_template(messages, tokenize=True, return_dict=True, **options)
         return encoded["input_ids"]
 
-    # They read control strings in a user's text as control tokens: a named option here. White
-    # space in front of a content they may join with the header's newline; here it is apart.
-    formatter = make_formatter("huggingface", template="chatml", control_strings="control")
+    # `transformers` encodes control strings in a user's text as control tokens, which is an option
+    # here. It may also join white space at the start of a text with the newline of the header.
+    formatter = small_formatter("huggingface", template="chatml", control_strings="control")
     compared = 0
     for record in conversations(6, 400, tools=True):
         if any(m.content != m.content.lstrip() for m in record.messages):

@@ -7,10 +7,10 @@ _TOOL = {"type": "function", "function": {"name": "f", "description": "d", "para
 
 
 def probes(source: str) -> list[Record]:
-    """Conversations that a template may write differently at their end than in the middle.
+    """Return conversations that a template may write differently at the end than in the middle.
 
     Args:
-      source: The Jinja text of the template. Thoughts and tools are probed if it mentions them.
+        source: The Jinja text of the template. Thoughts and tools are probed if it mentions them.
     """
     question, answer = Message("user", "1 + 1?"), Message("assistant", "2")
     second_round = (Message("user", "Why?"), Message("assistant", "So."))

@@ -24,15 +24,15 @@ _RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
 
 
 def resolve_template(fmt: FormatConfig, tokenizer: Tokenizer) -> Template:
-    """Finds and compiles the template of a config, with its options set.
+    """Find and compile the template of a config, with its options set.
 
     Args:
-      fmt: `template` says which template; each of `template_options` becomes a variable of it,
-        which a variable of the same name given on rendering overrides.
-      tokenizer: Has the model's own template.
+        fmt: `template` names the template. Each of `template_options` becomes a variable of it,
+            unless a variable of the same name is given on rendering.
+        tokenizer: The source of the template "model".
 
     Raises:
-      UserError: There is no such template or file, or an option or the template is wrong.
+        UserError: There is no such template or file, or an option or the template is wrong.
     """
     name = fmt.template
     options = _options(fmt)
@@ -57,13 +57,13 @@ def resolve_template(fmt: FormatConfig, tokenizer: Tokenizer) -> Template:
 
 
 def controls(template: str) -> tuple[str, ...]:
-    """The control strings that a tokenizer needs which is trained for a template.
+    """Return the control strings that a tokenizer trained for a template needs.
 
     Args:
-      template: The template of a config; only named templates have control strings.
+        template: The template of a config; only named templates have control strings.
 
     Raises:
-      UserError: No template has that name.
+        UserError: No template has that name.
     """
     if template != "model" and not template.endswith(".jinja") and "{" not in template:
         _check_name(template)
@@ -79,7 +79,7 @@ def _check_name(name: str) -> None:
 
 
 def _options(fmt: FormatConfig) -> dict[str, Any]:
-    """Parses the options of a template, which are written as name=JSON."""
+    """Parse the options of a template, which are written as name=JSON."""
     options = {}
     for item in fmt.template_options:
         name, _, value = item.partition("=")
@@ -97,7 +97,7 @@ def _options(fmt: FormatConfig) -> dict[str, Any]:
 
 
 def _set_options(options: Mapping[str, Any]) -> str:
-    """Jinja that sets the options which are not set yet; empty if there are none."""
+    """Return Jinja that sets each option unless it is set already; empty without options."""
     if not options:
         return ""
     statements = [
@@ -109,7 +109,7 @@ def _set_options(options: Mapping[str, Any]) -> str:
 
 
 def _literal(value: Any) -> str:
-    """A JSON value as Jinja writes it."""
+    """Write a JSON value as a Jinja literal."""
     if isinstance(value, dict):
         items = [f"{json.dumps(key)}: {_literal(item)}" for key, item in value.items()]
         return "{" + ", ".join(items) + "}"

@@ -1,4 +1,4 @@
-"""Applying a chat template: a record becomes spans of text, answers apart.
+"""Applying a chat template: a record becomes spans of text, with its answers separate.
 
 `ChatRenderer._apply_chat_template` is the one place where a template is rendered. Answers are what
 the template puts inside `{% generation %}`. Where it has no such tags, an answer is what a
@@ -24,7 +24,7 @@ from ift_jax.text.tokenizers.base import Tokenizer
 class Span(NamedTuple):
     """A stretch of a rendered conversation: one answer, or what stands between two answers.
 
-    No token reaches over the edge of a span, as generation is prompted with exactly the spans
+    No token crosses the edge of a span, because generation is prompted with exactly the spans
     before an answer.
     """
 
@@ -51,13 +51,13 @@ class Chat(NamedTuple):
     messages: list[dict[str, Any]]  # Plain data, with the control strings in it broken.
     tools: list[Any] | None  # Likewise; None if there are none.
     n_characters: int  # About its size.
-    control_strings: int  # How many the texts hold.
+    control_strings: int  # How many its texts contain.
     restore: Mapping[int, str] | None  # For `str.translate`: noncharacters that made way for marks.
     where: str  # The record's place, for errors.
 
     @property
     def answers(self) -> list[int]:
-        """The numbers of the messages that are an assistant's."""
+        """The indices of the assistant's messages."""
         return [i for i, message in enumerate(self.messages) if message["role"] == "assistant"]
 
 
@@ -65,16 +65,16 @@ class ChatRenderer:
     """Applies one chat template, for one tokenizer's special tokens.
 
     Attributes:
-      template: The template.
+        template: The template.
     """
 
     def __init__(self, template: Template, tokenizer: Tokenizer, *, break_controls: bool):
-        """Sets the template and what it is told of the tokenizer.
+        """Set up the variables that describe the tokenizer to the template.
 
         Args:
-          template: The template.
-          tokenizer: Its special tokens are variables of the template, such as `eos_token`.
-          break_controls: Whether control strings in a record's own texts are ordinary text.
+            template: The template to apply.
+            tokenizer: Its special tokens are variables of the template, such as `eos_token`.
+            break_controls: Whether control strings in a record's own texts are ordinary text.
         """
         self.template = template
         self._special_tokens_map = dict(tokenizer.special_tokens_map)
@@ -82,10 +82,10 @@ class ChatRenderer:
         self._break_controls = break_controls
 
     def prepare(self, record: Record) -> Chat:
-        """Makes a record ready for the template.
+        """Prepare a record for the template.
 
         Raises:
-          UserError: The record has tools, tool calls or thoughts, and the template mentions none.
+            UserError: The record has tools, tool calls or thoughts, and the template mentions none.
         """
         typed = _TypedTexts(record, self._controls, self._break_controls)
         messages = []
@@ -111,11 +111,11 @@ class ChatRenderer:
         )
 
     def conversation(self, chat: Chat) -> list[Span] | None:
-        """Renders a whole conversation, with all its answers apart.
+        """Render a whole conversation and separate all its answers.
 
         Returns:
-          The spans, or None if an answer does not stand where generation would have begun it, or
-          is written in another way than generation would have written it.
+            The spans, or None if the text that prompts some answer does not end where the answer
+            begins, or if the template writes the answer differently when more follows it.
         """
         rendered = self._apply_chat_template(chat, len(chat.messages))
         answers = chat.answers
@@ -129,14 +129,14 @@ class ChatRenderer:
         return _spans(rendered.parts, answers)
 
     def last_answer(self, chat: Chat, turn: int) -> list[Span] | None:
-        """Renders a conversation up to one answer, which is the only one that is trained.
+        """Render a conversation up to one answer, the only one that may be trained.
 
         Args:
-          chat: The conversation, up to the answer.
-          turn: The answer's number among the messages.
+            chat: The conversation up to the answer.
+            turn: The index of the answer among the messages.
 
         Returns:
-          The spans, or None if not even this answer follows the text that prompts it.
+            The spans, or None if not even this answer follows the text that prompts it.
         """
         prompt = self._apply_chat_template(chat, turn, add_generation_prompt=True)
         rendered = self._apply_chat_template(chat, turn + 1)
@@ -155,7 +155,7 @@ class ChatRenderer:
         return _cut(rendered.text, intervals, [None] * len(earlier) + [turn])
 
     def prompt(self, chat: Chat) -> list[Span]:
-        """Renders what the next answer is prompted with; earlier answers are apart, untrained."""
+        """Render the prompt of the next answer; earlier answers are separate and untrained."""
         rendered = self._apply_chat_template(chat, len(chat.messages), add_generation_prompt=True)
         if self.template.has_generation_tags:
             return _spans(rendered.parts, [None] * rendered.n_generated)
@@ -163,14 +163,14 @@ class ChatRenderer:
         return _cut(rendered.text, intervals, [None] * len(intervals))
 
     def inputs(self, chat: Chat) -> list[Span]:
-        """Renders what the encoder of an encoder-decoder reads: no generation prompt ends it."""
+        """Render what an encoder reads: a conversation without a generation prompt at its end."""
         rendered = self._apply_chat_template(chat, len(chat.messages))
         return _spans(rendered.parts, [None] * rendered.n_generated)
 
     def _apply_chat_template(
         self, chat: Chat, n_messages: int, *, add_generation_prompt: bool = False
     ) -> Rendered:
-        """Renders the first messages of a conversation."""
+        """Render the first messages of a conversation: the one call of a chat template."""
         return self.template.render(
             chat.where,
             chat.n_characters,
@@ -183,9 +183,9 @@ class ChatRenderer:
 
     @functools.cached_property
     def _never_rewrites(self) -> bool:
-        """Whether all answers of all probes stand as generation would have written them.
+        """Whether the template writes every answer of every probe as generation would.
 
-        Then records need no check of their own, which would render each several times.
+        Then records need no check of their own, which would render each of them several times.
         """
         return all(map(self._probe_keeps_answers, probes(self.template.source)))
 
@@ -200,7 +200,7 @@ class ChatRenderer:
             return True  # The template writes no such conversation.
 
     def _answers_follow_prompts(self, chat: Chat, rendered: Rendered) -> bool:
-        """Whether tagged answers follow their prompts, and are what they are when they are last."""
+        """Whether each tagged answer follows its prompt and stays the same when it is not last."""
         for i, turn in enumerate(chat.answers):
             before = rendered.parts[: 2 * i + 1]
             prompt = self._apply_chat_template(chat, turn, add_generation_prompt=True)
@@ -214,7 +214,7 @@ class ChatRenderer:
         return True
 
     def _find_all(self, chat: Chat, text: str, turns: Sequence[int]) -> list[Interval] | None:
-        """Finds all these answers in a text without tags; None if one of them is not found."""
+        """Find all given answers in a text without tags; None if one of them is not found."""
         found: list[Interval] = []
         for turn in turns:
             interval = self._find(chat, text, turn, found[-1].end if found else 0)
@@ -224,7 +224,7 @@ class ChatRenderer:
         return found
 
     def _find_some(self, chat: Chat, text: str, turns: Sequence[int]) -> list[Interval]:
-        """Finds those of these answers in a text without tags that can be found."""
+        """Find as many of the given answers in a text without tags as possible."""
         found: list[Interval] = []
         for turn in turns:
             interval = self._find(chat, text, turn, found[-1].end if found else 0)
@@ -233,7 +233,7 @@ class ChatRenderer:
         return found
 
     def _find(self, chat: Chat, text: str, turn: int, earliest: int) -> Interval | None:
-        """Finds an answer in a text without tags: what its turn adds to the text of its prompt."""
+        """Find an answer in a text without tags: what its turn adds to the text of its prompt."""
         prompt = self._apply_chat_template(chat, turn, add_generation_prompt=True).text
         is_last = turn + 1 == len(chat.messages)
         answered = text if is_last else self._apply_chat_template(chat, turn + 1).text
@@ -246,12 +246,12 @@ class ChatRenderer:
         return Interval(start, end)
 
     def _answer_end(self, text: str, start: int) -> int | None:
-        """Where an answer ends that begins at `start`: behind the last control token."""
+        """Return the end of the answer that begins at `start`: behind the last control token."""
         found = list(self._controls.finditer(text, start)) if self._controls else []
         return found[-1].end() if found else None
 
     def _check_mentions(self, record: Record, *names: str) -> None:
-        """Refuses a record with a field that the template would leave out."""
+        """Raise a UserError if a record has a field that the template would leave out."""
         if not any(name in self.template.source for name in names):
             raise UserError(
                 f"{record.where}: template {self.template.name!r} has no place for"
@@ -260,11 +260,11 @@ class ChatRenderer:
 
 
 class _TypedTexts:
-    """Makes the texts of a record safe to render, and counts what they hold.
+    """Makes the texts of a record safe to render and counts what they contain.
 
     Attributes:
-      n_characters: The size of all texts so far.
-      control_strings: How many control strings they hold.
+        n_characters: The characters of all texts so far.
+        control_strings: The control strings that were found in them.
     """
 
     def __init__(self, record: Record, controls: re.Pattern[str] | None, break_controls: bool):
@@ -276,7 +276,7 @@ class _TypedTexts:
         self._stand_ins: dict[int, str] | None = None
 
     def __call__(self, text: str) -> str:
-        """Breaks the control strings in a text, and replaces characters that look like marks."""
+        """Break the control strings in a text and replace characters that look like marks."""
         self.n_characters += len(text)
         if marks.has_noncharacter(text):
             if self._stand_ins is None:
@@ -302,7 +302,7 @@ def _follows(rendered: Rendered, prompt: Rendered) -> bool:
 
 
 def _cut(text: str, answers: Sequence[Interval], messages: Sequence[int | None]) -> list[Span]:
-    """Cuts the answers out of a text; `messages` has the message of each, None if untrained."""
+    """Cut a text into spans at the edges of its answers; for `messages` see `_spans`."""
     parts: list[str] = []
     at = 0
     for start, end in answers:
@@ -313,11 +313,11 @@ def _cut(text: str, answers: Sequence[Interval], messages: Sequence[int | None])
 
 
 def _spans(parts: Sequence[str], messages: Sequence[int | None]) -> list[Span]:
-    """Makes spans of texts outside and inside of answers, in turn.
+    """Make spans of texts that stand outside and inside of answers, in turn.
 
     Args:
-      parts: The texts; the first one stands outside.
-      messages: The message of each answer, None if it is untrained.
+        parts: The texts; the first one stands outside of answers.
+        messages: For each answer the index of its message, or None if it is untrained.
     """
     spans = [Span(part) for part in parts]
     for i, message in enumerate(messages):
@@ -326,7 +326,7 @@ def _spans(parts: Sequence[str], messages: Sequence[int | None]) -> list[Span]:
 
 
 def _texts(record: Record) -> list[str]:
-    """All texts of a record."""
+    """Collect all texts of a record."""
     found: list[str] = []
     messages = [dataclasses.asdict(message) for message in record.messages]
     _map_texts([messages, record.tools], found.append)
@@ -334,7 +334,7 @@ def _texts(record: Record) -> list[str]:
 
 
 def _map_texts(value: Any, function: Callable[[str], Any]) -> Any:
-    """Applies a function to all texts of plain data, keys among them."""
+    """Apply a function to all texts in plain data, including the keys of objects."""
     if isinstance(value, str):
         return function(value)
     if isinstance(value, Mapping):

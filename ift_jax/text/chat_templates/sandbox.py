@@ -1,4 +1,4 @@
-"""A Jinja environment with bounds on work and memory, which does what `transformers`' own does.
+"""A Jinja environment that renders as that of `transformers` does, in bounded time and memory.
 
 A chat template comes with a model from anywhere. Here it reaches nothing but the conversation, and
 pays for all that it does from a budget that grows with the conversation: each block that is
@@ -25,10 +25,10 @@ from ift_jax.text.chat_templates.sandbox_compiler import GenerationExtension, Pa
 # A unit of the budget is about a tenth of a microsecond, or a character.
 _BASE_BUDGET = 4_000_000
 _BUDGET_PER_CHARACTER = 200  # For each character of the conversation.
-_MAX_SOURCE = 100_000  # Characters of a template.
-_MAX_DEPTH = 64  # Of nested values, and of an indent or separator of JSON.
-_MAX_BITS = 10_000  # Of an integer.
-_FREE_LENGTH = 1000  # A string up to here costs nothing where it is only looked at.
+_MAX_SOURCE = 100_000  # Characters in a template.
+_MAX_DEPTH = 64  # For nested values, and for an indent or a separator of JSON.
+_MAX_BITS = 10_000  # For an integer.
+_FREE_LENGTH = 1000  # Reading a string of up to this many characters costs nothing.
 
 _SCALARS = (bool, int, float, type(None))
 _CONTAINERS = (dict, list, tuple, set)
@@ -66,7 +66,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     """The environment of one template.
 
     Attributes:
-      left: What is left of the budget.
+        left: The rest of the budget.
     """
 
     code_generator_class = PayingCodeGenerator
@@ -100,17 +100,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.functions = tuple(self.globals.values())
 
     def start(self, n_characters: int) -> None:
-        """Fills the budget for a conversation of about this many characters."""
+        """Fill the budget for a conversation of about this many characters."""
         self.left = _BASE_BUDGET + _BUDGET_PER_CHARACTER * n_characters
 
     def pay(self, cost: int) -> None:
-        """Takes a cost from the budget; a SecurityError when nothing is left."""
+        """Take a cost from the budget; raise SecurityError when nothing is left."""
         self.left -= cost
         if self.left < 0:
             raise SecurityError("it does too much: a loop without an end, or too large a text")
 
     def pay_for(self, value: Any) -> Any:
-        """Pays for walking a value and returns it.
+        """Pay for walking a value, and return the value.
 
         Lists that share their parts can be small in memory and endless to walk.
         """
@@ -123,7 +123,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return value
 
     def measure(self, value: Any, depth: int = 1) -> int:
-        """Counts the characters and items of a value, each with its depth; pays for its items."""
+        """Count the characters and items of a value, each with its depth, and pay for its items."""
         if isinstance(value, str):
             return len(value) + depth
         if depth > _MAX_DEPTH:
@@ -137,27 +137,27 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return 20 + depth
 
     def write(self, value: Any) -> Any:
-        """Pays for what `{{ ... }}` writes."""
+        """Pay for what `{{ ... }}` writes."""
         if type(value) is not str:
             return self.pay_for(value)
         self.pay(len(value))
         return value
 
     def concatenate(self, *parts: Any) -> str:
-        """The result of `~`."""
+        """Compute `~`."""
         texts = [part if type(part) is str else str(self.pay_for(part)) for part in parts]
         self.pay(sum(map(len, texts)))
         return "".join(texts)
 
     def add(self, left: Any, right: Any) -> Any:
-        """The result of `+`; strings, which templates are made of, take a short way."""
+        """Compute `+`; strings, the most frequent operands, take a shortcut."""
         if type(left) is not str or type(right) is not str:
             return self.call_binop(None, "+", left, right)
         self.pay(len(left) + len(right))
         return left + right
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Pays for one of the `intercepted_binops` and computes it."""
+        """Pay for one of the `intercepted_binops`, and compute it."""
         if operator == "+":
             self._pay_for_sum(left, right)
         elif not isinstance(left, _SCALARS) or not isinstance(right, _SCALARS):
@@ -166,7 +166,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self._pay_for_repetition(left, right)
         elif isinstance(left, int) and isinstance(right, int):
             if operator == "**":
-                # The size of the power, without computing it.
+                # Measure a number of the power's size, without computing the power.
                 self.measure(1 << min(left.bit_length() * abs(right), 1 << 20))
             else:
                 self.measure(left)
@@ -186,14 +186,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     # Jinja passes a template's own keyword arguments on: their names must not be taken here.
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: B902
-        """Calls a macro, one of our functions, or a method that is allowed."""
+        """Call a macro, one of our functions, or a method that is allowed."""
         __self.pay(20)
         if type(__obj) is not Macro and __obj not in __self.functions:
             args = __self._pay_for_call(__obj, args)
         return super().call(__context, __obj, *args, **kwargs)
 
     def _pay_for_call(self, function: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Pays for the call of a method and returns its arguments; refuses all other functions."""
+        """Pay for the call of a method and return its arguments; refuse all other functions."""
         owner: Any = getattr(function, "__self__", None)
         name = getattr(function, "__name__", "")
         is_bound = isinstance(function, types.BuiltinMethodType | types.MethodType)
@@ -235,7 +235,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return numbers
 
     def _paying_items(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Yields items, each of which pays."""
+        """Yield items and pay for each."""
         for item in items:
             self.pay(5)
             yield item
@@ -243,12 +243,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def _paying(
         self, function: Any, result_size: Callable[..., int] | None = None
     ) -> Callable[..., Any]:
-        """Makes a filter or test pay.
+        """Wrap a filter or test so that it pays.
 
         Args:
-          function: The filter or test.
-          result_size: Computes from the same arguments how large the result may be, if it can be
-            larger than they are.
+            function: The filter or test.
+            result_size: Computes the largest possible size of the result from the same arguments;
+                None if the result cannot be larger than they are.
         """
         # The environment or a context comes first, where a filter asks for it.
         n_passed = int(getattr(function, "jinja_pass_arg", None) is not None)
@@ -308,8 +308,8 @@ def _raise_exception(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
-# The sizes that results of filters and methods may have. The parameters are those of the filters,
-# as a template may pass them by name.
+# The largest possible sizes of the results of filters and methods. The parameters have the names of
+# those of the filters, because a template may pass them by name.
 
 
 def _replaced_size(text: Any, old: str = "", new: str = "", count: int | None = None) -> int:

@@ -13,7 +13,7 @@ from jinja2.parser import Parser
 
 from ift_jax.text.marks import GENERATION_END, GENERATION_START
 
-_LOOKUP_COST = 20  # Of an attribute, item, filter or test; any other node costs 1.
+_LOOKUP_COST = 20  # For an attribute, item, filter or test; any other node costs 1.
 
 
 class GenerationExtension(Extension):
@@ -67,13 +67,13 @@ class PayingCodeGenerator(CodeGenerator):
         self.write(")")
 
     def _paid_for(self, node: nodes.Expr, frame: Frame) -> None:
-        """Writes an expression whose value is paid for; constants are free."""
+        """Write an expression whose value is paid for; constants are free."""
         if isinstance(node, nodes.Const):
             return self.visit(node, frame)
         self._call("pay_for", (node,), frame)
 
     def _call(self, method: str, arguments: Iterable[nodes.Expr], frame: Frame) -> None:
-        """Writes a call of a method of the environment."""
+        """Write a call of a method of the environment."""
         self.write(f"environment.{method}(")
         for argument in arguments:
             self.visit(argument, frame)
@@ -82,7 +82,7 @@ class PayingCodeGenerator(CodeGenerator):
 
 
 def _cost(node: nodes.Node) -> int:
-    """The cost of running a node once: that of its text, lookups and parts."""
+    """Return the cost of running a node once: of its text, its lookups and its children."""
     if isinstance(node, nodes.TemplateData):
         own = len(node.data)
     elif isinstance(node, nodes.Getattr | nodes.Getitem | nodes.Filter | nodes.Test):

@@ -15,9 +15,9 @@ _GENERATION_TAG = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
 class Rendered(NamedTuple):
-    """What a template wrote, in parts: outside and inside of `{% generation %}`, in turn.
+    """What a template wrote, in parts that stand outside and inside of `{% generation %}` in turn.
 
-    The first part stands outside, and may be empty. A part inside can only be the last one if a
+    The first part stands outside and may be empty. The last part stands inside only if a
     `{% break %}` left its block.
     """
 
@@ -30,7 +30,7 @@ class Rendered(NamedTuple):
 
     @property
     def n_generated(self) -> int:
-        """How many parts stand inside of `{% generation %}`."""
+        """The number of parts inside of `{% generation %}`."""
         return len(self.parts) // 2
 
 
@@ -38,13 +38,13 @@ class Template:
     """A compiled chat template.
 
     Attributes:
-      source: The Jinja text.
-      name: What error messages call the template.
-      has_generation_tags: Whether it says itself where answers stand.
+        source: The Jinja text.
+        name: What error messages call the template.
+        has_generation_tags: Whether it marks answers by `{% generation %}`.
     """
 
     def __init__(self, source: str, name: str):
-        """Compiles the template; a UserError if it is none, or uses what it must not."""
+        """Compile the template; raise UserError if it is invalid or uses what it must not."""
         self.name = name
         self.source = source
         self.has_generation_tags = bool(_GENERATION_TAG.search(source))
@@ -52,15 +52,15 @@ class Template:
         self._template = self._attempt("", self._sandbox.from_string, source)
 
     def render(self, where: str, n_characters: int, /, **variables: Any) -> Rendered:
-        """Applies the template.
+        """Render the template.
 
         Args:
-          where: The record's place, for errors.
-          n_characters: About the size of the conversation, which bounds the work.
-          **variables: Plain data: `messages`, `tools` and so on.
+            where: The record's place, for errors.
+            n_characters: About the size of the conversation, which bounds the work.
+            **variables: Plain data: `messages`, `tools` and so on.
 
         Raises:
-          UserError: What the template itself raises, or that it does too much.
+            UserError: What the template itself raises, or that it does too much.
         """
         self._sandbox.start(n_characters)
         marked = self._attempt(where, self._run, variables)
@@ -74,7 +74,7 @@ class Template:
         return "".join(template.root_render_func(context))
 
     def _attempt(self, where: str, function: Callable[..., Any], argument: Any) -> Any:
-        """Calls a function of Jinja; whatever it raises becomes a UserError of one line."""
+        """Call a function of Jinja; whatever it raises becomes a UserError of one line."""
         try:
             return function(argument)
         except Exception as error:
@@ -86,7 +86,7 @@ class Template:
 
 
 def _split_at_marks(marked: str, where: str) -> Rendered:
-    """Splits a text at its marks, which it loses."""
+    """Split a text at its marks and drop the marks."""
     # A regular expression would take twice as long.
     before, *blocks = marked.split(GENERATION_START)
     parts = [before]

@@ -34,19 +34,19 @@ class HuggingFaceTokenizer(Tokenizer):
         added_tokens: Sequence[str] = (),
         chat_template: str = "",
     ):
-        """Reads the text of a `tokenizer.json`.
+        """Read the text of a `tokenizer.json`.
 
         Args:
-          definition: The text of the file.
-          names: Special tokens by role: `eos_token` and, where they exist, `bos_token`,
-            `pad_token`, `unk_token` and others.
-          name: What error messages call the file.
-          added_tokens: Tokens that become special, with new ids where the vocabulary lacks them.
-          chat_template: The Jinja source that came with the tokenizer.
+            definition: The text of the file.
+            names: Special tokens by role: `eos_token` and, where they exist, `bos_token`,
+                `pad_token`, `unk_token` and others.
+            name: What error messages call the file.
+            added_tokens: Tokens that become special, with new ids where the vocabulary lacks them.
+            chat_template: The Jinja source that came with the tokenizer.
 
         Raises:
-          UserError: The text is no tokenizer, names no EOS, or a named token is not in the
-            vocabulary.
+            UserError: The text is no tokenizer, names no EOS, or a named token is not in the
+                vocabulary.
         """
         inner = _parse(definition, {*names.values(), *added_tokens}, name)
         ids = inner.get_vocab(with_added_tokens=True)
@@ -71,7 +71,7 @@ class HuggingFaceTokenizer(Tokenizer):
     def _read_vocabulary(
         self, inner: tokenizers.Tokenizer, names: Mapping[str, str], pad: str, name: str
     ) -> None:
-        """Sets the ids and special tokens; a UserError if the ids are not unique."""
+        """Set the ids and special tokens; raise UserError if the ids are not unique."""
         ids = inner.get_vocab(with_added_tokens=True)
         self.vocab_size = max(ids.values()) + 1
         if len(set(ids.values())) < len(ids):
@@ -90,7 +90,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self._hidden_ids = {self.pad_id, *self.special_tokens.values()}
 
     def _make_encoders(self, definition: str, eos: str) -> None:
-        """Sets an encoder for text with control strings, and one for each place of plain text."""
+        """Set an encoder for text with control strings, and one for each place of plain text."""
         fields = json.loads(definition)
         self._with_controls = tokenizers.Tokenizer.from_str(definition)
         self._plain = _spelling_out(definition)
@@ -111,7 +111,7 @@ class HuggingFaceTokenizer(Tokenizer):
         return self._cache.encode(text) if self._cache else self._encode_whole(text, place)
 
     def _encode_whole(self, text: str, place: str = "start") -> list[int]:
-        """Encodes without the cache."""
+        """Encode without the cache."""
         return self._by_place[place].encode(text, add_special_tokens=False).ids
 
     def encode_with_controls(self, text: str) -> list[int]:
@@ -124,7 +124,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
 
 def _parse(definition: str, special: set[str], name: str) -> tokenizers.Tokenizer:
-    """Parses a `tokenizer.json`, in which these added tokens become special."""
+    """Parse a `tokenizer.json`; its added tokens that are in `special` become special."""
     try:
         fields = json.loads(definition)
         # Truncation and padding that were left switched on would change what is encoded.
@@ -148,13 +148,13 @@ def _check_names(names: Mapping[str, str], ids: Mapping[str, int], name: str) ->
 
 
 def _special_strings(inner: tokenizers.Tokenizer) -> list[str]:
-    """The strings of the special tokens, in the order of their ids."""
+    """Return the strings of the special tokens, in the order of their ids."""
     added = inner.get_added_tokens_decoder()
     return [token.content for _, token in sorted(added.items()) if token.special]
 
 
 def _add_special_tokens(inner: tokenizers.Tokenizer, tokens: Sequence[str]) -> None:
-    """Makes tokens special that are not yet, with new ids for those that are new."""
+    """Make tokens special, with new ids for those that are not in the vocabulary."""
     special = _special_strings(inner)
     for token in tokens:
         if token not in special:
@@ -162,7 +162,7 @@ def _add_special_tokens(inner: tokenizers.Tokenizer, tokens: Sequence[str]) -> N
 
 
 def _choose_pad(ids: Mapping[str, int], names: Mapping[str, str], special: list[str]) -> str:
-    """Chooses the padding token; one that is not in the vocabulary has to be added."""
+    """Choose the padding token; one that is not in the vocabulary has to be added."""
     named = names.get("pad_token", "")
     candidates = [named]
     for word in ("pad", "reserved", "unused"):
@@ -176,14 +176,14 @@ def _choose_pad(ids: Mapping[str, int], names: Mapping[str, str], special: list[
 
 
 def _spelling_out(definition: str) -> tokenizers.Tokenizer:
-    """A tokenizer that encodes control strings as ordinary text."""
+    """Make a tokenizer that encodes control strings as ordinary text."""
     tokenizer = tokenizers.Tokenizer.from_str(definition)
     tokenizer.encode_special_tokens = True
     return tokenizer
 
 
 def _without_prefix(part: Any) -> Any:
-    """A copy of a part of a `tokenizer.json` that puts no space in front of a text."""
+    """Copy a part of a `tokenizer.json` so that it puts no space in front of a text."""
     if isinstance(part, list):
         return [_without_prefix(item) for item in part if not _prepends(item)]
     if not isinstance(part, dict):

@@ -20,18 +20,18 @@ _NOTHING_ADDED = TokenizerConfig()
 
 
 def load_tokenizer(path: str, options: TokenizerConfig = _NOTHING_ADDED) -> Tokenizer:
-    """Loads a tokenizer, with what the files beside it say of it.
+    """Load a tokenizer, and what the files beside it say about it.
 
     Args:
-      path: A SentencePiece `.model`, a `tokenizer.json`, or a folder that holds one of the two
-        (`tokenizer.json` is preferred, as in `transformers`); local or in a bucket.
-      options: `extra_ids` is the number of T5's sentinels to add to a SentencePiece model.
-        `added_tokens` become special, with new ids after the last where the tokenizer lacks them.
-        The other fields are not read.
+        path: A SentencePiece `.model`, a `tokenizer.json`, or a folder that holds one of the two
+            (`tokenizer.json` is preferred, as in `transformers`); local or in a bucket.
+        options: `extra_ids` is the number of T5's sentinels to add to a SentencePiece model.
+            `added_tokens` become special, with new ids after the last where the tokenizer lacks
+            them. The other fields are not read.
 
     Raises:
-      UserError: There is no such file, the folder holds none or several, or the file cannot be
-        used.
+        UserError: There is no such file, the folder holds none or several, or the file cannot be
+            used.
     """
     if not is_remote(path):
         return _load_local(path, options)
@@ -47,7 +47,7 @@ def load_tokenizer(path: str, options: TokenizerConfig = _NOTHING_ADDED) -> Toke
 
 
 def tokenizer_from_files(files: Mapping[str, bytes]) -> Tokenizer:
-    """Makes a tokenizer of the contents of its files, by name, as in `Tokenizer.files`."""
+    """Load a tokenizer from the contents of its files, by name, as in `Tokenizer.files`."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             Path(folder, name).write_bytes(content)
@@ -55,7 +55,7 @@ def tokenizer_from_files(files: Mapping[str, bytes]) -> Tokenizer:
 
 
 def tokenizer_file_paths(path: str) -> list[str]:
-    """The absolute paths of the local files that `load_tokenizer(path)` may read.
+    """Return the absolute paths of the local files that `load_tokenizer(path)` may read.
 
     There are none for a path in a bucket. A tokenizer that a run trained is named by its content
     there, and one that a user gave is read to see whether it has changed.
@@ -90,7 +90,7 @@ def _load_local(path: str, options: TokenizerConfig) -> Tokenizer:
 
 
 def _find(path: str) -> str:
-    """The tokenizer's file: the path itself, or the one in a folder."""
+    """Return the tokenizer's file: the path itself, or the file in a folder."""
     if os.path.isdir(path):
         file = os.path.join(path, "tokenizer.json")
         if os.path.exists(file):
@@ -151,7 +151,7 @@ def _load_hugging_face(file: str, options: TokenizerConfig) -> Tokenizer:
 
 
 def _chat_template(folder: str) -> str:
-    """The chat template in a tokenizer's folder; of several, the one named "default"."""
+    """Read the chat template in a tokenizer's folder; of several, the one named "default"."""
     path = os.path.join(folder, "chat_template.jinja")
     if os.path.exists(path):
         return read_template_file(path)
@@ -163,7 +163,7 @@ def _chat_template(folder: str) -> str:
 
 
 def _read_json(folder: str, name: str) -> dict[str, Any]:
-    """The object in a JSON file; empty if there is no such file."""
+    """Read the object in a JSON file; return an empty one if there is no such file."""
     path = os.path.join(folder, name)
     if not os.path.exists(path):
         return {}

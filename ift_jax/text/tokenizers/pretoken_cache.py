@@ -29,7 +29,7 @@ _PUNCTUATION_OR_SPACE = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def _split_step(number: str) -> dict[str, Any]:
-    """The `Split` step of a `tokenizer.json` that cuts numbers by this pattern."""
+    """Return the `Split` step of a `tokenizer.json` that cuts numbers by this pattern."""
     pattern = _CONTRACTION_OR_WORD + number + _PUNCTUATION_OR_SPACE
     return {
         "type": "Split",
@@ -51,11 +51,11 @@ class PretokenCache:
     """Encodes the pre-tokens of a text, for a tokenizer that `cuts_at_spaces`."""
 
     def __init__(self, definition: Mapping[str, Any], encode_whole: Callable[[str], list[int]]):
-        """Starts an empty cache.
+        """Start an empty cache.
 
         Args:
-          definition: The fields of the `tokenizer.json`.
-          encode_whole: Encodes a text by that definition, with control strings spelled out.
+            definition: The fields of the `tokenizer.json`.
+            encode_whole: Encodes a text by that definition, with control strings spelled out.
         """
         self._encode_whole = encode_whole
         self._ids = _IdsByPretoken(encode_whole)
@@ -63,7 +63,7 @@ class PretokenCache:
         self._added = control_pattern(_ordinary_added_tokens(definition))
 
     def encode(self, text: str) -> list[int]:
-        """Encodes a text."""
+        """Encode a text."""
         if self._added and self._added.search(text):
             return self._encode_whole(text)
         ids_by_part = map(self._ids.__getitem__, _PRETOKEN.findall(text))
@@ -90,7 +90,7 @@ def cuts_at_spaces(definition: Mapping[str, Any]) -> bool:
     """Whether the ids of a text are known to be those of its pre-tokens, joined.
 
     Args:
-      definition: The fields of a `tokenizer.json`.
+        definition: The fields of a `tokenizer.json`.
     """
     model = definition["model"]
     if model.get("type") != "BPE" or model.get("dropout"):
@@ -118,5 +118,5 @@ def _cuts_known_pieces(pre_tokenizer: Mapping[str, Any]) -> bool:
 
 
 def _ordinary_added_tokens(definition: Mapping[str, Any]) -> list[str]:
-    """The strings of added tokens that are not special."""
+    """Return the strings of added tokens that are not special."""
     return [token["content"] for token in definition["added_tokens"] if not token["special"]]

@@ -29,7 +29,7 @@ class SentencePieceTokenizer(Tokenizer):
     would read U+2581 in a text as a space, so that character is encoded as its bytes.
 
     Attributes:
-      extra_ids: The number of sentinels.
+        extra_ids: The number of sentinels.
     """
 
     def __init__(
@@ -41,18 +41,18 @@ class SentencePieceTokenizer(Tokenizer):
         added_tokens: Sequence[str] = (),
         chat_template: str = "",
     ):
-        """Reads the bytes of a `.model` file.
+        """Read the bytes of a `.model` file.
 
         Args:
-          model: The bytes.
-          extra_ids: The number of T5's sentinels to add.
-          name: What error messages call the file.
-          added_tokens: Tokens that become special, with new ids after all others where the model
-            lacks them.
-          chat_template: The Jinja source that came with the tokenizer.
+            model: The bytes.
+            extra_ids: The number of T5's sentinels to add.
+            name: What error messages call the file.
+            added_tokens: Tokens that become special, with new ids after all others where the model
+                lacks them.
+            chat_template: The Jinja source that came with the tokenizer.
 
         Raises:
-          UserError: The bytes are no model, or a model without an EOS or a usable padding id.
+            UserError: The bytes are no model, or a model without an EOS or a usable padding id.
         """
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
@@ -82,7 +82,7 @@ class SentencePieceTokenizer(Tokenizer):
         self.fingerprint = hashlib.sha256(model + b"\0" + options).hexdigest()
 
     def _set_ids(self, name: str) -> None:
-        """Sets the ids that the model names; a UserError if one that is needed is missing."""
+        """Set the ids that the model names; raise UserError if one that is needed is missing."""
         processor = self._processor
         self._n_pieces = processor.vocab_size()
         self.base_vocab_size = self._n_pieces + self.extra_ids
@@ -106,17 +106,17 @@ class SentencePieceTokenizer(Tokenizer):
         }
 
     def _control_pieces(self) -> dict[str, int]:
-        """The control pieces of the model and their ids."""
+        """Return the control pieces of the model and their ids."""
         controls = filter(self._processor.is_control, range(self._n_pieces))
         return {self._processor.id_to_piece(i): i for i in controls}
 
     def _sentinels(self) -> dict[str, int]:
-        """T5's sentinels and their ids."""
+        """Return T5's sentinels and their ids."""
         last = self.base_vocab_size - 1
         return {f"<extra_id_{k}>": last - k for k in range(self.extra_ids)}
 
     def _id_of_added_token(self, token: str) -> int:
-        """The id of a token that becomes special: its piece's, or a new one."""
+        """Return the id of a token that becomes special: that of its piece, or a new one."""
         i = self._processor.piece_to_id(token)
         if i != self._processor.unk_id():
             return i
@@ -124,7 +124,7 @@ class SentencePieceTokenizer(Tokenizer):
         return self.vocab_size - 1
 
     def _ids_of_the_space_mark(self) -> list[int]:
-        """The ids of the bytes of U+2581; empty for a model whose round trip is not exact."""
+        """Return the ids of the bytes of U+2581; empty for a model whose round trip is inexact."""
         probe = "  a\n b "
         is_exact = self._processor.decode(self._processor.encode(probe)) == probe
         ids = [self._processor.piece_to_id(piece) for piece in _SPACE_MARK_PIECES]
@@ -133,7 +133,7 @@ class SentencePieceTokenizer(Tokenizer):
     def _processor_for_the_middle_of_a_text(
         self, model: bytes
     ) -> sentencepiece.SentencePieceProcessor:
-        """A processor that puts no space in front of a text."""
+        """Return a processor that puts no space in front of a text."""
         # To a model that sees white space only between words, every place is the same.
         if self._processor.encode("a\nb") == self._processor.encode("a b"):
             return self._processor

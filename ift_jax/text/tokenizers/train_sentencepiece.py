@@ -17,7 +17,7 @@ class VocabularyTooLarge(UserError):
     """A text does not give as many pieces as were asked for.
 
     Attributes:
-      largest: The largest vocabulary that it gives.
+        largest: The largest vocabulary that it gives.
     """
 
     def __init__(self, message: str, largest: int) -> None:
@@ -28,7 +28,7 @@ class VocabularyTooLarge(UserError):
 def train_sentencepiece(
     texts: Iterable[str], *, vocab_size: int, control: Sequence[str] = ()
 ) -> bytes:
-    """Trains a BPE model with byte fallback (Kudo and Richardson 2018) whose round trip is exact.
+    """Train a BPE model with byte fallback (Kudo and Richardson 2018) and an exact round trip.
 
     Text is left as it is: it is not normalized, gets no space in front, and keeps all white space.
     The model learns from single lines, so no piece crosses a newline (a newline is its byte).
@@ -36,17 +36,17 @@ def train_sentencepiece(
     bytes.
 
     Args:
-      texts: The texts, in a fixed order.
-      vocab_size: The number of all pieces.
-      control: Control strings; each is one id, which no text is encoded to.
+        texts: The texts, in a fixed order.
+        vocab_size: The number of all pieces.
+        control: Control strings; each is one id, which no text is encoded to.
 
     Returns:
-      The bytes of a `.model` file. Its ids are pad 0, eos 1, bos 2, unk 3, then the control
-      strings, the 256 bytes, and the pieces that were learned.
+        The bytes of a `.model` file. Its ids are pad 0, eos 1, bos 2, unk 3, then the control
+        strings, the 256 bytes, and the pieces that were learned.
 
     Raises:
-      VocabularyTooLarge: The text does not give so many pieces.
-      UserError: The vocabulary is too small for bytes and characters, or a text raises it.
+        VocabularyTooLarge: The text does not give so many pieces.
+        UserError: The vocabulary is too small for bytes and characters, or a text raises it.
     """
     control = [string for string in dict.fromkeys(control) if string not in _NAMED]
     failures: list[Exception] = []
@@ -81,7 +81,7 @@ def train_sentencepiece(
 
 
 def _lines(texts: Iterable[str], failures: list[Exception]) -> Iterator[str]:
-    """Yields the lines of texts, and keeps what the texts raise: SentencePiece would hide it."""
+    """Yield the lines of texts, and keep what the texts raise: SentencePiece would hide it."""
     try:
         for text in texts:
             for line in text.replace(SPACE_MARK, " ").replace("\0", "").split("\n"):
@@ -93,12 +93,12 @@ def _lines(texts: Iterable[str], failures: list[Exception]) -> Iterator[str]:
 
 
 def _size_error(message: str, vocab_size: int, n_control: int) -> UserError:
-    """The error that names the sizes which SentencePiece's trainer would have accepted.
+    """Return the error that names the sizes which SentencePiece's trainer would have accepted.
 
     Args:
-      message: The trainer's own error message.
-      vocab_size: The size that was asked for.
-      n_control: The number of control strings.
+        message: The trainer's own error message.
+        vocab_size: The size that was asked for.
+        n_control: The number of control strings.
     """
     where = f"tokenizer.train_vocab_size = {vocab_size}"
     if bound := re.search(r"too high.*value <= (\d+)", message):

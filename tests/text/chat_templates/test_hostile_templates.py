@@ -1,4 +1,4 @@
-"""Templates that mean harm end in one clear line, soon, and in little memory."""
+"""Malicious templates end soon, in little memory, with one clear line."""
 
 import json
 import subprocess
@@ -128,7 +128,7 @@ for name, source in json.load(sys.stdin).items():
         said = "RENDERED " + said.text[:60]
     except UserError as error:
         said = str(error)
-    # Not ru_maxrss: a process inherits that of the one that started it.
+    # ru_maxrss would not do: a process inherits it from the one that started it.
     status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").open())
     peak = int(status["VmHWM"].split()[0]) >> 10
     results[name] = (time.process_time() - start, peak, said)
@@ -137,8 +137,10 @@ print(json.dumps(results))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak memory")
-def test_hostile_templates_end_soon_in_one_line():
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="reads the peak memory from Linux"
+)
+def test_hostile_templates_end_soon_with_one_line():
     start = time.perf_counter()
     run = subprocess.run(
         [sys.executable, "-c", RUN],
@@ -197,20 +199,20 @@ def render(source, **variables):
         ("{{ 'x' is string }}{{ {} is mapping }}{{ '5' | int + 1 }}{{ dict(a=1).a }}", "TrueTrue61"),
     ],
 )  # fmt: skip
-def test_ordinary_templates_are_what_transformers_makes_of_them(source, text):
+def test_ordinary_templates_render_as_in_transformers(source, text):
     assert render(source) == text
     utils = pytest.importorskip("transformers.utils.chat_template_utils")
     assert utils.render_jinja_template([MESSAGES], chat_template=source)[0] == [text]
 
 
-def test_what_a_template_raises_is_told():
+def test_the_error_that_a_template_raises_is_reported():
     with pytest.raises(UserError, match="^f:1: template 't': roles must alternate$"):
         render("{{ raise_exception('roles\n must alternate') }}")
     with pytest.raises(UserError, match=r"^format.template 't': .*line 2\)$"):
         render("a\n{% endfor %}")
 
 
-def test_a_long_conversation_pays_for_itself():
+def test_the_budget_grows_with_the_conversation():
     messages = [{"role": "user", "content": "x" * 1000}] * 5000
     source = "{% for m in messages %}{{ m.role ~ m.content.strip() | trim }}{% endfor %}"
     rendered = Template(source, "t").render("f", 5_000_000, messages=messages)

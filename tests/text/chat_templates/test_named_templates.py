@@ -1,31 +1,16 @@
 """The named templates: by hand, and against `transformers` with the same Jinja."""
 
-import itertools
 import json
 
 import pytest
 
-from ift_jax.config.schema import FormatConfig
 from ift_jax.text.chat_templates.registry import NAMES
-from ift_jax.text.examples import Dropped, ExampleFormatter
-from ift_jax.text.records import Message, Record, parse_record
+from ift_jax.text.examples import TEMPLATE_UNSTABLE
+from ift_jax.text.records import parse_record
 from tests.text import chat_tokenizers as tok
+from tests.text.formatters import named_formatter, shown
+from tests.text.shapes import RECORDS, SHAPES, TOOLS
 
-SYSTEM = {"role": "system", "content": "Be kind."}
-CHAT = [
-    {"role": "user", "content": "Hi"},
-    {"role": "assistant", "content": "Hello"},
-    {"role": "user", "content": "Why?"},
-    {"role": "assistant", "content": "So."},
-]
-TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
-CALL = {"type": "function", "id": "abc123def", "function": {"name": "f", "arguments": {"x": "é"}}}
-CALLED = [
-    CHAT[0],
-    {"role": "assistant", "content": "", "tool_calls": [CALL]},
-    {"role": "tool", "content": "7", "tool_call_id": "abc123def"},
-    {"role": "assistant", "content": "Seven."},
-]
 ALPACA = "Write a response that appropriately completes the request.\n\n### Instruction:\n"
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
@@ -48,7 +33,7 @@ LLAMA3_TOOL = json.dumps(TOOLS[0], indent=4)
 LLAMA3_USER = "<|start_header_id|>user<|end_header_id|>\n\n"
 LLAMA3_ANSWER = "<|start_header_id|>assistant<|end_header_id|>\n\n"
 
-# What is trained stands between the angles. A list: one example for each trained turn.
+# Trained text stands between angles. A list has one example for each trained turn.
 GOLDEN = {
     ("chatml", "chat"): "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«Hello<|im_end|>»\n"
     "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n«So.<|im_end|>»\n",
@@ -65,16 +50,12 @@ GOLDEN = {
     ("olmo2", "system"): "<s><|system|>\nBe kind.\n<|user|>\nHi\n<|assistant|>\n«Hello</s>»",
     ("zephyr", "chat"): "<|user|>\nHi</s>\n<|assistant|>\n«Hello</s>»\n<|user|>\nWhy?</s>\n"
     "<|assistant|>\n«So.</s>»\n",
-    (
-        "zephyr",
-        "system",
-    ): "<|system|>\nBe kind.</s>\n<|user|>\nHi</s>\n<|assistant|>\n«Hello</s>»\n",
+    ("zephyr", "system"): "<|system|>\nBe kind.</s>\n<|user|>\nHi</s>\n"
+    "<|assistant|>\n«Hello</s>»\n",
     ("llama2", "chat"): "<s>[INST] Hi [/INST]« Hello </s>»<s>[INST] Why? [/INST]« So. </s>»",
     ("llama2", "system"): "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST]« Hello </s>»",
-    (
-        "llama3",
-        "chat",
-    ): f"<|begin_of_text|>{LLAMA3_USER}Hi<|eot_id|>{LLAMA3_ANSWER}«Hello<|eot_id|>»"
+    ("llama3", "chat"): "<|begin_of_text|>"
+    f"{LLAMA3_USER}Hi<|eot_id|>{LLAMA3_ANSWER}«Hello<|eot_id|>»"
     f"{LLAMA3_USER}Why?<|eot_id|>{LLAMA3_ANSWER}«So.<|eot_id|>»",
     ("llama3", "system"): "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe kind."
     f"<|eot_id|>{LLAMA3_USER}Hi<|eot_id|>{LLAMA3_ANSWER}«Hello<|eot_id|>»",
@@ -90,7 +71,7 @@ GOLDEN = {
     ("mistral_v1", "system"): "<s> [INST] Be kind.\n\nHi [/INST]« Hello</s>»",
     ("mistral_v3", "chat"): "<s>[INST] Hi[/INST]« Hello</s>»[INST] Why?[/INST]« So.</s>»",
     ("mistral_v3", "system"): "<s>[INST] Be kind.\n\nHi[/INST]« Hello</s>»",
-    # The system's text goes to the last user's turn, so two rounds make two examples.
+    # The system's text moves to the last user's turn, so two rounds make two examples.
     ("mistral_v3", "system2"): [
         "<s>[INST] Be kind.\n\nHi[/INST]« Hello</s>»",
         "<s>[INST] Hi[/INST] Hello</s>[INST] Be kind.\n\nWhy?[/INST]« So.</s>»",
@@ -109,7 +90,7 @@ GOLDEN = {
     "«Hello<|im_end|>»\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n«So.<|im_end|>»\n",
     ("qwen2.5", "tools"): "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a "
     f"helpful assistant.\n\n{QWEN_TOOLS}{QWEN_CALL}«Seven.<|im_end|>»\n",
-    # An answer that is followed by another question is written without its thinking.
+    # The template leaves out the thinking of an answer that another question follows.
     ("qwen3", "chat"): [
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
         "«<think>\n\n</think>\n\nHello<|im_end|>»\n",
@@ -142,55 +123,21 @@ GOLDEN = {
     f"{ALPACA}Hi\n\n### Response:«Hello</s>»\n\n### Instruction:\nWhy?\n\n### Response:«So.</s>»",
     ("alpaca", "system"): "<s>Below is an instruction that describes a task, paired with an input "
     f"that provides further context. {ALPACA}Be kind.\n\n### Input:\nHi\n\n### Response:«Hello</s>»",
-    (
-        "vicuna",
-        "chat",
-    ): f"<s>{VICUNA}USER: Hi ASSISTANT:« Hello</s>»USER: Why? ASSISTANT:« So.</s>»",
+    ("vicuna", "chat"): f"<s>{VICUNA}USER: Hi ASSISTANT:« Hello</s>»"
+    "USER: Why? ASSISTANT:« So.</s>»",
     ("vicuna", "system"): "<s>Be kind. USER: Hi ASSISTANT:« Hello</s>»",
     ("plain", "chat"): "Hi\n«Hello</s>»Why?\n«So.</s>»",
     ("plain", "system"): "Be kind.\nHi\n«Hello</s>»",
 }
-THOUGHTS = [
-    {**m, "reasoning_content": thought} if thought else m
-    for m, thought in zip(CHAT, ("", "Hm.", "", "\nWell.\n"), strict=True)
-]
-RECORDS = {
-    "chat": {"messages": CHAT},
-    "system": {"messages": [SYSTEM, *CHAT[:2]]},
-    "system2": {"messages": [SYSTEM, *CHAT]},
-    "tools": {"messages": CALLED, "tools": TOOLS},
-    "thinking": {"messages": THOUGHTS},
-}
-
-
-def make_formatter(name, style, **options):
-    return ExampleFormatter(
-        FormatConfig(template=name, **options),
-        tok.ours(style, NAMES.get(name, ())),
-        "decoder",
-        max_length=10_000,
-        inputs_length=1,
-        targets_length=1,
-        over_length="error",
-    )
-
-
-def shown(formatter, example):
-    parts = []
-    marked = zip(example.tokens.tolist(), example.weights.tolist(), strict=True)
-    for trained, run in itertools.groupby(marked, key=lambda pair: pair[1] > 0):
-        text = formatter.tokenizer.decode([token for token, _ in run], keep_special=True)
-        parts.append(f"«{text}»" if trained else text)
-    return "".join(parts)
 
 
 @pytest.mark.parametrize(("name", "kind"), GOLDEN)
-def test_the_text_and_what_is_trained_by_hand(name, kind):
-    formatter = make_formatter(name, "byte_level")
+def test_texts_and_trained_parts_by_hand(name, kind):
+    formatter = named_formatter(name, "byte_level")
     expected = GOLDEN[name, kind]
     examples = formatter.encode(parse_record(RECORDS[kind], "golden"))
     expected = [expected] if isinstance(expected, str) else expected
-    if name == "llama3":  # Its BOS is named by the tokenizer.
+    if name == "llama3":  # The template writes the tokenizer's own BOS.
         expected = [text.replace("<|begin_of_text|>", "<s>") for text in expected]
     assert [shown(formatter, example) for example in examples] == expected
     stop = expected[-1].rpartition("»")[0]
@@ -202,52 +149,16 @@ def test_every_name_has_a_golden_text():
     assert {name for name, _ in GOLDEN} == set(NAMES)
 
 
-def rounds(*texts):
-    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
-
-
-CODE = "Here:\n\n```python\ndef f(x):\n    return {'a': x}\n```\nDone."
-LIST = "Three things:\n\n1. apples\n2. files\n\n* one\n* two\n\nThat is all"
-SHAPES = {
-    "single": {"messages": rounds("What is 1 + 1?", "2")},
-    "system": {"messages": [SYSTEM, *rounds("What is the sum?", "It is 23.")]},
-    "two rounds": {"messages": rounds("Hi there", "Hello!", "Count apples", "456 apples.")},
-    "system, three rounds": {
-        "messages": [SYSTEM, *rounds("a b", "c", "d  e", "f g h", "I'm here.", "So it is, said 5")]
-    },
-    "code": {"messages": rounds("Write f.\nIt returns a dict.", CODE)},
-    "unicode": {"messages": rounds("Sag: Größe 😀 你好 שלום", "Größe é 😀. 你好")},
-    "list": {"messages": rounds("List, please:", LIST, "More\n\n\tthings?", LIST)},
-    "empty answer": {"messages": rounds("Say nothing.", "", "And now?", "Something")},
-    "tools": RECORDS["tools"],
-    "tools, two calls": {
-        "messages": [
-            SYSTEM, *rounds("Hi", "Hello"),
-            {"role": "user", "content": "Call it"},
-            {"role": "assistant", "content": "", "tool_calls": [CALL]},
-            {"role": "tool", "content": '{"a": [1, 2]}', "tool_call_id": "abc123def"},
-            {"role": "assistant", "content": "It says 1.\n"},
-            *rounds("Thanks", "Well."),
-        ],
-        "tools": TOOLS,
-    },
-    "thinking": RECORDS["thinking"],
-    "thinking in the text": {
-        "messages": rounds("Why?", "<think>\nHm.\n</think>\n\nSo.", "Really?", "Yes")
-    },
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("style", tok.STYLES)
 @pytest.mark.parametrize("name", NAMES)
 def test_ids_and_masks_are_those_of_transformers(name, style):
     pytest.importorskip("transformers")
-    formatter = make_formatter(name, style)
+    formatter = named_formatter(name, style)
     reference = tok.theirs(style, NAMES[name], formatter.template_source)
     compared = 0
     for shape_name, shape in SHAPES.items():
         if name == "qwen3_nothink" and shape_name.startswith("thinking"):
-            continue  # Its prompt says that there is none: see the test below.
+            continue  # Its prompt rules thinking out; see the test below.
         for field, word in (("tools", "tools"), ("reasoning_content", "reasoning_content")):
             if field in json.dumps(shape) and word not in formatter.template_source:
                 break
@@ -257,7 +168,7 @@ def test_ids_and_masks_are_those_of_transformers(name, style):
 
 
 def compare(formatter, reference, shape):
-    """Examples against `apply_chat_template`, whole and as prompts; returns how many."""
+    """Compares examples and prompts with `apply_chat_template`; returns how many."""
 
     def apply(messages, **options):
         return reference.apply_chat_template(
@@ -273,7 +184,7 @@ def compare(formatter, reference, shape):
         out = apply(messages[: end + 1], return_assistant_tokens_mask=True)
         assert example.tokens.tolist() == out["input_ids"]
         mask = out["assistant_masks"]
-        if len(examples) > 1:  # Only the last answer is trained there.
+        if len(examples) > 1:  # Each example trains only its last answer.
             mask = [0] * example.prompt_length + mask[example.prompt_length :]
         assert (example.weights > 0).astype(int).tolist() == mask
     for turn in answers:
@@ -285,30 +196,7 @@ def compare(formatter, reference, shape):
 
 
 def test_a_thought_after_a_prompt_without_thinking_is_dropped():
-    formatter = make_formatter("qwen3_nothink", "byte_level")
+    formatter = named_formatter("qwen3_nothink", "byte_level")
     for name in ("thinking", "thinking in the text"):
         made = formatter.encode(parse_record(SHAPES[name], "x"))
-        assert made == Dropped("template_unstable")
-
-
-@pytest.mark.parametrize("name", ["llama3", "gemma", "olmo2", "chatml"])
-def test_a_long_prompt_is_cut_where_the_template_writes_bos_too(name):
-    tokenizer = tok.ours("byte_level", NAMES[name])
-    whole = make_formatter(name, "byte_level")
-    record = Record((Message("user", "word " * 60 + "end"), Message("assistant", "Yes")), where="r")
-    (example,) = whole.encode(record)
-    cut = ExampleFormatter(
-        FormatConfig(template=name),
-        tokenizer,
-        "decoder",
-        max_length=example.tokens.size - 20,
-        inputs_length=1,
-        targets_length=1,
-        over_length="truncate-prompt",
-    )
-    (shorter,) = cut.encode(record)
-    assert shorter.truncated == example.tokens.size - shorter.tokens.size >= 20
-    text = tokenizer.decode(shorter.tokens.tolist(), keep_special=True)
-    assert "word word" in text and "word end" not in text
-    trained = example.tokens[example.weights > 0].tolist()
-    assert shorter.tokens[shorter.weights > 0].tolist() == trained
+        assert made == TEMPLATE_UNSTABLE

@@ -1,4 +1,4 @@
-"""Words that are remembered: the ids are those of `tokenizers`, whatever the text."""
+"""The cache of pre-tokens gives the ids of `tokenizers`, whatever the text."""
 
 import json
 import random
@@ -67,7 +67,7 @@ def ours(tokenizer):
 
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("normalizer", [None, normalizers.NFC()], ids=["none", "nfc"])
-def test_ids_are_those_of_the_whole_text(name, normalizer):
+def test_cached_ids_equal_those_of_the_whole_text(name, normalizer):
     tokenizer = made(KNOWN[name], normalizer)
     mine = ours(tokenizer)
     assert mine._cache is not None
@@ -78,11 +78,11 @@ def test_ids_are_those_of_the_whole_text(name, normalizer):
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_another_tokenizer_encodes_whole_texts(name):
+def test_an_unknown_pre_tokenizer_is_not_cached(name):
     assert ours(made(UNKNOWN[name]))._cache is None
 
 
-def test_what_changes_the_cutting_is_not_known():
+def test_options_that_change_the_pieces_rule_the_cache_out():
     fields = json.loads(made(BYTES).to_str())
     assert pretoken_cache.cuts_at_spaces(fields)
     dropout = fields | {"model": fields["model"] | {"dropout": 0.1}}

@@ -1,4 +1,4 @@
-"""Tokenizers: ids, round trips, special tokens, and clear refusals."""
+"""Tokenizers: ids, round trips, special tokens, and clear errors."""
 
 import io
 import json
@@ -8,11 +8,9 @@ import sentencepiece
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import decoders, models, pre_tokenizers
 
-from ift_jax.config.schema import FormatConfig, TokenizerConfig
+from ift_jax.config.schema import TokenizerConfig
 from ift_jax.errors import UserError
-from ift_jax.text.examples import ExampleFormatter
 from ift_jax.text.records import Message, Record
 from ift_jax.text.tokenizers.hugging_face import HuggingFaceTokenizer
 from ift_jax.text.tokenizers.load import load_tokenizer
@@ -21,13 +19,25 @@ from ift_jax.text.tokenizers.train_sentencepiece import train_sentencepiece
 from tests.shared_data import SHARED, requires_shared
 from tests.text import chat_tokenizers as chat
 from tests.text import small_tokenizers as small
+from tests.text.formatters import make_formatter
+from tests.text.small_tokenizers import KINDS
 
 T5 = SHARED / "data" / "tokenizers" / "t5_sentencepiece.model"
-KINDS = ("sentencepiece", "huggingface")
 PAIRS = (("The user", " counts 23 files"), ("Anna\n", "has lost"), ("a:", " é b"))
-HARD = ["", " ", "  two", "\n\n x \n", "\t\r\n",
-        "😀👩\u200d👩\u200d👧", "e\u0301ﬁ", "\u2581 x\u2581", "a\0b", "\ufffd⁇",
-        "<unk> </s> <|im_end|> <0x0A>", "שלום 你好"]  # fmt: skip
+HARD = [
+    "",
+    " ",
+    "  two",
+    "\n\n x \n",
+    "\t\r\n",
+    "😀👩\u200d👩\u200d👧",
+    "e\u0301ﬁ",
+    "\u2581 x\u2581",
+    "a\0b",
+    "\ufffd⁇",
+    "<unk> </s> <|im_end|> <0x0A>",
+    "שלום 你好",
+]
 
 
 @requires_shared
@@ -83,7 +93,7 @@ def test_control_strings_become_ids_only_when_asked(kind):
     assert tokenizer.decode(padded, keep_special=True).startswith("<pad> yes")
 
 
-def test_training_is_reproducible_and_lays_out_the_ids():
+def test_training_is_reproducible_and_its_ids_have_a_fixed_layout():
     again = train_sentencepiece(
         iter(small.TEXTS), vocab_size=480, control=(*small.CHATML, *small.TULU)
     )
@@ -92,8 +102,8 @@ def test_training_is_reproducible_and_lays_out_the_ids():
     assert (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id) == (0, 1, 2)
     assert tokenizer.special_tokens["<|im_start|>"] == 4
     assert tokenizer.vocab_size == 480
-    assert len(tokenizer.encode("Anna counts apples")) < 10  # It learnt something.
-    assert len(tokenizer.encode("2024")) == 4  # Digits alone.
+    assert len(tokenizer.encode("Anna counts apples")) < 10  # It learned something.
+    assert len(tokenizer.encode("2024")) == 4  # Each digit is a piece.
     other = train_sentencepiece(small.TEXTS[1:40], vocab_size=380)
     assert SentencePieceTokenizer(other).fingerprint != tokenizer.fingerprint
     assert SentencePieceTokenizer(again, 3).fingerprint != tokenizer.fingerprint
@@ -103,12 +113,12 @@ def test_training_is_reproducible_and_lays_out_the_ids():
 @pytest.mark.parametrize(
     ("size", "words"), [(100, "expected at least"), (100_000, "expected at most")]
 )
-def test_a_vocabulary_of_the_wrong_size_says_the_bound(size, words):
+def test_the_error_of_a_wrong_vocabulary_size_gives_the_bound(size, words):
     with pytest.raises(UserError, match=f"train_vocab_size = {size}: {words} [0-9]+"):
         train_sentencepiece(small.TEXTS, vocab_size=size)
 
 
-def test_a_failure_while_texts_are_read_is_the_one_that_is_seen():
+def test_an_error_while_reading_texts_is_raised_as_it_is():
     def texts():
         yield from small.TEXTS
         raise UserError("data.jsonl:3: not JSON")
@@ -126,10 +136,10 @@ def test_padding_is_never_eos():
         return tokenizer.pad_id
 
     assert pad(**small.NAMES) == 4
-    # Padding with EOS: another special token with "pad" in its name is taken.
+    # If padding is EOS, another special token with "pad" in its name pads.
     assert pad(eos_token="<|im_end|>", pad_token="<|im_end|>") == 4
     assert pad(eos_token="<|im_end|>") == 4
-    # Then the unknown token; else a token is added.
+    # Without one, the unknown token pads, or a new token.
     fields = json.loads(small.huggingface_definition())
     fields["added_tokens"] = [t for t in fields["added_tokens"] if t["content"] != "<pad>"]
     fields["model"]["vocab"]["[filler]"] = fields["model"]["vocab"].pop("<pad>")
@@ -181,7 +191,7 @@ def test_folders_and_files_load(tmp_path):
     assert tokenizer.special_tokens["<extra_id_0>"] == tokenizer.vocab_size - 1 == 481
 
 
-def test_what_cannot_be_loaded_is_named(tmp_path):
+def test_errors_name_the_file_that_cannot_be_loaded(tmp_path):
     def error(path, **options):
         with pytest.raises(UserError) as raised:
             load_tokenizer(str(path), TokenizerConfig(**options))
@@ -209,17 +219,6 @@ def test_what_cannot_be_loaded_is_named(tmp_path):
     assert "tokenizer_config.json: expected a JSON object" in error(tmp_path)
 
 
-def unigram_with_spelt_controls() -> HuggingFaceTokenizer:
-    """As in T5's tokenizer.json: the control strings are pieces of the vocabulary."""
-    letters = [chr(i) for i in range(0x20, 0x7F)] + ["\u2581"]
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((c, -5.0) for c in letters)]
-    inner = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=2))
-    inner.pre_tokenizer = pre_tokenizers.Metaspace()
-    inner.decoder = decoders.Metaspace()
-    inner.add_special_tokens(["<pad>", "</s>", "<unk>"])
-    return HuggingFaceTokenizer(inner.to_str(), {"eos_token": "</s>", "pad_token": "<pad>"})
-
-
 def folder_of(tokenizer, path):
     path.mkdir()
     for name, content in tokenizer.files.items():
@@ -243,7 +242,7 @@ def test_added_tokens_are_special_and_last(kind, tmp_path):
     assert tokenizer.decode(ids) == "a b"
     assert tokenizer.decode(ids, keep_special=True) == "a<|eot|> b"
     assert tokenizer.fingerprint != base.fingerprint
-    # The folder alone gives it again; asking again adds nothing.
+    # The folder alone gives the same tokenizer; adding the tokens again changes nothing.
     again = folder_of(tokenizer, tmp_path / "again")
     options = TokenizerConfig(added_tokens=added)
     for other in (load_tokenizer(again), load_tokenizer(again, options)):
@@ -272,7 +271,7 @@ def test_a_vocabulary_with_gaps_takes_no_token():
 
 
 @pytest.mark.parametrize("style", chat.STYLES)
-def test_the_ids_of_the_middle_of_a_text_join_to_those_of_the_whole(style):
+def test_ids_of_the_parts_of_a_text_join_to_those_of_the_whole(style):
     tokenizer = chat.ours(style, ("<|x|>",))
     for before, after in PAIRS:
         whole = tokenizer.encode(before + after)
@@ -282,7 +281,7 @@ def test_the_ids_of_the_middle_of_a_text_join_to_those_of_the_whole(style):
         assert [control, *tokenizer.encode(before + after, "control")] == joined
 
 
-def test_sentencepiece_with_a_space_in_front():
+def test_sentencepiece_that_puts_a_space_in_front():
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(line for text in small.TEXTS for line in text.split("\n")),
@@ -295,7 +294,7 @@ def test_sentencepiece_with_a_space_in_front():
         remove_extra_whitespaces=False,
         minloglevel=2,
     )
-    tokenizer = SentencePieceTokenizer(model.getvalue())  # As Llama's.
+    tokenizer = SentencePieceTokenizer(model.getvalue())  # Llama's has these options.
     for before, after in PAIRS:
         whole = tokenizer.encode(before + after)
         assert tokenizer.encode(before) + tokenizer.encode(after, "text") == whole
@@ -316,15 +315,7 @@ def test_tokens_that_swallow_white_space():
         "{% generation %}{{ m.content ~ eos_token }}{% endgeneration %}{% else %}{{ m.content }}"
         "{% endif %}{% endfor %}{% if add_generation_prompt %}<|r|> \nassistant <|l|>{% endif %}"
     )
-    formatter = ExampleFormatter(
-        FormatConfig(template=source),
-        tokenizer,
-        "decoder",
-        max_length=99,
-        inputs_length=1,
-        targets_length=1,
-        over_length="error",
-    )
+    formatter = make_formatter(tokenizer, length=99, over_length="error", template=source)
     record = Record((Message("user", "Hi"), Message("assistant", "a b")))
     (example,) = formatter.encode(record)
     text = "<|r|> \nuser <|l|>Hi<|r|> \nassistant <|l|>a b</s>"
