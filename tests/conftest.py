@@ -28,6 +28,8 @@ _FLAGS = {
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     # XLA's older CPU emitters compile in half the time; later versions do not have them.
     _FLAGS["--xla_cpu_use_fusion_emitters"] = "false"
+    # One LLVM module per program instead of 32 takes a fifth less CPU time.
+    _FLAGS["--xla_cpu_parallel_codegen_split_count"] = 1
 _given = os.environ.get("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = " ".join(
     [_given, *(f"{flag}={value}" for flag, value in _FLAGS.items() if flag not in _given)]

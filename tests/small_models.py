@@ -10,13 +10,37 @@ import numpy as np
 
 from ift_jax.checkpoint import run_description
 from ift_jax.checkpoint.manager import Checkpoints
-from ift_jax.config.schema import Config, DataConfig, DecoderConfig, TokenizerConfig, TrainConfig
+from ift_jax.config.schema import (
+    Config,
+    DataConfig,
+    DecoderConfig,
+    EncoderDecoderConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
 from ift_jax.decoding import Generator
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.models import build_model
-from ift_jax.models.model import Model
+from ift_jax.models.model import Model, Params
 from tests.text.small_tokenizers import sentencepiece_tokenizer
 
+# The smallest models with everything that the train step's tests need, without a tokenizer.
+VOCAB = 40
+ARCHITECTURES = {
+    "decoder": DecoderConfig(
+        vocab_size=VOCAB, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=24
+    ),
+    "encoder_decoder": EncoderDecoderConfig(
+        vocab_size=VOCAB,
+        d_model=16,
+        n_encoder_layers=2,
+        n_decoder_layers=2,
+        n_heads=4,
+        head_dim=8,
+        d_ff=24,
+    ),
+}
+# The config of a run, whose vocabulary is that of a small tokenizer.
 CONFIG = Config(
     model=DecoderConfig(
         vocab_size=480,
@@ -34,7 +58,7 @@ CONFIG = Config(
 )
 
 
-def random_params(model: Model, std: float = 0.4) -> Any:
+def random_params(model: Model, std: float = 0.4) -> Params:
     """Parameters drawn by NumPy: compiling an initializer takes longer than most tests.
 
     Weights of norms are near 1. The others are large enough that the likeliest token changes from
@@ -50,7 +74,7 @@ def random_params(model: Model, std: float = 0.4) -> Any:
 
 
 @functools.cache
-def random_model() -> tuple[Model, Any]:
+def random_model() -> tuple[Model, Params]:
     """The model of `CONFIG` and its parameters."""
     model = build_model(CONFIG.model)
     return model, random_params(model, 0.5)

@@ -9,10 +9,13 @@ from ift_jax.config.schema import LossConfig
 from ift_jax.models.fused_cross_entropy import CrossEntropyOptions, fused_linear_cross_entropy
 from ift_jax.models.model import Model, Params, join
 from ift_jax.sharding import rules
-from ift_jax.training.loss_normalization import normalized_weights
+from ift_jax.training.loss_normalization import NormalizedWeights, normalized_weights
 
 Batch = dict[str, jax.Array]  # See `ift_jax.data.batches.BatchPlan.batch`.
 Sums = dict[str, jax.Array]  # See `loss_sums`.
+
+SCALAR_SUMS = ("loss", "nll", "z_loss", "correct", "weight", "trained", "tokens")
+TASK_SUMS = ("task_nll", "task_weight")
 
 
 class LossArrays(NamedTuple):
@@ -28,6 +31,14 @@ def loss_arrays(batch: Batch) -> LossArrays:
     """Returns a batch's targets and weights, whatever the architecture."""
     prefix = "decoder_" if "decoder_targets" in batch else ""
     return LossArrays(**{name: batch[prefix + name] for name in LossArrays._fields})
+
+
+def zero_sums(n_tasks: int) -> Sums:
+    """Returns the sums of `loss_sums` over no rows at all."""
+    return {
+        **{name: jnp.zeros((), jnp.float32) for name in SCALAR_SUMS},
+        **{name: jnp.zeros(n_tasks, jnp.float32) for name in TASK_SUMS},
+    }
 
 
 def loss_sums(
@@ -96,9 +107,7 @@ def loss_and_grads(
 ) -> tuple[jax.Array, Params, Sums]:
     """Computes loss and gradient of a global batch; the result does not depend on how it is split.
 
-    The denominator comes from the whole batch before it is split. Microbatches are summed by a
-    scan, and the sum is divided once: averaging the means of microbatches would weight their
-    tokens unequally (the defect that Tülu 3 reports of its training code).
+    The denominator comes from the whole batch, before it is split into microbatches.
 
     Args:
         model: The model.
@@ -114,9 +123,51 @@ def loss_and_grads(
         The float32 loss, its gradient (a tree like `params`), and the sums of `loss_sums`.
     """
     arrays = loss_arrays(batch)
-    weights_BxL, denominator = normalized_weights(
+    normalized = normalized_weights(
         arrays.loss_weights, arrays.segment_ids, loss.normalization, loss.constant
     )
+    return weighted_loss_and_grads(
+        model,
+        params,
+        batch,
+        normalized,
+        loss,
+        n_tasks=n_tasks,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        dropout_key=dropout_key,
+        frozen=frozen,
+    )
+
+
+def weighted_loss_and_grads(
+    model: Model,
+    params: Params,
+    batch: Batch,
+    normalized: NormalizedWeights,
+    loss: LossConfig,
+    *,
+    n_tasks: int,
+    gradient_accumulation_steps: int,
+    dropout_key: jax.Array | None,
+    frozen: Params | None,
+) -> tuple[jax.Array, Params, Sums]:
+    """Computes loss and gradient with given weights; otherwise like `loss_and_grads`.
+
+    Microbatches are summed by a scan, and the sum is divided once: averaging the means of
+    microbatches would weight their tokens unequally (the defect that Tülu 3 reports of its
+    training code).
+
+    Args:
+        model: As in `loss_and_grads`, like all arguments but one.
+        params: The trained parameters.
+        batch: The global batch.
+        normalized: The weights of the batch's tokens, and the denominator.
+        loss: The options of the loss at one position; the normalization is not used.
+        n_tasks: The number of tasks.
+        gradient_accumulation_steps: The number of microbatches.
+        dropout_key: A JAX random key, or None.
+        frozen: The parameters that get no gradient.
+    """
 
     def sums_of(params: Params, batch: Batch, weights_BxL: jax.Array) -> tuple[jax.Array, Sums]:
         all_params = join(params, frozen or {})
@@ -124,19 +175,20 @@ def loss_and_grads(
 
     grad_fn = jax.value_and_grad(sums_of, has_aux=True)
     if gradient_accumulation_steps == 1:
-        (total, sums), grads = grad_fn(params, batch, weights_BxL)
+        (total, sums), grads = grad_fn(params, batch, normalized.weights_BxL)
     else:
 
         def add(carry: Any, microbatch: Any) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, carry, grad_fn(params, *microbatch)), None
 
-        microbatches = _split((batch, weights_BxL), gradient_accumulation_steps)
-        first = jax.tree.map(lambda array: array[0], microbatches)
-        shapes = jax.eval_shape(grad_fn, params, *first)
-        zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
+        microbatches = _split((batch, normalized.weights_BxL), gradient_accumulation_steps)
+        # Written out rather than taken from `eval_shape`, which would trace the model once more.
+        zero_loss_and_sums = (jnp.zeros((), jnp.float32), zero_sums(n_tasks))
+        zero_grads = jax.tree.map(lambda param: jnp.zeros(param.shape, param.dtype), params)
+        zeros = (zero_loss_and_sums, zero_grads)
         ((total, sums), grads), _ = jax.lax.scan(add, zeros, microbatches)
-    grads = jax.tree.map(lambda grad: grad / denominator, grads)
-    return total / denominator, grads, sums
+    grads = jax.tree.map(lambda grad: grad / normalized.denominator, grads)
+    return total / normalized.denominator, grads, sums
 
 
 def _split(tree: Any, n_microbatches: int) -> Any:

@@ -26,12 +26,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ift_jax.models.model import Model, Params, join
 from ift_jax.sharding import rules
 from ift_jax.sharding.trees import checksum
+from ift_jax.training.loss_and_grads import zero_sums
 
 State = dict[str, Any]
 
 _COUNTERS = ("step", "skipped", "bad_streak")
-_SCALAR_SUMS = ("loss", "nll", "z_loss", "correct", "weight", "trained", "tokens", "steps")
-_TASK_SUMS = ("task_nll", "task_weight")
 
 
 def init_state(
@@ -52,10 +51,7 @@ def state_of(
     frozen = model.cast_frozen(frozen)
     state: State = {"params": trained, "opt_state": optimizer.init(trained)}
     state |= {name: jnp.zeros((), jnp.int32) for name in _COUNTERS}
-    state["interval"] = {
-        **{name: jnp.zeros((), jnp.float32) for name in _SCALAR_SUMS},
-        **{name: jnp.zeros(n_tasks, jnp.float32) for name in _TASK_SUMS},
-    }
+    state["interval"] = {**zero_sums(n_tasks), "steps": jnp.zeros((), jnp.float32)}
     if frozen:
         state |= {"frozen": frozen, "frozen_sum": checksum(frozen)}
     return state

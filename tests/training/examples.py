@@ -1,43 +1,18 @@
-"""Small models and examples for the contract tests, and batches of them laid out by hand."""
+"""Random examples, and batches of them laid out by hand, token by token."""
 
-import dataclasses
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ift_jax.config.schema import DecoderConfig, EncoderDecoderConfig
-
-VOCAB = 40
-CONFIGS = {
-    "decoder": DecoderConfig(
-        vocab_size=VOCAB, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=24
-    ),
-    "encoder_decoder": EncoderDecoderConfig(
-        vocab_size=VOCAB, d_model=16, n_encoder_layers=2, n_decoder_layers=2, n_heads=4,
-        head_dim=8, d_ff=24,
-    ),
-}  # fmt: skip
+from tests.small_models import VOCAB
 
 
-def random_params(model, seed=0):
-    """Parameters by numpy: compiling an initialiser takes longer than a test's step."""
-    rng = np.random.default_rng(seed)
-    leaves, tree = jax.tree.flatten(model.shapes)
-    values = [
-        (rng.normal(size=leaf.shape) * (0.4 if len(leaf.shape) > 1 else 0.2)).astype(np.float32)
-        for leaf in leaves
-    ]
-    return jax.tree.unflatten(tree, [jnp.asarray(value) for value in values])
+class Example(NamedTuple):
+    """An example as in a store."""
 
-
-@dataclasses.dataclass
-class Example:
-    """`tokens` and `weights` as in a store; `encoder_tokens` for the encoder-decoder."""
-
-    tokens: np.ndarray
-    weights: np.ndarray
-    encoder_tokens: np.ndarray
+    tokens: np.ndarray  # int, [n]; for an encoder-decoder those of the decoder.
+    weights: np.ndarray  # float32, [n]
+    encoder_tokens: np.ndarray  # int, [m]; a decoder does not read them.
     task: int
 
 
@@ -48,13 +23,14 @@ def make_examples(lengths, encoder_lengths, seed=0):
     for n, m in zip(lengths, encoder_lengths, strict=True):
         weights = rng.choice([0.0, 0.5, 1.0], n).astype(np.float32)
         weights[-1] = 1.0
-        tokens, encoder_tokens = rng.integers(1, VOCAB, n), rng.integers(1, VOCAB, m)
-        examples.append(Example(tokens, weights, encoder_tokens, len(examples) % 3))
+        tokens = rng.integers(1, VOCAB, n)
+        encoder_tokens = rng.integers(1, VOCAB, m)
+        examples.append(Example(tokens, weights, encoder_tokens, task=len(examples) % 3))
     return examples
 
 
 def decoder_batch(rows, length):
-    """Rows of examples -> a decoder's batch, token by token."""
+    """A decoder's batch of rows of examples, each row with `length` positions."""
     names = ("tokens", "targets", "segment_ids", "positions", "task_ids")
     batch = {name: np.zeros((len(rows), length), np.int32) for name in names}
     batch["task_ids"][:] = -1
@@ -76,17 +52,17 @@ def decoder_batch(rows, length):
 
 
 def encoder_decoder_batch(rows, length):
-    """Rows of examples -> an encoder-decoder's batch; both sides have `length` places."""
-    n = len(rows)
+    """An encoder-decoder's batch of rows of examples; both sides have `length` positions."""
+    n_rows = len(rows)
     batch = {
-        f"{side}_{name}": np.zeros((n, length), np.int32)
+        f"{side}_{name}": np.zeros((n_rows, length), np.int32)
         for side in ("encoder", "decoder")
         for name in ("tokens", "segment_ids", "positions")
     }
-    batch["decoder_targets"] = np.zeros((n, length), np.int32)
-    batch["decoder_task_ids"] = np.full((n, length), -1, np.int32)
-    batch["decoder_loss_weights"] = np.zeros((n, length), np.float32)
-    batch["row_ids"] = np.arange(n, dtype=np.int32)
+    batch["decoder_targets"] = np.zeros((n_rows, length), np.int32)
+    batch["decoder_task_ids"] = np.full((n_rows, length), -1, np.int32)
+    batch["decoder_loss_weights"] = np.zeros((n_rows, length), np.float32)
+    batch["row_ids"] = np.arange(n_rows, dtype=np.int32)
     for r, row in enumerate(rows):
         at = {"encoder": 0, "decoder": 0}
         for segment, example in enumerate(row, start=1):

@@ -1,6 +1,7 @@
-"""Contracts 2 and 3: packed rows equal their examples alone, and no cut of a batch matters.
+"""Packed rows give the loss and gradient of their examples alone, however a batch is split.
 
-Float32; the tolerance is 1e-5 of the norm, of the loss and of every parameter's gradient.
+Everything is float32. The loss, and the norm of the error of every parameter's gradient, must agree
+to 1e-5. Nearly all of the time goes into compiling, so tests share programs where they can.
 """
 
 import dataclasses
@@ -16,25 +17,29 @@ from ift_jax.models.model import build_model
 from ift_jax.sharding import rules
 from ift_jax.sharding.batch_placement import batch_sharding
 from ift_jax.sharding.mesh import make_mesh, mesh_from_devices
-from ift_jax.training.loss_and_grads import loss_and_grads
-from tests.training.examples import BATCHES, CONFIGS, make_examples, random_params
+from ift_jax.training.loss_and_grads import loss_and_grads, loss_arrays, weighted_loss_and_grads
+from ift_jax.training.loss_normalization import normalized_weights
+from tests.small_models import ARCHITECTURES, random_params
+from tests.training.examples import BATCHES, make_examples
 
-ARCHITECTURES = sorted(CONFIGS)
 NORMALIZATIONS = ("tokens", "examples", "constant", "sum")
+CONSTANT = 37.0  # The denominator of the normalization "constant".
 LENGTH = 16
-# Among them: one that fills a row, examples of length 1, and inputs of length zero.
-LENGTHS = [16, 4, 1, 7, 2, 7, 3, 1, 7, 4, 1, 16, 2, 16, 7, 3]
+# Among them are one that fills a row, examples of length 1, and inputs of length zero. The longer
+# side of an example has one of four lengths: a program is compiled for each.
+LENGTHS = [16, 4, 1, 7, 2, 7, 1, 1, 7, 4, 1, 16, 2, 16, 7, 3]
 ENCODER_LENGTHS = [16, 0, 4, 4, 7, 5, 0, 7, 2, 1, 1, 16, 4, 0, 7, 4]
 
 
 def first_fit(examples, length):
-    """The plainest packer: each example into the first row with room on both sides."""
+    """The plainest packer: each example goes into the first row with room on both sides."""
     rows = []
     for example in examples:
         for row in rows:
-            wanted = [example, *row]
-            both = sum(len(e.tokens) for e in wanted), sum(len(e.encoder_tokens) for e in wanted)
-            if max(both) <= length:
+            together = [example, *row]
+            n_tokens = sum(len(e.tokens) for e in together)
+            n_encoder_tokens = sum(len(e.encoder_tokens) for e in together)
+            if max(n_tokens, n_encoder_tokens) <= length:
                 row.append(example)
                 break
         else:
@@ -43,11 +48,14 @@ def first_fit(examples, length):
 
 
 def loss_config(normalization):
-    return LossConfig(normalization=normalization, constant=37.0, z_loss=1e-3, label_smoothing=0.1)
+    return LossConfig(
+        normalization=normalization, constant=CONSTANT, z_loss=1e-3, label_smoothing=0.1
+    )
 
 
-@functools.cache  # One compiled program for all batches of a shape.
+@functools.cache
 def program(model, normalization, microbatches, dropout):
+    """`loss_and_grads`, compiled once for all batches of a shape."""
     return jax.jit(
         lambda params, batch: loss_and_grads(
             model,
@@ -62,7 +70,36 @@ def program(model, normalization, microbatches, dropout):
 
 
 def compute(model, params, batch, normalization, microbatches=1, dropout=False):
+    """Loss, gradient and sums of a batch."""
     return program(model, normalization, microbatches, dropout)(params, batch)
+
+
+@functools.cache
+def weighted_program(model, microbatches):
+    """The two steps of `loss_and_grads` apart: one program serves all normalizations."""
+    return jax.jit(
+        lambda params, batch, normalized: weighted_loss_and_grads(
+            model,
+            params,
+            batch,
+            normalized,
+            loss_config("unused"),
+            n_tasks=3,
+            gradient_accumulation_steps=microbatches,
+            dropout_key=None,
+            frozen=None,
+        )
+    )
+
+
+def compute_in_two_steps(model, params, batch, normalization, microbatches=1):
+    """The same as `compute`, by a program that does not depend on the normalization."""
+    arrays = loss_arrays(batch)
+    normalize = jax.jit(
+        functools.partial(normalized_weights, normalization=normalization, constant=CONSTANT)
+    )
+    normalized = normalize(arrays.loss_weights, arrays.segment_ids)
+    return weighted_program(model, microbatches)(params, batch, normalized)
 
 
 def assert_same(got, expected, tolerance=1e-5):
@@ -76,23 +113,23 @@ def assert_same(got, expected, tolerance=1e-5):
         assert error <= tolerance * scale, f"{jax.tree_util.keystr(path)}: {error / scale:.2e}"
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
 def case(request):
     """Architecture, model, params and examples."""
-    model = build_model(CONFIGS[request.param])
-    params = random_params(model)
+    model = build_model(ARCHITECTURES[request.param])
+    params = random_params(model, std=0.2)
     return request.param, model, params, make_examples(LENGTHS, ENCODER_LENGTHS)
 
 
 @pytest.fixture(scope="module")
 def alone(case):
-    """The truth: each example by itself in a batch of its own length, combined by hand."""
+    """The truth: each example in a batch of its own length, combined by hand."""
     architecture, model, params, examples = case
     sums, grads = [], []
     for example in examples:
         length = max(len(example.tokens), len(example.encoder_tokens), 1)
         batch = BATCHES[architecture]([[example]], length)
-        # Packed rows give an example its weights' sum; alone, "sum" leaves them as they are.
+        # The loss of the example's tokens by their own weights.
         loss, grad, _ = compute(model, params, batch, "sum")
         sums.append(np.float64(loss))
         grads.append(jax.tree.map(lambda g: np.asarray(g, np.float64), grad))
@@ -101,7 +138,7 @@ def alone(case):
     factors = {
         "tokens": [1 / sum(weights)] * len(examples),
         "examples": [1 / w / sum(w > 0 for w in weights) if w else 0.0 for w in weights],
-        "constant": [1 / 37.0] * len(examples),
+        "constant": [1 / CONSTANT] * len(examples),
         "sum": [1.0] * len(examples),
     }
 
@@ -125,7 +162,8 @@ def test_unpacked_with_padding_rows_equals_alone(case, alone, normalization):
     architecture, model, params, examples = case
     rows = [[example] for example in examples] + [[], []]
     batch = BATCHES[architecture](rows, LENGTH + 3)
-    assert_same(compute(model, params, batch, normalization), alone[normalization])
+    got = compute_in_two_steps(model, params, batch, normalization)
+    assert_same(got, alone[normalization])
 
 
 def padded_rows(examples, multiple=8):
@@ -133,15 +171,18 @@ def padded_rows(examples, multiple=8):
     return rows + [[]] * (-len(rows) % multiple)
 
 
-@pytest.mark.parametrize(
-    ("microbatches", "normalization"),
-    [(2, n) for n in NORMALIZATIONS] + [(4, "examples")],
-)
-def test_microbatches(case, alone, normalization, microbatches):
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_two_microbatches(case, alone, normalization):
     architecture, model, params, examples = case
     batch = BATCHES[architecture](padded_rows(examples), LENGTH)
-    got = compute(model, params, batch, normalization, microbatches)
+    got = compute_in_two_steps(model, params, batch, normalization, microbatches=2)
     assert_same(got, alone[normalization])
+
+
+def test_four_microbatches(case, alone):
+    architecture, model, params, examples = case
+    batch = BATCHES[architecture](padded_rows(examples), LENGTH)
+    assert_same(compute(model, params, batch, "examples", microbatches=4), alone["examples"])
 
 
 MESHES = [
@@ -152,7 +193,7 @@ MESHES = [
 
 
 def on_mesh(case, mesh, shards):
-    """Loss and gradient on a mesh; normalisation by examples, which no cut may come before."""
+    """Loss and gradient on a mesh, normalized by examples: only the whole batch can tell these."""
     architecture, model, params, examples = case
     host = BATCHES[architecture](padded_rows(examples), LENGTH)
     with jax.set_mesh(mesh):
@@ -181,8 +222,8 @@ def test_parameters_cut_over_lines_of_a_torus(case, alone, shape):
 @pytest.mark.parametrize("implementation", ("blockwise", "splash", "triton"))
 def test_implementations_of_attention_with_the_length_cut(case, alone, implementation, monkeypatch):
     architecture, _, params, examples = case
-    monkeypatch.setattr(reference, "BLOCK_PAIRS", 1)  # Blocks of the least size.
-    model = build_model(dataclasses.replace(CONFIGS[architecture], attention=implementation))
+    monkeypatch.setattr(reference, "BLOCK_PAIRS", 1)  # Blocks of the smallest size.
+    model = build_model(dataclasses.replace(ARCHITECTURES[architecture], attention=implementation))
     host = BATCHES[architecture](padded_rows(examples), LENGTH)
     mesh = make_mesh(MeshConfig(data=2, sequence=4))
     with jax.set_mesh(mesh):
@@ -192,34 +233,42 @@ def test_implementations_of_attention_with_the_length_cut(case, alone, implement
         assert_same(compute(model, params, batch, "tokens"), alone["tokens"])
 
 
-def test_dropout_does_not_depend_on_the_cut(case):
-    architecture, _, params, examples = case
+def test_dropout_does_not_depend_on_the_split(case):
+    architecture, model, params, examples = case
     fields = {"dropout_schedule": "linear"} if architecture == "decoder" else {}
-    model = build_model(dataclasses.replace(CONFIGS[architecture], dropout=0.3, **fields))
+    with_dropout = build_model(
+        dataclasses.replace(ARCHITECTURES[architecture], dropout=0.3, **fields)
+    )
     batch = BATCHES[architecture](padded_rows(examples), LENGTH)
-    results = [compute(model, params, batch, "tokens", m, dropout=True) for m in (1, 4)]
-    without = compute(model, params, batch, "tokens")
-    assert abs(float(results[0][0] - without[0])) > 1e-3
-    assert_same(results[1], results[0])
+    whole, split = (
+        compute(with_dropout, params, batch, "tokens", microbatches, dropout=True)
+        for microbatches in (1, 4)
+    )
+    unpadded = BATCHES[architecture](first_fit(examples, LENGTH), LENGTH)
+    without = compute(model, params, unpadded, "tokens")
+    assert abs(float(whole[0] - without[0])) > 1e-3
+    assert_same(split, whole)
 
 
 def test_task_sums_are_the_sum_over_tasks(case):
     architecture, model, params, examples = case
     batch = BATCHES[architecture](padded_rows(examples), LENGTH)
-    sums = compute(model, params, batch, "tokens", microbatches=2)[2]
+    _, _, sums = compute_in_two_steps(model, params, batch, "tokens", microbatches=2)
     np.testing.assert_allclose(sums["task_nll"].sum(), sums["nll"], rtol=1e-5)
     np.testing.assert_allclose(sums["task_weight"].sum(), sums["weight"], rtol=1e-6)
+    unpadded = BATCHES[architecture](first_fit(examples, LENGTH), LENGTH)
+    prefix = "decoder_" if architecture == "encoder_decoder" else ""
+    weights = unpadded[f"{prefix}loss_weights"]
+    task_ids = unpadded[f"{prefix}task_ids"]
     for task in range(3):
-        only = {**batch}
-        name = "decoder_loss_weights" if architecture == "encoder_decoder" else "loss_weights"
-        ids = batch[name.replace("loss_weights", "task_ids")]
-        only[name] = np.where(ids == task, batch[name], 0)
-        expected = compute(model, params, only, "tokens")[2]["nll"]
-        np.testing.assert_allclose(sums["task_nll"][task], expected, rtol=1e-5)
+        of_task = np.where(task_ids == task, weights, 0)
+        only = {**unpadded, f"{prefix}loss_weights": of_task}
+        _, _, expected = compute(model, params, only, "tokens")
+        np.testing.assert_allclose(sums["task_nll"][task], expected["nll"], rtol=1e-5)
 
 
 def test_packed_gradient_sees_leaks(case, alone):
-    """The test above can fail: with one segment id for a whole row, it does."""
+    """The comparison can fail: it does with one segment id for a whole row."""
     architecture, model, params, examples = case
     batch = BATCHES[architecture](first_fit(examples, LENGTH), LENGTH)
     for name in list(batch):

@@ -1,4 +1,4 @@
-"""What is frozen costs nothing and stays; what is trained gets the gradient it should."""
+"""Frozen parameters cost nothing and stay; trained ones get the right gradient."""
 
 import dataclasses
 import functools
@@ -27,23 +27,32 @@ from ift_jax.training.loss_and_grads import loss_and_grads
 from ift_jax.training.optimizer import make_learning_rate, make_optimizer
 from ift_jax.training.state import state_of, state_shardings
 from ift_jax.training.step import make_train_step
+from tests.small_models import ARCHITECTURES, random_params
 from tests.training import runs
-from tests.training.examples import BATCHES, CONFIGS, make_examples, random_params
+from tests.training.examples import BATCHES, make_examples
 from tests.training.test_resume import assert_identical
 
 LORA = LoraConfig(rank=3, alpha=6.0, rslora=True)
+NO_LORA = LoraConfig()
 
 
 def flat(tree):
+    """The arrays of a tree by dotted path."""
     return traverse_util.flatten_dict(tree, sep=".")
 
 
-def batch_of(architecture, n=8):
-    examples = make_examples([9, 7, 5, 8, 6, 9, 4, 7][:n], [3, 1, 4, 2, 5, 2, 6, 3][:n])
+def on_host(tree):
+    """The same by dotted path, as NumPy arrays: JAX compiles every operation for every shape."""
+    return flat(jax.device_get(tree))
+
+
+def batch_of(architecture):
+    examples = make_examples([9, 7, 5, 8, 6, 9, 4, 7], [3, 1, 4, 2, 5, 2, 6, 3])
     return BATCHES[architecture]([[example] for example in examples], 10)
 
 
 def gradients(model, params, batch, microbatches=1):
+    """Loss and gradient of the trained parameters."""
     trained, frozen = model.split(params)
     grad = functools.partial(
         loss_and_grads,
@@ -55,84 +64,86 @@ def gradients(model, params, batch, microbatches=1):
     return jax.jit(lambda t, f, b: grad(t, b, frozen=f)[:2])(trained, frozen, batch)
 
 
-@pytest.mark.parametrize("architecture", sorted(CONFIGS))
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_adapters_get_the_gradient_of_the_merged_weights(architecture):
     """With W' = W + s A B: dA = s dW' B^T and dB = s A^T dW'."""
-    plain = build_model(CONFIGS[architecture])
-    model = trained_model(Config(model=CONFIGS[architecture], lora=LORA))
-    params, batch = random_params(model), batch_of(architecture)
-    want_loss, dense = gradients(plain, lora_lib.merge(params, LORA), batch)
-    dense, own, s = flat(dense), flat(params), lora_lib.scale(LORA)
+    plain = build_model(ARCHITECTURES[architecture])
+    model = trained_model(Config(model=ARCHITECTURES[architecture], lora=LORA))
+    params = random_params(model, std=0.2)
+    batch = batch_of(architecture)
+    merged = jax.jit(functools.partial(lora_lib.merge, config=LORA))(params)
+    want_loss, dense_gradient = gradients(plain, merged, batch)
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     with jax.set_mesh(mesh):
-        cut = jax.device_put(params, rules.tree_shardings(mesh, model.logical_axes, model.shapes))
-        loss, got = gradients(model, cut, batch, microbatches=2)
+        shardings = rules.tree_shardings(mesh, model.logical_axes, model.shapes)
+        loss, gradient = gradients(model, jax.device_put(params, shardings), batch, microbatches=2)
     np.testing.assert_allclose(loss, want_loss, rtol=1e-5)
-    got = flat(got)
-    assert len(got) == 2 * 7 * (1 if architecture == "decoder" else 2) + (
-        0 if architecture == "decoder" else 8
-    )
+    got = on_host(gradient)
+    # Of seven projections in each kind of block, and of four more in cross-attention.
+    assert len(got) == 2 * 7 if architecture == "decoder" else 2 * (7 + 7 + 4)
+    own, dense, scale = flat(params), on_host(dense_gradient), lora_lib.scale(LORA)
     for path, value in got.items():
         module, kind = path.rsplit(".", 1)
-        a, b, dw = own[f"{module}.lora_a"], own[f"{module}.lora_b"], dense[f"{module}.weight"]
+        a, b = own[f"{module}.lora_a"], own[f"{module}.lora_b"]
+        dw = dense[f"{module}.weight"]
         want = dw @ b.swapaxes(1, 2) if kind == "lora_a" else a.swapaxes(1, 2) @ dw
-        np.testing.assert_allclose(value, s * want, rtol=2e-4, atol=2e-5, err_msg=path)
+        np.testing.assert_allclose(value, scale * want, rtol=2e-4, atol=2e-5, err_msg=path)
 
 
-def trainer(architecture, **fields):
+def make_trainer(freeze="", lora=NO_LORA, dtype="float32"):
+    """A small decoder, its train step with two microbatches, and the state at step 0."""
     config = Config(
-        model=CONFIGS[architecture],
+        model=dataclasses.replace(ARCHITECTURES["decoder"], dtype=dtype),
         train=TrainConfig(steps=4, gradient_accumulation_steps=2),
-        optimizer=OptimizerConfig(learning_rate=1e-2, freeze=fields.get("freeze", "")),
-        lora=fields.get("lora", LoraConfig()),
-    )
-    config = dataclasses.replace(
-        config, model=dataclasses.replace(config.model, dtype=fields.get("dtype", "float32"))
+        optimizer=OptimizerConfig(learning_rate=1e-2, freeze=freeze),
+        lora=lora,
     )
     model = trained_model(config)
-    tx = make_optimizer(config.optimizer, model.split(model.logical_axes)[0])
-    step = make_train_step(model, tx, make_learning_rate(config.optimizer, 4), config, n_tasks=3)
-    state = state_of(model, random_params(model), tx, 3)
+    optimizer = make_optimizer(config.optimizer, model.split(model.logical_axes)[0])
+    learning_rate = make_learning_rate(config.optimizer, 4)
+    step = make_train_step(model, optimizer, learning_rate, config, n_tasks=3)
+    state = jax.jit(lambda params: state_of(model, params, optimizer, 3))(random_params(model, 0.2))
     return model, step, state
 
 
 @pytest.mark.parametrize("fields", [dict(lora=LORA, dtype="bfloat16"), dict(freeze="mlp|embed")])
 def test_frozen_parameters_have_no_moments_and_stay(fields):
-    model, step, state = trainer("decoder", **fields)
+    model, step, state = make_trainer(**fields)
     trained, frozen = map(flat, model.split(model.shapes))
     assert trained and frozen
-    matching = {path for path in flat(model.shapes) if "mlp" in path or "embed" in path}
     if "freeze" in fields:
-        assert set(frozen) == matching
+        assert set(frozen) == {p for p in flat(model.shapes) if "mlp" in p or "embed" in p}
     else:
         assert all(path.endswith(("lora_a", "lora_b")) for path in trained)
     moments = [leaf for leaf in jax.tree.leaves(state["opt_state"]) if leaf.ndim]
     n_trained = sum(int(np.prod(leaf.shape)) for leaf in trained.values())
     assert sum(leaf.size for leaf in moments) == 2 * n_trained
-    before = flat(state["frozen"])
-    assert fields.get("dtype") != "bfloat16" or before["embedding"].dtype == jnp.bfloat16
-    batch = batch_of("decoder")
+    before = on_host(state["frozen"])
+    if "lora" in fields:
+        assert before["embedding"].dtype == jnp.bfloat16
     mesh = make_mesh(MeshConfig(data=4, fsdp=2))
     with jax.set_mesh(mesh):
         shardings = state_shardings(model, mesh, state)
-        cut = jax.device_put(state, shardings)
-        after, _ = jax.jit(step, out_shardings=(shardings, None))(cut, batch)
-    for path, leaf in flat(after["frozen"]).items():
-        np.testing.assert_array_equal(np.asarray(leaf), np.asarray(before[path]), err_msg=path)
-    # B's gradient is not zero, so every adapter of the pair moves with random A and B.
-    for path, leaf in flat(after["params"]).items():
-        assert np.abs(leaf - flat(state["params"])[path]).max() > 1e-4, path
+        sharded = jax.device_put(state, shardings)
+        after, _ = jax.jit(step, out_shardings=(shardings, None))(sharded, batch_of("decoder"))
+    for path, leaf in on_host(after["frozen"]).items():
+        np.testing.assert_array_equal(leaf, before[path], err_msg=path)
+    # With random A and B the gradient of both is not zero, so every adapter moves.
+    start = on_host(state["params"])
+    for path, leaf in on_host(after["params"]).items():
+        assert np.abs(leaf - start[path]).max() > 1e-4, path
 
 
 def test_a_frozen_parameter_leaves_the_others_their_gradient():
-    plain, batch = build_model(CONFIGS["encoder_decoder"]), batch_of("encoder_decoder")
-    config = Config(model=plain.config, optimizer=OptimizerConfig(freeze=r"^encoder|embedding"))
-    model, params = trained_model(config), random_params(plain)
-    _, dense = gradients(plain, params, batch)
-    _, got = gradients(model, params, batch)
-    assert set(flat(got)) == {p for p in flat(dense) if not p.startswith(("encoder", "embedding"))}
-    for path, value in flat(got).items():
-        np.testing.assert_allclose(value, flat(dense)[path], rtol=1e-5, atol=1e-6, err_msg=path)
+    plain = build_model(ARCHITECTURES["encoder_decoder"])
+    freeze = OptimizerConfig(freeze=r"^encoder|embedding")
+    model = trained_model(Config(model=plain.config, optimizer=freeze))
+    params, batch = random_params(plain, std=0.2), batch_of("encoder_decoder")
+    dense = on_host(gradients(plain, params, batch)[1])
+    got = on_host(gradients(model, params, batch)[1])
+    assert set(got) == {path for path in dense if not path.startswith(("encoder", "embedding"))}
+    for path, value in got.items():
+        np.testing.assert_allclose(value, dense[path], rtol=1e-5, atol=1e-6, err_msg=path)
 
 
 def test_a_frozen_head_has_no_gradient_in_the_program():
@@ -142,30 +153,39 @@ def test_a_frozen_head_has_no_gradient_in_the_program():
     def loss(x, w):
         return fused_linear_cross_entropy(x, w, targets, weights, CrossEntropyOptions())[0]
 
-    dw = "f32[1,17,4]"
-    assert dw in str(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(x, w))
-    assert dw not in str(jax.make_jaxpr(jax.grad(loss))(x, w))
-    both, alone = jax.grad(loss, argnums=(0, 1))(x, w)[0], jax.grad(loss)(x, w)
-    np.testing.assert_array_equal(both, alone)
+    gradient = jax.jit(jax.grad(loss))
+    gradient_of_both = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    gradient_of_head = "f32[1,17,4]"
+    assert gradient_of_head in str(jax.make_jaxpr(gradient_of_both)(x, w))
+    assert gradient_of_head not in str(jax.make_jaxpr(gradient)(x, w))
+    np.testing.assert_array_equal(gradient_of_both(x, w)[0], gradient(x, w))
 
 
 def test_a_fresh_adapter_changes_nothing_and_leaves_the_start_as_it_was():
-    plain = build_model(CONFIGS["decoder"])
-    model = trained_model(Config(model=CONFIGS["decoder"], lora=LORA))
-    got = jax.jit(model.init)(jax.random.key(5))
-    merged = lora_lib.merge(got, LORA)
+    plain = build_model(ARCHITECTURES["decoder"])
+    model = trained_model(Config(model=ARCHITECTURES["decoder"], lora=LORA))
+    params = jax.jit(model.init)(jax.random.key(5))
+    merged = jax.jit(functools.partial(lora_lib.merge, config=LORA))(params)
     jax.tree.map(np.testing.assert_array_equal, merged, jax.jit(plain.init)(jax.random.key(5)))
-    adapters = flat(model.split(got)[0])
-    a = adapters["layers.mlp.up.lora_a"]
-    assert 0.9 * 16**-0.5 < np.abs(a).max() <= 16**-0.5 and not np.array_equal(a[0], a[1])
-    assert not adapters["layers.mlp.up.lora_b"].any()
-    assert join(*model.split(got)).keys() == got.keys()
-    for pattern in ("mpl", "."):
-        frozen = Config(model=CONFIGS["decoder"], optimizer=OptimizerConfig(freeze=pattern))
-        with pytest.raises(UserError, match="matches no parameter, or all"):
-            trained_model(frozen)
+    adapters, frozen = model.split(params)
+    a = on_host(adapters)["layers.mlp.up.lora_a"]
+    assert 0.9 * 16**-0.5 < np.abs(a).max() <= 16**-0.5
+    assert not np.array_equal(a[0], a[1])
+    assert not on_host(adapters)["layers.mlp.up.lora_b"].any()
+    assert join(adapters, frozen).keys() == params.keys()
+
+
+@pytest.mark.parametrize("pattern", ["mpl", "."])
+def test_a_pattern_that_freezes_nothing_or_everything_is_refused(pattern):
+    config = Config(model=ARCHITECTURES["decoder"], optimizer=OptimizerConfig(freeze=pattern))
+    with pytest.raises(UserError, match="matches no parameter, or all"):
+        trained_model(config)
+
+
+def test_targets_that_match_no_projection_are_refused():
+    no_such_projection = LoraConfig(rank=1, targets="q_proj")
     with pytest.raises(UserError, match="matches no projection"):
-        trained_model(Config(model=CONFIGS["decoder"], lora=LoraConfig(rank=1, targets="q_proj")))
+        trained_model(Config(model=ARCHITECTURES["decoder"], lora=no_such_projection))
 
 
 @pytest.mark.slow
@@ -173,8 +193,8 @@ def test_a_killed_lora_run_ends_as_if_it_had_not_been(tmp_path):
     base, whole, broken = (tmp_path / name for name in ("base", "whole", "broken"))
     short = ["train.steps=2", "train.preview_prompts=0"]
     runs.finish(runs.start(runs.command(base, overrides=short)))
-    start = [f"model.init_from={base}", "tokenizer.train_vocab_size=0", "lora.rank=2"]
-    command = functools.partial(runs.command, overrides=start)
+    from_base = [f"model.init_from={base}", "tokenizer.train_vocab_size=0", "lora.rank=2"]
+    command = functools.partial(runs.command, overrides=from_base)
     runs.finish(runs.start(command(whole)))
     process = runs.start(command(broken))
     runs.wait_until(lambda: any(r["step"] >= 24 for r in runs.records(broken)), process)
