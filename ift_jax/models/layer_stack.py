@@ -13,7 +13,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from ift_jax.models.layers import MAX_WEIGHTS, Keys
-from ift_jax.models.remat import LAYER_INPUT, REMAT_POLICIES
+from ift_jax.models.remat import CHECKPOINT_POLICIES, LAYER_INPUT
 
 
 def stack_layers(
@@ -48,8 +48,8 @@ def run_layers(
         x_BxLxD: The input of the first layer.
         call: Applies one layer.
         per_layer: What differs from layer to layer: a tree of arrays with a leading axis of layers.
-        remat: "none", or the policy of `REMAT_POLICIES` that says what a scanned layer keeps for
-            the backward pass.
+        remat: "none", or the name of the policy (`CHECKPOINT_POLICIES`) that says what a scanned
+            layer keeps for the backward pass.
     """
     if isinstance(layers, nnx.List):
         for i, layer in enumerate(layers):
@@ -65,5 +65,5 @@ def run_layers(
 
     if remat != "none":
         # Inside a scan the compiler cannot merge the two computations, so no barrier is needed.
-        body = jax.checkpoint(body, policy=REMAT_POLICIES[remat], prevent_cse=False)
+        body = jax.checkpoint(body, policy=CHECKPOINT_POLICIES[remat], prevent_cse=False)
     return jax.lax.scan(body, x_BxLxD, (params, per_layer))[0]

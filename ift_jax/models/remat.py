@@ -23,7 +23,7 @@ _offload_input = _policies.save_and_offload_only_these_names(
 
 # The values of the config's `remat` but for "none", which keeps everything, from most to least
 # memory. All of them keep the layer's input.
-REMAT_POLICIES: dict[str, Any] = {
+CHECKPOINT_POLICIES: dict[str, Any] = {
     "minimal": _policies.save_from_both_policies(_save_dots, _save_attention),
     "dots": _save_dots,  # The outputs of the projections: products without a batch axis.
     "save_attention": _save_attention,

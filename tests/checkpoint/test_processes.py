@@ -21,17 +21,18 @@ SCRIPT = textwrap.dedent("""
         jax.distributed.initialize(f"127.0.0.1:{place[0]}", 2, int(place[1]))
     assert (jax.device_count(), jax.process_count()) == (2, 2 if place else 1)
 
-    from ift_jax import partitioning
-    from ift_jax.checkpoint.export import export
-    from ift_jax.config import DecoderConfig, MeshConfig
+    from ift_jax.config.schema import DecoderConfig, MeshConfig
+    from ift_jax.interop.hugging_face_export import export
     from ift_jax.models import build_model
+    from ift_jax.sharding.mesh import make_mesh
+    from ift_jax.sharding.rules import tree_shardings
     from tests.text.small_tokenizers import sentencepiece_tokenizer
 
     model = build_model(DecoderConfig(
         vocab_size=512, d_model=16, n_layers=3, n_heads=2, n_kv_heads=1, head_dim=8, d_ff=24,
     ))
-    mesh = partitioning.make_mesh(MeshConfig(data=1, fsdp=2))
-    shardings = partitioning.tree_shardings(mesh, model.logical_axes, model.shapes)
+    mesh = make_mesh(MeshConfig(data=1, fsdp=2))
+    shardings = tree_shardings(mesh, model.logical_axes, model.shapes)
     rng = np.random.default_rng(0)
 
     def put(leaf, sharding):

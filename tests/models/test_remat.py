@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax._src.ad_checkpoint import saved_residuals  # The public function only prints.
 
-from ift_jax.models.remat import REMAT_POLICIES
+from ift_jax.models.remat import CHECKPOINT_POLICIES
 from tests.models.architectures import LOCAL, each_architecture, full_batch, jit, make
 
 
@@ -24,7 +24,7 @@ def loss_and_params(config, remat, **fields):
 
 @each_architecture
 def test_policies_give_the_same_gradients(config):
-    policies = list(REMAT_POLICIES) if config is LOCAL else ["minimal", "full"]
+    policies = list(CHECKPOINT_POLICIES) if config is LOCAL else ["minimal", "full"]
     results = {}
     for remat in ("none", *policies):
         loss, params = loss_and_params(config, remat)
@@ -43,7 +43,7 @@ def residual_sizes(attention):
     """
     device, host = {}, {}
     n_positions = full_batch(LOCAL)["tokens"].size
-    for remat in ("none", *REMAT_POLICIES):
+    for remat in ("none", *CHECKPOINT_POLICIES):
         loss, params = loss_and_params(LOCAL, remat, attention=attention)
         kept = [
             aval

@@ -9,7 +9,7 @@ import pytest
 from ift_jax.config.schema import Config, EncoderDecoderConfig
 from ift_jax.errors import UserError
 from ift_jax.io.locks import run_lock
-from ift_jax.models.attention import triton
+from ift_jax.models.attention import implementations
 from ift_jax.sharding import rules
 from ift_jax.training import throughput
 from ift_jax.training.prefetch import Prefetcher
@@ -51,10 +51,10 @@ def test_the_start_says_which_attention(monkeypatch):
     decoder, both = Config(), dataclasses.replace(Config(), model=EncoderDecoderConfig())
     assert describe_attention(decoder) == "xla"
     monkeypatch.setattr(rules, "platform", lambda: "gpu")
-    monkeypatch.setattr(triton, "gpus_are_supported", lambda: True)
+    monkeypatch.setattr(implementations, "gpus_are_supported", lambda: True)
     assert describe_attention(decoder) == "triton"
     assert describe_attention(both) == "triton across, xla inside a stack, which has a bias"
-    monkeypatch.setattr(triton, "gpus_are_supported", lambda: False)
+    monkeypatch.setattr(implementations, "gpus_are_supported", lambda: False)
     assert describe_attention(decoder) == "xla (the kernel is for NVIDIA GPUs from Ampere on)"
 
 

@@ -8,12 +8,16 @@ triton     `triton.triton_attention`: our Pallas kernels for NVIDIA GPUs.
 docs/attention.md compares them.
 """
 
+import jax
+
 from ift_jax.sharding import rules
 
 # The kernels and their platforms. On any other platform they are interpreted, which is slow.
 KERNEL_PLATFORMS = {"splash": "tpu", "triton": "gpu"}
 
 MAX_DENSE_PAIRS = 2048 * 2048  # Pairs of a query and a key in a row; with more, blockwise.
+# With a window, splash packs the first and the last key of a query into the halves of 32 bits.
+MAX_SPLASH_WINDOWED_KEYS = 1 << 16
 
 
 def choose_implementation(
@@ -35,7 +39,9 @@ def choose_implementation(
     if requested in ("xla", "blockwise"):
         return requested
     kernel = _platform_kernel() if requested == "auto" else requested
-    if kernel in KERNEL_PLATFORMS and not biased and _is_possible(kernel, n_keys, windowed):
+    if kernel == "splash" and windowed and n_keys > MAX_SPLASH_WINDOWED_KEYS:
+        kernel = "plain"
+    if kernel in KERNEL_PLATFORMS and not biased:
         return kernel
     return "xla" if n_queries * n_keys <= MAX_DENSE_PAIRS else "blockwise"
 
@@ -45,17 +51,16 @@ def _platform_kernel() -> str:
     platform = rules.platform()
     if platform == "tpu":
         return "splash"
-    if platform == "gpu":
-        # Kernels are imported only where they are taken: importing Pallas takes a while.
-        from ift_jax.models.attention.triton import gpus_are_supported
-
-        return "triton" if gpus_are_supported() else "plain"
+    if platform == "gpu" and gpus_are_supported():
+        return "triton"
     return "plain"
 
 
-def _is_possible(kernel: str, n_keys: int, windowed: bool) -> bool:
-    if kernel != "splash" or not windowed:
-        return True
-    from ift_jax.models.attention.splash import MAX_WINDOWED_KEYS
+def gpus_are_supported() -> bool:
+    """Whether this machine's GPUs are NVIDIA's from Ampere (compute capability 8.0) on.
 
-    return n_keys <= MAX_WINDOWED_KEYS
+    Without a GPU here, the answer is yes: a program may be compiled for GPUs elsewhere.
+    """
+    capability = getattr(jax.local_devices()[0], "compute_capability", "8.0")
+    major = capability.split(".")[0]
+    return major.isdigit() and int(major) >= 8

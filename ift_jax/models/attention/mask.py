@@ -124,7 +124,7 @@ class AttentionMask:
         mask = cls(
             chosen, causal, queries, keys, window=None if window is None else jnp.int32(window)
         )
-        if chosen == "blockwise":  # Computes the mask of each block by itself.
+        if chosen == "blockwise":  # It computes the mask of each block when it gets there.
             return dataclasses.replace(mask, bias_HxW=bias_HxW)
         allowed_BxLxS = attention_mask(queries, keys, causal=causal, window=window)
         if chosen == "xla":

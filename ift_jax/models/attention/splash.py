@@ -24,7 +24,6 @@ from ift_jax.models.remat import ATTENTION_OUTPUT
 
 BLOCK = 512  # Queries and keys of a block, in rows of at least two blocks.
 LANES = 128  # The width of the TPU's vectors: shorter rows are padded to a multiple of it.
-MAX_WINDOWED_KEYS = 1 << 16  # First and last key are packed into the two halves of 32 bits.
 
 
 def splash_attention(
@@ -183,7 +182,11 @@ def _is_not_after(last: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def _is_in_interval(interval: jax.Array, key: jax.Array) -> jax.Array:
-    """The kernel's mask function with a window: the first key in the low 16 bits, then the last."""
+    """The kernel's mask function with a window.
+
+    An interval is the first key in its low 16 bits, and the last key in its high 16 bits: hence
+    `implementations.MAX_SPLASH_WINDOWED_KEYS`.
+    """
     first = interval & 0xFFFF
     last = jax.lax.shift_right_logical(interval, 16)
     return (key >= first) & (key <= last)

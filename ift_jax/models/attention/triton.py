@@ -32,16 +32,6 @@ BLOCK_BYTES = 1 << 14  # Bytes of a block's queries, so that kernels fit into 99
 MIN_WIDTH = 16  # The hardware has no matrix products of less than 16.
 
 
-def gpus_are_supported() -> bool:
-    """Whether this machine's GPUs are NVIDIA's from Ampere (compute capability 8.0) on.
-
-    Without a GPU here, the answer is yes: a program may be compiled for GPUs elsewhere.
-    """
-    capability = getattr(jax.local_devices()[0], "compute_capability", "8.0")
-    major = capability.split(".")[0]
-    return major.isdigit() and int(major) >= 8
-
-
 def triton_attention(
     q_BxLxHxK: jax.Array,
     kv: KVPair,
