@@ -50,9 +50,9 @@ PRE_NORM_NAMES: dict[str, str] = {
 class DecoderFamily(ModelFamily[DecoderConfig]):
     """A family whose models are a `Decoder`.
 
-    A subclass says what differs from Llama: `fixed`, `layer_names` and `defaults` are tables, and
-    the methods `read_own_fields`, `read_windows` and `read_rope` have their counterparts in
-    `write_own_fields`, which undoes all three.
+    A subclass says what differs from Llama. `fixed`, `layer_names` and `defaults` are tables; the
+    methods `read_own_fields`, `read_windows` and `read_rope` read what only this family has, and
+    `write_own_fields` writes it.
 
     Attributes:
         fixed: Our fields that have one value in every model of the family.
