@@ -11,7 +11,10 @@ from ift_jax.config.files import default_config
 
 
 def get_config(path: str = "data.jsonl") -> ConfigDict:
-    """Returns a small decoder from scratch; set `tokenizer.path` and `model.*` for a larger one."""
+    """Returns a small decoder from scratch; set `model.init_from` to finetune a pretrained model.
+
+    The tokenizer is then the model's; `tokenizer.path` names another one.
+    """
     config = default_config("decoder")
     config.data.modules = ("tasks.jsonl",)
     config.data.root = path

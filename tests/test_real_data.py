@@ -83,7 +83,6 @@ def test_trains_and_is_evaluated(tmp_path, capsys, config, root, settings, model
     if model is DECODER:
         settings += [
             "data.max_length=512",
-            "tokenizer.train_vocab_size=0",
             f"tokenizer.path={DATA / 'tokenizers/m.model'}",
         ]
     overrides = [f"--config.{setting}" for setting in settings]

@@ -42,8 +42,6 @@ def resolve_init(config: Config) -> Config:
             f"config.model.architecture: {given.architecture}, but {where} is "
             f"{source.config.model.architecture}"
         )
-    if config.tokenizer.train_vocab_size:
-        raise UserError("config.tokenizer.train_vocab_size: a model that exists has its tokenizer")
     if not config.tokenizer.path:
         config = _with_tokenizer_of(source, config)
     vocab_size = _vocab_size(source, given, config.tokenizer, where)

@@ -11,22 +11,34 @@ def check(config: Config) -> Config:
     """Checks a config, whether it trains or only describes a model.
 
     Returns:
-        The config with `train.batch_size` resolved from `train.batch_tokens`.
+        The config with `train.batch_size` resolved from `train.batch_tokens`, and without
+        `tokenizer.train_vocab_size` if a tokenizer is given.
 
     Raises:
         UserError: names the first field that is wrong, its value, and what was expected.
     """
     _check_fields(config)
     config = _with_batch_size(config)
+    config = _with_given_tokenizer(config)
     _check_batch(config)
     _check_model(config)
-    if config.tokenizer.path and config.tokenizer.train_vocab_size:
-        raise UserError("config.tokenizer: set path or train_vocab_size, not both")
     if config.lora.rank and config.optimizer.freeze:
         raise UserError(
             "config.optimizer.freeze: with lora.rank, everything but the adapters is frozen already"
         )
     return config
+
+
+def _with_given_tokenizer(config: Config) -> Config:
+    """Returns the config without a tokenizer to train if `path` or `init_from` gives one.
+
+    A recipe that trains a small tokenizer thus also finetunes a real model, with no field to
+    unset.
+    """
+    if not (config.tokenizer.path or config.model.init_from):
+        return config
+    tokenizer = dataclasses.replace(config.tokenizer, train_vocab_size=0)
+    return dataclasses.replace(config, tokenizer=tokenizer)
 
 
 def check_run(config: Config) -> Config:

@@ -20,8 +20,9 @@ class TokenizerConfig:
     )
     train_vocab_size: int = field(
         0,
-        "If positive, a SentencePiece model of this many tokens, with byte fallback, is trained "
-        "on the training mixture.",
+        "If positive, and neither tokenizer.path nor model.init_from gives a tokenizer, a "
+        "SentencePiece model of this many tokens, with byte fallback, is trained on the training "
+        "mixture.",
     )
     added_tokens: tuple[str, ...] = field(
         (), "Special tokens that are added if the tokenizer does not have them."

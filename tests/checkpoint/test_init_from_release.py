@@ -13,6 +13,7 @@ from ift_jax.checkpoint.import_model import import_model
 from ift_jax.checkpoint.init_from import init_params, resolve_init
 from ift_jax.checkpoint.load_model import load_model
 from ift_jax.checkpoint.open_model import open_model_source
+from ift_jax.config import files as config_file
 from ift_jax.config.schema import FormatConfig
 from ift_jax.errors import UserError
 from ift_jax.evaluation.text_generator import TextGenerator
@@ -63,6 +64,17 @@ def test_a_run_starts_from_a_folder_or_a_workdir(tmp_path):
     config = resolve_init(config_from(tmp_path / "run"))
     assert config.tokenizer.path == str(tmp_path / "run" / "tokenizer")
     jax.tree.map(np.testing.assert_array_equal, init_params(model, config, shardings), want)
+
+
+def test_a_recipe_that_trains_a_tokenizer_takes_that_of_a_pretrained_model(tmp_path):
+    """The first command of README's "Train on your own data"."""
+    folder = write_folder(tmp_path / "released", "llama_tied")
+    overrides = [f"--config.model.init_from={folder}", "--config.format.template=model"]
+    assert config_file.load("configs/jsonl.py").tokenizer.train_vocab_size == 4096
+    config = resolve_init(config_file.load("configs/jsonl.py", overrides))
+    assert (config.tokenizer.path, config.tokenizer.train_vocab_size) == (str(folder), 0)
+    other = config_file.load("configs/jsonl.py", ["--config.tokenizer.path=x.model"])
+    assert (other.tokenizer.path, other.tokenizer.train_vocab_size) == ("x.model", 0)
 
 
 def test_a_larger_tokenizer_makes_more_rows(tmp_path):

@@ -68,7 +68,6 @@ def test_a_file_may_take_an_argument():
         ("--config.model.dropout_schedule=cosine", "expected one of constant, linear"),
         ("--config.train.batch_tokens=1000", "expected a multiple of the row's 128 tokens; got"),
         ("--config.train.batch_tokens=1024", "batch_tokens 1024 are 8 rows of 128; set one"),
-        ("--config.tokenizer.path=x.model", "not both"),
         ("--config.data.mixture=", "config.data.mixture"),
     ],
 )

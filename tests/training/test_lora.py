@@ -193,7 +193,7 @@ def test_a_killed_lora_run_ends_as_if_it_had_not_been(tmp_path):
     base, whole, broken = (tmp_path / name for name in ("base", "whole", "broken"))
     short = ["train.steps=2", "train.preview_prompts=0"]
     runs.finish(runs.start(runs.command(base, overrides=short)))
-    from_base = [f"model.init_from={base}", "tokenizer.train_vocab_size=0", "lora.rank=2"]
+    from_base = [f"model.init_from={base}", "lora.rank=2"]
     command = functools.partial(runs.command, overrides=from_base)
     runs.finish(runs.start(command(whole)))
     process = runs.start(command(broken))
