@@ -124,7 +124,8 @@ class DataConfig:
     pack: bool = field(True, "Whether several examples share a row.")
     window: int = field(
         8192,
-        "Number of examples that are packed together; the mixing rates hold within each window.",
+        "Largest number of examples that are packed together; the mixing rates hold within each "
+        "window, and windows end where epochs do.",
         above=0,
     )
     variants: int = field(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -31,7 +32,10 @@ class BatchPlan:
     batch costs the same at any step.
 
     An epoch is as many examples as the tasks have; at rates proportional to the tasks' sizes, it is
-    each of them once. The last batch is filled up with empty rows.
+    each of them once. In a run of epochs, the last batch of every epoch is filled up with empty
+    rows, and a run that ends inside an epoch ends with a whole batch. So no batch depends on where
+    the run ends, and a finished run can go on to more epochs. In a run of steps, the rows of the
+    next epoch follow at once.
 
     Attributes:
         mixture: the tasks and their stores.
@@ -40,7 +44,7 @@ class BatchPlan:
         capacities: tokens per row: (max_length,) or (inputs_length, targets_length).
         n_steps: steps of the run.
         n_rows, n_examples, n_tokens, n_encoder_tokens, n_trained_tokens: what the planned windows
-            hold. In a run with a number of steps, the last window counts as a whole.
+            hold, without empty rows. The last window counts as a whole.
         fill: the share of the planned rows' positions that hold a token.
         steps_per_epoch: batches that an epoch of the mixture takes.
     """
@@ -86,21 +90,55 @@ class BatchPlan:
         self._packer = WindowPacker(mixture, data, architecture, seed, self.order)
         self.capacities = self._packer.capacities
 
-        n_rows_needed = steps * batch_size if steps > 0 else None
-        totals_Wx5 = self._packer.all_totals(n_rows_needed)
-        self._rows_before = np.concatenate([[0], np.cumsum(totals_Wx5[:, 0])])
-        totals = WindowTotals(*totals_Wx5.sum(axis=0).tolist())
+        if steps > 0:
+            totals_Wx5 = self._packer.all_totals(n_rows=steps * batch_size, n_windows=None)
+            self._first_rows = np.concatenate([[0], np.cumsum(totals_Wx5[:, 0])])
+            self.n_steps = steps
+        else:
+            n_windows = self.order.windows_before(math.ceil(epochs))
+            totals_Wx5 = self._packer.all_totals(n_rows=None, n_windows=n_windows)
+            self._first_rows = self._epochs_in_whole_batches(totals_Wx5[:, 0])
+            self.n_steps = self._steps_until_end(totals_Wx5[:, 0])
+        # Windows that are planned because their epoch was begun, but not read, do not count.
+        n_read = int(np.searchsorted(self._first_rows[:-1], self.n_steps * batch_size))
+        self._rows_of_windows = totals_Wx5[:, 0]
+        totals = WindowTotals(*totals_Wx5[:n_read].sum(axis=0).tolist())
+        self._n_read_windows = n_read
         self.n_rows = totals.rows
         self.n_examples = totals.examples
         self.n_tokens = totals.tokens
         self.n_encoder_tokens = totals.encoder_tokens
         self.n_trained_tokens = totals.trained_tokens
 
-        self.n_steps = steps if steps > 0 else -(-self.n_rows // batch_size)
         positions = max(self.n_rows * sum(self.capacities), 1)
         self.fill = (self.n_tokens + self.n_encoder_tokens) / positions
-        rows_per_epoch = self.n_rows * self.order.n_examples / max(self.n_examples, 1)
+        if steps > 0:
+            rows_per_epoch = self.n_rows * self.order.n_examples / max(self.n_examples, 1)
+        else:
+            rows_per_epoch = int(self._first_rows[-1]) / math.ceil(epochs)
         self.steps_per_epoch = rows_per_epoch / batch_size
+
+    def _epochs_in_whole_batches(self, rows_W: np.ndarray) -> np.ndarray:
+        """int64[W + 1]: the first row of each window, if every epoch begins with a new batch."""
+        first_rows = [0]
+        epoch = 0
+        while len(first_rows) <= len(rows_W):
+            start, stop = self.order.windows_before(epoch), self.order.windows_before(epoch + 1)
+            before = first_rows[-1] + np.cumsum(rows_W[start:stop])
+            before[-1] += -before[-1] % self.batch_size
+            first_rows += before.tolist()
+            epoch += 1
+        return np.array(first_rows, np.int64)
+
+    def _steps_until_end(self, rows_W: np.ndarray) -> int:
+        """The steps of a run of epochs: whole batches, of which the last holds the end."""
+        order = self.order
+        assert order.end is not None and order.n_windows is not None
+        last = order.n_windows - 1
+        start = order.window_start(last)
+        share = (order.end - start) / (order.window_start(last + 1) - start)
+        n_rows = int(self._first_rows[last]) + math.ceil(int(rows_W[last]) * share)
+        return -(-n_rows // self.batch_size)
 
     @classmethod
     def from_config(cls, config: Config, mixture: Mixture) -> "BatchPlan":
@@ -119,9 +157,8 @@ class BatchPlan:
     @functools.cached_property
     def task_examples(self) -> np.ndarray:
         """int64[T]: how often the planned windows visit each task."""
-        last_window = len(self._rows_before) - 2
         tasks = range(len(self.mixture.tasks))
-        return np.array([self.order.visits(task, last_window)[1] for task in tasks])
+        return np.array([self.order.visits_before(task, self._n_read_windows) for task in tasks])
 
     def summary(self) -> dict[str, Any]:
         """Steps, fill, and what the planned run shows of each task."""
@@ -148,25 +185,21 @@ class BatchPlan:
         first_row, stop_row, _ = rows.indices(self.batch_size)
         start = step * self.batch_size + first_row
         stop = step * self.batch_size + stop_row
-        n_empty = max(stop - max(start, self.n_rows), 0)
-
         pieces: list[RowExamples] = []
         at = start
-        while at < min(stop, self.n_rows):
-            window = int(np.searchsorted(self._rows_before, at, side="right")) - 1
-            window_start, window_stop = self._rows_before[window : window + 2].tolist()
-            until = min(stop, window_stop)
-            pieces.append(self._packer.rows(window, at - window_start, until - window_start))
+        while at < stop:
+            window = int(np.searchsorted(self._first_rows, at, side="right")) - 1
+            window_start, next_start = self._first_rows[window : window + 2].tolist()
+            window_stop = window_start + int(self._rows_of_windows[window])
+            if at < window_stop:
+                until = min(stop, window_stop)
+                pieces.append(self._packer.rows(window, at - window_start, until - window_start))
+            else:
+                until = min(stop, next_start)
+                pieces.append(_empty_rows(until - at))
             at = until
-        nothing = np.zeros(0, np.int32)
-        pieces.append(
-            RowExamples(
-                counts=np.zeros(n_empty, np.int64),
-                task_ids=nothing,
-                variants=nothing,
-                example_ids=np.zeros(0, np.int64),
-            )
-        )
+        if not pieces:
+            return _empty_rows(0)
         return RowExamples(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
 
     def batch(self, step: int, rows: slice = slice(None)) -> Batch:
@@ -228,6 +261,16 @@ class BatchPlan:
             prefix_N = np.array([variant.prefix_lengths[i] for variant, i in found], np.int32)
             batch["prefix_mask"] = batch["positions"] < layout.repeat(prefix_N, 0)
         return batch
+
+
+def _empty_rows(n_rows: int) -> RowExamples:
+    nothing = np.zeros(0, np.int32)
+    return RowExamples(
+        counts=np.zeros(n_rows, np.int64),
+        task_ids=nothing,
+        variants=nothing,
+        example_ids=np.zeros(0, np.int64),
+    )
 
 
 def batch_arrays(config: Config) -> dict[str, ArraySpec]:

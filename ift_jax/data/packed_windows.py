@@ -12,10 +12,10 @@ from ift_jax.config.schema import DataConfig
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.packing import pack, pack_2d
 from ift_jax.data.randomness import permutation
-from ift_jax.data.sample_order import SampleOrder
+from ift_jax.data.sample_order import SampleOrder, Visits
 from ift_jax.io.files import json_digest, write_atomically
 
-_VERSION = 1  # Version of the kept totals; a part of their file's name.
+_VERSION = 2  # Version of the kept totals; a part of their file's name.
 
 
 class WindowTotals(NamedTuple):
@@ -76,8 +76,9 @@ class WindowPacker:
 
     def totals(self, window: int) -> WindowTotals:
         """Counts what a window holds, without shuffling its rows."""
-        flat_ids = self._mixture.flat_ids(*self._sampled(window))
-        _, n_rows = self._pack(flat_ids)
+        visits = self.order.window(window)
+        flat_ids = self._mixture.flat_ids(*self._sampled(visits))
+        _, n_rows = self._pack(visits, flat_ids)
         return WindowTotals(
             rows=n_rows,
             examples=len(flat_ids),
@@ -92,23 +93,23 @@ class WindowPacker:
         counts = np.diff(first[start : stop + 1])
         return RowExamples(counts, *examples.take(slice(first[start], first[stop])))
 
-    def all_totals(self, n_rows: int | None) -> np.ndarray:
-        """The totals of all windows until there are `n_rows` rows.
+    def all_totals(self, *, n_rows: int | None, n_windows: int | None) -> np.ndarray:
+        """The totals of the first windows: `n_windows`, or as many as hold `n_rows` rows.
 
         They are kept in a file beside the stores, so that a resumed run need not plan again.
 
         Args:
-            n_rows: rows that are needed; None for all windows until the order ends.
+            n_rows: rows that are needed, if not None.
+            n_windows: windows that are needed, if not None.
 
         Returns:
             int64[windows, 5], the fields of `WindowTotals`.
         """
-        path = self._totals_path(n_rows)
+        path = self._totals_path(n_rows, n_windows)
         with contextlib.suppress(OSError, ValueError):
             return np.load(path)
         totals: list[WindowTotals] = []
         planned_rows = 0
-        n_windows = self.order.n_windows
         while n_windows is None or len(totals) < n_windows:
             if n_rows is not None and planned_rows >= n_rows:
                 break
@@ -121,7 +122,7 @@ class WindowPacker:
         write_atomically(path, buffer.getvalue())
         return result
 
-    def _totals_path(self, n_rows: int | None) -> Path:
+    def _totals_path(self, n_rows: int | None, n_windows: int | None) -> Path:
         """The file for `all_totals`, named after everything that determines them."""
         stores = self._mixture.stores
         key = [
@@ -134,31 +135,32 @@ class WindowPacker:
             self._data.window,
             self._seed,
             n_rows,
-            str(self.order.end),
+            n_windows,
         ]
         return stores[0].path.parent / "plans" / f"{json_digest(key)[:24]}.npy"
 
-    def _sampled(self, window: int) -> Examples:
-        """The examples of a window in the sample order."""
-        visits = self.order.window(window)
+    def _sampled(self, visits: Visits) -> Examples:
+        """The examples that are visited."""
         variants = visits.epochs % self._mixture.stores[0].n_variants
         return Examples(visits.task_ids, variants, visits.example_ids)
 
-    def _pack(self, flat_ids: np.ndarray) -> tuple[np.ndarray, int]:
+    def _pack(self, visits: Visits, flat_ids: np.ndarray) -> tuple[np.ndarray, int]:
         """The row of each example (int32[n]), and the number of rows."""
         lengths = self._mixture.lengths[flat_ids]
         if not self._data.pack:
             rows = np.arange(len(flat_ids), dtype=np.int32)
         elif len(self.capacities) == 2:
-            rows = pack_2d(self._mixture.encoder_lengths[flat_ids], lengths, *self.capacities)
+            encoder_lengths = self._mixture.encoder_lengths[flat_ids]
+            rows = pack_2d(encoder_lengths, lengths, *self.capacities, _copies(visits))
         else:
-            rows = pack(lengths, *self.capacities)
+            rows = pack(lengths, self.capacities[0], _copies(visits))
         return rows, int(rows.max(initial=-1)) + 1
 
     def _window(self, window: int) -> PackedWindow:
         """Packs a window and shuffles its rows by the seed."""
-        examples = self._sampled(window)
-        rows, n_rows = self._pack(self._mixture.flat_ids(*examples))
+        visits = self.order.window(window)
+        examples = self._sampled(visits)
+        rows, n_rows = self._pack(visits, self._mixture.flat_ids(*examples))
         shuffled = np.empty(n_rows, np.int64)
         shuffled[permutation(n_rows, "rows", self._seed, window)] = np.arange(n_rows)
         rows = shuffled[rows]
@@ -166,3 +168,36 @@ class WindowPacker:
         counts = np.bincount(rows, minlength=n_rows)
         first = np.concatenate([[0], np.cumsum(counts)])
         return PackedWindow(first, examples.take(by_row))
+
+
+def _copies(visits: Visits) -> np.ndarray | None:
+    """Numbers the examples that a window visits more than once, whatever their variants.
+
+    Args:
+        visits: n visits, task after task and epoch after epoch.
+
+    Returns:
+        int64[n], equal positive numbers for the visits of an example that is visited again, and 0
+        for all others; None if no example is.
+    """
+    task_ids, example_ids, epochs = visits
+    # Only a task that is visited in several epochs can repeat an example; mostly few tasks are.
+    epoch_ends = (task_ids[1:] == task_ids[:-1]) & (epochs[1:] != epochs[:-1])
+    if not epoch_ends.any():
+        return None
+    repeating = np.zeros(int(task_ids[-1]) + 1, bool)
+    repeating[task_ids[1:][epoch_ends]] = True
+    candidates = np.flatnonzero(repeating[task_ids])
+
+    # A number for each example of each task. Sorting brings equal numbers together.
+    ids = example_ids[candidates]
+    keys = task_ids[candidates].astype(np.int64) * (int(ids.max()) + 1) + ids
+    order = np.argsort(keys, kind="stable")
+    same = np.diff(keys[order]) == 0
+    if not same.any():
+        return None
+    starts = np.concatenate([[True], ~same])
+    has_copy = ~starts | np.concatenate([same, [False]])
+    copies = np.zeros(len(task_ids), np.int64)
+    copies[candidates[order]] = np.cumsum(starts) * has_copy
+    return copies

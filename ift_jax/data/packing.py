@@ -3,7 +3,13 @@
 The method is best-fit decreasing: the longest example first, each into the open row that it fills
 best. The free capacities of the open rows are the set bits of one Python integer, so "the smallest
 capacity of at least n" is the lowest set bit of `free >> n`.
+
+Copies of an example never share a row, where it would count twice in one gradient. They have equal
+lengths and would otherwise be placed one after another, often into the same row.
 """
+
+import itertools
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -11,12 +17,14 @@ _LEVELS = 16  # Classes of free capacity in the second dimension.
 _TRIES = 4  # Free capacities that are tried in a class.
 
 
-def pack(lengths_N: np.ndarray, capacity: int) -> np.ndarray:
+def pack(lengths_N: np.ndarray, capacity: int, copies_N: np.ndarray | None = None) -> np.ndarray:
     """Packs N examples into rows of `capacity` tokens.
 
     Args:
         lengths_N: int[N], the tokens of each example.
         capacity: tokens per row.
+        copies_N: int[N], equal positive numbers for the copies of one example, and 0 for an example
+            that has none; None if no example has.
 
     Returns:
         int32[N], the row of each example, counted from 0.
@@ -30,8 +38,17 @@ def pack(lengths_N: np.ndarray, capacity: int) -> np.ndarray:
     open_rows: list[list[int]] = [[] for _ in range(capacity + 1)]  # By free capacity.
     free = 0  # Bit c is set iff a row with exactly c free tokens is open.
     n_rows = 0
-    for length in np.asarray(lengths_N)[order].tolist():
+    rows_of_copies: dict[int, list[int]] = {}
+    lengths = np.asarray(lengths_N)[order].tolist()
+    for length, copy in zip(lengths, _in_order(copies_N, order), strict=False):
         fitting = free >> length
+        if copy:
+            taken = rows_of_copies.setdefault(copy, [])
+            while fitting:
+                left = (fitting & -fitting).bit_length() - 1
+                if open_rows[left + length][-1] not in taken:
+                    break
+                fitting &= fitting - 1  # To the next larger free capacity.
         if fitting:
             left = (fitting & -fitting).bit_length() - 1
             same = open_rows[left + length]
@@ -42,14 +59,20 @@ def pack(lengths_N: np.ndarray, capacity: int) -> np.ndarray:
             row, left = n_rows, capacity - length
             n_rows += 1
         rows.append(row)
+        if copy:
+            taken.append(row)
         if left:
             open_rows[left].append(row)
             free |= 1 << left
-    return np.array(rows, np.int32)[np.argsort(order)]
+    return _out_of_order(rows, order)
 
 
 def pack_2d(
-    encoder_N: np.ndarray, decoder_N: np.ndarray, encoder_capacity: int, decoder_capacity: int
+    encoder_N: np.ndarray,
+    decoder_N: np.ndarray,
+    encoder_capacity: int,
+    decoder_capacity: int,
+    copies_N: np.ndarray | None = None,
 ) -> np.ndarray:
     """Packs N examples with two lengths each into rows that have room for both sums.
 
@@ -64,6 +87,7 @@ def pack_2d(
         decoder_N: int[N], the decoder tokens of each example.
         encoder_capacity: encoder tokens per row.
         decoder_capacity: decoder tokens per row.
+        copies_N: as for `pack`.
 
     Returns:
         int32[N], the row of each example, counted from 0.
@@ -84,7 +108,10 @@ def pack_2d(
     free = [0] * (_LEVELS + 1)  # The bit set of free capacities in dimension 1 of each class.
     rows: list[int] = []
     n_rows = 0
-    for need1, need2 in zip(first_N[order].tolist(), second_N[order].tolist(), strict=True):
+    rows_of_copies: dict[int, list[int]] = {}
+    needs = zip(first_N[order].tolist(), second_N[order].tolist(), strict=True)
+    for (need1, need2), copy in zip(needs, _in_order(copies_N, order), strict=False):
+        taken = rows_of_copies.setdefault(copy, []) if copy else []
         best, best_key = cap1 * cap2 * 4, None
         for level in range(need2 * _LEVELS // cap2, _LEVELS + 1):
             fitting = free[level] >> need1
@@ -93,8 +120,9 @@ def pack_2d(
                 if not fitting:
                     break
                 left1 = (fitting & -fitting).bit_length() - 1
-                left2 = open_rows[level, left1 + need1][-1][1] - need2
-                if left2 >= 0:
+                row, free2 = open_rows[level, left1 + need1][-1]
+                left2 = free2 - need2
+                if left2 >= 0 and row not in taken:
                     score = left1 * cap2 + left2 * cap1
                     if score < best:
                         best, best_key = score, (level, left1 + need1)
@@ -110,10 +138,21 @@ def pack_2d(
                 free[level] ^= 1 << free1
         left1, left2 = free1 - need1, free2 - need2
         rows.append(row)
+        taken.append(row)
         level = left2 * _LEVELS // cap2
         open_rows.setdefault((level, left1), []).append((row, left2))
         free[level] |= 1 << left1
-    return np.array(rows, np.int32)[np.argsort(order)]
+    return _out_of_order(rows, order)
+
+
+def _in_order(copies_N: np.ndarray | None, order: np.ndarray) -> Iterable[int]:
+    return itertools.repeat(0) if copies_N is None else copies_N[order].tolist()
+
+
+def _out_of_order(rows: list[int], order: np.ndarray) -> np.ndarray:
+    result = np.empty(len(order), np.int32)
+    result[order] = rows
+    return result
 
 
 def _check(lengths_N: np.ndarray, capacity: int) -> None:

@@ -2,11 +2,17 @@
 
 Let the rates r_t sum to 1. Visit k (k = 0, 1, ...) of task t takes place at time
 (k + phi_t) / r_t, with a seeded phase phi_t in [0, 1). So any stretch of time W holds W * r_t
-visits of task t, within one. Window w is the time [w * W, (w + 1) * W). All arithmetic is on
-integers and exact fractions, so no visit is lost or doubled at a border, however late in a run.
+visits of task t, within one. All arithmetic is on integers and exact fractions, so no visit is lost
+or doubled at a border, however late in a run.
 
 Visit k belongs to the epoch of its task that k falls into. Within an epoch, visits read the
 examples of the task in a seeded permutation, without replacement. Epoch e reads variant e mod V.
+
+An epoch of the mixture is as much time as its tasks have examples. It is divided into equal
+windows, whose visits are packed and shuffled together, so a window ends where an epoch ends. No
+window is longer than the shortest epoch of a task that does not finish with the mixture. Otherwise
+the shuffling could show one of its examples a third time before another one comes at all. The
+windows do not depend on how long a run will be.
 """
 
 import functools
@@ -20,6 +26,7 @@ import numpy as np
 from ift_jax.data.randomness import permutation, stable_hash
 
 _PHASE_BITS = 32  # A phase is an integer below 2**32, divided by 2**32.
+_ALIGNED = Fraction(1, 10**9)  # Rates that were normalized in floating point are not exact.
 
 
 class Visits(NamedTuple):
@@ -34,9 +41,9 @@ class SampleOrder:
     """The order in which the examples of a mixture are visited, endless or with an end.
 
     Attributes:
-        n_examples: visits of one epoch of the mixture.
-        end: visits in all, or None if there is no end.
-        window_size: expected visits per window.
+        n_examples: visits of the first epoch of the mixture.
+        end: the time at which the order ends, which is the number of visits until then; None if
+            there is no end.
     """
 
     def __init__(
@@ -55,8 +62,10 @@ class SampleOrder:
             rates: float[T], not negative; only their proportions matter, and those exactly.
             seed: with the names of the tasks (not their positions) decides permutations and phases.
             task_names: T names.
-            window: expected visits per window; each task is within one of its share.
-            epochs: epochs of the mixture until the end; None for an endless order.
+            window: the most visits that are expected per window; each task is within one of its
+                share.
+            epochs: epochs of the mixture until the end; None for an endless order. It decides
+                nothing but `end` and `n_windows`.
 
         Raises:
             ValueError: no rate is positive, one is negative, or a task that should be visited has
@@ -78,20 +87,37 @@ class SampleOrder:
         self._phases = [stable_hash("phase", seed, name, bits=_PHASE_BITS) for name in task_names]
         self._seed = seed
         self._names = list(task_names)
-        self.window_size = window
-        # An epoch of the mixture is as many visits as its tasks have examples in variant 0.
-        self.n_examples = sum(
-            of_variants[0]
-            for of_variants, weight in zip(self.sizes, self._weights, strict=True)
-            if weight
-        )
-        self.end = None if epochs is None else Fraction(epochs) * self.n_examples
+        # Epoch e of the mixture takes the time _epoch_times[e mod V], in _epoch_windows[e mod V]
+        # windows.
+        self._epoch_times = [sum(sizes) for sizes in zip(*self._visited_sizes(), strict=True)]
+        longest = min([Fraction(window), *self._shortest_unaligned_epochs()])
+        self._epoch_windows = [math.ceil(time / longest) for time in self._epoch_times]
+        self.n_examples = self._epoch_times[0]
+        self.end = None if epochs is None else self._epoch_start(epochs)
         self._permutation = functools.lru_cache(maxsize=4 * len(self._names))(self._permute)
+        self._window_start = functools.lru_cache(maxsize=4)(self._compute_window_start)
 
     @property
     def n_windows(self) -> int | None:
-        """Windows until the end; None if there is none."""
-        return None if self.end is None else math.ceil(self.end / self.window_size)
+        """Windows until the end, of which the last may reach beyond it; None if there is no end."""
+        if self.end is None:
+            return None
+        cycles, time = divmod(self.end, sum(self._epoch_times))
+        n_windows = cycles * sum(self._epoch_windows)
+        for epoch_time, epoch_windows in zip(self._epoch_times, self._epoch_windows, strict=True):
+            inside = min(time, Fraction(epoch_time))
+            n_windows += math.ceil(inside * epoch_windows / epoch_time)
+            time -= inside
+        return n_windows
+
+    def windows_before(self, epoch: int) -> int:
+        """The number of windows before an epoch of the mixture."""
+        cycles, variant = divmod(epoch, len(self._epoch_windows))
+        return cycles * sum(self._epoch_windows) + sum(self._epoch_windows[:variant])
+
+    def window_start(self, window: int) -> Fraction:
+        """The time at which a window starts, in visits of the mixture."""
+        return Fraction(*self._window_start(window))
 
     @property
     def shares(self) -> np.ndarray:
@@ -100,11 +126,9 @@ class SampleOrder:
 
     def visits_before(self, task: int, window: int) -> int:
         """The number of visits of a task before a window: ceil(time * r - phi), exactly."""
-        time = Fraction(window * self.window_size)
-        if self.end is not None:
-            time = min(time, self.end)
-        scale = self._total * time.denominator
-        numerator = (time.numerator * self._weights[task]) << _PHASE_BITS
+        time, denominator = self._window_start(window)
+        scale = self._total * denominator
+        numerator = (time * self._weights[task]) << _PHASE_BITS
         return -(-(numerator - self._phases[task] * scale) // (scale << _PHASE_BITS))
 
     def visits(self, task: int, window: int) -> tuple[int, int]:
@@ -112,7 +136,7 @@ class SampleOrder:
         return self.visits_before(task, window), self.visits_before(task, window + 1)
 
     def window(self, window: int) -> Visits:
-        """The visits of one window, task after task; about `window_size` of them."""
+        """The visits of one window, task after task."""
         pieces: list[np.ndarray] = []
         runs: list[tuple[int, int, int]] = []  # (task, epoch, visits)
         for task, sizes in enumerate(self.sizes):
@@ -139,3 +163,40 @@ class SampleOrder:
     def _permute(self, task: int, epoch: int) -> np.ndarray:
         n = self.sizes[task][epoch % len(self.sizes[task])]
         return permutation(n, "epoch", self._seed, self._names[task], epoch)
+
+    def _visited_sizes(self) -> list[list[int]]:
+        """The sizes of the tasks with a positive rate."""
+        return [sizes for sizes, weight in zip(self.sizes, self._weights, strict=True) if weight]
+
+    def _shortest_unaligned_epochs(self) -> list[Fraction]:
+        """The time of the shortest epoch of each task that does not finish with the mixture."""
+        times: list[Fraction] = []
+        for sizes, weight in zip(self.sizes, self._weights, strict=True):
+            if not weight:
+                continue
+            own = [Fraction(size * self._total, weight) for size in sizes]
+            aligned = all(
+                abs(time - of_mixture) <= _ALIGNED * of_mixture
+                for time, of_mixture in zip(own, self._epoch_times, strict=True)
+            )
+            if not aligned:
+                times.append(min(own))
+        return times
+
+    def _epoch_start(self, epoch: float) -> Fraction:
+        """The time at which an epoch of the mixture starts, or a fraction of one is over."""
+        whole = math.floor(epoch)
+        cycles, variant = divmod(whole, len(self._epoch_times))
+        started = cycles * sum(self._epoch_times) + sum(self._epoch_times[:variant])
+        return started + (Fraction(epoch) - whole) * self._epoch_times[variant]
+
+    def _compute_window_start(self, window: int) -> tuple[int, int]:
+        """The time at which a window starts, as a numerator and a denominator."""
+        cycles, place = divmod(window, sum(self._epoch_windows))
+        variant = 0
+        while place >= self._epoch_windows[variant]:
+            place -= self._epoch_windows[variant]
+            variant += 1
+        n_windows = self._epoch_windows[variant]
+        started = cycles * sum(self._epoch_times) + sum(self._epoch_times[:variant])
+        return started * n_windows + place * self._epoch_times[variant], n_windows

@@ -190,7 +190,7 @@ def test_each_example_exactly_as_often_as_epochs(tmp_path, architecture, epochs)
     assert plan.n_trained_tokens == epochs * sum(
         int(s.trained_tokens.sum()) for s in mixture.stores
     )
-    assert plan.steps_per_epoch == pytest.approx(plan.n_rows / 8 / epochs)
+    assert plan.steps_per_epoch == plan.n_steps / epochs
     shares = plan.summary()["tasks"]
     assert [shares[name]["epochs"] for name in mixture.tasks] == [epochs] * 3
 

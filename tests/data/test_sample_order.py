@@ -27,21 +27,23 @@ def test_counts_per_window_and_in_total_are_within_one_of_the_rate(rates, window
     samples = order([11] * len(rates), rates, seed=seed, window=window)
     shares = np.array(rates) / np.sum(rates)
     for w in (first, first + 1):
+        start, stop = samples.window_start(w), samples.window_start(w + 1)
+        assert 0 < stop - start <= window
         tasks, _, _ = samples.window(w)
         counts = np.bincount(tasks, minlength=len(rates))
-        assert np.all(np.abs(counts - window * shares) <= 1 + 1e-6)
+        assert np.all(np.abs(counts - float(stop - start) * shares) <= 1 + 1e-6)
         for task in range(len(rates)):
-            start, stop = samples.visits(task, w)
-            assert stop - start == counts[task]
-            assert abs(stop - (w + 1) * window * shares[task]) <= 1 + 1e-9 * stop
+            first_visit, last_visit = samples.visits(task, w)
+            assert last_visit - first_visit == counts[task]
+            assert abs(last_visit - float(stop) * shares[task]) <= 1 + 1e-9 * last_visit
             # No visit is lost or doubled at a border, however far out.
-            assert stop == samples.visits(task, w + 1)[0]
+            assert last_visit == samples.visits(task, w + 1)[0]
 
 
 def test_every_example_once_an_epoch_in_another_order():
     samples = order([7, 50, 200], [3.0, 1.0, 2.0], window=37)
     seen = {t: [] for t in range(3)}
-    for w in range(60):
+    for w in range(180):  # At most 14 visits each, because the small task has 7 examples.
         tasks, ids, epochs = samples.window(w)
         for t, i, e in zip(tasks.tolist(), ids.tolist(), epochs.tolist(), strict=True):
             seen[t].append((e, i))
