@@ -69,7 +69,7 @@ def test_a_run_starts_from_a_folder_or_a_workdir(tmp_path):
 def test_a_recipe_that_trains_a_tokenizer_takes_that_of_a_pretrained_model(tmp_path):
     """The first command of README's "Train on your own data"."""
     folder = write_folder(tmp_path / "released", "llama_tied")
-    overrides = [f"--config.model.init_from={folder}", "--config.format.template=model"]
+    overrides = [f"--config.model.init_from={folder}", "--config.data.max_length=48"]
     assert config_file.load("configs/jsonl.py").tokenizer.train_vocab_size == 4096
     config = resolve_init(config_file.load("configs/jsonl.py", overrides))
     assert (config.tokenizer.path, config.tokenizer.train_vocab_size) == (str(folder), 0)
