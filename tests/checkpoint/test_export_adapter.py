@@ -1,4 +1,4 @@
-"""LoRA workdirs: what they load as, merged export, and the PEFT format as `peft` reads it."""
+"""Workdirs of LoRA runs: loading them, exporting them merged, and in the format of `peft`."""
 
 import dataclasses
 import json
@@ -21,17 +21,15 @@ from ift_jax.models.model import build_model, join, trained_model
 from ift_jax.sharding import rules
 from ift_jax.sharding.trees import checksum
 from ift_jax.text.tokenizers.load import load_tokenizer
-from tests.interop.folders import (
-    config_from,
-    load_in_transformers,
-    logits,
-    write_folder,
-)
+from tests.interop.folders import config_from, load_in_transformers, logits, write_folder
 from tests.models import hugging_face as hf
 
 
 def write_run(folder, base, lora, **fields):
-    """A workdir as a LoRA run leaves it, with random adapters: its config, model, parameters."""
+    """Writes a workdir as a LoRA run leaves it, with random adapters.
+
+    Returns the model with its adapters, and all of its parameters.
+    """
     config = resolve_init(
         dataclasses.replace(config_from(base, **fields), lora=lora, format=FormatConfig("plain"))
     )
@@ -40,38 +38,43 @@ def write_run(folder, base, lora, **fields):
     shardings = rules.tree_shardings(hf.mesh(), plain.logical_axes, plain.shapes)
     params = init_params(plain, config, shardings, tokenizer)
     rng = np.random.default_rng(0)
-    adapters = jax.tree.map(
+
+    def random_adapter(shape):
         # Larger ones make T5's unscaled scores so steep that float32 noise decides a softmax.
-        lambda s: jnp.asarray(rng.normal(size=s.shape) * 0.15, jnp.float32),
-        model.split(model.shapes)[0],
-    )
+        return jnp.asarray(rng.normal(size=shape.shape) * 0.15, jnp.float32)
+
+    adapters = jax.tree.map(random_adapter, model.split(model.shapes)[0])
     folder.mkdir()
     save_description(str(folder), config, tokenizer)
     checkpoints = Checkpoints(str(folder))
     frozen = model.cast_frozen(model.split(params)[1])
-    checkpoints.save(3, {"params": adapters, "frozen_sum": checksum(frozen)})
+    checkpoints.save(3, {"params": adapters, "frozen_sum": jax.jit(checksum)(frozen)})
     checkpoints.close()
-    return config, model, join(adapters, params)
+    return model, join(adapters, params)
 
 
-def ours(model, params, name):
+def logits_of_ours(model, params, name):
     """Logits of our model for the batch of `logits`."""
     rng = np.random.default_rng(3)
     ids = rng.integers(3, hf.VOCAB, (2, 21)).astype(np.int32)
 
-    def part(prefix, tokens):
-        positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
-        names = ("tokens", "segment_ids", "positions")
+    def arrays(prefix, tokens):
+        positions = np.arange(tokens.shape[1], dtype=np.int32)
         return {
-            prefix + n: a for n, a in zip(names, (tokens, tokens * 0 + 1, positions), strict=True)
+            f"{prefix}tokens": tokens,
+            f"{prefix}segment_ids": np.ones_like(tokens),
+            f"{prefix}positions": np.broadcast_to(positions, tokens.shape),
         }
 
-    t5 = name in hf.T5S
-    batch = part("encoder_", ids) | part("decoder_", ids[:, :9]) if t5 else part("", ids)
+    if name in hf.T5S:
+        batch = {**arrays("encoder_", ids), **arrays("decoder_", ids[:, :9])}
+    else:
+        batch = arrays("", ids)
     return jax.jit(lambda p: model.logits(p, model.hidden(p, batch)))(params)
 
 
-ALL, SOME = "attention|cross|mlp", r"^layers.*(query|value)|decoder.*(cross.key|mlp.down)"
+ALL = "attention|cross|mlp"
+SOME = r"^layers.*(query|value)|decoder.*(cross.key|mlp.down)"
 
 
 @pytest.mark.parametrize(
@@ -89,28 +92,29 @@ def test_peft_and_the_merged_export_give_our_logits(name, lora, tmp_path):
     peft = pytest.importorskip("peft", reason="the adapters are read back by peft")
     base, run = write_folder(tmp_path / "base", name), tmp_path / "run"
     kind = dict(architecture="encoder_decoder") if name in hf.T5S else {}
-    _, model, params = write_run(run, base, lora, **kind)
-    want = ours(model, params, name)
-    trained = load_model(open_model_source(str(run)))
-    np.testing.assert_allclose(
-        ours(trained.model, trained.params, name), want, atol=2e-4, rtol=2e-4
-    )
-    plain = logits(load_in_transformers(base, name), name)
-    assert np.abs(plain - want).max() > 0.05  # The adapters matter.
-    assert main(["export", "--workdir", str(run), "--output", str(tmp_path / "merged")]) == 0
-    merged = logits(load_in_transformers(tmp_path / "merged", name), name)
-    np.testing.assert_allclose(merged, want, atol=2e-4, rtol=2e-4)
-    output = tmp_path / "adapter"
+    model, params = write_run(run, base, lora, **kind)
+    want = logits_of_ours(model, params, name)
+
+    def assert_near(got):
+        np.testing.assert_allclose(got, want, atol=2e-4, rtol=2e-4)
+
+    loaded = load_model(open_model_source(str(run)))
+    assert_near(logits_of_ours(loaded.model, loaded.params, name))
+    without_adapters = logits(load_in_transformers(base, name), name)
+    assert np.abs(without_adapters - want).max() > 0.05  # The adapters matter.
+
+    merged, output = tmp_path / "merged", tmp_path / "adapter"
+    assert main(["export", "--workdir", str(run), "--output", str(merged)]) == 0
+    assert_near(logits(load_in_transformers(merged, name), name))
     assert main(["export", "--workdir", str(run), "--output", str(output), "--adapter"]) == 0
     fields = json.loads((output / "adapter_config.json").read_text())
     assert fields["base_model_name_or_path"] == str(base)
     adapted = peft.PeftModel.from_pretrained(load_in_transformers(base, name), str(output))
-    np.testing.assert_allclose(logits(adapted, name), want, atol=2e-4, rtol=2e-4)
-    n_adapted = sum(1 for n, _ in adapted.named_parameters() if "lora_A" in n)
-    assert (
-        n_adapted
-        == sum(leaf.shape[0] for leaf in jax.tree.leaves(model.split(model.shapes)[0])) // 2
-    )
+    assert_near(logits(adapted, name))
+    n_adapted = sum(1 for path, _ in adapted.named_parameters() if "lora_A" in path)
+    # A stacked array holds one matrix of every layer; each projection has two arrays.
+    stacked = jax.tree.leaves(model.split(model.shapes)[0])
+    assert n_adapted == sum(array.shape[0] for array in stacked) // 2
 
 
 def test_another_base_and_a_base_that_peft_cannot_load(tmp_path, capsys):

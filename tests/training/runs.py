@@ -1,10 +1,11 @@
-"""Small whole runs, as a user starts them: `ift train` in a process of its own."""
+"""Small complete runs, started as a user starts them: `ift train` in a process of its own."""
 
 import fcntl
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,19 +13,58 @@ from pathlib import Path
 
 REPO = Path(__file__).parents[2]
 SHARED = Path(os.environ["IFT_JAX_TESTS"])  # See conftest.py.
+# The fields of small models, and of their data and format.
 SMALL = {
-    "decoder": ["model.d_model=32", "model.n_layers=2", "model.n_heads=2", "model.n_kv_heads=1",
-                "model.head_dim=16", "model.d_ff=48", "data.max_length=64"],
-    "encoder_decoder": ["model.d_model=32", "model.n_encoder_layers=1", "model.n_decoder_layers=1",
-                        "model.n_heads=2", "model.head_dim=16", "model.d_ff=48",
-                        "data.inputs_length=48", "data.targets_length=24",
-                        "format.template=plain"],
-}  # fmt: skip
+    "decoder": [
+        "model.d_model=32",
+        "model.n_layers=2",
+        "model.n_heads=2",
+        "model.n_kv_heads=1",
+        "model.head_dim=16",
+        "model.d_ff=48",
+        "data.max_length=64",
+    ],
+    "encoder_decoder": [
+        "model.d_model=32",
+        "model.n_encoder_layers=1",
+        "model.n_decoder_layers=1",
+        "model.n_heads=2",
+        "model.head_dim=16",
+        "model.d_ff=48",
+        "data.inputs_length=48",
+        "data.targets_length=24",
+        "format.template=plain",
+    ],
+}
+CONFIG_FILES = {
+    "decoder": "configs/jsonl.py",
+    "encoder_decoder": "tests/training/jsonl_encoder_decoder.py",
+}
+# A run of 60 steps with dropout, gradient accumulation, and frequent saves.
+SETTINGS = [
+    "model.dropout=0.1",
+    "tokenizer.train_vocab_size=320",
+    "train.steps=60",
+    "train.epochs=0.0",
+    "train.batch_size=8",
+    "train.gradient_accumulation_steps=2",
+    "train.log_every=4",
+    "train.save_every=5",
+    "train.eval_every=20",
+    "train.keep_best=1",
+    "train.preview_every=25",
+    "train.preview_prompts=2",
+    "train.peak_tflops=1.0",
+    f"train.compile_cache={SHARED / 'compiled'}",
+    "evaluation.examples=0",
+    "evaluation.max_new_tokens=4",
+    "data.window=32",
+]
 WORDS = "red green blue small large old new cat dog bird house river stone apple table".split()
 
 
 def write_data(path, n=120):
-    """JSON lines whose answers repeat a word of the input, lengths varying."""
+    """Writes JSON lines of various lengths, whose answers repeat a word of the input."""
     with open(path, "w", encoding="utf-8") as file:
         for i in range(n):
             words = [WORDS[(i * k + k * k) % len(WORDS)] for k in range(2, 4 + i % 7)]
@@ -34,7 +74,7 @@ def write_data(path, n=120):
 
 
 def shared_data():
-    """The data of `command`, written once: then its stores are made once."""
+    """The data of all runs that name no other; written once, so its stores are built once."""
     path = SHARED / "data.jsonl"
     with open(SHARED / "data.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -44,37 +84,39 @@ def shared_data():
 def command(
     workdir, architecture="decoder", overrides=(), processes=None, index=0, data=None, stores=SHARED
 ):
-    """The argument list of a run of 60 steps with dropout, accumulation and frequent saves.
+    """The command line of a run, as a list of arguments.
 
-    Of the data that all tests share, or other data with stores of its own.
+    Args:
+        workdir: The run's workdir.
+        architecture: A key of `SMALL`.
+        overrides: Settings besides `SETTINGS`, such as "train.steps=9".
+        processes: The port of the coordinator and the number of processes; None for a single one.
+        index: The index of this process.
+        data: A file of JSON lines; by default the shared one.
+        stores: The folder above the token stores.
     """
     data = data or shared_data()
     settings = [
-        *SMALL[architecture], "model.dropout=0.1", "tokenizer.train_vocab_size=320",
-        "train.steps=60", "train.epochs=0.0", "train.batch_size=8",
-        "train.gradient_accumulation_steps=2",
-        "train.log_every=4", "train.save_every=5", "train.eval_every=20", "train.keep_best=1",
-        "train.preview_every=25", "train.preview_prompts=2", "train.peak_tflops=1.0",
-        "evaluation.examples=0", "evaluation.max_new_tokens=4", "data.window=32",
-        f"data.store_dir={stores / 'stores'}", f"train.compile_cache={SHARED / 'compiled'}",
+        *SMALL[architecture],
+        *SETTINGS,
+        f"data.store_dir={stores / 'stores'}",
         *overrides,
-    ]  # fmt: skip
-    t5 = architecture == "encoder_decoder"
-    config = "tests/training/jsonl_t5.py" if t5 else "configs/jsonl.py"
-    arguments = [sys.executable, "-m", "ift_jax.commands.main", "train",
-                 "--config", f"{config}:{data}", "--workdir", str(workdir),
-                 *(f"--config.{setting}" for setting in settings)]  # fmt: skip
+    ]
+    arguments = [sys.executable, "-m", "ift_jax.commands.main", "train"]
+    arguments += ["--config", f"{CONFIG_FILES[architecture]}:{data}", "--workdir", str(workdir)]
+    arguments += [f"--config.{setting}" for setting in settings]
     if processes:
         port, count = processes
-        arguments += [
-            "--coordinator",
-            f"127.0.0.1:{port}",
-            "--num-processes",
-            str(count),
-            "--process-id",
-            str(index),
-        ]
+        arguments += ["--coordinator", f"127.0.0.1:{port}"]
+        arguments += ["--num-processes", str(count), "--process-id", str(index)]
     return arguments
+
+
+def free_port():
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
 
 
 def start(arguments, devices=1):
@@ -93,14 +135,14 @@ def start(arguments, devices=1):
 
 
 def finish(process, timeout=240):
-    """Waits; returns the output of a run that must have ended well."""
+    """Waits for a run that must succeed; returns its output."""
     output, _ = process.communicate(timeout=timeout)
     assert process.returncode == 0, output[-3000:]
     return output
 
 
 def records(workdir):
-    """The whole lines of `metrics.jsonl`, without what measures time."""
+    """The complete lines of `metrics.jsonl`, without the measured times."""
     path = Path(workdir) / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     parsed = [json.loads(line) for line in lines if line.endswith("\n")]
@@ -108,7 +150,7 @@ def records(workdir):
 
 
 def wait_until(condition, process, timeout=240):
-    """Polls often; a run that ends first is an error unless the condition holds by then."""
+    """Polls until a condition holds; it must hold before the run's process has ended."""
     end = time.monotonic() + timeout
     while not condition():
         if process.poll() is not None:
@@ -119,6 +161,6 @@ def wait_until(condition, process, timeout=240):
 
 
 def kill(process):
-    """SIGKILL, from outside."""
+    """Kills a process, which gets no chance to save."""
     process.send_signal(signal.SIGKILL)
     process.communicate()

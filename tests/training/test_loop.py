@@ -1,4 +1,4 @@
-"""The loop's own decisions, without a run."""
+"""The parts of the training loop that can be tested without a run."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ def test_two_runs_in_one_workdir_at_once_are_refused(tmp_path):
         pass
 
 
-def test_the_feed_keeps_order_and_hands_on_errors():
+def test_the_prefetcher_keeps_the_order_and_raises_errors_of_its_thread():
     assert list(Prefetcher(lambda step: step * step, range(3, 8))) == [9, 16, 25, 36, 49]
 
     def fail(step):
@@ -33,32 +33,34 @@ def test_the_feed_keeps_order_and_hands_on_errors():
             raise UserError("line 2")
         return step
 
-    feed, got = Prefetcher(fail, range(5)), []
+    prefetcher, got = Prefetcher(fail, range(5)), []
     with pytest.raises(UserError, match="line 2"):
-        for batch in feed:
+        for batch in prefetcher:
             got.append(batch)
     assert got == [0, 1]
-    feed.close()
+    prefetcher.close()
 
 
-def test_a_feed_that_is_left_early_can_be_closed():
-    feed = Prefetcher(lambda step: step, range(100))
-    assert next(iter(feed)) == 0
-    feed.close()
+def test_a_prefetcher_that_is_left_early_can_be_closed():
+    prefetcher = Prefetcher(lambda step: step, range(100))
+    assert next(iter(prefetcher)) == 0
+    prefetcher.close()
 
 
-def test_the_start_says_which_attention(monkeypatch):
-    decoder, both = Config(), dataclasses.replace(Config(), model=EncoderDecoderConfig())
+def test_the_first_lines_name_the_attention(monkeypatch):
+    decoder = Config()
+    encoder_decoder = dataclasses.replace(Config(), model=EncoderDecoderConfig())
     assert describe_attention(decoder) == "xla"
     monkeypatch.setattr(rules, "platform", lambda: "gpu")
     monkeypatch.setattr(implementations, "gpus_are_supported", lambda: True)
     assert describe_attention(decoder) == "triton"
-    assert describe_attention(both) == "triton across, xla inside a stack, which has a bias"
+    of_both = describe_attention(encoder_decoder)
+    assert of_both == "triton across, xla inside a stack, which has a bias"
     monkeypatch.setattr(implementations, "gpus_are_supported", lambda: False)
     assert describe_attention(decoder) == "xla (the kernel is for NVIDIA GPUs from Ampere on)"
 
 
-def test_the_peak_is_measured_after_the_first_line_and_not_counted(monkeypatch):
+def test_the_peak_is_measured_after_the_first_line_and_its_time_is_excluded(monkeypatch):
     now, measured = 100.0, []
 
     def measure(dtype):
@@ -78,17 +80,17 @@ def test_the_peak_is_measured_after_the_first_line_and_not_counted(monkeypatch):
             mesh=SimpleNamespace(size=2), model=SimpleNamespace(flops_per_token=lambda *_: 6.0)
         ),
     )
-    clock = throughput.Throughput(run, SimpleNamespace(seconds_waited=0.0))
-    assert clock.positions_per_step == 4 * 80
-    clock.measure_peak_once(jnp.ones(1))
+    speed = throughput.Throughput(run, SimpleNamespace(seconds_waited=0.0))
+    assert speed.positions_per_step == 4 * 80
+    speed.measure_peak_once(jnp.ones(1))
     now += 7.0
-    first = clock.read({"tokens": 70, "trained_tokens": 35})
+    first = speed.read({"tokens": 70, "trained_tokens": 35})
     assert (first["seconds"], first["tokens_per_second"], first["mfu"]) == (7.0, 10.0, None)
     assert not measured  # No step waited for it.
-    for _ in range(2):  # Once.
-        clock.measure_peak_once(jnp.ones(1))
+    for _ in range(2):  # It is measured only once.
+        speed.measure_peak_once(jnp.ones(1))
     assert measured == [("bfloat16", 157.0)]
     now += 4.0
-    second = clock.read({"tokens": 80, "trained_tokens": 40})
+    second = speed.read({"tokens": 80, "trained_tokens": 40})
     assert second["seconds"] == 4.0 and second["trained_tokens_per_second"] == 10.0
     assert second["mfu"] == pytest.approx(6.0 * 20.0 / 2 / 600.0)

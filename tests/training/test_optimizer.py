@@ -10,19 +10,27 @@ import pytest
 from ift_jax.config.schema import OptimizerConfig
 from ift_jax.training.optimizer import make_learning_rate, make_optimizer
 
-AXES = {"layers": {"w": ("layers", "embed", "mlp"), "scale": ("layers", "norm")},
-        "head": ("embed", "vocab")}  # fmt: skip
+AXES = {
+    "layers": {"w": ("layers", "embed", "mlp"), "scale": ("layers", "norm")},
+    "head": ("embed", "vocab"),
+}
 
 
-def tree(seed, scale=1.0):
+def random_tree(seed, scale=1.0):
+    """Parameters or gradients with the axes of `AXES`."""
     rng = np.random.default_rng(seed)
-    draw = lambda *shape: (scale * rng.normal(size=shape)).astype(np.float32)  # noqa: E731
+
+    def draw(*shape):
+        return (scale * rng.normal(size=shape)).astype(np.float32)
+
     return {"layers": {"w": draw(3, 130, 140), "scale": draw(3, 130)}, "head": draw(130, 150)}
 
 
 def adafactor_by_hand(params, grads):
-    """T5's Adafactor for one matrix or vector over several steps, in float64 (Shazeer and Stern
-    2018, algorithms 4 and 5, without momentum); yields the direction of each step."""
+    """T5's Adafactor for one matrix or vector, in float64; yields the direction of each step.
+
+    Shazeer and Stern 2018, algorithms 4 and 5, without momentum.
+    """
     p = params.astype(np.float64)
     row = column = full = 0.0
     for t, grad in enumerate(grads, start=1):
@@ -41,42 +49,42 @@ def adafactor_by_hand(params, grads):
 
 
 def test_adafactor_treats_each_stacked_layer_as_t5_does():
-    tx = make_optimizer(OptimizerConfig(name="adafactor"), AXES)
-    params = tree(0, 0.5)
-    state = tx.init(params)
-    grads = [tree(seed, 10.0 ** (seed - 3)) for seed in (1, 2, 3, 4)]
+    optimizer = make_optimizer(OptimizerConfig(name="adafactor"), AXES)
+    params = random_tree(0, 0.5)
+    grads = [random_tree(seed, 10.0 ** (seed - 3)) for seed in (1, 2, 3, 4)]
+    state = optimizer.init(params)
+    update = jax.jit(optimizer.update)
     directions = []
     for grad in grads:
-        direction, state = jax.jit(tx.update)(grad, state, params)
+        direction, state = update(grad, state, params)
         directions.append(direction)
+
+    def check(select):
+        """Compares all steps of the matrix or vector that is selected from a tree."""
+        expected = adafactor_by_hand(select(params), [select(grad) for grad in grads])
+        for got, want in zip(directions, expected, strict=True):
+            np.testing.assert_allclose(select(got), want, rtol=2e-4, atol=1e-7)
+
     for layer in range(3):
-        for name in ("w", "scale"):
-            expected = adafactor_by_hand(
-                params["layers"][name][layer], [g["layers"][name][layer] for g in grads]
-            )
-            for got, want in zip(directions, expected, strict=True):
-                np.testing.assert_allclose(got["layers"][name][layer], want, rtol=2e-4, atol=1e-7)
-    for got, want in zip(
-        directions, adafactor_by_hand(params["head"], [g["head"] for g in grads]), strict=True
-    ):
-        np.testing.assert_allclose(got["head"], want, rtol=2e-4, atol=1e-7)
+        check(lambda tree, i=layer: tree["layers"]["w"][i])
+        check(lambda tree, i=layer: tree["layers"]["scale"][i])
+    check(lambda tree: tree["head"])
 
 
 def test_adamw_and_what_it_decays():
     config = OptimizerConfig(b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.1)
-    tx = make_optimizer(config, AXES)
-    params, grad = tree(0), tree(1)
-    direction, _ = tx.update(grad, tx.init(params), params)
+    optimizer = make_optimizer(config, AXES)
+    params, grad = random_tree(0), random_tree(1)
+    direction, _ = optimizer.update(grad, optimizer.init(params), params)
     # The first step of Adam is the sign of the gradient.
-    np.testing.assert_allclose(
-        direction["layers"]["scale"], np.sign(grad["layers"]["scale"]), rtol=1e-4
-    )
-    want = np.sign(grad["head"]) + 0.1 * params["head"]
+    sign = jax.tree.map(np.sign, grad)
+    np.testing.assert_allclose(direction["layers"]["scale"], sign["layers"]["scale"], rtol=1e-4)
+    want = sign["head"] + 0.1 * params["head"]
     np.testing.assert_allclose(direction["head"], want, rtol=1e-3, atol=1e-4)
     everything = OptimizerConfig(weight_decay=0.1, decay_norms_and_biases=True)
-    tx = make_optimizer(everything, AXES)
-    direction, _ = tx.update(grad, tx.init(params), params)
-    want = np.sign(grad["layers"]["scale"]) + 0.1 * params["layers"]["scale"]
+    optimizer = make_optimizer(everything, AXES)
+    direction, _ = optimizer.update(grad, optimizer.init(params), params)
+    want = sign["layers"]["scale"] + 0.1 * params["layers"]["scale"]
     np.testing.assert_allclose(direction["layers"]["scale"], want, rtol=1e-3, atol=1e-4)
 
 
@@ -93,15 +101,15 @@ def test_schedules(name, step, want):
     config = OptimizerConfig(
         learning_rate=3.0, schedule=name, warmup_steps=10, final_ratio=0.2, rsqrt_offset=20
     )
-    schedule = make_learning_rate(config, 110)
-    np.testing.assert_allclose(schedule(jnp.int32(step)), 3.0 * want, rtol=1e-5)
+    learning_rate = make_learning_rate(config, 110)
+    np.testing.assert_allclose(learning_rate(jnp.int32(step)), 3.0 * want, rtol=1e-5)
 
 
 def test_warmup_by_ratio():
-    schedule = make_learning_rate(OptimizerConfig(schedule="constant", warmup_ratio=0.1), 50)
-    np.testing.assert_allclose(
-        [schedule(jnp.int32(s)) for s in range(6)], [2e-4, 4e-4, 6e-4, 8e-4, 1e-3, 1e-3], rtol=1e-5
-    )
+    config = OptimizerConfig(schedule="constant", warmup_ratio=0.1)
+    learning_rate = make_learning_rate(config, 50)
+    rates = [learning_rate(jnp.int32(step)) for step in range(6)]
+    np.testing.assert_allclose(rates, [2e-4, 4e-4, 6e-4, 8e-4, 1e-3, 1e-3], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -115,46 +123,51 @@ def test_warmup_by_ratio():
 )
 def test_they_are_those_of_optax(name, moment_dtype, reference):
     config = OptimizerConfig(name=name, b1=0.8, b2=0.95, moment_dtype=moment_dtype)
-    ours, params = make_optimizer(config, AXES), tree(0)
+    ours, params = make_optimizer(config, AXES), random_tree(0)
     state, want_state = ours.init(params), reference.init(params)
     for seed in range(1, 4):
-        got, state = ours.update(tree(seed), state, params)
-        want, want_state = reference.update(tree(seed), want_state, params)
+        got, state = ours.update(random_tree(seed), state, params)
+        want, want_state = reference.update(random_tree(seed), want_state, params)
         jax.tree.map(np.testing.assert_array_equal, got, want)
     moments = {leaf.dtype.name for leaf in jax.tree.leaves(state) if leaf.ndim}
     assert moment_dtype in moments
 
 
-def test_muon_is_that_of_optax_for_each_layer_by_itself():
+def test_muon_is_that_of_optax_for_each_layer_separately():
     ours = make_optimizer(OptimizerConfig(name="muon", b1=0.8, b2=0.95), AXES)
-    matrix = optax.contrib.muon(1.0, beta=0.8, consistent_rms=0.2)
-    rest = optax.scale_by_adam(0.8, 0.95, 1e-8)
-    params = tree(0)
-    others = lambda t: {"scale": t["layers"]["scale"], "head": t["head"]}  # noqa: E731
-    state, rest_state = ours.init(params), rest.init(others(params))
-    states = [matrix.init(w) for w in params["layers"]["w"]]
+    of_matrices = optax.contrib.muon(1.0, beta=0.8, consistent_rms=0.2)
+    of_others = optax.scale_by_adam(0.8, 0.95, 1e-8)
+
+    def others(tree):
+        return {"scale": tree["layers"]["scale"], "head": tree["head"]}
+
+    params = random_tree(0)
+    state, others_state = ours.init(params), of_others.init(others(params))
+    matrix_states = [of_matrices.init(w) for w in params["layers"]["w"]]
     for seed in (1, 2):
-        got, state = ours.update(tree(seed), state, params)
-        want, rest_state = rest.update(others(tree(seed)), rest_state)
+        grad = random_tree(seed)
+        got, state = ours.update(grad, state, params)
+        want, others_state = of_others.update(others(grad), others_state)
         jax.tree.map(np.testing.assert_array_equal, others(got), want)
-        for i, grad in enumerate(tree(seed)["layers"]["w"]):
-            want, states[i] = matrix.update(grad, states[i], params["layers"]["w"][i])
+        for i in range(3):
+            want, matrix_states[i] = of_matrices.update(
+                grad["layers"]["w"][i], matrix_states[i], params["layers"]["w"][i]
+            )
             np.testing.assert_allclose(got["layers"]["w"][i], -want, rtol=1e-4, atol=1e-4)
     rms = np.sqrt(np.mean(np.square(got["layers"]["w"])))
-    assert 0.1 < rms < 0.3  # As AdamW's, about 0.2.
+    assert 0.1 < rms < 0.3  # The RMS of AdamW's updates is about 0.2.
 
 
 def test_bfloat16_moments_stay_close():
-    """A rounding is 2^-9 of the moment at most, and 10 of them remain (1 / (1 - b1)): 0.02."""
-    exact, short = (
-        make_optimizer(OptimizerConfig(moment_dtype=dtype), AXES)
-        for dtype in ("float32", "bfloat16")
-    )
-    params = tree(0)
-    states = [exact.init(params), short.init(params)]
+    """A rounding errs by at most 2^-9 of a moment, and 1 / (1 - b1) = 10 errors remain: 0.02."""
+    exact = make_optimizer(OptimizerConfig(moment_dtype="float32"), AXES)
+    rounded = make_optimizer(OptimizerConfig(moment_dtype="bfloat16"), AXES)
+    params = random_tree(0)
+    exact_state, rounded_state = exact.init(params), rounded.init(params)
     for seed in range(1, 9):
-        a, states[0] = exact.update(tree(seed), states[0], params)
-        b, states[1] = short.update(tree(seed), states[1], params)
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(a))
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(x, y, atol=0.02 * largest)
+        grad = random_tree(seed)
+        want, exact_state = exact.update(grad, exact_state, params)
+        got, rounded_state = rounded.update(grad, rounded_state, params)
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(want))
+    for a, b in zip(jax.tree.leaves(want), jax.tree.leaves(got), strict=True):
+        np.testing.assert_allclose(a, b, atol=0.02 * largest)

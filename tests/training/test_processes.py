@@ -1,7 +1,6 @@
-"""Real processes over loopback make the run that one makes, whatever becomes of them."""
+"""Several real processes on one machine make the same run as one, even if some of them die."""
 
 import signal
-import socket
 
 import numpy as np
 import pytest
@@ -11,23 +10,17 @@ from tests.training import runs
 pytestmark = pytest.mark.slow
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 def start(workdir, count, devices=1, port=None, **options):
-    """A run's processes: `count` of them, `devices` each."""
-    both = (port or free_port(), count) if count > 1 else None
+    """Starts the `count` processes of a run, with this many devices each."""
+    processes = (port or runs.free_port(), count) if count > 1 else None
     return [
-        runs.start(runs.command(workdir, processes=both, index=i, **options), devices)
+        runs.start(runs.command(workdir, processes=processes, index=i, **options), devices)
         for i in range(count)
     ]
 
 
 def assert_same_run(workdir, expected_workdir):
-    """The same records: the same examples to the token, and the same numbers to float tolerance."""
+    """The records are the same: counts of tokens exactly, other numbers to float tolerance."""
     got, expected = runs.records(workdir), runs.records(expected_workdir)
     assert [record["step"] for record in got] == [record["step"] for record in expected]
     for a, b in zip(got, expected, strict=True):
@@ -39,32 +32,41 @@ def assert_same_run(workdir, expected_workdir):
 
 
 def test_four_processes_make_the_run_of_one(tmp_path):
-    few = [
-        "train.steps=12", "train.eval_every=8", "train.preview_every=8", "mesh.data=2",
-        "mesh.fsdp=2", "evaluation.examples=4",
-    ]  # fmt: skip
+    settings = [
+        "train.steps=12",
+        "train.eval_every=8",
+        "train.preview_every=8",
+        "mesh.data=2",
+        "mesh.fsdp=2",
+        "evaluation.examples=4",
+    ]
     one, four = tmp_path / "one", tmp_path / "four"
     for workdir, count, devices in ((one, 1, 4), (four, 4, 1)):
-        for process in start(workdir, count, devices, overrides=few):
+        for process in start(workdir, count, devices, overrides=settings):
             runs.finish(process)
     assert sum("loss" in record for record in runs.records(four)) == 3
     assert_same_run(four, one)
-    for name in ("answers.jsonl", "samples.jsonl"):  # Written by process 0 alone.
+    for name in ("answers.jsonl", "samples.jsonl"):  # Only process 0 writes them.
         assert (four / name).read_text() == (one / name).read_text() != ""
 
 
-def test_a_run_goes_on_through_a_signal_and_a_death_with_other_numbers_of_processes(tmp_path):
-    few = ["train.steps=30", "train.eval_every=0", "train.preview_prompts=0", "mesh.data=-1",
-           "train.save_every=15"]  # fmt: skip
+def test_a_run_survives_a_signal_and_a_death_with_other_numbers_of_processes(tmp_path):
+    settings = [
+        "train.steps=30",
+        "train.eval_every=0",
+        "train.preview_prompts=0",
+        "mesh.data=-1",
+        "train.save_every=15",
+    ]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    (process,) = start(whole, 1, 2, overrides=few)
+    (process,) = start(whole, 1, 2, overrides=settings)
     runs.finish(process)
 
     def reached(step):
         return lambda: any(record["step"] >= step for record in runs.records(broken))
 
-    # A notice of preemption that only one of two processes gets: both save and end well.
-    pair = start(broken, 2, overrides=few)
+    # Only one of two processes gets a notice of preemption: both save and succeed.
+    pair = start(broken, 2, overrides=settings)
     runs.wait_until(reached(4), pair[0])
     pair[1].send_signal(signal.SIGTERM)
     assert "saved" in runs.finish(pair[0])
@@ -72,9 +74,10 @@ def test_a_run_goes_on_through_a_signal_and_a_death_with_other_numbers_of_proces
     saved = max(int(path.name) for path in (broken / "checkpoints").iterdir())
     assert 4 <= saved < 30
 
-    # Of four processes one dies: the others end with one line, long before a minute is over. They
-    # wait for its part of a step: not, as where it dies while they save, for JAX's heartbeat.
-    four = start(broken, 4, overrides=few)
+    # One of four processes dies. The others wait for its part of a step, so they notice within
+    # seconds and end with one line. If it died while they saved, they would have to wait for JAX's
+    # heartbeat.
+    four = start(broken, 4, overrides=settings)
     runs.wait_until(reached(16), four[0])
     runs.kill(four[3])
     for process in four[:3]:
@@ -84,14 +87,14 @@ def test_a_run_goes_on_through_a_signal_and_a_death_with_other_numbers_of_proces
             assert "another process is gone" in output and "Traceback" not in output
     assert any(process.returncode for process in four[:3])
 
-    # One process with as many devices goes on, with the same batches.
-    (process,) = start(broken, 1, 2, overrides=few)
+    # A single process with as many devices as the pair resumes with the same batches.
+    (process,) = start(broken, 1, 2, overrides=settings)
     runs.finish(process)
     assert_same_run(broken, whole)
 
 
-def test_a_process_that_waits_in_vain_says_so(tmp_path):
-    command = runs.command(tmp_path / "run", processes=(free_port(), 2))
+def test_a_process_whose_peer_never_comes_says_so(tmp_path):
+    command = runs.command(tmp_path / "run", processes=(runs.free_port(), 2))
     process = runs.start([*command, "--join-timeout", "2"])
     output, _ = process.communicate(timeout=100)
     assert process.returncode == 3, output

@@ -1,4 +1,4 @@
-"""Contract 5: a run that is killed at any instant ends as if it had not been."""
+"""A run that is killed at any instant ends as if it had not been interrupted."""
 
 import json
 import signal
@@ -13,10 +13,11 @@ from tests.training import runs
 pytestmark = pytest.mark.slow
 
 
-def final_params(workdir):
+def final_state(workdir):
+    """The step and the state of the newest checkpoint."""
     checkpoints = Checkpoints(workdir, read_only=True)
-    state = checkpoints._manager.restore(checkpoints.latest_step())
-    return checkpoints.latest_step(), state
+    step = checkpoints.latest_step()
+    return step, checkpoints._manager.restore(step)
 
 
 def samples(workdir):
@@ -24,8 +25,8 @@ def samples(workdir):
 
 
 def assert_identical(workdir, expected):
-    step, state = final_params(workdir)
-    expected_step, expected_state = final_params(expected)
+    step, state = final_state(workdir)
+    expected_step, expected_state = final_state(expected)
     assert step == expected_step == 60
     leaves, others = jax.tree.leaves(state), jax.tree.leaves(expected_state)
     assert len(leaves) == len(others) > 20
@@ -50,19 +51,21 @@ def test_killed_and_restarted(tmp_path, architecture):
         names = [path.name for path in folder.iterdir()] if folder.exists() else []
         return any("tmp" in name for name in names)
 
-    kills, reached = 0, []
-    points = [saving, lambda: last_step() >= 24, saving]
-    for point in points if architecture == "decoder" else points[1:]:
+    def has_reached_step_24():
+        return last_step() >= 24
+
+    killed_at = []
+    moments = [saving, has_reached_step_24, saving]
+    for moment in moments if architecture == "decoder" else moments[1:]:
         process = runs.start(runs.command(broken, architecture))
-        runs.wait_until(point, process)
+        runs.wait_until(moment, process)
         if process.poll() is None:
             runs.kill(process)
-            kills += 1
-            reached.append(last_step())
+            killed_at.append(last_step())
         else:
             process.communicate()
-    assert kills >= 2, "the runs ended before they could be killed: make them longer"
-    assert min(reached) < 60
+    assert len(killed_at) >= 2, "the runs ended before they could be killed: make them longer"
+    assert min(killed_at) < 60
     output = runs.finish(runs.start(runs.command(broken, architecture)))
     assert "resumed at step" in output
     assert_identical(broken, whole)

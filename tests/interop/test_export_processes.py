@@ -1,4 +1,4 @@
-"""Export from real processes: two of them write the very bytes that one writes."""
+"""Export from real processes: two of them write the same bytes as one."""
 
 import json
 import sys
@@ -6,33 +6,33 @@ import textwrap
 
 import pytest
 
-from tests.training.runs import finish, start
-from tests.training.test_processes import free_port
+from tests.training.runs import finish, free_port, start
 
 pytestmark = pytest.mark.slow
 SCRIPT = textwrap.dedent("""
+    import dataclasses
     import sys
 
     import jax
     import numpy as np
 
-    output, *place = sys.argv[1:]
-    if place:
-        jax.distributed.initialize(f"127.0.0.1:{place[0]}", 2, int(place[1]))
-    assert (jax.device_count(), jax.process_count()) == (2, 2 if place else 1)
+    output, *processes = sys.argv[1:]
+    if processes:
+        port, index = processes
+        jax.distributed.initialize(f"127.0.0.1:{port}", 2, int(index))
+    assert (jax.device_count(), jax.process_count()) == (2, 2 if processes else 1)
 
-    from ift_jax.config.schema import DecoderConfig, MeshConfig
+    from ift_jax.config.schema import MeshConfig
     from ift_jax.interop.hugging_face_export import export
     from ift_jax.models import build_model
+    from ift_jax.sharding import rules
     from ift_jax.sharding.mesh import make_mesh
-    from ift_jax.sharding.rules import tree_shardings
+    from tests.small_models import CONFIG
     from tests.text.small_tokenizers import sentencepiece_tokenizer
 
-    model = build_model(DecoderConfig(
-        vocab_size=512, d_model=16, n_layers=3, n_heads=2, n_kv_heads=1, head_dim=8, d_ff=24,
-    ))
+    model = build_model(dataclasses.replace(CONFIG.model, n_layers=3, vocab_size=512))
     mesh = make_mesh(MeshConfig(data=1, fsdp=2))
-    shardings = tree_shardings(mesh, model.logical_axes, model.shapes)
+    shardings = rules.tree_shardings(mesh, model.logical_axes, model.shapes)
     rng = np.random.default_rng(0)
 
     def put(leaf, sharding):
@@ -40,8 +40,15 @@ SCRIPT = textwrap.dedent("""
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: values[index])
 
     params = jax.tree.map(put, model.shapes, shardings)
-    export(model, params, sentencepiece_tokenizer(), output, stop_ids=(2, 5),
-           dtype="bfloat16", shard_bytes=20_000)
+    export(
+        model,
+        params,
+        sentencepiece_tokenizer(),
+        output,
+        stop_ids=(2, 5),
+        dtype="bfloat16",
+        shard_bytes=20_000,
+    )
 """)
 
 
