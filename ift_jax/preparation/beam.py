@@ -17,6 +17,7 @@ from ift_jax.config.schema import Config
 from ift_jax.errors import UserError, did_you_mean
 from ift_jax.io.paths import absolute, place
 from ift_jax.preparation.shards import Part
+from ift_jax.preparation.store_writer import summed
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
 from ift_jax.preparation.write_part import write_part_by_name
 
@@ -50,7 +51,7 @@ class BeamWorkers:
         for part in parts:
             if _error_path(part).exists():
                 raise UserError(_error_path(part).read_text("utf-8"))
-            yield json.loads(part.report_path.read_bytes())
+            yield summed([json.loads(path.read_bytes()) for path in part.report_paths])
 
 
 def _make(config: Config, tokenizer_path: str, part: Part) -> None:
@@ -66,7 +67,7 @@ def _make(config: Config, tokenizer_path: str, part: Part) -> None:
 
 
 def _error_path(part: Part) -> Path:
-    return part.path.with_suffix(".error")
+    return part.report_path.with_suffix(".error")
 
 
 def checked_options(runner: str, options: Sequence[str]) -> list[str]:

@@ -38,16 +38,24 @@ def text_records(
 
 
 def examples(
-    task: seqio.Task, split: str, shard: int, shards: int, seed: int
+    task: seqio.Task, split: str, shard: int, shards: int, seed: int, *, limit: int = -1
 ) -> Iterator[dict[str, Any]]:
     """Yield the preprocessed examples of a shard in order: strings, or int32 / float32 arrays.
+
+    Args:
+        task: The task.
+        split: The split.
+        shard: Which shard of it, below `shards`.
+        shards: The number of shards.
+        seed: SeqIO's seed. One seed for all shards: a source may shuffle with it.
+        limit: How many examples at the most; -1 for all.
 
     Raises:
         UserError: The source cannot read a record.
     """
     fields = _TEXT_FIELDS if is_text_task(task) else _ID_FIELDS
     try:
-        dataset = _dataset(task, split, shard, shards, seed)
+        dataset = _dataset(task, split, shard, shards, seed).take(limit)
         kept = [name for name in fields if name in dataset.element_spec]
         if len(kept) < len(dataset.element_spec):
             dataset = dataset.map(_only(kept))

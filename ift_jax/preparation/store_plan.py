@@ -51,11 +51,12 @@ class WantedStore:
     def manifest(self, config: Config) -> dict[str, Any]:
         """Return what its manifest says besides the counts of the parts."""
         settings = {name: getattr(config.data, name) for name in _CONFIG_IN_MANIFEST}
+        part = self.parts(config.data.variants)[0]
         return settings | {
             "task": self.task.name,
             "group": getattr(self.task.source, "group", ""),
             "split": self.split,
-            "shards": self.parts(config.data.variants)[0].shards,
+            "shards": part.shards * part.files,
             "architecture": config.model.architecture,
             "format": dataclasses.asdict(config.format),
             "key": self.key,

@@ -131,11 +131,11 @@ def finish_store(partial: Path, final: Path, manifest: dict[str, Any]) -> None:
     n_parts = manifest["shards"] * manifest["variants"]
     paths = [part_path(partial, i).with_suffix(".json") for i in range(n_parts)]
     reports = [json.loads(path.read_bytes()) for path in paths]
-    hashes = [report.pop("sha256") for report in reports]
+    hashes = [report["sha256"] for report in reports]
     whole = {
         "format_version": FORMAT_VERSION,
         "sha256": hashes,
-        **_summed(reports),
+        **summed(reports),
         **manifest,
     }
     write(partial / MANIFEST, json_bytes(whole))
@@ -144,10 +144,15 @@ def finish_store(partial: Path, final: Path, manifest: dict[str, Any]) -> None:
         sync_folder(final.parent)
 
 
-def _summed(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the sum of reports: numbers are added, tables of counts key by key."""
+def summed(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the sum of reports: numbers are added, tables of counts key by key.
+
+    A sum has no hash of a part.
+    """
     total: dict[str, Any] = {}
     for name, first in reports[0].items():
+        if name == "sha256":
+            continue
         values = [report[name] for report in reports]
         if isinstance(first, dict):
             total[name] = dict(sum(map(Counter, values), Counter()))

@@ -1,17 +1,18 @@
-"""Making one part of a store: read a shard, encode its examples, write them with a report.
+"""Making one part of a store: read it in one pass, encode its examples, write them with reports.
 
 `write_part` is what every executor calls: in this process, in others, or in Beam's workers.
 """
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ift_jax.config.schema import Config
 from ift_jax.data.randomness import stable_hash
 from ift_jax.preparation.shards import Part
-from ift_jax.preparation.store_writer import PartBuilder
+from ift_jax.preparation.store_writer import PartBuilder, summed
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
 from ift_jax.text.examples import Dropped, Encoded, ExampleFormatter
 
@@ -24,9 +25,10 @@ _TOGETHER = 32  # Records that go from step to step together: few enough for a c
 def write_part(
     part: Part, task: "seqio.Task", formatter: ExampleFormatter, seed: int
 ) -> dict[str, Any]:
-    """Make a part and its report.
+    """Make a part and its reports.
 
-    Every random choice of the task's preprocessors follows from (seed, task, shard, variant).
+    Every random choice of the task's source and preprocessors follows from (seed, task, variant):
+    the shards of a split are those of one order only if all of them are read with one seed.
 
     Args:
         part: What to make.
@@ -35,21 +37,39 @@ def write_part(
         seed: The config's.
 
     Returns:
-        The report; see `PartBuilder.write`.
+        The sum of its reports; see `PartBuilder.write`.
 
     Raises:
-        UserError: A record cannot be read or encoded; names file and line, or task and index.
+        UserError: A record cannot be read or encoded (names file and line, or task and index), or
+            the examples are others each time that they are read.
     """
+    from ift_jax.preparation.repeatable import check_repeatable
+
+    drawn = stable_hash("render", seed, part.task, part.variant, bits=31)
+    if part.shard == 0:
+        check_repeatable(task, part.split, drawn)
+    encoded = _encoded(part, task, formatter, drawn)
+    *full, last = part.paths
+    reports = []
+    for path in full:
+        records = itertools.islice(encoded, part.examples_per_file)
+        reports.append(_write_file(path, records))
+    return summed([*reports, _write_file(last, encoded)])
+
+
+def _write_file(
+    path: Path, records: Iterable[tuple[int, list[Encoded] | Dropped]]
+) -> dict[str, Any]:
+    """Write what records become to a file, and its report beside it; return the report."""
     builder = PartBuilder()
-    drawn = stable_hash("render", seed, part.task, part.variant, part.shard, bits=31)
-    for index, made in _encoded(part, task, formatter, drawn):
+    for index, made in records:
         builder.add_record()
         if isinstance(made, Dropped):
             builder.drop(made.reason)
             continue
         for example in made:
             builder.add(example, index)
-    return builder.write(part.path)
+    return builder.write(path)
 
 
 def _encoded(

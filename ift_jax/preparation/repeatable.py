@@ -1,0 +1,55 @@
+"""Finding tasks whose examples change from one reading to the next, as an unseeded shuffle does.
+
+Stores of one name must have the same bytes wherever they are made: hosts that prepare for
+themselves would otherwise train on different data, and a part made again would lose examples of
+its neighbors and repeat others.
+"""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import seqio
+
+from ift_jax.errors import UserError
+from ift_jax.preparation.read_examples import examples
+from ift_jax.sources.task_examples import direct_source
+
+_COMPARED = 64  # Examples from the beginning of the split.
+# A shuffle of only a few examples may come out twice in the same order, so that a short split is
+# read again more often: two examples in one order seven times are one case in 64.
+_SHORT = 8
+_REREAD_SHORT = 6
+
+
+def check_repeatable(task: seqio.Task, split: str, seed: int) -> None:
+    """Read the first examples of a split again, and compare them.
+
+    Raises:
+        UserError: They are others than before, although the seed is the same.
+    """
+    before = _first_examples(task, split, seed)
+    if not before:
+        return
+    for _ in range(_REREAD_SHORT if 1 < len(before) < _SHORT else 1):
+        if _first_examples(task, split, seed) != before:
+            raise UserError(
+                f"task {task.name!r}, split {split!r}: its first examples change from one reading "
+                "to the next with the same seed (a shuffle or a draw without a seed?), so every "
+                "store of it would hold other data; seed them, or draw with "
+                "seqio.map_over_dataset(num_seeds=1)"
+            )
+
+
+def _first_examples(task: seqio.Task, split: str, seed: int) -> list[dict[str, Any]]:
+    source = direct_source(task)
+    if source is not None:
+        # Reading is a function of the index there, so that a draw shows at once.
+        return list(itertools.islice(source.records(split, seed=seed), _SHORT))
+    found = examples(task, split, 0, 1, seed, limit=_COMPARED)
+    return [{name: _comparable(value) for name, value in fields.items()} for fields in found]
+
+
+def _comparable(value: Any) -> Any:
+    """Return a string as it is, and an array as a value that `==` compares as a whole."""
+    return value.tobytes() if isinstance(value, np.ndarray) else value
