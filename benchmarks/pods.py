@@ -126,7 +126,7 @@ def cells(name: str, record: dict[str, Any]) -> dict[str, str]:
         "model, row's tokens": f"{model.name}, {model.row_lengths}",
         "topology": f"{record['topology']}, {record['devices']:,} devices",
         "mesh": mesh,
-        "rows a device, accumulation steps": f"{record['rows'] / record['devices']:g}, "
+        "rows per device, accumulation steps": f"{record['rows'] / record['devices']:g}, "
         f"{record['gradient_accumulation_steps']}",
         "fits": "yes" if record["fits"] else "no",
         "state, GiB": gib(memory["parts"]["parameters"] + memory["parts"]["optimizer"]),

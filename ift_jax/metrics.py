@@ -20,7 +20,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def exact_match(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
-    """Share of predictions that equal an accepted answer, but for surrounding white space."""
+    """Share of predictions that equal an accepted answer, except for surrounding white space."""
 
     def equal(target: str, prediction: str) -> float:
         return float(target.strip() == prediction.strip())
@@ -32,7 +32,7 @@ def majority_baseline(references: Sequence[Target]) -> float:
     """Exact match of the one answer that, given to every example, is right most often.
 
     Raises:
-        ValueError: there are no examples.
+        ValueError: There are no examples.
     """
     if not references:
         raise ValueError("no examples")
@@ -48,12 +48,12 @@ def mean_best(
     """Mean over the examples of each one's best score over its answers.
 
     Args:
-        targets: the accepted answer or answers of each example; an example without any scores 0.
-        predictions: the answer of each example.
-        score: a function of one accepted answer and the prediction.
+        targets: The accepted answer or answers of each example; an example without any scores 0.
+        predictions: The answer of each example.
+        score: A function of one accepted answer and the prediction.
 
     Raises:
-        ValueError: there are no examples, or not as many predictions as targets.
+        ValueError: There are no examples, or not as many predictions as targets.
     """
     if len(targets) != len(predictions):
         raise ValueError(f"{len(targets)} targets but {len(predictions)} predictions")
@@ -138,8 +138,8 @@ def metric_name(metric: Metric) -> str | None:
     """Return the name by which `metric_by_name` finds a metric again in another process.
 
     Returns:
-        "module:function", behind "first_block:" for an `OnFirstBlock`; None for a function that no
-        name leads to, such as a lambda.
+        "module:function", with "first_block:" before it for an `OnFirstBlock`; None for a function
+        that has no importable name, such as a lambda.
     """
     if isinstance(metric, OnFirstBlock):
         inner = metric_name(metric.metric)

@@ -123,7 +123,6 @@ def test_no_file_has_over_400_lines_and_no_function_over_80():
         if (count := len(path.read_text().splitlines())) > 400
     }
     assert long_files == {}
-    # These are being taken apart.
     long_functions = {
         f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": count
         for path in _sources()

@@ -29,7 +29,7 @@ PEFT_NAMES = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
 class _Tensor(NamedTuple):
     """A tensor of `peft`: one layer of one of our stacked adapters, transposed."""
 
-    path: str  # Of our adapter, such as "layers.mlp.up.lora_a".
+    path: str  # The path of our adapter, such as "layers.mlp.up.lora_a".
     layer: int
     shape: tuple[int, ...]
     module: str  # The projection that it belongs to, by its Hugging Face name.

@@ -32,7 +32,7 @@ def save_description(workdir: str, config: Config, tokenizer: Tokenizer) -> None
 def check_same_run(workdir: str, config: Config) -> None:
     """Refuses to resume a run with other data, another model, or other batches.
 
-    What may change: the length of the run, the optimizer (but for what is frozen), the loss, what
+    What may change: the length of the run, the optimizer (except what is frozen), the loss, what
     is written when, the evaluation, and the mesh.
 
     Args:

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _parser(argv)
-    # Flags behind "--" are for a program that the command hands them to.
+    # Flags after "--" are for a program that the command hands them to.
     end = argv.index("--") if "--" in argv else len(argv)
     args, rest = parser.parse_known_args(argv[:end])
     args.further = argv[end + 1 :]
@@ -99,7 +99,7 @@ def _sentence(text: str) -> str:
 
 
 def _examples(module: ModuleType) -> str:
-    """A command's docstring behind its first line."""
+    """A command's docstring after its first line."""
     return (module.__doc__ or "").partition("\n\n")[2]
 
 

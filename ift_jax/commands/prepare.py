@@ -5,7 +5,7 @@ For example:
   ift prepare --config configs/tulu3.py:8b,/models/Llama-3.1-8B --runner DirectRunner \
     -- --direct_running_mode=multi_processing --direct_num_workers=8
 
-Flags behind -- are Apache Beam's own. A worker needs this package and the task modules (on its
+Flags after -- are Apache Beam's own. A worker needs this package and the task modules (on its
 PYTHONPATH), and must see the data, the tokenizer and data.store_dir under the same paths.
 """
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make the stores with Apache Beam on this runner, such as DirectRunner; default: "
         "processes of this machine",
     )
-    parser.set_defaults(takes_further=lambda args: args.runner)  # Beam's flags, behind "--".
+    parser.set_defaults(takes_further=lambda args: args.runner)  # Beam's flags, after "--".
 
 
 def run(args: argparse.Namespace) -> None:

@@ -15,12 +15,12 @@ class Rules:
     """What a field may hold, and what `--help-config` says about it.
 
     Attributes:
-        help: whole sentences for a user.
-        choices: the allowed values; a tuple's items must each be one of them. (): any value.
-        above: the value must be greater than this.
-        minimum: the value must be at least this.
-        maximum: the value must be at most this.
-        regex: the value must be a regular expression.
+        help: Whole sentences for a user.
+        choices: The allowed values; a tuple's items must each be one of them. (): any value.
+        above: The value must be greater than this.
+        minimum: The value must be at least this.
+        maximum: The value must be at most this.
+        regex: The value must be a regular expression.
     """
 
     help: str
@@ -48,11 +48,11 @@ class Rules:
         """Checks one value.
 
         Args:
-            where: the field's full name, such as "config.model.dropout", for the message.
-            value: a value of the field's type.
+            where: The field's full name, such as "config.model.dropout", for the message.
+            value: A value of the field's type.
 
         Raises:
-            UserError: the value is not allowed.
+            UserError: The value is not allowed.
         """
         items = value if isinstance(value, tuple) else (value,)
         for item in items:

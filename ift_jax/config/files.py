@@ -40,11 +40,11 @@ def from_dict(values: dict[str, Any], *, trains: bool = True) -> Config:
     """Builds and checks the frozen config from nested plain values.
 
     Args:
-        values: section -> field -> value; absent fields have their defaults.
-        trains: whether the config must suffice for training. An imported model's has no data.
+        values: Section -> field -> value; absent fields have their defaults.
+        trains: Whether the config must suffice for training. An imported model's has no data.
 
     Raises:
-        UserError: an unknown field (the nearest valid one is named), a wrong type, or any failed
+        UserError: An unknown field (the nearest valid one is named), a wrong type, or any failed
             check of `check_run` (`check` if not `trains`).
     """
     architecture = values.get("model", {}).get("architecture", "decoder")
@@ -84,10 +84,10 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         path: "file.py", or "file.py:argument" for a `get_config(argument)`.
-        overrides: items of the form "--config.section.field=value".
+        overrides: Items of the form "--config.section.field=value".
 
     Raises:
-        UserError: the file does not exist, a field or value is wrong, or an override does not have
+        UserError: The file does not exist, a field or value is wrong, or an override does not have
             that form.
     """
     file = path.partition(":")[0]
@@ -161,7 +161,7 @@ def from_json(path: str) -> Config:
     """Reads a run's `config.json`.
 
     Raises:
-        UserError: the file is missing, is not JSON, holds an unknown field, or was written when
+        UserError: The file is missing, is not JSON, holds an unknown field, or was written when
             fields had other names.
     """
     try:

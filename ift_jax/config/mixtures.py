@@ -18,11 +18,11 @@ def mixture_and_split(config: Config, which: str) -> MixtureSplit:
     """The mixture and split that a config names for a part.
 
     Args:
-        config: the run's config.
+        config: The run's config.
         which: "train", "eval" (unseen examples of trained tasks) or "heldout" (unseen tasks).
 
     Raises:
-        UserError: the config names no mixture for this part.
+        UserError: The config names no mixture for this part.
     """
     data = config.data
     chosen = {

@@ -112,11 +112,11 @@ def set_model_shape(config: ConfigDict, name: str) -> None:
     keep their values.
 
     Args:
-        config: a config as `default_config` makes it, of the model's architecture.
-        name: a key of `MODEL_SHAPES`, such as "llama-3.1-8b" or "t5-v1_1-xl".
+        config: A config as `default_config` makes it, of the model's architecture.
+        name: A key of `MODEL_SHAPES`, such as "llama-3.1-8b" or "t5-v1_1-xl".
 
     Raises:
-        UserError: there is no such name, or the config has the other architecture.
+        UserError: There is no such name, or the config has the other architecture.
     """
     if name not in MODEL_SHAPES:
         near = did_you_mean(name, MODEL_SHAPES)

@@ -11,13 +11,13 @@ def size_and_checkpoint(argument: str, sizes: Collection[str]) -> tuple[str, str
     Args:
         argument: "SIZE", "SIZE,CHECKPOINT", or "" for the first of `sizes`. The checkpoint is a
             folder; without one the recipe can be planned and shown, but not trained.
-        sizes: the sizes of the recipe.
+        sizes: The sizes of the recipe.
 
     Returns:
         The size, and the checkpoint or "".
 
     Raises:
-        UserError: the recipe has no such size.
+        UserError: The recipe has no such size.
     """
     size, _, checkpoint = argument.partition(",")
     size = size or next(iter(sizes))

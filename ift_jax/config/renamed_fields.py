@@ -89,8 +89,8 @@ def explain_unknown(name: str, siblings: Iterable[str]) -> str:
     """Says what a field that does not exist may have meant.
 
     Args:
-        name: the field as it was typed, without its section.
-        siblings: the fields of the section in which it was typed; empty if that is not known.
+        name: The field as it was typed, without its section.
+        siblings: The fields of the section in which it was typed; empty if that is not known.
 
     Returns:
         The end of a message, such as "; Hugging Face's num_train_epochs is train.epochs here".
@@ -114,7 +114,7 @@ def renamed_in(values: Mapping[str, Any]) -> dict[str, str]:
     """The former names that a nested config holds, such as an old run's `config.json`.
 
     Args:
-        values: section -> field -> value.
+        values: Section -> field -> value.
 
     Returns:
         Former name -> present name, each with its section.

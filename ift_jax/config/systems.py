@@ -25,7 +25,7 @@ def add_tasks_folder(config_file: str = "") -> None:
     the working folder.
 
     Args:
-        config_file: the config file; "" for the working folder.
+        config_file: The config file; "" for the working folder.
     """
     folder = os.getcwd()
     above = os.path.dirname(os.path.abspath(config_file)) if config_file else ""
@@ -67,8 +67,8 @@ def modules_of(systems: Mapping[str, str], *names: str) -> tuple[str, ...]:
     name that ends in `_<k>_shot` adds the module that registers k-shot twins.
 
     Args:
-        systems: the beginnings of names -> modules.
-        *names: names of tasks and mixtures; empty ones are ignored.
+        systems: The beginnings of names -> modules.
+        *names: Names of tasks and mixtures; empty ones are ignored.
     """
     found: list[str] = []
     for name in filter(None, names):

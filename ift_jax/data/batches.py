@@ -34,19 +34,19 @@ class BatchPlan:
     An epoch is as many examples as the tasks have; at rates proportional to the tasks' sizes, it is
     each of them once. In a run of epochs, the last batch of every epoch is filled up with empty
     rows, and a run that ends inside an epoch ends with a whole batch. So no batch depends on where
-    the run ends, and a finished run can go on to more epochs. In a run of steps, the rows of the
-    next epoch follow at once.
+    the run ends, and a finished run can continue for more epochs. In a run of steps, the rows of
+    the next epoch follow at once.
 
     Attributes:
-        mixture: the tasks and their stores.
+        mixture: The tasks and their stores.
         batch_size: B, rows of the global batch.
-        order: the order of the examples.
-        capacities: tokens per row: (max_length,) or (inputs_length, targets_length).
-        n_steps: steps of the run.
+        order: The order of the examples.
+        capacities: Tokens per row: (max_length,) or (inputs_length, targets_length).
+        n_steps: Steps of the run.
         n_rows, n_examples, n_tokens, n_encoder_tokens, n_trained_tokens: what the planned windows
             hold, without empty rows. The last window counts as a whole.
-        fill: the share of the planned rows' positions that hold a token.
-        steps_per_epoch: batches that an epoch of the mixture takes.
+        fill: The share of the planned rows' positions that hold a token.
+        steps_per_epoch: Batches that an epoch of the mixture takes.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class BatchPlan:
         """Plans a run; exactly one of `steps` and `epochs` decides its length.
 
         Args:
-            mixture: the tasks and their stores.
-            data: row lengths, packing, window, and the folder in which the plan is kept.
+            mixture: The tasks and their stores.
+            data: Row lengths, packing, window, and the folder in which the plan is kept.
             architecture: "decoder" or "encoder_decoder".
-            batch_size: rows of the global batch.
-            seed: decides the order.
-            steps: steps of the run, if positive.
-            epochs: epochs of the mixture otherwise.
-            bidirectional_prefix: whether a decoder's batches carry `prefix_mask`.
+            batch_size: Rows of the global batch.
+            seed: Decides the order.
+            steps: Steps of the run, if positive.
+            epochs: Epochs of the mixture otherwise.
+            bidirectional_prefix: Whether a decoder's batches carry `prefix_mask`.
         """
         if not (steps > 0 or epochs > 0):
             raise ValueError(f"steps={steps}, epochs={epochs}: one must be positive")
@@ -178,7 +178,7 @@ class BatchPlan:
         """The examples in a batch, or in some contiguous rows of it.
 
         Raises:
-            IndexError: the run has no such step.
+            IndexError: The run has no such step.
         """
         if not 0 <= step < self.n_steps:
             raise IndexError(f"step {step} of a run of {self.n_steps}")
@@ -210,7 +210,7 @@ class BatchPlan:
             int32, the next token of the same example, else 0; `loss_weights` float32, the weight
             of the target; `segment_ids` int32, from 1 in a row and 0 in padding; `positions`
             int32, from 0 in each example; `task_ids` int32, -1 in padding; `row_ids` int32[B], the
-            place of each row in the global batch; with a bidirectional prefix `prefix_mask` bool,
+            index of each row in the global batch; with a bidirectional prefix `prefix_mask` bool,
             true before an example's first trained token.
 
             For an encoder-decoder: `encoder_tokens`, `encoder_segment_ids`, `encoder_positions`
@@ -220,7 +220,7 @@ class BatchPlan:
             encoder belongs to segment k of the decoder; it may be empty.
         """
         counts, task_ids, variants, example_ids = self.examples(step, rows)
-        # Each example as its variant and its place in it. Lists, because indexing arrays by
+        # Each example as its variant and its index in it. Lists, because indexing arrays by
         # single elements is slow.
         found = [
             (self.mixture.stores[task].variants[variant], i)
@@ -315,13 +315,13 @@ def eval_batches(
     The last batch is filled up with empty rows.
 
     Args:
-        mixture: the tasks and their stores.
-        data: as for `BatchPlan`.
-        architecture: as for `BatchPlan`.
-        batch_size: rows per batch.
-        max_rows: if positive, only about so many rows: the first ones of a fixed shuffle over all
+        mixture: The tasks and their stores.
+        data: As for `BatchPlan`.
+        architecture: As for `BatchPlan`.
+        batch_size: Rows per batch.
+        max_rows: If positive, only about so many rows: the first ones of a fixed shuffle over all
             tasks, in proportion to their sizes.
-        bidirectional_prefix: as for `BatchPlan`.
+        bidirectional_prefix: As for `BatchPlan`.
     """
     sizes = np.array([of_variants[0] for of_variants in mixture.sizes], np.float64)
     plan = BatchPlan(

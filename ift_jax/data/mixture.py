@@ -13,13 +13,13 @@ class Mixture:
     """T tasks with their stores.
 
     The arrays `lengths`, `encoder_lengths` and `trained_tokens` hold the examples of every variant
-    of every task, one after another; `flat_ids` gives the place of an example in them.
+    of every task, one after another; `flat_ids` gives the index of an example in them.
 
     Attributes:
-        tasks: names; `task_ids` of a batch index this list.
+        tasks: Names; `task_ids` of a batch index this list.
         rates: float64[T], SeqIO's mixing rates; only their proportions matter.
-        stores: the token store of each task.
-        metric_fns: the metrics of each task, as `ift_jax.metrics.metric_name` names them.
+        stores: The token store of each task.
+        metric_fns: The metrics of each task, as `ift_jax.metrics.metric_name` names them.
     """
 
     tasks: list[str]
@@ -35,12 +35,12 @@ class Mixture:
     def flat_ids(
         self, task_ids: np.ndarray, variants: np.ndarray, example_ids: np.ndarray
     ) -> np.ndarray:
-        """int64[n]: the place of n examples in `lengths` and the arrays like it.
+        """int64[n]: the indices of n examples in `lengths` and the arrays like it.
 
         Args:
-            task_ids: int[n], indices of `tasks`.
-            variants: int[n], the variant of each example.
-            example_ids: int[n], the place of each example in its variant.
+            task_ids: Int[n], indices of `tasks`.
+            variants: Int[n], the variant of each example.
+            example_ids: Int[n], the index of each example in its variant.
         """
         sizes_TxV = np.array(self.sizes)
         first_TxV = np.cumsum(sizes_TxV).reshape(sizes_TxV.shape) - sizes_TxV

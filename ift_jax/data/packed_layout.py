@@ -14,8 +14,8 @@ class RowLayout:
 
     Attributes:
         shape: (B, L), rows and tokens per row.
-        lengths_N: int[N], the tokens of each example; some may have none.
-        starts_N: int64[N], the place of each example in the flattened rows.
+        lengths_N: Int[N], the tokens of each example; some may have none.
+        starts_N: int64[N], the start of each example in the flattened rows.
         segment_N: int64[N], the number of each example within its row, from 1.
     """
 
@@ -23,8 +23,8 @@ class RowLayout:
         """Lays out examples.
 
         Args:
-            lengths_N: int[N], the tokens of each example, row after row.
-            counts_B: int[B], the number of examples in each row.
+            lengths_N: Int[N], the tokens of each example, row after row.
+            counts_B: Int[B], the number of examples in each row.
             capacity: L, tokens per row.
         """
         n_examples = len(lengths_N)
@@ -49,7 +49,7 @@ class RowLayout:
 
         Args:
             values: N arrays with as many values as the example has tokens.
-            dtype: the type of the result.
+            dtype: The type of the result.
 
         Returns:
             dtype[B, L], zero in padding.
@@ -98,7 +98,7 @@ class RowLayout:
         not_empty = self.lengths_N > 0
         shifted.reshape(-1)[self.starts_N[not_empty]] = 0
         # Without this, the last token of a row would show up in the row's padding.
-        behind = (self.starts_N + self.lengths_N)[not_empty]
-        in_same_row = behind % self.shape[1] != 0
-        shifted.reshape(-1)[behind[in_same_row]] = 0
+        after = (self.starts_N + self.lengths_N)[not_empty]
+        in_same_row = after % self.shape[1] != 0
+        shifted.reshape(-1)[after[in_same_row]] = 0
         return shifted

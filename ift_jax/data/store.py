@@ -32,7 +32,7 @@ class _ListColumn:
     """A column with a list of numbers for each example, over all parts of a variant.
 
     Attributes:
-        values: the numbers of each part, a view of the mapped file.
+        values: The numbers of each part, a view of the mapped file.
         starts: int32[N], the start of each example's list in the values of its part.
         lengths: int32[N], the length of each example's list.
     """
@@ -95,7 +95,7 @@ class Variant:
 
     def tokens_and_weights(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """int32[lengths[i]] ids and float32[lengths[i]] loss weights: views of the mapped file."""
-        # Both lists have the same place. Two calls of `get` would make batches 6% slower.
+        # Both lists have the same bounds. Two calls of `get` would make batches 6% slower.
         part = self._part_of[i]
         start = self._tokens.starts[i]
         stop = start + self.lengths[i]
@@ -144,7 +144,7 @@ class TokenStore:
         """Opens a store.
 
         Raises:
-            UserError: the folder does not hold a complete store of this version.
+            UserError: The folder does not hold a complete store of this version.
         """
         path = Path(path)
         manifest = read_json(path / MANIFEST)

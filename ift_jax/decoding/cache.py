@@ -5,7 +5,7 @@ the n-th new token of every row goes to slot P + n. What a slot holds for a row 
 nothing) is kept beside it, so that the attention mask of training serves decoding as it is.
 
 Both functions take `model.unrolled` and the parameters of `model.unstack`. Shape suffixes: B rows,
-P places for prompts, S slots, D model width, G key-value heads, K width of a head.
+P prompt positions, S slots, D model width, G key-value heads, K width of a head.
 """
 
 from typing import NamedTuple
@@ -51,7 +51,7 @@ def prefill(
 
     Args:
         model: An unrolled model.
-        params: Its parameters.
+        params: The model's parameters.
         prompts_BxP: int32, padded on the right.
         lengths_B: int32; the tokens of each prompt, at least 1 for a decoder.
         n_new: How many slots are kept for tokens to come.
@@ -63,9 +63,9 @@ def prefill(
         BxD, the states from which the first new token is predicted, and the cache.
     """
     module = model.module(params)
-    n_rows, n_places = prompts_BxP.shape
-    place_BxP = jnp.broadcast_to(jnp.arange(n_places), (n_rows, n_places))
-    prompt = Tokens((place_BxP < lengths_B[:, None]).astype(jnp.int32), place_BxP)
+    n_rows, n_positions = prompts_BxP.shape
+    index_BxP = jnp.broadcast_to(jnp.arange(n_positions), (n_rows, n_positions))
+    prompt = Tokens((index_BxP < lengths_B[:, None]).astype(jnp.int32), index_BxP)
     if isinstance(module, EncoderDecoder):
         cache = _encode(module, prompts_BxP, prompt, n_new)
         start_B = jnp.full((n_rows,), start_id, jnp.int32)
@@ -80,7 +80,7 @@ def prefill(
         _add_slots(prompt.positions_BxL, n_new, axis=1),
     )
     layers = jax.tree.map(lambda part: _add_slots(part, n_new, axis=2), layers)
-    return last_BxD, Cache(layers, slots, jnp.int32(n_places), lengths_B)
+    return last_BxD, Cache(layers, slots, jnp.int32(n_positions), lengths_B)
 
 
 def _add_slots(x: jax.Array, n: int, *, axis: int) -> jax.Array:

@@ -2,7 +2,7 @@
 
 A batch's state stays on the device between the calls. Each call of `advance_batch` makes as many
 tokens as it is told, a block; `ift_jax.decoding.generate` calls it until all rows have ended.
-Shape suffixes: B rows, P places for prompts, S slots, D model width, V vocabulary.
+Shape suffixes: B rows, P prompt positions, S slots, D model width, V vocabulary.
 """
 
 import functools

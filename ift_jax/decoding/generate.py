@@ -2,7 +2,7 @@
 
 The device makes tokens in blocks (`ift_jax.decoding.decode_batch`). Between two blocks the host
 looks at the new tokens for stop strings, and hands them to whoever streams them. Without such a
-reason the whole answer is one block. Shape suffixes: B rows, P places for prompts.
+reason the whole answer is one block. Shape suffixes: B rows, P prompt positions.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ class Generator:
 
         Args:
             model: The model as training has it.
-            params: Its parameters, which need not be kept.
+            params: The model's parameters, which need not be kept.
             stops: What ends an answer.
             pad_id: The padding token, which is also the first input of an encoder-decoder's
                 decoder.

@@ -22,7 +22,7 @@ class Question:
 
     task: str
     store: TokenStore
-    index: int  # The place of the example in its store.
+    index: int  # The index of the example in its store.
     prompt: list[int]
     choices: list[tuple[str, list[int]]]  # Text and ids of each; empty if the answer is free.
 
@@ -40,7 +40,7 @@ def evaluate(text_generator: TextGenerator, params: Params, mixture: Mixture) ->
 
     Returns:
         `tasks`, `overall` and `groups` as `score` gives them, and `answers`, a dict per example:
-        "task", "index" (the place of the record in the source), "prompt", "references", and what
+        "task", "index" (the record's index in the source), "prompt", "references", and what
         `generate` or `rank` found.
     """
     questions = ask(text_generator, mixture)

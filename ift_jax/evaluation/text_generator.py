@@ -63,7 +63,7 @@ class TextGenerator:
         return store.tokens(index)[: store.prompt_lengths[index]].tolist()
 
     def generator(self, params: Params) -> Generator:
-        """The model with these weights, laid out for decoding; `params` may be freed afterwards."""
+        """The model with these weights, laid out for decoding; `params` may be freed after that."""
         return Generator(
             self.model,
             params,

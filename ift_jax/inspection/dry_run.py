@@ -25,7 +25,7 @@ def dry_run(config: Config, console: Console) -> None:
     Nothing is trained, and no weight is allocated.
 
     Args:
-        config: The run's.
+        config: The run's config.
         console: Where to print.
 
     Raises:
@@ -67,7 +67,7 @@ def _recipe(config: Config) -> list[str]:
     length = f"{train.steps:,} steps" if train.steps else f"{train.epochs:g} epochs"
     row = " + ".join(f"{tokens:,}" for tokens in config.row_lengths if tokens)
     tokens = f", {train.batch_tokens:,} tokens" if train.batch_tokens else ""
-    packing = "packed" if config.data.pack else "an example a row"
+    packing = "packed" if config.data.pack else "one example per row"
     warmup = optimizer.warmup_steps or f"{optimizer.warmup_ratio:.0%}"
     rate = f"{optimizer.schedule} {optimizer.learning_rate:g}, warm-up {warmup}"
     dropout = f"{config.model.dropout:g} {getattr(config.model, 'dropout_schedule', '')}".rstrip()
@@ -120,7 +120,7 @@ def _memory(run: Run) -> str:
     outputs = max(memory.output_size_in_bytes - memory.alias_size_in_bytes, 0)
     total = arguments + temporaries + outputs
     return (
-        f"memory a device (compiler's estimate): {total / 2**20:,.0f} MiB = "
+        f"memory per device (compiler's estimate): {total / 2**20:,.0f} MiB = "
         f"state and batch {arguments / 2**20:,.0f} + temporaries {temporaries / 2**20:,.0f} + "
         f"outputs {outputs / 2**20:,.0f}"
     )

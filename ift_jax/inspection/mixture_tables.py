@@ -116,10 +116,10 @@ def plan_lines(plan: BatchPlan) -> Iterator[str]:
     """Yield the planned run in a few lines."""
     yield (
         f"run: {plan.n_steps:,} steps of {plan.batch_size} rows, "
-        f"{plan.steps_per_epoch:,.1f} steps an epoch, {plan.n_examples:,} examples, "
+        f"{plan.steps_per_epoch:,.1f} steps per epoch, {plan.n_examples:,} examples, "
         f"{plan.n_tokens + plan.n_encoder_tokens:,} tokens, {plan.n_trained_tokens:,} trained"
     )
-    yield f"packing: fill {plan.fill:.2%} of {' + '.join(map(str, plan.capacities))} places"
+    yield f"packing: fill {plan.fill:.2%} of {' + '.join(map(str, plan.capacities))} positions"
 
 
 def _table(title: str, *columns: str) -> Table:

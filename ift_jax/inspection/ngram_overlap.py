@@ -40,7 +40,7 @@ def ngrams(tokens: Sequence[str], n: int = N) -> list[tuple[str, ...]]:
 
 class _Place(NamedTuple):
     instance: int
-    start: int  # Of the n-gram, in tokens of the instance.
+    start: int  # The n-gram's first token in the instance.
 
 
 class EvaluationSet:

@@ -84,7 +84,7 @@ def open_gguf(path: str) -> GgufModel:
 
 
 def _config_fields(metadata: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Return the fields of a `config.json`, but for those that the tensors decide."""
+    """Return the fields of a `config.json`, except those that the tensors decide."""
 
     def get(name: str, default: Any = None) -> Any:
         value = metadata.get(f"llama.{name}", default)
@@ -138,7 +138,7 @@ def _read(gguf: Any, tensor: Any, shape: tuple[int, ...], n_heads: int, index: I
 
     Args:
         gguf: The package.
-        tensor: Its view of the tensor.
+        tensor: The package's view of the tensor.
         shape: The shape in Hugging Face's order of axes.
         n_heads: The heads along the first axis if RoPE turns them, else 0.
         index: The part.

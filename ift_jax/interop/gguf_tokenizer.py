@@ -19,9 +19,9 @@ class PreTokenizer(NamedTuple):
     """How a kind of tokenizer prepares a text for BPE.
 
     Attributes:
-        split: What cuts the text into words before bytes become characters; None: only the
+        split: What splits the text into words before bytes become characters; None: only the
             ByteLevel step does, by GPT-2's pattern.
-        splits_by_gpt2: Whether the ByteLevel step cuts by GPT-2's pattern.
+        splits_by_gpt2: Whether the ByteLevel step splits by GPT-2's pattern.
         whole_words: Whether a word that is in the vocabulary becomes one token, whatever the
             merges say.
         normalizer: What is done to the text first.

@@ -63,7 +63,7 @@ class HuggingFaceModel(NamedTuple):
     """A model as a Hugging Face folder would describe it.
 
     Attributes:
-        family: Its family.
+        family: The family that the model belongs to.
         fields: The content of its `config.json`.
     """
 

@@ -55,8 +55,8 @@ def export(
 
     Args:
         model: The model, with stacked layers.
-        params: Its parameters.
-        tokenizer: Its tokenizer.
+        params: The model's parameters.
+        tokenizer: Written beside the model.
         output: The folder.
         template: The text of the chat template (Jinja); "": none is written.
         stop_ids: The tokens that end an answer; none: EOS alone.
@@ -118,7 +118,7 @@ def _dtypes(names: list[str], dtype: str, source_dtypes: Mapping[str, str]) -> d
 
 
 def _shards(sizes: Mapping[str, int], shard_bytes: int) -> list[list[str]]:
-    """Cut tensors (name -> bytes) into files, in order."""
+    """Distribute tensors (name -> bytes) over files, in order."""
     shards: list[list[str]] = [[]]
     room = shard_bytes
     for name, size in sizes.items():

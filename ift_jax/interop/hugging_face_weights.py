@@ -38,7 +38,7 @@ def load_params(
 
     Args:
         model: The model, with stacked layers.
-        mesh: The devices; parameters are cut over them by their logical axes.
+        mesh: The devices; parameters are sharded over them by their logical axes.
         tensors: The tensors of the release by name.
         where: What messages call the folder.
         family: The family, which knows the tensors' names.

@@ -1,4 +1,4 @@
-"""Tensors in safetensors files, of which any part is read when it is needed."""
+"""Tensors in safetensors files. Any part of a tensor is read when it is needed."""
 
 import dataclasses
 import functools
@@ -34,8 +34,8 @@ class Tensor:
     """A tensor that is not read yet.
 
     Attributes:
-        shape: Its shape.
-        dtype: Its dtype.
+        shape: The shape of the whole tensor.
+        dtype: The dtype, one of `DTYPES`.
         read: Reads a part of it into memory of its own, not as a view of a file.
     """
 

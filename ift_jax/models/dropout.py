@@ -1,7 +1,7 @@
 """Dropout whose masks depend on the key and the row's number in the global batch alone.
 
-So they are the same however the batch is cut into microbatches or over devices. Shape suffix: B
-rows.
+So they are the same however the batch is split into microbatches or sharded over devices. Shape
+suffix: B rows.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 def dropout_row_keys(
     dropout_key: jax.Array | None, batch: dict[str, jax.Array], rate: float
 ) -> jax.Array | None:
-    """One key a row, from `row_ids`, the row's number in the global batch; None: no dropout."""
+    """One key per row, from `row_ids`, the row's number in the global batch; None: no dropout."""
     if dropout_key is None or rate == 0.0:
         return None
     return jax.vmap(lambda row: jax.random.fold_in(dropout_key, row))(batch["row_ids"])
@@ -32,7 +32,7 @@ def dropout_masks(
 ) -> list[jax.Array | None]:
     """Draw a mask (B, *shape) of each shape: 0 with probability `rate`, else 1 / (1 - rate).
 
-    All are cut from one draw, because each draw adds to the time that a step takes to compile.
+    All are slices of one draw, because each draw adds to the time that a step takes to compile.
     Without keys every mask is None.
     """
     if keys_B is None:

@@ -1,6 +1,6 @@
-"""The embedding lookup, and its gradient where the table is cut over the lines of a TPU torus.
+"""The embedding lookup, and its gradient where the table is sharded over the lines of a TPU torus.
 
-Shape suffixes: B rows, L positions, V vocabulary, D model width; G devices that cut the batch.
+Shape suffixes: B rows, L positions, V vocabulary, D model width; G devices that share the batch.
 """
 
 import functools
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ift_jax.sharding import rules
 from ift_jax.sharding.fsdp import (
     gather_weight,
-    is_cut_in_lines,
+    is_sharded_in_lines,
     rows_by_device,
     scatter_gradient,
 )
@@ -22,9 +22,10 @@ EMBEDDING_AXES = ("vocab", "embed")
 
 def embed(table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """Look up the rows of the table: BxLxD in `dtype`. Token ids are trusted to be below V."""
-    if is_cut_in_lines(EMBEDDING_AXES, table_VxD.shape) and rules.batch_shards(len(tokens_BxL)):
+    if is_sharded_in_lines(EMBEDDING_AXES, table_VxD.shape) and rules.batch_shards(len(tokens_BxL)):
         return _fsdp_embed(table_VxD, tokens_BxL, dtype)
-    # The table is gathered over the width first: then the lookup comes out cut by rows, as wanted.
+    # The table is gathered over the width first: then the result is sharded by rows,
+    # as wanted.
     return _look_up(gather_weight(table_VxD, EMBEDDING_AXES), tokens_BxL, dtype)
 
 
@@ -35,7 +36,7 @@ def _look_up(table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: jnp.dtype) -> j
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _fsdp_embed(table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """`embed`, but each device sums its own gradient before the sums are added and cut."""
+    """`embed`, but each device sums its own gradient before the sums are added and sharded."""
     return _look_up(gather_weight(table_VxD.astype(dtype), EMBEDDING_AXES), tokens_BxL, dtype)
 
 

@@ -184,7 +184,7 @@ class Stack(nnx.Module):
         """
         c = self.config
         create_mask = functools.partial(AttentionMask.create, implementation=c.attention)
-        # By place in the row, not by position in the segment: the tokens of a segment stand side
+        # By index in the row, not by position in the segment: the tokens of a segment stand side
         # by side, so inside a segment the distance is the same, and one bias serves all rows.
         length = x_BxLxD.shape[1]
         bias_HxW = self.bias_by_distance(1 - length, length - 1)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ift_jax.config.schema import DecoderConfig, EncoderDecoderConfig, ModelConfig
 from ift_jax.models.decoder import layer_windows
 
-Path = tuple[Any, ...]  # Of a parameter in the tree of parameters.
+Path = tuple[Any, ...]  # A parameter's path in the tree of parameters.
 
 TRAINED_MATRIX = (
     6.0  # FLOPs per parameter and token: forward, and the gradients by input and weight.

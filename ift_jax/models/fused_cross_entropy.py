@@ -9,7 +9,7 @@ Positions that carry no loss weight are not computed: on each device the trained
 moved to the front, and the loop ends after the last chunk that holds one.
 
 Shape suffixes: B rows, L positions, D model width, V vocabulary; G groups of rows (one for each
-device that cuts the batch), T positions of a group, C positions of a chunk.
+device that shares the batch), T positions of a group, C positions of a chunk.
 """
 
 import functools
@@ -165,7 +165,8 @@ def _compute(
     length = x_GxTxD.shape[1]
     vocab = w_DxV.shape[1]
     chunk = chunk_length(length, vocab, options.chunk)
-    # The head is gathered once, before the loop, and cast while it is still cut: half of the bytes.
+    # The head is gathered once, before the loop, and cast while it is still sharded: half of the
+    # bytes.
     w = rules.constrain(w_DxV.astype(x_GxTxD.dtype), "embed", "vocab")
     w = fsdp.gather_weight(w, ("embed", "vocab"))
 
@@ -178,15 +179,15 @@ def _compute(
     def add_chunk(i: jax.Array, sums: _Sums) -> _Sums:
         start = i * chunk
 
-        def cut(a: jax.Array) -> jax.Array:
+        def take(a: jax.Array) -> jax.Array:
             return jax.lax.dynamic_slice_in_dim(a, start, chunk, axis=1)
 
         def put(whole: jax.Array, part: jax.Array) -> jax.Array:
             return jax.lax.dynamic_update_slice_in_dim(whole, part, start, axis=1)
 
-        x_GxCxD = cut(x)
-        targets_GxC = cut(targets)
-        weights_GxC = cut(weights)
+        x_GxCxD = take(x)
+        targets_GxC = take(targets)
+        weights_GxC = take(weights)
         *parts_GxC, dlogits_GxCxV = _chunk_loss(x_GxCxD, w, targets_GxC, weights_GxC, options)
         parts = tuple(
             put(whole, jnp.where(weights_GxC != 0, part, 0.0))
@@ -199,7 +200,7 @@ def _compute(
             dx_GxTxD = put(dx_GxTxD, dx_GxCxD)
         dw_GxVxD = sums.dw_GxVxD
         if dw_GxVxD is not None:
-            # One sum a device: they are added once, after the loop, and not in every turn.
+            # One sum per device: they are added once, after the loop, and not in every turn.
             dw_GxVxD += jnp.einsum(
                 "gcv,gcd->gvd", dlogits_GxCxV, x_GxCxD, preferred_element_type=jnp.float32
             )
@@ -217,20 +218,20 @@ class _Order(NamedTuple):
     """A permutation of each group's positions that puts the trained ones first."""
 
     n_trained_Gx1: jax.Array
-    forth_GxT: jax.Array  # Which position stands at each new place.
-    back_GxT: jax.Array  # The new place of each position.
+    forth_GxT: jax.Array  # Which position stands at each new index.
+    back_GxT: jax.Array  # The new index of each position.
 
 
 def _trained_first(weights_GxT: jax.Array) -> _Order:
     """Partition the positions stably, by running counts: trained ones, then the others."""
     trained_GxT = weights_GxT != 0
     n_trained_Gx1 = jnp.sum(trained_GxT, axis=1, keepdims=True)
-    place_of_others_GxT = n_trained_Gx1 + jnp.cumsum(~trained_GxT, axis=1)
-    back_GxT = jnp.where(trained_GxT, jnp.cumsum(trained_GxT, axis=1), place_of_others_GxT) - 1
-    place_T = jnp.arange(weights_GxT.shape[1])
+    index_of_others_GxT = n_trained_Gx1 + jnp.cumsum(~trained_GxT, axis=1)
+    back_GxT = jnp.where(trained_GxT, jnp.cumsum(trained_GxT, axis=1), index_of_others_GxT) - 1
+    index_T = jnp.arange(weights_GxT.shape[1])
 
     def invert(back_T: jax.Array) -> jax.Array:
-        return jnp.zeros_like(place_T).at[back_T].set(place_T)
+        return jnp.zeros_like(index_T).at[back_T].set(index_T)
 
     return _Order(n_trained_Gx1, jax.vmap(invert)(back_GxT), back_GxT)
 
@@ -249,7 +250,8 @@ def _zero_sums(x_GxTxD: jax.Array, vocab: int, wanted: Sequence[str]) -> _Sums:
     dx_GxTxD = jnp.zeros_like(x_GxTxD) if "x" in wanted else None
     dw_GxVxD = None
     if "w" in wanted:
-        # Transposed, because the sum over devices, which is cut along D, takes it as it lies. The
+        # Transposed, because the sum over devices, which is sharded along D, takes it as
+        # it lies. The
         # other way round a second copy (2 GiB for Llama-3.1-8B) was made for it.
         dw_GxVxD = jnp.zeros((groups, vocab, d_model), jnp.float32)
         dw_GxVxD = rules.constrain(dw_GxVxD, "batch", "vocab", None)
@@ -259,14 +261,14 @@ def _zero_sums(x_GxTxD: jax.Array, vocab: int, wanted: Sequence[str]) -> _Sums:
 def _finish_gradients(
     sums: _Sums, order: _Order, dtype: jnp.dtype
 ) -> tuple[jax.Array | None, jax.Array | None]:
-    """The gradient by x in the order of positions, and that by w summed over devices and cut."""
+    """The gradient by x in the order of positions, and that by w summed over devices, sharded."""
     dx, dw = sums.dx_GxTxD, None
     if dx is not None:
         dx = jnp.take_along_axis(dx, order.back_GxT[..., None], axis=1)
     if sums.dw_GxVxD is not None:
         dw = fsdp.scatter_gradient(sums.dw_GxVxD, ("vocab", "embed")).T.astype(dtype)
-        # Until it is cut, `dw` is whole on every device. So the barrier has it cut before the
-        # backward pass of the layers, which begins with `dx`.
+        # Until it is sharded, `dw` is whole on every device. So the barrier has it sharded before
+        # the backward pass of the layers, which begins with `dx`.
         dx, dw = jax.lax.optimization_barrier((dx, dw))
     return dx, dw
 

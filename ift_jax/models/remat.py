@@ -21,7 +21,7 @@ _offload_input = _policies.save_and_offload_only_these_names(
     offload_dst="pinned_host",
 )
 
-# The values of the config's `remat` but for "none", which keeps everything, from most to least
+# The values of the config's `remat` except "none", which keeps everything, from most to least
 # memory. All of them keep the layer's input.
 CHECKPOINT_POLICIES: dict[str, Any] = {
     "minimal": _policies.save_from_both_policies(_save_dots, _save_attention),

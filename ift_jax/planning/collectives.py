@@ -46,7 +46,7 @@ class Collective:
         computation: The computation that executes it.
         overlaps: Whether the device computes in the meantime.
         ring: Whether parts are passed on to a neighbor.
-        group: The first of its groups: devices by their place in the mesh.
+        group: The first of its groups: devices by their index in the mesh.
     """
 
     kind: str

@@ -19,7 +19,7 @@ def compile_generation(program: TrainProgram) -> dict[str, Compiled]:
     """Compile what `Generator` runs in the config's evaluation.
 
     A batch has `evaluation.batch_size` prompts, which leave room for `evaluation.max_new_tokens` in
-    a row; decoding is greedy. Weights are in the compute dtype and cut by their logical axes.
+    a row; decoding is greedy. Weights are in the compute dtype and sharded by their logical axes.
 
     Returns:
         "prefill" and, if that fits into memory, "decode".

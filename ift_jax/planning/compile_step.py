@@ -125,7 +125,7 @@ def compile_lowered(lowered: jax.stages.Lowered, known_bytes: Mapping[str, int])
 
 
 def _first_sentences(message: str) -> str:
-    """The first three sentences behind the error's code, in one line."""
+    """The first three sentences after the error's code, on one line."""
     _, _, text = " ".join(message.split()).partition("RESOURCE_EXHAUSTED: ")
     return ". ".join(text.split(". ")[:3])[:400]
 

@@ -169,13 +169,13 @@ def _link_seconds(collective: Collective, chip: Chip, devices: Sequence[Any]) ->
     """The time of all executions, if nothing else is on the links between the group's devices."""
     if collective.crosses_slices:
         return collective.bytes_sent / chip.dcn_bandwidth
-    places = np.array([devices[i].coords for i in collective.group])
+    coordinates = np.array([devices[i].coords for i in collective.group])
     if collective.ring:
         # A ring passes parts both ways, so both directions of a link are in use.
-        hops = np.abs(np.diff(places, axis=0)).sum(axis=1).max(initial=1)
+        hops = np.abs(np.diff(coordinates, axis=0)).sum(axis=1).max(initial=1)
         return float(collective.bytes_sent * hops / (2 * chip.ici_bandwidth))
     axis_sizes = 1 + np.array([device.coords for device in devices]).max(axis=0)
-    spans_axis = np.ptp(places, axis=0) > 0
+    spans_axis = np.ptp(coordinates, axis=0) > 0
     # Half of the bytes pass the middle of a line in one direction. An axis that is closed to a ring
     # has a second way.
     links_per_axis = np.where(axis_sizes % chip.wraps == 0, 2, 1)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ift_jax.planning.hlo import Computation, Instruction, Module
 
-# The integers in a tuple by their places, as far as they are known.
+# The integers in a tuple by their indices, as far as they are known.
 KnownIntegers = dict[int, int]
 
 _CALLED = r"(?:calls|to_apply|called_computations)=\{?%?([\w.-]+)"
@@ -84,8 +84,8 @@ def _follow_loop(module: Module, loop: Instruction, start: KnownIntegers) -> _Lo
     """Return what is known of a loop that begins with these integers in its state."""
     body = loop.loop_body
     after = _tuple_integers(module, module.computations[body], module.root(body).name, start)
-    invariant = {place: n for place, n in start.items() if after.get(place) == n}
-    steps = {place: after[place] - n for place, n in start.items() if place in after}
+    invariant = {index: n for index, n in start.items() if after.get(index) == n}
+    steps = {index: after[index] - n for index, n in start.items() if index in after}
 
     condition = module.computations[loop.loop_condition]
     compare = module.root(loop.loop_condition)
@@ -93,11 +93,11 @@ def _follow_loop(module: Module, loop: Instruction, start: KnownIntegers) -> _Lo
         return _Loop(None, invariant)
     counter, bound = compare.operands
     index = condition[counter].attribute(r"index=(\d+)")
-    place = int(index) if index else -1
+    position = int(index) if index else -1
     end = _integer(module, condition, bound, start)
-    if end is None or steps.get(place, 0) <= 0:
+    if end is None or steps.get(position, 0) <= 0:
         return _Loop(None, invariant)
-    trip_count = -(-(end - start[place]) // steps[place])
+    trip_count = -(-(end - start[position]) // steps[position])
     return _Loop(max(0, trip_count), invariant)
 
 
@@ -111,7 +111,7 @@ def _tuple_integers(
     if instruction.opcode != "tuple":
         return {}
     values = [_integer(module, computation, operand, known) for operand in instruction.operands]
-    return {place: n for place, n in enumerate(values) if n is not None}
+    return {index: n for index, n in enumerate(values) if n is not None}
 
 
 def _integer(

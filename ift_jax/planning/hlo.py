@@ -90,7 +90,7 @@ class Instruction:
 
     @property
     def loop_condition(self) -> str:
-        """The computation that decides whether a while loop goes on, or ""."""
+        """The computation that decides whether a while loop continues, or ""."""
         return self.attribute(r"condition=%?([\w.-]+)") if self.opcode == "while" else ""
 
     @property
@@ -156,7 +156,7 @@ def _parse_instruction(line: str) -> Instruction | None:
 
 
 def _find_outside_brackets(text: str, character: str, start: int) -> int:
-    """Return the place of the first such character outside brackets, or the end of the text."""
+    """Return the index of the first such character outside brackets, or the end of the text."""
     depth = 0
     for i in range(start, len(text)):
         if text[i] == character and depth == 0:

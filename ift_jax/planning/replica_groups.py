@@ -9,7 +9,7 @@ from ift_jax.planning.hlo import Instruction
 
 
 def first_group(instruction: Instruction) -> tuple[int, ...]:
-    """Return the first of a collective's groups: devices by their place in the mesh.
+    """Return the first of a collective's groups: devices by their index in the mesh.
 
     For a collective-permute, it is the chain that its pairs of source and target make from their
     first device on.
@@ -51,7 +51,7 @@ def _iota_group(
 def _mesh_group(text: str) -> tuple[int, ...]:
     """Read axes of a mesh, `mesh['a'=4,'b'=2] {'b'}`, or of a part of one, `{'a':(1)2}`.
 
-    `'a':(1)2` is the part of axis `a` that has 1 place before it and 2 places itself.
+    `'a':(1)2` is the part of axis `a` that has the pre-size 1 and the size 2.
     """
     found = re.match(r"mesh\[(.*?)\].*?\{(.*?)\}", text)
     axes, chosen_axes = (found[1], found[2]) if found else ("", "")

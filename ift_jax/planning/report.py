@@ -103,7 +103,7 @@ def lines(record: dict[str, Any]) -> list[str]:
     slices = f"{record['slices']} slices of " if record["slices"] > 1 else ""
     text = [
         f"{record['parameters']:,} parameters, {record['dtype']}; {record['rows']:,} rows, "
-        f"{record['tokens']:,} tokens a step; mesh {describe_mesh(record['mesh'])}, "
+        f"{record['tokens']:,} tokens per step; mesh {describe_mesh(record['mesh'])}, "
         f"remat {record['remat']}, {record['gradient_accumulation_steps']} microbatches",
         f"{slices}{record['topology']}, {record['devices']} devices; compiled by {versions}",
         *_memory_lines("train step", record),
@@ -140,7 +140,7 @@ def _collective_lines(record: dict[str, Any]) -> list[str]:
 
 def _estimate_line(step: dict[str, Any]) -> str:
     return (
-        f"compiler estimate, not a measurement: {step['seconds']:.3g} s a step, MFU "
+        f"compiler estimate, not a measurement: {step['seconds']:.3g} s per step, MFU "
         f"{step['mfu']:.0%}, bound by {step['bound']}; matrix products "
         f"{step['compute_seconds']:.3g} s, other work {step['memory_seconds']:.3g} s, collectives "
         f"{step['interconnect_seconds']:.3g} s"
@@ -151,7 +151,7 @@ def ranking(records: list[dict[str, Any]]) -> list[str]:
     """Return what a search found: a headline, the names of the columns, and a line for each."""
     text = [
         f"{len(records)} fit; the time of a step is the compiler's estimate, not a measurement:",
-        _row("mesh", "remat", "microbatches", "GiB a device", "s a step", "MFU", "bound by"),
+        _row("mesh", "remat", "microbatches", "GiB per device", "s per step", "MFU", "bound by"),
     ]
     for record in records:
         step = record["compiler_estimate"]
@@ -174,5 +174,5 @@ def _row(
 ) -> str:
     """A line of the ranking, in columns."""
     return (
-        f"  {mesh:<36} {remat:<15} {microbatches:>12} {memory:>12} {seconds:>9} {mfu:>5}  {bound}"
+        f"  {mesh:<36} {remat:<15} {microbatches:>12} {memory:>14} {seconds:>10} {mfu:>5}  {bound}"
     )

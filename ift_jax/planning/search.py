@@ -11,7 +11,7 @@ from ift_jax.config.schema import Config, MeshConfig
 from ift_jax.sharding.mesh import describe_mesh
 
 TENSOR_SIZES = (1, 2, 4, 8)
-# Copies of the parameters in a slice; each is cut over its part of the slice.
+# Copies of the parameters in a slice; each is sharded over its part of the slice.
 COPIES_PER_SLICE = (1, 4, 16)
 ACCUMULATION_STEPS = (1, 2, 4, 8)
 
@@ -19,8 +19,8 @@ ACCUMULATION_STEPS = (1, 2, 4, 8)
 def candidates(config: Config, n_devices: int, slices: int) -> Iterator[Config]:
     """Yield what is tried, one mesh after the other; the axis `sequence` is the config's.
 
-    The first candidate of each mesh is the one that needs least memory (but for "offload"): if that
-    does not fit, few others need to be compiled.
+    The first candidate of each mesh is the one that needs least memory (except "offload"): if
+    that does not fit, few others need to be compiled.
     """
     for mesh in _meshes(config, n_devices, slices):
         shards = mesh.data * mesh.fsdp

@@ -26,7 +26,7 @@ class BeamWorkers:
     """Makes parts in the workers of a Beam runner; an `executors.Executor`.
 
     Args:
-        config: The run's.
+        config: The run's config.
         tokenizer_path: The tokenizer's file or folder.
         flags: Beam's flags, as `checked_options` returns them.
     """

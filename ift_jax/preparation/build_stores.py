@@ -27,10 +27,10 @@ def build_stores(
     """Build stores that do not exist, waiting for other processes that build the same ones.
 
     Args:
-        config: The run's.
+        config: The run's config.
         stores: What to build.
         executor: Makes the parts.
-        log: Told of progress, a line at a time.
+        log: Called with each progress line.
 
     Raises:
         UserError: A record cannot be read or encoded, or a worker was lost.

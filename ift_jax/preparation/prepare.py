@@ -1,4 +1,4 @@
-"""Preparing: the tasks of a mixture become token stores, once.
+"""Preparation: builds the token stores of a mixture's tasks, once.
 
 The steps: find the tasks, get the tokenizer, plan the stores, build those that are missing, open
 them all. SeqIO and TensorFlow are imported inside the functions, if at all: see
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A mixture whose stores are all in place.
+    """A mixture whose stores all exist.
 
     Attributes:
         tokenizer: The run's tokenizer.
-        tokenizer_path: Its path. One that was trained is in the store folder.
+        tokenizer_path: Its path, in the store folder if the run trained it.
         mixture: The tasks, their rates and stores.
         files: All files that were read: modules, data, tokenizer.
-        data_files: Those among them that hold data.
+        data_files: The data files among `files`.
     """
 
     tokenizer: Tokenizer
@@ -61,9 +61,9 @@ def prepare(
     """Build the stores of a mixture that are missing, then open all of them.
 
     Args:
-        config: The run's.
+        config: The run's config.
         which: "train", "eval" or "heldout".
-        log: Told of progress, a line at a time.
+        log: Called with each progress line.
         beam: Flags of Beam (see `beam.checked_options`), whose workers then make the parts.
 
     Raises:
@@ -131,7 +131,7 @@ def _metric_names(task: "seqio.Task", log: Log) -> list[str]:
     for metric in task.metric_fns:
         name = metric_name(metric)
         if name is None:
-            log(f"task {task.name!r}: a metric without a name of its own is left out: {metric}")
+            log(f"task {task.name!r}: metric {metric} is skipped: it has no importable name")
         else:
             names.append(name)
     return names

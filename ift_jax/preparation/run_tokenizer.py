@@ -24,9 +24,9 @@ def tokenizer_path(config: Config, modules_digest: str, log: Log) -> str:
     """Return the path of the given tokenizer, or of one trained on the train mixture.
 
     Args:
-        config: The run's.
+        config: The run's config.
         modules_digest: A hash of the modules that register the tasks.
-        log: Told when a tokenizer is trained.
+        log: Called with a line when a tokenizer is trained.
 
     Raises:
         UserError: The config asks for neither, a task of the mixture is tokenized already, or its

@@ -20,7 +20,7 @@ with contextlib.suppress(RuntimeError):
 
 class _Registered(NamedTuple):
     root: str  # The data.root that `register` was called with.
-    names: set[str]  # Of the tasks and mixtures that it registered.
+    names: set[str]  # The tasks and mixtures that it registered.
 
 
 _registered: dict[str, _Registered] = {}  # By the names of modules.

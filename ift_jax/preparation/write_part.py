@@ -34,7 +34,7 @@ def write_part(
         part: What to make.
         task: The task of that name.
         formatter: Encodes the examples.
-        seed: The config's.
+        seed: The run's seed, `config.seed`.
 
     Returns:
         The sum of its reports; see `PartBuilder.write`.

@@ -10,7 +10,7 @@ from ift_jax.sharding.rules import partition_spec
 
 
 def batch_sharding(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
-    """The sharding of one array of a batch: cut by rows, and by positions if it has them."""
+    """The sharding of one array of a batch: sharded by rows, and by positions if it has them."""
     axes = ("batch", "length")[: len(shape)]
     return NamedSharding(mesh, partition_spec(axes, shape, dict(mesh.shape)))
 

@@ -1,11 +1,11 @@
-"""Matrix products with weights that are cut over the fsdp axes.
+"""Matrix products with weights that are sharded over the fsdp axes.
 
 Mostly the compiler inserts the collectives itself. Along the lines of a large TPU torus (mesh axis
 `fsdp_line`) it would replace each gather and scatter by an all-reduce of twice the bytes
 (`mesh.MAX_RING_DEVICES`), so there this module gathers weights and scatters gradients by hand.
 
-Shape suffixes: B rows, L positions, D the weight's input, F its output; G devices that cut the
-batch, T positions of one of them.
+Shape suffixes: B rows, L positions, D the weight's input, F its output; G devices that share
+the batch, T positions of one of them.
 """
 
 import functools
@@ -26,17 +26,17 @@ def flat_matmul(
     """Compute `x @ w` over the last axis of `x` in `dtype`, with the leading axes merged.
 
     The weight gradient of a product over three axes makes XLA copy the activations transposed on
-    CPU, which takes 1.2 to 1.5 times as long for the whole step. If the length is cut over
-    devices, merging it with the batch would move data, so it stays apart.
+    CPU, which takes 1.2 to 1.5 times as long for the whole step. If the length is sharded
+    over devices, merging it with the batch would move data, so it stays apart.
 
     Args:
         x: BxLxD, or any leading axes.
         w_DxF: The weight, in any dtype.
         dtype: The dtype of the product and of its result.
-        axes: The weight's logical axes; None if it is never cut over fsdp.
+        axes: The weight's logical axes; None if it is never sharded over fsdp.
     """
     x = x.astype(dtype)
-    if axes and x.ndim == 3 and batch_shards(x.shape[0]) and is_cut_in_lines(axes, w_DxF.shape):
+    if axes and x.ndim == 3 and batch_shards(x.shape[0]) and is_sharded_in_lines(axes, w_DxF.shape):
         return _fsdp_matmul(x, w_DxF, axes)
     w_DxF = w_DxF.astype(dtype)
     mesh = jax.sharding.get_abstract_mesh()
@@ -55,8 +55,8 @@ def rows_by_device(a: jax.Array) -> jax.Array:
     return constrain(a, "batch", *(None,) * (a.ndim - 1))
 
 
-def is_cut_in_lines(axes: Sequence[str | None], shape: Sequence[int]) -> bool:
-    """Whether a weight is cut along both of the axes that fsdp is made of on a large torus."""
+def is_sharded_in_lines(axes: Sequence[str | None], shape: Sequence[int]) -> bool:
+    """Whether a weight is sharded along both of the axes that fsdp is made of on a large torus."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.shape["fsdp_line"] == 1:
         return False
@@ -65,7 +65,7 @@ def is_cut_in_lines(axes: Sequence[str | None], shape: Sequence[int]) -> bool:
 
 def gather_weight(w: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     """Make a weight whole along fsdp: gather it along the torus's lines, then along the rest."""
-    if not is_cut_in_lines(axes, w.shape):
+    if not is_sharded_in_lines(axes, w.shape):
         return constrain(w, *(None if name == "embed" else name for name in axes))
     partition = _line_partition(axes, w.shape)
 
@@ -75,16 +75,17 @@ def gather_weight(w: jax.Array, axes: Sequence[str | None]) -> jax.Array:
         return w
 
     gather = jax.shard_map(
-        local, in_specs=(partition.cut,), out_specs=partition.gathered, check_vma=False
+        local, in_specs=(partition.sharded,), out_specs=partition.gathered, check_vma=False
     )
     return gather(w)
 
 
 def scatter_gradient(parts_GxDxF: jax.Array, axes: Sequence[str | None]) -> jax.Array:
-    """Sum the devices' parts of a weight's gradient, and cut the sum as the weight is cut.
+    """Sum the devices' parts of a weight's gradient, and shard the sum as the weight is sharded.
 
     Args:
-        parts_GxDxF: One part for each device that cuts the batch, cut over the batch's mesh axes.
+        parts_GxDxF: One part for each device that shares the batch, sharded over the batch's mesh
+            axes.
         axes: The weight's logical axes.
 
     Returns:
@@ -92,41 +93,43 @@ def scatter_gradient(parts_GxDxF: jax.Array, axes: Sequence[str | None]) -> jax.
     """
     n_parts = len(parts_GxDxF)
     shape = parts_GxDxF.shape[1:]
-    if not is_cut_in_lines(axes, shape) or batch_shards(n_parts) != n_parts:
+    if not is_sharded_in_lines(axes, shape) or batch_shards(n_parts) != n_parts:
         return constrain(parts_GxDxF.sum(axis=0), *axes)
     partition = _line_partition(axes, shape)
 
     def local(parts: jax.Array) -> jax.Array:
-        # The compiler cuts columns only into parts of at least 128, but rows into any.
+        # The compiler splits columns only into parts of at least 128, but rows into any.
         part = jnp.moveaxis(parts[0], partition.fsdp_axis, 0)
         for name in FSDP:
             part = jax.lax.psum_scatter(part, name, tiled=True)
         return jnp.moveaxis(jax.lax.psum(part, "data"), 0, partition.fsdp_axis)
 
     in_spec = P(LOGICAL_AXIS_RULES["batch"], *partition.gathered)
-    scatter = jax.shard_map(local, in_specs=(in_spec,), out_specs=partition.cut, check_vma=False)
+    scatter = jax.shard_map(
+        local, in_specs=(in_spec,), out_specs=partition.sharded, check_vma=False
+    )
     return scatter(parts_GxDxF)
 
 
 class _LinePartition(NamedTuple):
-    """How a weight that `is_cut_in_lines` lies on the devices."""
+    """How a weight that `is_sharded_in_lines` lies on the devices."""
 
-    cut: P
+    sharded: P
     gathered: P  # The same, whole along fsdp.
-    fsdp_axis: int  # The axis of the weight that fsdp cuts.
+    fsdp_axis: int  # The axis of the weight that fsdp shards.
 
 
 def _line_partition(axes: Sequence[str | None], shape: Sequence[int]) -> _LinePartition:
-    cut = partition_spec(axes, shape, dict(jax.sharding.get_abstract_mesh().shape))
-    gathered = P(*(None if part == FSDP else part for part in cut))
-    return _LinePartition(cut, gathered, list(cut).index(FSDP))
+    sharded = partition_spec(axes, shape, dict(jax.sharding.get_abstract_mesh().shape))
+    gathered = P(*(None if part == FSDP else part for part in sharded))
+    return _LinePartition(sharded, gathered, list(sharded).index(FSDP))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _fsdp_matmul(x_BxLxD: jax.Array, w_DxF: jax.Array, axes: tuple[str, str]) -> jax.Array:
     """`_matmul_2d` in the dtype of `x`, with gathering and scattering by hand.
 
-    The compiler would sum the whole weight gradient on every device, and only then cut it.
+    The compiler would sum the whole weight gradient on every device, and only then shard it.
     """
     return _matmul_2d(x_BxLxD, gather_weight(w_DxF.astype(x_BxLxD.dtype), axes))
 

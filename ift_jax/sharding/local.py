@@ -1,6 +1,6 @@
 """Functions that run on each device's part of their arguments.
 
-The compiler cannot cut a Pallas kernel by itself, so attention runs inside `jax.shard_map`.
+The compiler cannot shard a Pallas kernel by itself, so attention runs inside `jax.shard_map`.
 """
 
 import functools
@@ -14,9 +14,9 @@ from ift_jax.sharding.rules import partition_spec
 
 
 class Sharded(NamedTuple):
-    """An argument and the logical axes by which it is cut."""
+    """An argument and the logical axes by which it is sharded."""
 
-    axes: tuple[str | None, ...]  # Of every array in the tree.
+    axes: tuple[str | None, ...]  # The axes of every array in the tree.
     tree: Any
 
 
@@ -28,8 +28,8 @@ def call_on_shards(
     """Call `function` on each device's part of the arguments; on the whole ones without a mesh.
 
     Args:
-        function: Takes as many trees as there are `arguments` and returns one array. It must keep
-            the axes of the output cut as those of the first argument are.
+        function: Takes as many trees as there are `arguments` and returns one array. The axes
+            of its output must be sharded as those of the first argument are.
         arguments: The trees with their logical axes. The first is a single array.
         out_axes: The logical axes of the output, by the names of the first argument's.
     """
@@ -45,8 +45,8 @@ def call_on_shards(
         jax.tree.map(functools.partial(spec_of, argument.axes), argument.tree)
         for argument in arguments
     )
-    cut_by_name = dict(zip(arguments[0].axes, in_specs[0], strict=True))
-    out_specs = P(*(cut_by_name.get(name) for name in out_axes))
+    mesh_axes_by_name = dict(zip(arguments[0].axes, in_specs[0], strict=True))
+    out_specs = P(*(mesh_axes_by_name.get(name) for name in out_axes))
     run = jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=False)
     return run(*trees)
 
@@ -54,7 +54,7 @@ def call_on_shards(
 def gather_length(tree: Any, axis: int, length: int) -> Any:
     """Inside `call_on_shards`, gather the positions of all devices.
 
-    In the backward pass the gradients are summed over the devices and cut again.
+    In the backward pass the gradients are summed over the devices and sharded again.
 
     Args:
         tree: Arrays whose `axis` is that of positions.

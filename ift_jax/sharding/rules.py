@@ -1,10 +1,10 @@
 """The one table from logical axis names to mesh axes, and what applies it to single arrays.
 
 Model code names what an axis *is* ("embed", "mlp", "batch"); only this table knows which mesh axis
-it is cut along. The mesh axes are `data` (parameters are replicated), `fsdp` (parameters are cut,
-and gathered for use), `tensor` (heads and hidden units are cut) and `sequence` (positions are
-cut). On a large TPU slice `fsdp` is two axes, the second of which (`fsdp_line`) follows a line of
-the torus.
+it is sharded along. The mesh axes are `data` (parameters are replicated), `fsdp` (parameters are
+sharded, and gathered for use), `tensor` (heads and hidden units are sharded) and `sequence`
+(positions are sharded). On a large TPU slice `fsdp` is two axes; the second one (`fsdp_line`)
+follows a line of the torus.
 """
 
 import math
@@ -44,26 +44,27 @@ LOGICAL_AXIS_RULES: dict[str, tuple[str, ...]] = {
 def partition_spec(
     axes: Sequence[str | None], shape: Sequence[int], mesh_shape: dict[str, int]
 ) -> P:
-    """The partition of an array whose axes carry these logical names (None: never cut).
+    """The partition of an array whose axes carry these logical names (None: never sharded).
 
-    An axis is cut along as many of its mesh axes, from the first on, as divide its size: a small
-    norm, or a model with fewer key-value heads than tensor shards, is replicated and not refused.
+    An axis is sharded along as many of its mesh axes, from the first on, as divide its size: a
+    small norm, or a model with fewer key-value heads than tensor shards, is replicated, not an
+    error.
     """
     entries: list[Any] = []
     for name, size in zip(axes, shape, strict=True):
         rule = LOGICAL_AXIS_RULES[name] if name else ()
-        cut = tuple(axis for axis in rule if mesh_shape[axis] > 1)
-        while size % math.prod(mesh_shape[axis] for axis in cut):
-            cut = cut[:-1]
-        if not cut:
+        mesh_axes = tuple(axis for axis in rule if mesh_shape[axis] > 1)
+        while size % math.prod(mesh_shape[axis] for axis in mesh_axes):
+            mesh_axes = mesh_axes[:-1]
+        if not mesh_axes:
             entries.append(None)
         else:
-            entries.append(cut if len(cut) > 1 else cut[0])
+            entries.append(mesh_axes if len(mesh_axes) > 1 else mesh_axes[0])
     return P(*entries)
 
 
 def divides(name: str, size: int) -> bool:
-    """Whether the mesh cuts an axis of this logical name and size evenly (or not at all)."""
+    """Whether the mesh shards an axis of this logical name and size evenly (or not at all)."""
     mesh = jax.sharding.get_abstract_mesh()
     return mesh.empty or size % math.prod(mesh.shape[a] for a in LOGICAL_AXIS_RULES[name]) == 0
 
@@ -77,11 +78,11 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 
 
 def batch_shards(batch: int) -> int:
-    """How many devices cut the rows of a batch, if rows and positions merge without communication.
+    """How many devices share the rows of a batch, if merging rows and positions moves no data.
 
     Returns:
-        The number of groups of whole rows, one a device (1 without a mesh); 0 if the length is
-        cut too, or if the devices do not divide the `batch` rows.
+        The number of groups of whole rows, one per device (1 without a mesh); 0 if the length
+        is sharded too, or if the devices do not divide the `batch` rows.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
@@ -91,7 +92,7 @@ def batch_shards(batch: int) -> int:
 
 
 def over_data(axes: Sequence[str | None]) -> tuple[str | None, ...]:
-    """The axes of optimizer state that is cut along `data` too, unlike its parameter (ZeRO-1)."""
+    """The axes of optimizer state that is also sharded along `data` (ZeRO-1)."""
     return tuple("embed_over_data" if name == "embed" else name for name in axes)
 
 

@@ -100,7 +100,7 @@ class PythonDataSource(seqio.DataSource):
     def numbered_records(
         self, split: str, *, seed: int = 0, shard_index: int = 0, num_shards: int = 1
     ) -> Iterator[tuple[int, dict[str, str]]]:
-        """Yield the records of a shard, each behind the index of its item in the split."""
+        """Yield the records of a shard, each with the index of its item in the split."""
         for index, item in self.items_of_shard(split, shard_index, num_shards):
             yield index, self.render(item, split, index, seed)
 
@@ -114,7 +114,7 @@ class PythonDataSource(seqio.DataSource):
         return (record for _, record in numbered)
 
     def items_of_shard(self, split: str, shard: int, shards: int) -> Iterator[tuple[int, Any]]:
-        """Yield the items whose index is `shard` modulo `shards`, each behind its index."""
+        """Yield the items whose index is `shard` modulo `shards`, each with its index."""
         self.check_split(split)
         yield from itertools.islice(enumerate(self.items(split)), shard, None, shards)
 

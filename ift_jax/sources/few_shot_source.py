@@ -1,4 +1,4 @@
-"""The examples of a text task, each behind solved examples of the same task."""
+"""The examples of a text task, each after solved examples of the same task."""
 
 import itertools
 import os
@@ -34,7 +34,7 @@ class FewShotSource(PythonDataSource):
 
     Args:
         task: A text task, whose examples have `inputs` and `targets`.
-        shots: Solved examples a prompt, at the most.
+        shots: The most solved examples per prompt.
         limit: The longest prompt.
     """
 
@@ -138,11 +138,11 @@ class FewShotSource(PythonDataSource):
         drawn: set[int] = set()
         shown = 0
         while shown < self._shots and len(drawn) < len(pool):
-            place = draws.below(len(pool))
-            if place in drawn:
+            index = draws.below(len(pool))
+            if index in drawn:
                 continue
-            drawn.add(place)
-            number, record = pool[place]
+            drawn.add(index)
+            number, record = pool[index]
             is_the_question = pool_split == split and number == item.number
             if not is_the_question and record["inputs"].strip() != question:
                 shown += 1

@@ -111,7 +111,7 @@ class JsonLinesDataSource(PythonDataSource):
         paths = [path for split in self._files.values() for path in split]
         first = next(_lines(paths), None)
         if first is None:
-            raise UserError(f"{paths[0]}: holds no record; expected one JSON object a line")
+            raise UserError(f"{paths[0]}: holds no record; expected one JSON object per line")
         record = first.parse()
         mapping = self._mapping
         given = set(mapping or record)

@@ -72,7 +72,7 @@ class TfdsRowsSource(PythonDataSource):
     Args:
         dataset: TFDS's name, such as "glue/mnli" or "squad/v1.1:3.0.0".
         render: (row, draws, split) -> record. A row is a dict of plain Python values.
-        splits: Our split -> TFDS's.
+        splits: Our name of a split -> TFDS's name.
         root: The folder of local copies and perhaps of TFDS's data; "" for TFDS's own folder.
         fields: The keys of every record.
         expand: (row, split) -> the rows that it becomes; none drops it.
@@ -110,7 +110,7 @@ class TfdsRowsSource(PythonDataSource):
         return frozenset({self._rows.dataset})
 
     def options(self, split: str) -> Any:
-        bound = getattr(self._render, "keywords", {})  # Of a functools.partial.
+        bound = getattr(self._render, "keywords", {})  # The arguments of a functools.partial.
         arguments = sorted(map(repr, bound.items()))
         return [self._dataset, self._published[split], self._caps.get(split), arguments]
 

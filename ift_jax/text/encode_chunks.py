@@ -1,6 +1,6 @@
 """Encoding a rendered conversation as `transformers` does, but with separate answers.
 
-Control tokens cut a text into chunks, and each chunk is encoded as a whole. A chunk is also cut
+Control tokens split a text into chunks, and each chunk is encoded as a whole. A chunk is also split
 where an answer begins or ends, and inside a control string that a user typed.
 """
 

@@ -71,7 +71,15 @@ class _FittedTokens(NamedTuple):
 
 
 class ExampleFormatter(PromptFormatter):
-    """Turns records into training examples, by one format, tokenizer and set of lengths."""
+    """Turns records into training examples, by one format, tokenizer and set of lengths.
+
+    The loss mask is made here, in two steps. `_message_weights` gives each message a loss weight:
+    0 for what is not trained. The chat template turns messages into spans, and a span that an
+    answer fills names its message (`Span.message`); `_decoder_example` gives each token the weight
+    of its span's message, 0 for a span without one. An encoder-decoder's targets all have the
+    weight of their message. `Encoded.weights` are those of each token as a target;
+    `ift_jax.data.batches` lays them out beside the targets.
+    """
 
     def encode(self, record: Record) -> list[Encoded] | Dropped:
         """Encode all training examples of a record, or none.

@@ -41,8 +41,8 @@ def lint(formatter: ExampleFormatter) -> list[Finding]:
         prefix_stable: Answers follow the text that prompts them, all in one example or in an
             example for each turn.
         prompt_is_prefix: The ids of a prompt begin the ids of training.
-        whole_text_ids: Notes whether the ids are those of the whole text; an answer's edge may cut
-            a token.
+        whole_text_ids: Notes whether the ids are those of the whole text; an answer's edge may
+            split a token.
         no_clock: A template is never given the time.
     """
     linter = _Linter(formatter)

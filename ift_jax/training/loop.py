@@ -29,12 +29,13 @@ from ift_jax.training.throughput import Throughput
 
 FILES = {
     "config.json": "the resolved config",
+    "tokenizer": "the tokenizer",
     "checkpoints": "the state, newest last",
-    "metrics.jsonl": "one line per logged step",
+    "metrics.jsonl": "losses and speed of logged steps, eval losses, stop rates",
     "tensorboard": "the same as event files",
     "samples.jsonl": "completions of fixed prompts",
     "evaluation.json": "scores on unseen examples",
-    "answers.jsonl": "every answer behind the scores",
+    "answers.jsonl": "every scored answer",
 }
 
 
@@ -42,7 +43,7 @@ def train(config: Config, workdir: str, console: Console) -> None:
     """Trains to the end, resuming from the workdir's newest checkpoint if it has one.
 
     On SIGTERM or the first Ctrl-C the current step is finished, its state is saved, and the
-    function returns; calling it again resumes there.
+    function returns; calling it again resumes from that step.
 
     Args:
         config: The run's config; `model.init_from` is resolved.
@@ -50,7 +51,7 @@ def train(config: Config, workdir: str, console: Console) -> None:
         console: Where to print.
 
     Raises:
-        UserError: Anything in the config or data that is wrong, or a run that diverged.
+        UserError: The config or data is invalid, or the run diverged.
     """
     began = time.perf_counter()
     _set_compilation_cache(config.train.compile_cache)
@@ -72,7 +73,7 @@ def train(config: Config, workdir: str, console: Console) -> None:
 
 
 def _set_compilation_cache(folder: str) -> None:
-    """Has JAX keep every compiled program in a folder; "" changes nothing."""
+    """Makes JAX cache compiled programs in `folder`, if given."""
     if folder:
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -89,7 +90,7 @@ def _print_files(workdir: str, home: Workdir, console: Console) -> None:
 
 
 class Trainer:
-    """A run under way: its state on the devices, and everything that it writes.
+    """A run in progress: its state on the devices, and everything that it writes.
 
     Call `run_steps` once, then `finish`.
     """
@@ -99,7 +100,7 @@ class Trainer:
 
         Args:
             run: The run.
-            home: Its workdir.
+            home: The folder of the run's files.
             console: Where to print.
             writes: Whether this process writes the files other than checkpoints.
         """
@@ -112,9 +113,9 @@ class Trainer:
             home.path, keep=config.max_to_keep, keep_best=config.keep_best
         )
         self._first_step = self._checkpoints.latest_step() or 0
-        # A run that is already at its end needs no train step.
-        is_at_end = self._first_step >= run.n_steps
-        self._compiling = None if is_at_end else run.program.compile_in_background()
+        # A run that is already finished needs no train step.
+        is_finished = self._first_step >= run.n_steps
+        self._compiling = None if is_finished else run.program.compile_in_background()
         self._state = self._restored_or_initial_state()
         self._step = self._first_step
         self._saved_step = self._first_step
@@ -150,11 +151,12 @@ class Trainer:
             UserError: Too many steps in a row were not finite.
         """
         try:
-            train_step: Any = self._compiling and self._compiling.result()
+            # Without a compiled step the run is finished, and there are no batches either.
+            train_step: Any = None if self._compiling is None else self._compiling.result()
             for step, batch in enumerate(self._prefetcher, start=self._first_step + 1):
                 self._state, metrics = train_step(self._state, batch)
                 self._step = step
-                self._log.report()  # One step late: the devices never wait for the host.
+                self._log.report()  # Reports the previous logged step, so the devices never wait.
                 self._throughput.measure_peak_once(metrics)
                 due = self._schedule.at(step, stopping=stop.requested())
                 if due.log:
@@ -210,7 +212,7 @@ class Trainer:
         """Says how the run ended, evaluates it if it is complete, and closes all files.
 
         Args:
-            began: The time at which the run began, of `time.perf_counter`.
+            began: The time at which the run began, as read from `time.perf_counter`.
         """
         if self._stopped:
             self._console.line(

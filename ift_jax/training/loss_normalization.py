@@ -21,7 +21,7 @@ def normalized_weights(
 ) -> NormalizedWeights:
     """Returns the weights of a global batch's tokens and its one denominator.
 
-    Both depend on the whole batch, so the loss is the same however the sum is split afterwards:
+    Both depend on the whole batch, so the loss is the same however the sum is split later:
     over devices, microbatches, packed rows, or padding.
 
     Args:

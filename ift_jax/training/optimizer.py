@@ -18,10 +18,15 @@ LearningRateSchedule = Callable[[jax.Array], jax.Array]
 
 
 def make_learning_rate(config: OptimizerConfig, n_steps: int) -> LearningRateSchedule:
-    """Makes the learning-rate schedule.
+    """Makes the learning-rate schedule: warm-up, then the decay that `config.schedule` names.
 
-    Warm-up is linear, and its first step is not zero: update s of w has the fraction (s + 1) / w
-    of the peak.
+    Warm-up is linear over w steps, and step s (from 0) is multiplied by (s + 1) / w, so the first
+    update is not zero. After it, the learning rate is the peak `config.learning_rate` times:
+
+    * "constant": 1;
+    * "linear": from 1 to `config.final_ratio`, in a straight line to the end of the run;
+    * "cosine": from 1 to `config.final_ratio`, along half a cosine to the end of the run;
+    * "rsqrt": sqrt(o / max(step, o)) with o = `config.rsqrt_offset`, as in T5.
 
     Args:
         config: The config's section `optimizer`.

@@ -59,7 +59,7 @@ class StopAgreement:
         self._any = jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def requested(self) -> bool:
-        """Whether to stop after this step; every process must call this once a step."""
+        """Whether to stop after this step; every process must call this once per step."""
         if jax.process_count() == 1:
             return self._received.is_set()
         local_votes = np.full(jax.local_device_count(), self._received.is_set())

@@ -68,7 +68,7 @@ class Run:
             f"model: {config.model.architecture}, {self.program.model.n_params:,} parameters, "
             f"{config.model.dtype}; mesh: {mesh}; attention: {describe_attention(config)}",
             f"data: {len(self.train.tasks)} tasks, {n_examples:,} examples, "
-            f"{plan.steps_per_epoch:,.1f} steps an epoch, fill {plan.fill:.1%}; {plan.n_steps:,} "
+            f"{plan.steps_per_epoch:,.1f} steps per epoch, fill {plan.fill:.1%}; {plan.n_steps:,} "
             f"steps of {config.train.batch_size} rows",
         ]
 
@@ -105,7 +105,7 @@ def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
         log: Receives lines on the progress of preparation.
 
     Raises:
-        UserError: Anything in the config or data that is wrong.
+        UserError: The config or data is invalid.
     """
     if config.model.remat == "offload" and jax.default_backend() == "cpu":
         raise UserError(

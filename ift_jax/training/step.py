@@ -1,6 +1,6 @@
 """The train step: one pure function of (state, batch), which `train_program` jits and shards.
 
-This module must not import Orbax, directly or indirectly: the step knows nothing of files.
+This module must not import Orbax, directly or indirectly: the step knows nothing about files.
 """
 
 from collections.abc import Callable
@@ -81,7 +81,7 @@ def make_train_step(
         counters = {
             "step": step + 1,
             "skipped": state["skipped"] + bad,
-            "bad_streak": (state["bad_streak"] + bad) * bad,
+            "bad_streak": jnp.where(finite, 0, state["bad_streak"] + 1),
         }
         new_state = {
             **state,
@@ -108,14 +108,16 @@ def _clip(grads: Params, norm: jax.Array, clip_norm: float) -> Params:
 
 
 def _where(condition: jax.Array, new: Any, old: Any) -> Any:
-    """Chooses between two trees of arrays by a scalar."""
+    """Returns the tree `new` where `condition` (a scalar) holds, else `old`."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 def _sums_of_step(sums: Sums, loss: jax.Array, finite: jax.Array) -> Sums:
-    """Returns what a step adds to the interval's sums; zeros if it is not finite."""
+    """Returns what a step adds to the interval's sums; zeros if it is not finite.
+
+    The interval's "loss" is a sum over steps; divide by "steps" for the mean.
+    """
     added = {name: jnp.where(finite, value, 0.0) for name, value in sums.items()}
-    # In the interval "loss" sums the normalized losses, which "steps" divides.
     added["loss"] = jnp.where(finite, loss, 0.0)
     added["steps"] = finite.astype(jnp.float32)
     return added

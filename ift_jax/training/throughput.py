@@ -16,7 +16,7 @@ from ift_jax.training.setup import Run
 class _Reading(NamedTuple):
     """The clocks at one moment."""
 
-    seconds: float  # Of `time.perf_counter`.
+    seconds: float  # As read from `time.perf_counter`.
     seconds_waited: float  # For batches, since the start of the loop.
 
 

@@ -27,7 +27,7 @@ class Dataset:
         cluster: The cluster of data sets that are held out together.
         tfds: The name in TFDS, which is also the folder of local copies.
         read: Turns a row into the fields that the templates name, of no, one or several examples.
-        splits: Our split -> the part of the data that it is made of.
+        splits: Our name of a split -> the part of the data that it is made of.
         group: The group of templates, where it is not called like the data set. Several data sets
             may share a group.
         choices: Whether every example has `options`, the answers to choose from.
@@ -68,6 +68,9 @@ def carved(
     test: str = "validation", train: str = "train", n: int = VALIDATION_EXAMPLES, tfds: str = ""
 ) -> dict[str, Part]:
     """Return splits whose validation is carved out of the training data.
+
+    The training split is not capped here: `FlanSource.items` (tasks/flan/source.py) ends it after
+    `Dataset.train_cap` examples, 30,000 for FLAN 2021.
 
     Args:
         test: The published split that becomes "test".

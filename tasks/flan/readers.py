@@ -35,7 +35,7 @@ def renamed(**names: str) -> Callable[[Row], Iterator[Fields]]:
     """Return a reader that copies fields. A row with an empty one yields nothing.
 
     Args:
-        **names: Our name of a field = the row's.
+        **names: Our name of a field = its name in the row.
     """
 
     def read(row: Row) -> Iterator[Fields]:
@@ -52,7 +52,7 @@ def labeled(options: Sequence[str], *same: str, **names: str) -> Callable[[Row],
     Args:
         options: The options.
         *same: Fields that have the same name here and in the row.
-        **names: Our name of a field = the row's.
+        **names: Our name of a field = its name in the row.
     """
     names = {name: name for name in same} | names
 

@@ -78,7 +78,7 @@ def read_json(path: str) -> Any:
 
 
 def read_list(path: str) -> list[str]:
-    """Return the names in a list of tasks, one a line, each once."""
+    """Return the names in a list of tasks, one per line, each once."""
     with open(path, encoding="utf-8") as file:
         lines = [line.strip() for line in file]
     return list(dict.fromkeys(line for line in lines if line))

@@ -32,7 +32,7 @@ class PromptedSource(PythonDataSource):
         dataset: The name of the data set at Hugging Face.
         subset: Its configuration; "" for none.
         template: The prompt.
-        splits: Our split -> the data set's.
+        splits: Our name of a split -> the data set's name.
         ranked: Whether the examples are for rank classification. Their records have `choices`, a
             JSON list of the answers.
 
@@ -90,7 +90,7 @@ class PromptedSource(PythonDataSource):
     def numbered_records(
         self, split: str, *, seed: int = 0, shard_index: int = 0, num_shards: int = 1
     ) -> Iterator[tuple[int, dict[str, str]]]:
-        """Yield the records of a shard, each behind the number of its row."""
+        """Yield the records of a shard, each with the number of its row."""
         for index, item in self.items_of_shard(split, shard_index, num_shards):
             record = self._record(item, index, seed)
             if record is not None:

@@ -23,7 +23,7 @@ from ift_jax.sources.tfds import TfdsRowsSource
 Ids = npt.NDArray[np.int32]
 Preprocessor = Callable[..., tf.data.Dataset]
 EXTRA_IDS = 100  # The number of T5's sentinels.
-DOCUMENTS = 128  # Documents that are joined before they are cut into segments.
+DOCUMENTS = 128  # Documents that are joined before they are split into segments.
 CHUNK = 65_536  # Tokens. Of a longer document, one chunk of this length is drawn.
 
 
@@ -113,7 +113,7 @@ def corrupt(
 
 
 def split_prefix(ids: Ids, draws: Draws) -> TextPair:
-    """Cut a segment in two at a place that is drawn uniformly; neither part is empty."""
+    """Split a segment in two at a position that is drawn uniformly; neither part is empty."""
     cut = 1 + draws.below(len(ids) - 1)
     return TextPair(ids[:cut], ids[cut:])
 
@@ -125,7 +125,7 @@ def span_corruption(
     density: float = 0.15,
     mean_span: float = 3.0,
 ) -> tf.data.Dataset:
-    """Cut documents into segments and corrupt them; a SeqIO preprocessor.
+    """Split documents into segments and corrupt them; a SeqIO preprocessor.
 
     Args:
         dataset: Examples with the token ids of a document in "targets".
@@ -144,12 +144,12 @@ def span_corruption(
 
 
 def prefix_lm(dataset: tf.data.Dataset, inputs_length: int = 512) -> tf.data.Dataset:
-    """Cut documents into segments of `inputs_length`, EOS counted, and each segment in two."""
+    """Split documents into segments of `inputs_length`, EOS counted, and each segment in two."""
     return _apply(_segments(dataset, inputs_length - 1), split_prefix)
 
 
 def _segments(dataset: tf.data.Dataset, length: int) -> tf.data.Dataset:
-    """Join documents, without EOS between them, and cut them; the last segment may be shorter."""
+    """Join documents, without EOS between them, and split them; the last segment may be shorter."""
 
     @seqio.map_over_dataset(num_seeds=1)
     def draw_chunk(example: Any, seed: tf.Tensor) -> tf.Tensor:
@@ -158,11 +158,11 @@ def _segments(dataset: tf.data.Dataset, length: int) -> tf.data.Dataset:
         start = CHUNK * tf.random.stateless_uniform([], seed, 0, chunks, tf.int32)
         return ids[start : start + CHUNK]
 
-    def cut(documents: tf.RaggedTensor) -> tf.data.Dataset:
+    def split(documents: tf.RaggedTensor) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(documents.flat_values).batch(length)
 
-    segments = draw_chunk(dataset).ragged_batch(DOCUMENTS).flat_map(cut)
-    return segments.filter(lambda ids: tf.size(ids) > 1)  # One token cannot be cut in two.
+    segments = draw_chunk(dataset).ragged_batch(DOCUMENTS).flat_map(split)
+    return segments.filter(lambda ids: tf.size(ids) > 1)  # One token cannot be split in two.
 
 
 def _apply(

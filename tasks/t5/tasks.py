@@ -43,7 +43,7 @@ class Task:
         metric_fns: The metrics.
         examples: The published number of training examples, from which mixing rates are computed;
             0 for a task that is in no mixture that needs it.
-        splits: Our split -> the data set's.
+        splits: Our name of a split -> the data set's name.
         expand: Turns a row into several rows or none; None to keep it.
         references: Whether the records have references.
     """
@@ -78,7 +78,7 @@ def _classify(
         examples: The number of training examples.
         name: What the prompt begins with; by default the last part of the data set's name.
         rename: Pairs of a key and the row's name of it.
-        splits: Our split -> the data set's.
+        splits: Our name of a split -> the data set's name.
     """
     render = functools.partial(
         formats.classification,

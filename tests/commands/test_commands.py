@@ -113,7 +113,7 @@ def test_a_small_run_from_data_to_answers(tmp_path, monkeypatch):
     arguments = runs.command(work, overrides=["evaluation.examples=3"], data=data, stores=tmp_path)
 
     dry = runs.finish(runs.start([*arguments, "--dry-run"]))
-    assert "dry run: nothing was trained" in dry and "memory a device" in dry
+    assert "dry run: nothing was trained" in dry and "memory per device" in dry
     assert '"d_model": 32' in dry and "an epoch: 114 examples" in dry
     assert not (work / "checkpoints").exists()
 

@@ -69,7 +69,7 @@ def test_spelling_is_american(page):
 
 
 def test_readme_says_where_to_find_what_newcomers_look_for():
-    text = README.read_text(encoding="utf-8").partition("## Where is what")[2]
+    text = README.read_text(encoding="utf-8").partition("## Where to find what")[2]
     asked = {line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")}
     assert asked >= {
         "learning-rate schedule",

@@ -80,7 +80,7 @@ def test_published_numbers(name, tmp_path, monkeypatch):
     lines = [line for line in written.getvalue().splitlines() if line]
     length, batch, optimizer, loss, billions = PUBLISHED[name]
     at = lines.index(f"recipe: {length}")
-    packed = "an example a row" if not _packs(name) else "packed"
+    packed = "one example per row" if not _packs(name) else "packed"
     assert lines[at + 1] == f"  batch: {batch}; {packed}"
     assert lines[at + 2].startswith(f"  optimizer: {optimizer}, warm-up")
     assert f"loss: {loss};" in lines[at + 2]

@@ -283,7 +283,7 @@ def test_search_by_the_compiler():
     header, *rows = report.ranking(found)[1:]
     for row, record in zip(rows, found, strict=True):
         assert row.split()[:4] == ["fsdp", "4", record["remat"], "1"]
-        end = header.index("s a step") + len("s a step")
+        end = header.index("s per step") + len("s per step")
         assert float(row[:end].split()[-1]) == pytest.approx(
             record["compiler_estimate"]["seconds"], rel=1e-2
         )

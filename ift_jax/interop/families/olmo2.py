@@ -1,4 +1,4 @@
-"""OLMo 2: norms behind attention and MLP, and over all queries and all keys of a token."""
+"""OLMo 2: norms after attention and MLP, and over all queries and all keys of a token."""
 
 from typing import Any
 

@@ -138,9 +138,9 @@ def _check_start_token(fields: ConfigFields) -> None:
         raise fields.refusal("decoder_start_token_id", start, f"the pad_token_id {pad}")
 
 
-def _mlp_names(place: int, config: EncoderDecoderConfig) -> dict[str, str]:
+def _mlp_names(index: int, config: EncoderDecoderConfig) -> dict[str, str]:
     """The names of the MLP, which is sublayer 1 of the encoder's layers and 2 of the decoder's."""
-    sublayer = f"layer.{place}"
+    sublayer = f"layer.{index}"
     names = {
         "mlp_norm": f"{sublayer}.layer_norm",
         "mlp.down": f"{sublayer}.DenseReluDense.wo",

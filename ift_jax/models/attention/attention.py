@@ -38,8 +38,8 @@ def attention(
     attend to no key (padding, or a decoder segment whose encoder part is empty) gets exactly zero,
     and its gradients are zero.
 
-    Where the length is cut over devices, each computes its queries against all keys, which it
-    gathers (as Llama 3 does, arXiv:2407.21783, section 3.3.2).
+    If the sequence is sharded, each device gathers all keys and attends from its own queries (as
+    Llama 3 does, arXiv:2407.21783, section 3.3.2).
 
     Args:
         q_BxLxHxK: Queries.
@@ -66,15 +66,16 @@ def attention(
         )
     B, L, H, K = q_BxLxHxK.shape
     G, S = kv.keys_BxGxSxK.shape[1:3]
-    row = _Row(L, S, mask.implementation, mask.causal, scale, softcap)
-    # With fewer key-value heads than devices along `tensor`, each device needs one of its own.
+    options = _AttentionOptions(L, S, mask.implementation, mask.causal, scale, softcap)
+    # If the key-value heads do not divide over `tensor`, repeat them so that each query head has
+    # its own.
     repeats = 1 if rules.divides("kv_heads_act", G) else H // G
     kv = KVPair(*(jnp.repeat(part, repeats, axis=1) for part in kv))
     q_axes = ("batch", "length", "heads_act", None)
     kv_axes = ("batch", "kv_heads_act", "length", None)
     token_axes = ("batch", "length")
     y_BxLxHxK = call_on_shards(
-        functools.partial(_attend_locally, row),
+        functools.partial(_attend_locally, options),
         [
             Sharded(q_axes, q_BxLxHxK),
             Sharded(kv_axes, kv),
@@ -88,7 +89,7 @@ def attention(
     return y_BxLxHxK.reshape(B, L, H * K)
 
 
-class _Row(NamedTuple):
+class _AttentionOptions(NamedTuple):
     """What each device must know about the attention of whole rows."""
 
     n_queries: int
@@ -100,7 +101,7 @@ class _Row(NamedTuple):
 
 
 def _attend_locally(
-    row: _Row,
+    options: _AttentionOptions,
     q: jax.Array,
     kv: KVPair,
     queries: tuple[Tokens, KeySpan | None],
@@ -108,22 +109,24 @@ def _attend_locally(
     window: jax.Array | None,
     bias_HxW: jax.Array | None,
 ) -> jax.Array:
-    """The output of one device's queries: rows, query positions and heads may be a part of all."""
-    kv = gather_length(kv, axis=2, length=row.n_keys)
-    keys = gather_length(keys, axis=1, length=row.n_keys)
+    """The output of one device's queries; it may hold only part of the rows, queries and heads."""
+    kv = gather_length(kv, axis=2, length=options.n_keys)
+    keys = gather_length(keys, axis=1, length=options.n_keys)
     tokens, key_span = queries
     if key_span is not None:
-        return _run_kernel(row, q, kv, tokens, keys, key_span, windowed=window is not None)
+        return _run_kernel(options, q, kv, tokens, keys, key_span, windowed=window is not None)
     n_queries = q.shape[1]
-    is_cut = n_queries != row.n_queries
-    first_query = jnp.int32(jax.lax.axis_index("sequence") * n_queries if is_cut else 0)
-    mask_of = functools.partial(attention_mask, keys=keys, causal=row.causal, window=window)
+    is_sharded = n_queries != options.n_queries
+    first_query = jnp.int32(jax.lax.axis_index("sequence") * n_queries if is_sharded else 0)
+    mask_of = functools.partial(attention_mask, keys=keys, causal=options.causal, window=window)
     bias = None if bias_HxW is None else DistanceBias(bias_HxW, first_query)
-    return blockwise_attention(q, kv, tokens, mask_of, bias, scale=row.scale, softcap=row.softcap)
+    return blockwise_attention(
+        q, kv, tokens, mask_of, bias, scale=options.scale, softcap=options.softcap
+    )
 
 
 def _run_kernel(
-    row: _Row,
+    options: _AttentionOptions,
     q: jax.Array,
     kv: KVPair,
     queries: Tokens,
@@ -134,12 +137,18 @@ def _run_kernel(
 ) -> jax.Array:
     """Import and call a Pallas kernel; outside its platform it is interpreted."""
     segments = (queries.segment_ids_BxL, keys.segment_ids_BxL)
-    interpret = rules.platform() != KERNEL_PLATFORMS[row.implementation]
-    if row.implementation == "triton":
+    interpret = rules.platform() != KERNEL_PLATFORMS[options.implementation]
+    if options.implementation == "triton":
         from ift_jax.models.attention.triton import triton_attention
 
         return triton_attention(
-            q, kv, *segments, key_span, scale=row.scale, softcap=row.softcap, interpret=interpret
+            q,
+            kv,
+            *segments,
+            key_span,
+            scale=options.scale,
+            softcap=options.softcap,
+            interpret=interpret,
         )
     from ift_jax.models.attention.splash import splash_attention
 
@@ -148,8 +157,8 @@ def _run_kernel(
         kv,
         *segments,
         key_span,
-        scale=row.scale,
-        softcap=row.softcap,
+        scale=options.scale,
+        softcap=options.softcap,
         windowed=windowed,
         interpret=interpret,
     )
@@ -214,7 +223,7 @@ class Attention(nnx.Module):
     def _split_heads(
         self, x_BxLxE: jax.Array, norm: RMSNorm | None, rope: Rope | None
     ) -> jax.Array:
-        """Normalize (over all heads or each), split and rotate the heads: BxLxHxK."""
+        """Normalize (over all heads or per head), split and rotate the heads: BxLxHxK."""
         if norm is not None and self.qk_norm == "full":
             x_BxLxE = norm(x_BxLxE)
         x_BxLxHxK = x_BxLxE.reshape(*x_BxLxE.shape[:-1], -1, self.head_dim)
@@ -241,7 +250,7 @@ class Attention(nnx.Module):
 
         Args:
             x_BxLxD: What queries are projected from.
-            kv: Keys and values, BxGxSxK, of `project_kv` or of a cache.
+            kv: Keys and values, BxGxSxK, from `project_kv` or from a cache.
             mask: What each query may attend to.
             rope: The positions of the queries; None without rotary positions.
             dropout_BxHxS: Multiplies the attention weights, one mask for all queries of a row

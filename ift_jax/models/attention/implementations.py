@@ -1,4 +1,4 @@
-"""The implementations of attention by name, and which one is taken.
+"""The implementations of attention by name, and which one is used.
 
 xla        `reference.dense_attention`: all scores of a row at once.
 blockwise  `reference.blockwise_attention`: a block of queries at a time.

@@ -26,7 +26,9 @@ class Tokens(NamedTuple):
 
     segment_ids_BxL: jax.Array  # int32; the number of the example in its row, 0: padding.
     positions_BxL: jax.Array  # int32; the position in the example.
-    prefix_BxL: jax.Array | None = None  # bool; its whole segment attends to it, earlier too.
+    # bool; True for prefix tokens: every token of the segment may attend to them, even earlier
+    # ones.
+    prefix_BxL: jax.Array | None = None
 
 
 def attention_mask(
@@ -56,7 +58,7 @@ def attention_mask(
 class KeySpan(NamedTuple):
     """The first and last key that each query may attend to; last < first where there is none."""
 
-    first_BxL: jax.Array  # int32; a place in the row.
+    first_BxL: jax.Array  # int32; an index in the row.
     last_BxL: jax.Array
 
 
@@ -109,8 +111,8 @@ class AttentionMask:
             keys: The tokens attended to.
             causal: As for `attention_mask`.
             window: As for `attention_mask`.
-            bias_HxW: A bias by the distance of the places in the row: key - query = 1 - L .. S - 1.
-            implementation: What was requested of `choose_implementation`.
+            bias_HxW: A bias by the distance in the row, key index - query index = 1 - L .. S - 1.
+            implementation: The `requested` argument of `choose_implementation`.
         """
         n_queries = queries.positions_BxL.shape[1]
         n_keys = keys.positions_BxL.shape[1]
@@ -124,24 +126,25 @@ class AttentionMask:
         mask = cls(
             chosen, causal, queries, keys, window=None if window is None else jnp.int32(window)
         )
-        if chosen == "blockwise":  # It computes the mask of each block when it gets there.
+        if chosen == "blockwise":  # It computes the mask per block.
             return dataclasses.replace(mask, bias_HxW=bias_HxW)
         allowed_BxLxS = attention_mask(queries, keys, causal=causal, window=window)
         if chosen == "xla":
             bias_HxLxS = None if bias_HxW is None else bias_of_pairs(bias_HxW, n_queries)
             return dataclasses.replace(mask, allowed_BxLxS=allowed_BxLxS, bias_HxLxS=bias_HxLxS)
         # The compiler fuses the comparison of pairs into these reductions: no BxLxS is ever stored.
-        place_S = jnp.arange(n_keys, dtype=jnp.int32)
+        index_S = jnp.arange(n_keys, dtype=jnp.int32)
         key_span = KeySpan(
-            first_BxL=jnp.where(allowed_BxLxS, place_S, n_keys).min(axis=-1),
-            last_BxL=jnp.where(allowed_BxLxS, place_S, -1).max(axis=-1),
+            first_BxL=jnp.where(allowed_BxLxS, index_S, n_keys).min(axis=-1),
+            last_BxL=jnp.where(allowed_BxLxS, index_S, -1).max(axis=-1),
         )
         return dataclasses.replace(mask, key_span=key_span)
 
     def select(self, condition: jax.Array | bool, other: "AttentionMask") -> "AttentionMask":
         """This mask where `condition` (a scalar, which may be traced) is true, else `other`.
 
-        Both must have been created alike. Arrays that they share are not copied.
+        Both must have been created with the same implementation and fields. Arrays that they
+        share are not copied.
         """
         if self is other:
             return self

@@ -1,7 +1,8 @@
 """Attention in plain XLA: dense, which is the reference, and in blocks of queries.
 
 Shape suffixes: B rows, L query positions, S key positions, H query heads, G key-value heads
-(H is a multiple of G), K width of a head; N query positions of a block, W distances.
+(H is a multiple of G), K width of a head, E = H * K; R = L * H / G query rows of a key-value head;
+N query positions of a block, W distances.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from ift_jax.models.attention.mask import Tokens
 from ift_jax.models.attention.relative_bias import bias_of_pairs
 
 BLOCK_PAIRS = 1 << 20  # Pairs of a query and a key in a block of queries.
-MASKED_SCORE = -1e30  # exp() of it is exactly 0 beside any score that is not masked.
+# exp() underflows to 0 after the row maximum is subtracted.
+MASKED_SCORE = -1e30
 
 
 def dense_attention(
@@ -65,7 +67,7 @@ class DistanceBias(NamedTuple):
     """A bias by distance, for queries that may be only a part of the row's."""
 
     bias_HxW: jax.Array  # float32; by distance, for all queries and keys of the row.
-    first_query: jax.Array  # int32 scalar: the place of the first query in the row.
+    first_query: jax.Array  # int32 scalar: the index of the first query in the row.
 
 
 class _QueryBlock(NamedTuple):
@@ -84,7 +86,7 @@ def blockwise_attention(
     scale: float,
     softcap: float,
 ) -> jax.Array:
-    """Compute `dense_attention` for one block of queries after the other: BxLxHxK.
+    """Compute `dense_attention` one block of queries at a time: BxLxHxK.
 
     No HxLxS array is ever stored: the scores, the mask and the bias of a block are computed again
     in the backward pass (after Rabe and Staats 2021, arXiv:2112.05682).

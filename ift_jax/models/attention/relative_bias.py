@@ -1,6 +1,6 @@
 """T5's relative position bias (Raffel et al. 2020, arXiv:1910.10683).
 
-The bias of a pair depends on its distance, key place - query place, alone. So a model computes one
+The bias of a pair depends on its distance, key index - query index, alone. So a model computes one
 value for each head and distance (HxW, where column 0 is the smallest distance), and attention
 spreads these over the pairs.
 """
@@ -36,7 +36,7 @@ def relative_buckets(
 def bias_of_pairs(bias_HxW: jax.Array, n_queries: int) -> jax.Array:
     """The bias of each pair of a query and a key: HxLxS.
 
-    It only reshapes, so that its gradient is no scatter.
+    It only reshapes, so its gradient needs no scatter.
 
     Args:
         bias_HxW: The bias by distance, for the distances 1 - L .. S - 1 (so W = L + S - 1).
@@ -44,7 +44,7 @@ def bias_of_pairs(bias_HxW: jax.Array, n_queries: int) -> jax.Array:
     """
     W = bias_HxW.shape[1]
     padded = jnp.pad(bias_HxW, ((0, 0), (0, 1)))
-    # The padded vector is repeated and read in rows of W: row i starts i places further back.
+    # The padded vector is repeated and read in rows of W: row i starts i columns earlier.
     repeated = jnp.tile(padded, (1, n_queries))
     rows_HxLxW = repeated[:, : n_queries * W].reshape(-1, n_queries, W)
     return rows_HxLxW[:, :, n_queries - 1 :]

@@ -2,9 +2,9 @@
 
 In a row of whole segments, the keys that a query attends to are an interval inside its segment.
 The kernel masks by that interval and by segment ids, so packing, prefixes and windows (even a
-window that only the scan over layers knows) are all the same to it. It skips a block of keys if
-no query of the block attends to it, so packed examples do not pay for each other. Which blocks are
-visited is decided for each row.
+window whose size is known only inside the scan over layers) are all the same to it. It skips a
+block of keys if no query of the block attends to it, so packed examples do not pay for each other.
+Which blocks are visited is decided for each row.
 
 Shape suffixes as in `attention`; N blocks of queries, M blocks of keys.
 """
@@ -49,8 +49,8 @@ def splash_attention(
             gets zero, and its gradients are zero.
         scale: Multiplies the scores.
         softcap: If positive, scores become softcap * tanh(scores / softcap).
-        windowed: Whether the first key of the span matters. If not, it must be no other bound than
-            the start of the segment.
+        windowed: Whether the first key of the span matters. If not, the span must start where the
+            segment starts.
         interpret: Whether to run the kernel outside a TPU, which is slow.
     """
     L = q_BxLxHxK.shape[1]
@@ -117,7 +117,7 @@ def _row_kernel(
     traced arrays work as well.
     """
     visited_NxM = _visited_blocks(first_L, last_L, sizes.block_q, sizes.block_kv, n_keys)
-    # A query that attends to nothing is given the interval from key 1 up to key 0.
+    # A query that attends to nothing gets an empty interval, from key 1 to key 0.
     interval_L = jnp.where(first_L <= last_L, first_L | last_L << 16, 1)
     bound_L: Any = interval_L if windowed else last_L
     visited: Any = visited_NxM[None].astype(jnp.int32)
@@ -160,7 +160,8 @@ def _visited_blocks(
     first_Nx1 = first_L.reshape(-1, block_q).min(axis=1, keepdims=True)
     last_Nx1 = last_L.reshape(-1, block_q).max(axis=1, keepdims=True)
     visited_NxM = (first_Nx1 < start_M + block_k) & (last_Nx1 >= start_M)
-    # A block of queries that attend to nothing still visits one block: it would compute 0 / 0.
+    # A block of queries that attend to nothing still visits one block; otherwise it
+    # would compute 0 / 0.
     return visited_NxM | ((start_M == 0) & ~visited_NxM.any(axis=1, keepdims=True))
 
 
@@ -170,10 +171,10 @@ def _next_visited(visited_NxM: jax.Array, axis: int) -> jax.Array:
     A visited block is its own next one.
     """
     n = visited_NxM.shape[axis]
-    place = jax.lax.broadcasted_iota(jnp.int32, visited_NxM.shape, axis)
-    ahead = jax.lax.cummin(jnp.where(visited_NxM, place, n), axis=axis, reverse=True)
-    behind = jax.lax.cummax(jnp.where(visited_NxM, place, 0), axis=axis)
-    return jnp.where(ahead < n, ahead, behind)
+    index = jax.lax.broadcasted_iota(jnp.int32, visited_NxM.shape, axis)
+    ahead = jax.lax.cummin(jnp.where(visited_NxM, index, n), axis=axis, reverse=True)
+    latest = jax.lax.cummax(jnp.where(visited_NxM, index, 0), axis=axis)
+    return jnp.where(ahead < n, ahead, latest)
 
 
 def _is_not_after(last: jax.Array, key: jax.Array) -> jax.Array:

@@ -88,9 +88,9 @@ def triton_attention(
 class _Layout(NamedTuple):
     """The grid that a kernel runs over, and the block of each kind of array that it is given.
 
-    An axis that is None in a block is one that the kernel does not have. The kinds are "q" (also
+    An axis that is None in a block is dropped from the kernel's arguments. The kinds are "q" (also
     the output and its gradient), "k" (also values and their gradients), "queries" (`_Queries`),
-    "k_segments", "sums" (float32, one a query and head) and "visits".
+    "k_segments", "sums" (float32, one per query and head) and "visits".
     """
 
     grid: tuple[int, int, int]
@@ -244,16 +244,16 @@ def _backward(options: KernelOptions, residuals: _Residuals, dy: jax.Array) -> t
 def _query_blocks_of_keys(queries_Bx3xL: jax.Array, n_keys: int, block: int) -> jax.Array:
     """For each of M blocks of keys, the range of the N query blocks that may attend to it: BxMx2.
 
-    It goes from the first such block to the last, plus one; empty where there is none.
+    The range is half-open; it is empty if there is no such block.
     """
     B, _, L = queries_Bx3xL.shape
     start_M = jnp.arange(0, n_keys, block)
     first_BxNx1 = queries_Bx3xL[:, 1].reshape(B, -1, block).min(axis=-1, keepdims=True)
     last_BxNx1 = queries_Bx3xL[:, 2].reshape(B, -1, block).max(axis=-1, keepdims=True)
     attends_BxNxM = (first_BxNx1 < start_M + block) & (last_BxNx1 >= start_M)
-    place_Nx1 = jnp.arange(L // block, dtype=jnp.int32)[:, None]
-    begin_BxM = jnp.where(attends_BxNxM, place_Nx1, L).min(axis=1)
-    end_BxM = jnp.where(attends_BxNxM, place_Nx1 + 1, 0).max(axis=1)
+    index_Nx1 = jnp.arange(L // block, dtype=jnp.int32)[:, None]
+    begin_BxM = jnp.where(attends_BxNxM, index_Nx1, L).min(axis=1)
+    end_BxM = jnp.where(attends_BxNxM, index_Nx1 + 1, 0).max(axis=1)
     return jnp.stack([begin_BxM, end_BxM], -1)
 
 

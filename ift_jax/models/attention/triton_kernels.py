@@ -1,8 +1,8 @@
 """The Triton kernels of attention: forward, the gradient of queries, and that of keys and values.
 
 `triton` says what each grid and block is, and calls them. Each kernel gets one head of one row at a
-time: the axes of rows and heads (but for the query heads of a key-value head in `dkv_kernel`)
-are gone from its arguments.
+time: the axes of rows and heads (except the query heads of a key-value head in `dkv_kernel`)
+are dropped from its arguments.
 
 Shape suffixes: n queries and m keys of a block (both `KernelOptions.block`), K width of a head.
 """
@@ -17,7 +17,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas.triton import dot
 
 LOG2E = math.log2(math.e)
-# The highest score before any is seen. It is finite, because infinity less infinity is no number.
+# The highest score before any is seen. It is finite, because inf - inf is NaN.
 LOWEST_SCORE = -1e30
 
 
@@ -44,7 +44,7 @@ def _read_queries(queries_ref: Any, at: Any) -> _Queries:
 
 
 def _scores(q_nxK: Any, k_mxK: Any, options: KernelOptions) -> tuple[Any, Any]:
-    """The scores in units of log 2, and the derivative of the natural ones by q k^T: nxm.
+    """The scores in base-2 log units, and d(score) / d(q k^T) of the natural ones: nxm.
 
     Without a soft cap the derivative is a scalar.
     """
@@ -57,10 +57,10 @@ def _scores(q_nxK: Any, k_mxK: Any, options: KernelOptions) -> tuple[Any, Any]:
 
 
 def _mask(queries: _Queries, k_segments_m: Any, start: Any) -> Any:
-    """Which of the keys from place `start` on each query attends to: bool nxm."""
-    place_m = start + jnp.arange(len(k_segments_m), dtype=jnp.int32)
-    in_span = (place_m[None] >= queries.first_n[:, None]) & (
-        place_m[None] <= queries.last_n[:, None]
+    """Which of the keys from index `start` on each query attends to: bool nxm."""
+    index_m = start + jnp.arange(len(k_segments_m), dtype=jnp.int32)
+    in_span = (index_m[None] >= queries.first_n[:, None]) & (
+        index_m[None] <= queries.last_n[:, None]
     )
     return in_span & (queries.segments_n[:, None] == k_segments_m[None])
 

@@ -2,8 +2,8 @@
 
 `ChatRenderer._apply_chat_template` is the one place where a template is rendered. Answers are what
 the template puts inside `{% generation %}`. Where it has no such tags, an answer is what a
-conversation gains over its own beginning with the generation prompt. Either way, an answer must
-begin exactly where the text that prompts generation ends; this is checked.
+conversation adds after the text of its prompt, which ends in the generation prompt. Either way, an
+answer must begin exactly where that text ends; this is checked.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class Span(NamedTuple):
     """
 
     text: str  # With the control strings that a user typed broken; see `control_strings`.
-    is_answer: bool = False  # Whether generation writes it.
+    is_answer: bool = False  # Whether the model generates it.
     message: int | None = None  # The message whose loss weight the span has.
 
     @property
@@ -39,7 +39,7 @@ class Span(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A stretch of a text: its first character, and the one behind its last."""
+    """A stretch of a text, half-open: `end` is the index after its last character."""
 
     start: int
     end: int
@@ -50,9 +50,9 @@ class Chat(NamedTuple):
 
     messages: list[dict[str, Any]]  # Plain data, with the control strings in it broken.
     tools: list[Any] | None  # Likewise; None if there are none.
-    n_characters: int  # About its size.
+    n_characters: int  # Approximate length.
     control_strings: int  # How many its texts contain.
-    restore: Mapping[int, str] | None  # For `str.translate`: noncharacters that made way for marks.
+    restore: Mapping[int, str] | None  # A `str.translate` table; see `_UserTexts.restore`.
     where: str  # The record's place, for errors.
 
     @property
@@ -87,7 +87,7 @@ class ChatRenderer:
         Raises:
             UserError: The record has tools, tool calls or thoughts, and the template mentions none.
         """
-        typed = _TypedTexts(record, self._controls, self._break_controls)
+        typed = _UserTexts(record, self._controls, self._break_controls)
         messages = []
         for message in record.messages:
             fields: dict[str, Any] = {"role": message.role, "content": typed(message.content)}
@@ -121,7 +121,9 @@ class ChatRenderer:
         answers = chat.answers
         if not self.template.has_generation_tags:
             intervals = self._find_all(chat, rendered.text, answers)
-            return None if intervals is None else _cut(rendered.text, intervals, answers)
+            return (
+                None if intervals is None else _split_at_answers(rendered.text, intervals, answers)
+            )
         if rendered.n_generated != len(answers):
             return None
         if not self._never_rewrites and not self._answers_follow_prompts(chat, rendered):
@@ -152,7 +154,7 @@ class ChatRenderer:
             return None
         earlier = self._find_some(chat, prompt.text, chat.answers[:-1])
         intervals = [*earlier, Interval(start, end)]
-        return _cut(rendered.text, intervals, [None] * len(earlier) + [turn])
+        return _split_at_answers(rendered.text, intervals, [None] * len(earlier) + [turn])
 
     def prompt(self, chat: Chat) -> list[Span]:
         """Render the prompt of the next answer; earlier answers are separate and untrained."""
@@ -160,7 +162,7 @@ class ChatRenderer:
         if self.template.has_generation_tags:
             return _spans(rendered.parts, [None] * rendered.n_generated)
         intervals = self._find_some(chat, rendered.text, chat.answers)
-        return _cut(rendered.text, intervals, [None] * len(intervals))
+        return _split_at_answers(rendered.text, intervals, [None] * len(intervals))
 
     def inputs(self, chat: Chat) -> list[Span]:
         """Render what an encoder reads: a conversation without a generation prompt at its end."""
@@ -197,7 +199,7 @@ class ChatRenderer:
                 return False
             return self._answers_follow_prompts(chat, rendered)
         except UserError:
-            return True  # The template writes no such conversation.
+            return True  # The template rejects this conversation.
 
     def _answers_follow_prompts(self, chat: Chat, rendered: Rendered) -> bool:
         """Whether each tagged answer follows its prompt and stays the same when it is not last."""
@@ -246,7 +248,7 @@ class ChatRenderer:
         return Interval(start, end)
 
     def _answer_end(self, text: str, start: int) -> int | None:
-        """Return the end of the answer that begins at `start`: behind the last control token."""
+        """Return the end of the answer that begins at `start`: after the last control token."""
         found = list(self._controls.finditer(text, start)) if self._controls else []
         return found[-1].end() if found else None
 
@@ -254,12 +256,12 @@ class ChatRenderer:
         """Raise a UserError if a record has a field that the template would leave out."""
         if not any(name in self.template.source for name in names):
             raise UserError(
-                f"{record.where}: template {self.template.name!r} has no place for"
-                f" {names[0]}; expected a record without, or another template"
+                f"{record.where}: template {self.template.name!r} does not use"
+                f" {names[0]}; remove the field or use another template"
             )
 
 
-class _TypedTexts:
+class _UserTexts:
     """Makes the texts of a record safe to render and counts what they contain.
 
     Attributes:
@@ -301,8 +303,10 @@ def _follows(rendered: Rendered, prompt: Rendered) -> bool:
     return prompt_ends_outside and len(rendered.parts) > n and rendered.parts[:n] == prompt.parts
 
 
-def _cut(text: str, answers: Sequence[Interval], messages: Sequence[int | None]) -> list[Span]:
-    """Cut a text into spans at the edges of its answers; for `messages` see `_spans`."""
+def _split_at_answers(
+    text: str, answers: Sequence[Interval], messages: Sequence[int | None]
+) -> list[Span]:
+    """Split a text into spans at the edges of its answers; for `messages` see `_spans`."""
     parts: list[str] = []
     at = 0
     for start, end in answers:
@@ -313,10 +317,10 @@ def _cut(text: str, answers: Sequence[Interval], messages: Sequence[int | None])
 
 
 def _spans(parts: Sequence[str], messages: Sequence[int | None]) -> list[Span]:
-    """Make spans of texts that stand outside and inside of answers, in turn.
+    """Make spans of texts that stand alternately outside and inside answers.
 
     Args:
-        parts: The texts; the first one stands outside of answers.
+        parts: The texts; the first one stands outside answers.
         messages: For each answer the index of its message, or None if it is untrained.
     """
     spans = [Span(part) for part in parts]

@@ -1,10 +1,10 @@
 """A cache of pre-tokens and their ids, which makes byte-level BPE five times as fast.
 
 `tokenizers` keeps offsets and normalized forms of all that it encodes, and spends most of its time
-on that. Byte-level BPE never merges across the edges of the pieces that its pre-tokenizer cuts. No
-piece of the pre-tokenizers below reaches from a visible ASCII character to a space behind it, or
+on that. Byte-level BPE never merges across the edges of the pieces that its pre-tokenizer makes. No
+piece of the pre-tokenizers below reaches from a visible ASCII character to a space after it, or
 from an ASCII letter or digit to a punctuation mark, or depends on what follows it. So a text may be
-cut before each single space between visible characters, and between a letter or digit and a
+split before each single space between visible characters, and between a letter or digit and a
 punctuation mark: the ids of the parts, joined, are those of the whole text.
 """
 
@@ -29,7 +29,7 @@ _PUNCTUATION_OR_SPACE = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def _split_step(number: str) -> dict[str, Any]:
-    """Return the `Split` step of a `tokenizer.json` that cuts numbers by this pattern."""
+    """Return the `Split` step of a `tokenizer.json` that splits numbers by this pattern."""
     pattern = _CONTRACTION_OR_WORD + number + _PUNCTUATION_OR_SPACE
     return {
         "type": "Split",
@@ -59,7 +59,7 @@ class PretokenCache:
         """
         self._encode_whole = encode_whole
         self._ids = _IdsByPretoken(encode_whole)
-        # These are found in a text before it is cut, and may hold a space.
+        # These are found in a text before it is split, and may hold a space.
         self._added = control_pattern(_ordinary_added_tokens(definition))
 
     def encode(self, text: str) -> list[int]:
@@ -105,7 +105,7 @@ def cuts_at_spaces(definition: Mapping[str, Any]) -> bool:
 
 
 def _cuts_known_pieces(pre_tokenizer: Mapping[str, Any]) -> bool:
-    """Whether a pre-tokenizer is GPT-2's or one of `SPLITS`, perhaps with digits cut before."""
+    """Whether a pre-tokenizer is GPT-2's or one of `SPLITS`, perhaps with digits split before."""
     steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
     others = [step for step in steps if step not in SPLITS.values()]
     if any(step.get("type") not in ("ByteLevel", "Digits") for step in others):

@@ -21,7 +21,7 @@ _NO_PREFIX = b"\x1a\x02\x18\x00"
 class SentencePieceTokenizer(Tokenizer):
     """A SentencePiece `.model`, with T5's sentinels after its pieces if they are asked for.
 
-    Sentinels are `<extra_id_0>`, `<extra_id_1>`, ... downwards from the last id, as in T5 (Raffel
+    Sentinels are `<extra_id_0>`, `<extra_id_1>`, ... down from the last id, as in T5 (Raffel
     et al. 2020). The unknown piece pads where a model has no padding piece.
 
     For a model that keeps white space and falls back to bytes, such as one that

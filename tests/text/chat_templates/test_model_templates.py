@@ -142,5 +142,5 @@ def test_a_field_that_the_template_would_leave_out_is_refused(field):
     shape = SHAPES["thinking" if field == "reasoning_content" else "tools"]
     if field == "tools":
         shape = {"messages": CHAT, "tools": shape["tools"]}
-    with pytest.raises(UserError, match=f"x: template '.*' has no place for {field}"):
+    with pytest.raises(UserError, match=f"x: template '.*' does not use {field}"):
         chat_formatter(ONE_LINE).encode(parse_record(shape, "x"))
