@@ -354,6 +354,9 @@ class ExampleFormatter(PromptFormatter):
 def _one_for_each_answer(record: Record, turns: Sequence[int]) -> Iterator[tuple[Record, int]]:
     """Yield each given answer with the record that ends in it."""
     for turn in turns:
+        if turn == len(record.messages) - 1:
+            yield record, turn  # Most records have one answer: they need no copy.
+            continue
         # The references are those of the last answer.
         references = record.references if turn == turns[-1] else ()
         messages = record.messages[: turn + 1]
