@@ -80,7 +80,7 @@ def sample_token(
 
     Args:
         logits_BxV: The logits, of any float dtype.
-        keys_B: A random key a row; unused if the choice is greedy.
+        keys_B: One random key per row; unused if the choice is greedy.
         sampling: How a token is chosen.
         seen_BxV: bool; tokens that the repetition penalty applies to, or None.
     """

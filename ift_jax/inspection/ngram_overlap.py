@@ -38,7 +38,7 @@ def ngrams(tokens: Sequence[str], n: int = N) -> list[tuple[str, ...]]:
     return [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
 
 
-class _Place(NamedTuple):
+class _Occurrence(NamedTuple):
     instance: int
     start: int  # The n-gram's first token in the instance.
 
@@ -63,26 +63,28 @@ class EvaluationSet:
         self.name = name
         self.n = n
         self.lengths: list[int] = []
-        self._places: dict[tuple[str, ...], list[_Place]] = collections.defaultdict(list)
+        self._occurrences: dict[tuple[str, ...], list[_Occurrence]] = collections.defaultdict(list)
         for instance, fields in enumerate(prompts):
             start = 0
             for field in map(words, fields):
                 for i, gram in enumerate(ngrams(field, n)):
-                    self._places[gram].append(_Place(instance, start + i))
+                    self._occurrences[gram].append(_Occurrence(instance, start + i))
                 start += len(field)
             self.lengths.append(start)
         if not self.lengths:
             raise UserError(f"evaluation set {name!r} has no instance")
-        long_enough = {place.instance for places in self._places.values() for place in places}
+        long_enough = {
+            one.instance for occurrences in self._occurrences.values() for one in occurrences
+        }
         self.too_short = len(self.lengths) - len(long_enough)
 
     def covered(self, grams: Sequence[tuple[str, ...]]) -> dict[int, float]:
         """Return instance -> the share of its tokens that a training prompt's n-grams cover."""
-        if self._places.keys().isdisjoint(grams):  # Nearly always so, and no loop of Python's.
+        if self._occurrences.keys().isdisjoint(grams):  # Nearly always so, and no loop of Python's.
             return {}
         tokens: dict[int, set[int]] = collections.defaultdict(set)
         for gram in grams:
-            for instance, start in self._places.get(gram, ()):
+            for instance, start in self._occurrences.get(gram, ()):
                 tokens[instance].update(range(start, start + self.n))
         return {instance: len(t) / self.lengths[instance] for instance, t in tokens.items()}
 

@@ -14,9 +14,9 @@ _PACKAGE = Path(ift_jax.__file__).resolve().parent
 def module_files(modules: Iterable[str]) -> list[Path]:
     """Return the source files of modules and of all they import, however deep, sorted by path.
 
-    The `import` statements are followed, whatever else a process has loaded. Left out are the
+    The `import` statements are followed, whatever else a process has loaded. The
     standard library, installed packages (unless a named module belongs to one) and this package,
-    which `fingerprints.our_code` covers.
+    which `fingerprints.our_code` covers, are left out.
     """
     waiting = list(modules)
     own_packages = {name.partition(".")[0] for name in waiting}

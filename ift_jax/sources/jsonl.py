@@ -1,4 +1,4 @@
-"""A source that reads JSON lines, plain or gzip: one record a line, text-to-text or chat."""
+"""A source that reads JSON lines, plain or gzip: one record per line, text-to-text or chat."""
 
 import contextlib
 import dataclasses

@@ -1,8 +1,8 @@
 """Encoding prompts: the messages before an answer become the token ids that generation starts from.
 
 `ift_jax.text.chat_templates.render` applies the chat template, `ift_jax.text.encode_chunks` encodes
-what it wrote, and this module joins the two by the config's `format`. A text is cut where an answer
-begins or ends, trained or not, so a prompt has the very ids with which training
+what it wrote, and this module joins the two by the config's `format`. A text is split where an
+answer begins or ends, trained or not, so a prompt has exactly the ids with which training
 (`ift_jax.text.examples`) begins for the same messages.
 """
 

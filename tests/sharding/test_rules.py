@@ -18,7 +18,7 @@ SIZES = dict(data=2, fsdp=4, fsdp_line=1, tensor=2, sequence=1)
     [
         (("embed", "mlp"), (16, 8), P("fsdp", "tensor")),
         (("batch", "length"), (8, 32), P(("data", "fsdp"), None)),
-        # An axis is cut along as many of its mesh axes as divide its size.
+        # An axis is sharded along as many of its mesh axes as divide its size.
         (("batch", "length"), (2, 32), P("data", None)),
         (("embed", "kv_heads"), (16, 1), P("fsdp", None)),
         ((None, "norm"), (16, 8), P(None, None)),

@@ -90,7 +90,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self._hidden_ids = {self.pad_id, *self.special_tokens.values()}
 
     def _make_encoders(self, definition: str, eos: str) -> None:
-        """Set an encoder for text with control strings, and one for each place of plain text."""
+        """Set an encoder for text with control strings, and one for each position of plain text."""
         fields = json.loads(definition)
         self._with_controls = tokenizers.Tokenizer.from_str(definition)
         self._plain = _spelling_out(definition)
@@ -104,7 +104,7 @@ class HuggingFaceTokenizer(Tokenizer):
         after_eos = {probe: self.encode_with_controls(eos + probe)[n_eos:] for probe in _PROBES}
         if any(self.encode(probe) != ids for probe, ids in after_eos.items()):
             self._by_place["control"] = middle
-        if cuts_at_spaces(fields):  # Such a tokenizer encodes alike at every place.
+        if cuts_at_spaces(fields):  # Such a tokenizer gives the same ids at every position.
             self._cache = PretokenCache(fields, self._encode_whole)
 
     def encode(self, text: str, place: str = "start") -> list[int]:

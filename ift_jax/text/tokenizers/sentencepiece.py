@@ -134,7 +134,7 @@ class SentencePieceTokenizer(Tokenizer):
         self, model: bytes
     ) -> sentencepiece.SentencePieceProcessor:
         """Return a processor that puts no space in front of a text."""
-        # To a model that sees white space only between words, every place is the same.
+        # To a model that sees white space only between words, every position is the same.
         if self._processor.encode("a\nb") == self._processor.encode("a b"):
             return self._processor
         middle = sentencepiece.SentencePieceProcessor()

@@ -51,7 +51,7 @@ def test_triton_is_lowered_for_cuda():
 @pytest.mark.slow
 @pytest.mark.parametrize("head_dim", [64, 80, 128, 256])
 def test_splash_compiles_for_tpu(head_dim):
-    """Forward and backward, with an odd length, which is cut over devices."""
+    """Forward and backward, with an odd length, which is sharded over devices."""
     pytest.importorskip("libtpu")
     from jax.experimental import topologies
 

@@ -131,7 +131,7 @@ def test_a_length_cut_over_devices(implementation):
 
 
 def test_a_bias_by_distance():
-    """T5's bias, blockwise, on one device and with the length cut; its gradient too."""
+    """T5's bias, blockwise, on one device and with the length sharded; its gradient too."""
     length = 292  # Four devices divide it.
     rows = packed_rows(10)
     tokens = Tokens(rows.segment_ids_BxL[:, :length], rows.positions_BxL[:, :length])
