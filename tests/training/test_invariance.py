@@ -92,13 +92,17 @@ def weighted_program(model, microbatches):
     )
 
 
+@functools.cache
+def normalize(normalization):
+    return jax.jit(
+        functools.partial(normalized_weights, normalization=normalization, constant=CONSTANT)
+    )
+
+
 def compute_in_two_steps(model, params, batch, normalization, microbatches=1):
     """The same as `compute`, by a program that does not depend on the normalization."""
     arrays = loss_arrays(batch)
-    normalize = jax.jit(
-        functools.partial(normalized_weights, normalization=normalization, constant=CONSTANT)
-    )
-    normalized = normalize(arrays.loss_weights, arrays.segment_ids)
+    normalized = normalize(normalization)(arrays.loss_weights, arrays.segment_ids)
     return weighted_program(model, microbatches)(params, batch, normalized)
 
 
