@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.train.batch_tokens = 8192
     config.data.over_length = "truncate-prompt"
     config.data.max_dropped_fraction = 1.0  # News and stories are long; what is cut is counted.
-    config.data.variants = 3  # Of each example: templates are drawn anew.
+    config.data.variants = 3  # Templates are drawn anew for each variant.
     config.format.template = "plain"
     config.tokenizer.path = "lamda/tokenizer.model"  # Never released.
     set_model_shape(config, "lamda-137b")

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     options = arguments.generation_options(args, max_new_tokens)
     if max_new_tokens > limits.answer:
         raise UserError(
-            f"--max-new-tokens {max_new_tokens}: the model has room for {limits.answer} at the most"
+            f"--max-new-tokens {max_new_tokens}: the model has room for at most {limits.answer}"
         )
 
     note = functools.partial(print, file=sys.stderr, flush=True)  # For all that is no answer.

@@ -60,8 +60,8 @@ class WindowPacker:
     """Packs any window of a sample order, statelessly.
 
     Attributes:
-        order: the sample order.
-        capacities: tokens per row: (max_length,) or (inputs_length, targets_length).
+        order: The sample order.
+        capacities: Tokens per row: (max_length,) or (inputs_length, targets_length).
     """
 
     def __init__(
@@ -174,7 +174,7 @@ def _copies(visits: Visits) -> np.ndarray | None:
     """Numbers the examples that a window visits more than once, whatever their variants.
 
     Args:
-        visits: n visits, task after task and epoch after epoch.
+        visits: N visits, task after task and epoch after epoch.
 
     Returns:
         int64[n], equal positive numbers for the visits of an example that is visited again, and 0

@@ -22,7 +22,7 @@ def pack(lengths_N: np.ndarray, capacity: int, copies_N: np.ndarray | None = Non
 
     Args:
         lengths_N: int[N], the tokens of each example.
-        capacity: tokens per row.
+        capacity: Tokens per row.
         copies_N: int[N], equal positive numbers for the copies of one example, and 0 for an example
             that has none; None if no example has.
 
@@ -85,8 +85,8 @@ def pack_2d(
     Args:
         encoder_N: int[N], the encoder tokens of each example.
         decoder_N: int[N], the decoder tokens of each example.
-        encoder_capacity: encoder tokens per row.
-        decoder_capacity: decoder tokens per row.
+        encoder_capacity: Encoder tokens per row.
+        decoder_capacity: Decoder tokens per row.
         copies_N: as for `pack`.
 
     Returns:

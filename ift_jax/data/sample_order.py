@@ -41,8 +41,8 @@ class SampleOrder:
     """The order in which the examples of a mixture are visited, endless or with an end.
 
     Attributes:
-        n_examples: visits of the first epoch of the mixture.
-        end: the time at which the order ends, which is the number of visits until then; None if
+        n_examples: Visits of the first epoch of the mixture.
+        end: The time at which the order ends, which is the number of visits until then; None if
             there is no end.
     """
 

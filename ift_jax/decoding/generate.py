@@ -1,8 +1,8 @@
 """Generation in batches: the host's side of decoding.
 
 The device makes tokens in blocks (`ift_jax.decoding.decode_batch`). Between two blocks the host
-looks at the new tokens for stop strings, and hands them to whoever streams them. Without such a
-reason the whole answer is one block. Shape suffixes: B rows, P prompt positions.
+looks for stop strings in the new tokens and hands them to a caller that streams them. Without
+such a reason the whole answer is one block. Shape suffixes: B rows, P prompt positions.
 """
 
 import dataclasses

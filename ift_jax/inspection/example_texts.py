@@ -30,7 +30,7 @@ def example_texts(
     Args:
         mixture: The mixture.
         tasks: Tasks of it.
-        count: Examples a task and variant, at the most.
+        count: At most this many examples per task and variant.
         tokenizer: The tokenizer of the stores.
     """
     for task in tasks:

@@ -36,7 +36,7 @@ class Local:
     """Makes parts on this machine, in several processes if `data.processes` says so or they pay.
 
     Args:
-        config: The run's.
+        config: The run's config.
         tasks: The tasks by their names.
         formatter: Encodes the examples.
         tokenizer_path: Where other processes find the tokenizer of the formatter.
@@ -69,7 +69,7 @@ class InProcess:
     Args:
         tasks: The tasks by their names.
         formatter: Encodes the examples.
-        seed: The config's.
+        seed: The run's seed, `config.seed`.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Processes:
     """Makes parts in processes of their own, which register the tasks again by the config.
 
     Args:
-        config: The run's.
+        config: The run's config.
         tokenizer_path: The tokenizer's file or folder.
         processes: How many.
     """

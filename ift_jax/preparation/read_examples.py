@@ -48,7 +48,7 @@ def examples(
         shard: Which shard of it, below `shards`.
         shards: The number of shards.
         seed: SeqIO's seed. One seed for all shards: a source may shuffle with it.
-        limit: How many examples at the most; -1 for all.
+        limit: At most this many examples; -1 for all.
 
     Raises:
         UserError: The source cannot read a record.

@@ -73,7 +73,7 @@ def wanted_stores(
     """Return the store of each task.
 
     Args:
-        config: The run's.
+        config: The run's config.
         tasks: Tasks that have the split.
         split: The split.
         formatter: Encodes the examples; its fingerprint covers template, tokenizer and lengths.
