@@ -36,7 +36,7 @@ class _Tensor(NamedTuple):
 
 
 def export_adapter(workdir: str, step: int | None, output: str, *, base: str = "") -> None:
-    """Writes `adapter_config.json`, `adapter_model.safetensors` (float32) and the tokenizer.
+    """Write `adapter_config.json`, `adapter_model.safetensors` (float32) and the tokenizer.
 
     Every process of a run calls this; process 0 writes.
 
@@ -91,7 +91,7 @@ def export_adapter(workdir: str, step: int | None, output: str, *, base: str = "
 
 
 def _check_vocabulary(base: ModelSource, vocab_size: int, tokenizer: Tokenizer) -> None:
-    """Raises a UserError if a run uses rows of the vocabulary that its base does not have."""
+    """Raise a UserError if a run uses rows of the vocabulary that its base does not have."""
     n_rows = base.config.model.vocab_size
     n_known = base.tokenizer().base_vocab_size
     if n_rows != vocab_size or n_known < min(tokenizer.vocab_size, n_rows):
@@ -102,7 +102,7 @@ def _check_vocabulary(base: ModelSource, vocab_size: int, tokenizer: Tokenizer) 
 
 
 def _peft_tensors(config: Config, adapters: Params) -> dict[str, _Tensor]:
-    """Returns the tensors of the adapters by the names that `peft` gives them."""
+    """Return the tensors of the adapters by the names that `peft` gives them."""
     family = to_hugging_face(config.model).family
     entries = {entry.path: entry for entry in tensor_table(build_model(config.model), family)}
     tensors = {}
@@ -117,7 +117,7 @@ def _peft_tensors(config: Config, adapters: Params) -> dict[str, _Tensor]:
 
 
 def _peft_config(config: Config, base: str, modules: set[str]) -> dict[str, Any]:
-    """Returns the contents of `adapter_config.json`."""
+    """Return the contents of `adapter_config.json`."""
     is_decoder = isinstance(config.model, DecoderConfig)
     return {
         "peft_type": "LORA",

@@ -15,7 +15,7 @@ from ift_jax.io.paths import Workdir, absolute, is_remote, place
 
 
 def import_model(path: str, workdir: str) -> LoadedModel:
-    """Writes config, tokenizer and parameters into a new workdir.
+    """Write config, tokenizer and parameters into a new workdir.
 
     The workdir appears only when it is complete.
 

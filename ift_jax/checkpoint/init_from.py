@@ -19,7 +19,7 @@ from ift_jax.text.tokenizers.load import load_tokenizer
 
 
 def resolve_init(config: Config) -> Config:
-    """Fills in what `model.init_from` decides; returns the config itself if that is empty.
+    """Fill in what `model.init_from` decides; return the config itself if that is empty.
 
     The fields of the model come from there, except those that a run is free to choose
     (`hugging_face_config.FREE`). So do the tokenizer and the stop ids, unless the config names a
@@ -52,7 +52,7 @@ def resolve_init(config: Config) -> Config:
 
 
 def _with_tokenizer_of(source: ModelSource, config: Config) -> Config:
-    """Returns the config with the source's tokenizer and, unless it has its own, stop ids."""
+    """Return the config with the source's tokenizer and, unless it has its own, stop ids."""
     path = source.path
     if isinstance(source, WorkdirSource):
         path = os.path.join(source.path, TOKENIZER_FOLDER)
@@ -68,7 +68,7 @@ def _with_tokenizer_of(source: ModelSource, config: Config) -> Config:
 def _vocab_size(
     source: ModelSource, given: ModelConfig, tokenizer: TokenizerConfig, where: str
 ) -> int:
-    """Returns the vocabulary size of the run, at least that of the source."""
+    """Return the vocabulary size of the run, at least that of the source."""
     source_model = source.config.model
     source_size = source_model.vocab_size
     if not source_size:
@@ -88,7 +88,7 @@ def _vocab_size(
 
 
 def _check_fields(given: ModelConfig, resolved: ModelConfig, where: str) -> None:
-    """Raises a UserError if a field that the config sets differs from the model's."""
+    """Raise a UserError if a field that the config sets differs from the model's."""
     for field in dataclasses.fields(given):
         value = getattr(given, field.name)
         resolved_value = getattr(resolved, field.name)
@@ -101,7 +101,7 @@ def _check_fields(given: ModelConfig, resolved: ModelConfig, where: str) -> None
 def init_params(
     model: Model, config: Config, shardings: Any, tokenizer: Tokenizer | None = None
 ) -> Params:
-    """Reads the first parameters of a run that starts from `model.init_from`.
+    """Read the first parameters of a run that starts from `model.init_from`.
 
     Args:
         model: The model without adapters.

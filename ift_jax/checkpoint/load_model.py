@@ -30,7 +30,7 @@ class LoadedModel:
 
 
 def load_model(source: ModelSource) -> LoadedModel:
-    """Reads config, tokenizer and parameters onto all devices.
+    """Read config, tokenizer and parameters onto all devices.
 
     Raises:
         UserError: What the source holds cannot be read.

@@ -37,7 +37,7 @@ class Checkpoints:
         read_only: bool = False,
         in_flight: int = 96 * 10**9,
     ):
-        """Opens the folder; creates it and removes incomplete checkpoints unless `read_only`.
+        """Open the folder; create it and remove incomplete checkpoints unless `read_only`.
 
         Args:
             workdir: The workdir, local or in a bucket.
@@ -76,15 +76,15 @@ class Checkpoints:
         )
 
     def latest_step(self) -> int | None:
-        """Returns the step of the newest complete checkpoint, or None if there is none."""
+        """Return the step of the newest complete checkpoint, or None if there is none."""
         return self._manager.latest_step()
 
     def steps(self) -> list[int]:
-        """Returns the steps of all complete checkpoints, in ascending order."""
+        """Return the steps of all complete checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: Any, eval_loss: float | None = None) -> None:
-        """Starts writing a checkpoint; returns once the arrays are copied from the devices.
+        """Start writing a checkpoint; return once the arrays are copied from the devices.
 
         Args:
             step: The step of the checkpoint.
@@ -95,7 +95,7 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics, force=True)
 
     def restore(self, step: int, abstract_state: Any) -> Any:
-        """Reads a checkpoint into the shapes, dtypes and shardings of `abstract_state`.
+        """Read a checkpoint into the shapes, dtypes and shardings of `abstract_state`.
 
         Raises:
             UserError: The checkpoint holds other arrays than the config describes.
@@ -110,7 +110,7 @@ class Checkpoints:
             ) from error
 
     def restore_parts(self, step: int, item: dict[str, Any]) -> Any:
-        """Reads only some entries of a checkpoint's state.
+        """Read only some entries of a checkpoint's state.
 
         Args:
             step: The step of the checkpoint.
@@ -122,7 +122,7 @@ class Checkpoints:
             return reader.restore(os.path.join(self.path, str(step), "default"), args)
 
     def wait(self) -> None:
-        """Blocks until everything that is being written is on disk."""
+        """Block until everything that is being written is on disk."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -132,7 +132,7 @@ class Checkpoints:
 
 
 def check_frozen(frozen: Any, expected_sum: jax.Array, where: str) -> None:
-    """Checks that frozen parameters are those that a run was trained on.
+    """Check that frozen parameters are those that a run was trained on.
 
     Args:
         frozen: The frozen parameters, in the form in which the run holds them.

@@ -32,7 +32,7 @@ class ModelSource(abc.ABC):
 
     @abc.abstractmethod
     def tokenizer(self) -> Tokenizer:
-        """Reads the model's tokenizer.
+        """Read the model's tokenizer.
 
         Raises:
             UserError: There is none.
@@ -40,7 +40,7 @@ class ModelSource(abc.ABC):
 
     @abc.abstractmethod
     def load_params(self, model: Model, mesh: Mesh) -> Params:
-        """Reads the parameters, float32, without adapters: a run's are merged into the weights.
+        """Read the parameters, float32, without adapters: a run's are merged into the weights.
 
         Args:
             model: The model of `config.model`, with its vocabulary size filled in.
@@ -49,20 +49,20 @@ class ModelSource(abc.ABC):
 
     @abc.abstractmethod
     def dtypes(self) -> Mapping[str, str]:
-        """Returns the dtype of each tensor as the model was released, such as "BF16", by name.
+        """Return the dtype of each tensor as the model was released, such as "BF16", by name.
 
         Empty if unknown: a run with fresh parameters has no released dtypes.
         """
 
     def n_known_tokens(self, tokenizer: Tokenizer) -> int:
-        """Returns how many ids of the source's own tokenizer the weights were trained with.
+        """Return how many ids of the source's own tokenizer the weights were trained with.
 
         Further ids, of tokens that were added when the tokenizer was read, are new to the model.
         """
         return tokenizer.base_vocab_size
 
     def params(self, model: Model, mesh: Mesh, tokenizer: Tokenizer) -> Params:
-        """Reads the parameters, with the vocabulary fitted to a model and its tokenizer.
+        """Read the parameters, with the vocabulary fitted to a model and its tokenizer.
 
         Args:
             model: A model of the same shape whose vocabulary may be larger.

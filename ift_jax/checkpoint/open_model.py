@@ -24,7 +24,7 @@ from ift_jax.text.tokenizers.load import load_tokenizer
 
 
 def open_model_source(path: str, step: int | None = None) -> ModelSource:
-    """Opens a model; reads no weights yet.
+    """Open a model; read no weights yet.
 
     Args:
         path: A Hugging Face folder, a `.gguf` file, or the workdir of a run.
@@ -57,7 +57,7 @@ class WorkdirSource(ModelSource):
     """
 
     def __init__(self, path: str, local: str, step: int | None = None):
-        """Opens a checkpoint of a workdir.
+        """Open a checkpoint of a workdir.
 
         Args:
             path: The workdir, local or in a bucket.
@@ -110,7 +110,7 @@ class WorkdirSource(ModelSource):
         return jax.jit(merge, out_shardings=shardings)(params)
 
     def load_adapters(self, model: Model, mesh: Mesh) -> Params:
-        """Reads the adapters of a LoRA run, without the weights that they belong to.
+        """Read the adapters of a LoRA run, without the weights that they belong to.
 
         Args:
             model: The model with its adapters (`trained_model`).
@@ -120,7 +120,7 @@ class WorkdirSource(ModelSource):
         return self._checkpoints.restore_parts(self.step, {"params": adapters})["params"]
 
     def _restore(self, model: Model, mesh: Mesh) -> Params:
-        """Reads all parameters, adapters apart from the weights.
+        """Read all parameters, adapters apart from the weights.
 
         Frozen parameters are in the checkpoint only if the run started from fresh ones. Otherwise
         they are read from `model.init_from`, and must be those that the run was trained on.
@@ -151,6 +151,6 @@ class WorkdirSource(ModelSource):
 
 
 def _abstract_params(model: Model, mesh: Mesh) -> Params:
-    """Returns the shape, dtype and sharding of each parameter."""
+    """Return the shape, dtype and sharding of each parameter."""
     shardings = rules.tree_shardings(mesh, model.logical_axes, model.shapes)
     return abstract(model.shapes, shardings)

@@ -51,7 +51,7 @@ class HuggingFaceSource(_ReleasedSource):
     """A Hugging Face folder with safetensors files."""
 
     def __init__(self, folder: str, config_file: str, fields: dict[str, Any]):
-        """Opens the folder.
+        """Open the folder.
 
         Args:
             folder: The folder.
@@ -79,7 +79,7 @@ class GgufSource(_ReleasedSource):
     """A GGUF file, which holds weights and tokenizer."""
 
     def __init__(self, path: str):
-        """Opens the file.
+        """Open the file.
 
         Raises:
             UserError: The file cannot be read, or holds an unknown kind of model.
@@ -94,7 +94,7 @@ class GgufSource(_ReleasedSource):
 
 
 def _extra_ids(folder: str, architecture: str) -> int:
-    """Returns how many sentinels T5's tokenizer adds to the pieces of its SentencePiece model."""
+    """Return how many sentinels T5's tokenizer adds to the pieces of its SentencePiece model."""
     if os.path.exists(os.path.join(folder, "tokenizer.json")):
         return 0  # It holds the sentinels.
     config_file = os.path.join(folder, "tokenizer_config.json")
@@ -104,7 +104,7 @@ def _extra_ids(folder: str, architecture: str) -> int:
 
 
 def _stop_ids(folder: str, config_fields: dict[str, Any]) -> tuple[int, ...]:
-    """Returns the ids that end an answer: of generation_config.json, or else of config.json."""
+    """Return the ids that end an answer: of generation_config.json, or else of config.json."""
     generation_file = os.path.join(folder, "generation_config.json")
     fields = config_fields
     if os.path.exists(generation_file):

@@ -23,14 +23,14 @@ _NOT_IDENTITY = ("processes", "store_dir")
 
 
 def save_description(workdir: str, config: Config, tokenizer: Tokenizer) -> None:
-    """Writes `config.json` and the tokenizer's files into a local workdir."""
+    """Write `config.json` and the tokenizer's files into a local workdir."""
     files = {f"{TOKENIZER_FOLDER}/{name}": content for name, content in tokenizer.files.items()}
     files[CONFIG_FILE] = config_files.to_json(config).encode()
     write_files(workdir, files)
 
 
 def check_same_run(workdir: str, config: Config) -> None:
-    """Refuses to resume a run with other data, another model, or other batches.
+    """Refuse to resume a run with other data, another model, or other batches.
 
     What may change: the length of the run, the optimizer (except what is frozen), the loss, what
     is written when, the evaluation, and the mesh.
@@ -55,7 +55,7 @@ def check_same_run(workdir: str, config: Config) -> None:
 
 
 def _identity(config: Config) -> dict[str, Any]:
-    """Returns the fields, by dotted name, that must be the same when a run is resumed."""
+    """Return the fields, by dotted name, that must be the same when a run is resumed."""
     values = dataclasses.asdict(config)
     identity = {
         f"{section}.{name}": value

@@ -17,7 +17,7 @@ from ift_jax.io.paths import is_remote
 
 @contextlib.contextmanager
 def file_lock(path: str | os.PathLike[str], on_busy: Callable[[], None]) -> Iterator[None]:
-    """Holds an exclusive lock on a file, which is created along with its folder.
+    """Hold an exclusive lock on a file, which is created along with its folder.
 
     Args:
         path: The file; for one in a bucket this does nothing.
@@ -38,7 +38,7 @@ def file_lock(path: str | os.PathLike[str], on_busy: Callable[[], None]) -> Iter
 
 
 def build_lock(store_dir: Path, name: str, log: Log) -> AbstractContextManager[None]:
-    """Locks what a process is about to build in a folder of stores; waits for another builder.
+    """Lock what a process is about to build in a folder of stores; wait for another builder.
 
     Two processes that build the same store in a bucket at once write the same bytes.
 
@@ -55,7 +55,7 @@ def build_lock(store_dir: Path, name: str, log: Log) -> AbstractContextManager[N
 
 
 def run_lock(workdir: str) -> AbstractContextManager[None]:
-    """Locks the workdir of a run.
+    """Lock the workdir of a run.
 
     Raises:
         UserError: On entering, if another process is training there.

@@ -14,7 +14,7 @@ class Console:
     """Prints lines of text, and the progress of the steps below them."""
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False):
-        """Prints nothing yet.
+        """Print nothing yet.
 
         Args:
             stream: Where to print; by default standard output.
@@ -24,11 +24,11 @@ class Console:
         self._bar: progress.Progress | None = None
 
     def line(self, *texts: str) -> None:
-        """Prints lines of plain text, above the progress bar if there is one."""
+        """Print lines of plain text, above the progress bar if there is one."""
         self._rich.out(*texts, sep="\n")
 
     def start(self, step: int, n_steps: int) -> None:
-        """Starts the progress display at `step`."""
+        """Start the progress display at `step`."""
         self._n_steps = n_steps
         self._first_step = step
         self._start_time = time.perf_counter()
@@ -44,7 +44,7 @@ class Console:
             self._bar.start()
 
     def progress(self, record: Mapping[str, Any]) -> None:
-        """Shows a metrics record: loss, trained tokens per second, MFU, packing fill, time left.
+        """Show a metrics record: loss, trained tokens per second, MFU, packing fill, time left.
 
         Args:
             record: A record of `metrics.jsonl`, with the "time" of `Throughput.read`.
@@ -73,6 +73,6 @@ class Console:
             self.line(f"step {step}/{self._n_steps} · {text}")
 
     def stop(self) -> None:
-        """Closes the progress bar."""
+        """Close the progress bar."""
         if self._bar is not None:
             self._bar.stop()

@@ -25,14 +25,14 @@ class EvalLoss:
     """Computes the plain NLL of a mixture over one pass, or over its first rows."""
 
     def __init__(self, run: Run, mixture: Mixture):
-        """Compiles nothing yet."""
+        """Compile nothing yet."""
         self._run = run
         self._mixture = mixture
         eval_step = make_eval_step(run.program.model, run.config.loss, len(mixture.tasks))
         self._eval_step = jax.jit(eval_step)
 
     def __call__(self, params: Params) -> MixtureLoss:
-        """Computes the loss of all of a model's parameters, frozen ones included."""
+        """Compute the loss of all of a model's parameters, frozen ones included."""
         config = self._run.config
         batches = eval_batches(
             self._mixture,
@@ -54,7 +54,7 @@ class EvalLoss:
         return MixtureLoss(float(total["nll"] / total["weight"]), task_loss)
 
     def _sums(self, params: Params, batch: Batch) -> Sums:
-        """Puts a batch on the devices and computes its sums there."""
+        """Put a batch on the devices and compute its sums there."""
         shapes = {name: array.shape for name, array in batch.items()}
 
         def rows_of(rows: slice) -> Batch:

@@ -40,7 +40,7 @@ class EventFile:
     """An event file that is appended to during a run."""
 
     def __init__(self, folder: str, step: int):
-        """Creates the file.
+        """Create the file.
 
         Args:
             folder: The folder of the event files; it is created if necessary.
@@ -59,7 +59,7 @@ class EventFile:
             )
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Appends scalars of a step, by tag."""
+        """Append scalars of a step, by tag."""
         values = [
             _bytes_field(VALUE_TAG, _clean_tag(tag).encode())
             + _float_field(VALUE_SIMPLE_VALUE, value)
@@ -69,24 +69,24 @@ class EventFile:
         self._write(_varint_field(EVENT_STEP, step) + _bytes_field(EVENT_SUMMARY, summary))
 
     def _write(self, event: bytes) -> None:
-        """Appends one event, to which the time is added, and flushes."""
+        """Append one event, to which the time is added, and flush."""
         content = _double_field(EVENT_WALL_TIME, time.time()) + event
         length = struct.pack("<Q", len(content))
         self._file.write(length + _masked_crc(length) + content + _masked_crc(content))
         self._file.flush()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
 
 def _clean_tag(tag: str) -> str:
-    """Replaces what TensorBoard does not accept in a tag."""
+    """Replace what TensorBoard does not accept in a tag."""
     return re.sub(r"[^-/\w.]", "_", tag).lstrip("/")
 
 
 def _varint(value: int) -> bytes:
-    """Encodes a non-negative integer, 7 bits per byte, the lowest first."""
+    """Encode a non-negative integer, 7 bits per byte, the lowest first."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -119,7 +119,7 @@ def _float_field(number: int, value: float) -> bytes:
 
 
 def _crc32c_table() -> list[int]:
-    """Returns the checksum of every byte, for the reversed Castagnoli polynomial."""
+    """Return the checksum of every byte, for the reversed Castagnoli polynomial."""
     table = []
     for byte in range(256):
         for _ in range(8):
@@ -132,7 +132,7 @@ _CRC32C_TABLE = _crc32c_table()
 
 
 def _masked_crc(content: bytes) -> bytes:
-    """Returns the masked CRC-32C that a TFRecord holds of its length and of its content."""
+    """Return the masked CRC-32C that a TFRecord holds of its length and of its content."""
     crc = 0xFFFFFFFF
     for byte in content:
         crc = crc >> 8 ^ _CRC32C_TABLE[(crc ^ byte) & 0xFF]

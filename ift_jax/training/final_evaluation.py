@@ -14,7 +14,7 @@ from ift_jax.training.setup import Run
 def final_evaluation(
     run: Run, text_generator: TextGenerator, params: Params, console: Console, workdir: str | None
 ) -> None:
-    """Evaluates the mixtures that `evaluation.sets` names, and prints the scores.
+    """Evaluate the mixtures that `evaluation.sets` names, and print the scores.
 
     Args:
         run: The run.

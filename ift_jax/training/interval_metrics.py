@@ -9,7 +9,7 @@ import numpy as np
 def interval_metrics(
     sums: Mapping[str, Any], tasks: Sequence[str], positions_per_step: int
 ) -> dict[str, Any]:
-    """Returns a record of `metrics.jsonl`: every mean is one sum divided by another.
+    """Return a record of `metrics.jsonl`: every mean is one sum divided by another.
 
     Args:
         sums: Host values of the train step's metrics (`ift_jax.training.step.make_train_step`).

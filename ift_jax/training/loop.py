@@ -40,7 +40,7 @@ FILES = {
 
 
 def train(config: Config, workdir: str, console: Console) -> None:
-    """Trains to the end, resuming from the workdir's newest checkpoint if it has one.
+    """Train to the end, resuming from the workdir's newest checkpoint if it has one.
 
     On SIGTERM or the first Ctrl-C the current step is finished, its state is saved, and the
     function returns; calling it again resumes from that step.
@@ -73,14 +73,14 @@ def train(config: Config, workdir: str, console: Console) -> None:
 
 
 def _set_compilation_cache(folder: str) -> None:
-    """Makes JAX cache compiled programs in `folder`, if given."""
+    """Make JAX cache compiled programs in `folder`, if given."""
     if folder:
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def _print_files(workdir: str, home: Workdir, console: Console) -> None:
-    """Prints the files of a workdir and what they hold."""
+    """Print the files of a workdir and what they hold."""
     lines = ["files:"]
     for name, content in FILES.items():
         # The checkpoints of a workdir in a bucket have no local copy.
@@ -96,7 +96,7 @@ class Trainer:
     """
 
     def __init__(self, run: Run, home: Workdir, console: Console, *, writes: bool):
-        """Restores or initializes the state while the train step compiles.
+        """Restore or initialize the state while the train step compiles.
 
         Args:
             run: The run.
@@ -137,7 +137,7 @@ class Trainer:
         console.start(self._first_step, run.n_steps)
 
     def _restored_or_initial_state(self) -> State:
-        """Returns the state of the newest checkpoint, or that of step 0."""
+        """Return the state of the newest checkpoint, or that of step 0."""
         if not self._first_step:
             return initial_state(self._run)
         state = restore_state(self._run, self._checkpoints, self._first_step)
@@ -145,7 +145,7 @@ class Trainer:
         return state
 
     def run_steps(self, stop: StopAgreement) -> None:
-        """Trains until the last step, or until the processes agree to stop.
+        """Train until the last step, or until the processes agree to stop.
 
         Raises:
             UserError: Too many steps in a row were not finite.
@@ -175,7 +175,7 @@ class Trainer:
             self._checkpoints.wait()
 
     def _evaluate_save_and_preview(self, step: int, due: Due) -> None:
-        """Does what is due after a step besides logging."""
+        """Do what is due after a step besides logging."""
         eval_loss = self._evaluate(step) if due.evaluate else None
         # Pushed before the checkpoint is saved, so that a run that resumes there has these lines.
         self._home.push()
@@ -187,7 +187,7 @@ class Trainer:
             self._home.push()
 
     def _evaluate(self, step: int) -> float:
-        """Writes the loss of every evaluated mixture; returns that of unseen examples."""
+        """Write the loss of every evaluated mixture; return that of unseen examples."""
         params = all_params(self._state)
         record: dict[str, Any] = {"step": step}
         for name, eval_loss in self._eval_losses.items():
@@ -200,7 +200,7 @@ class Trainer:
         return record["eval_loss"]
 
     def _preview(self, step: int) -> None:
-        """Writes and prints completions of the fixed prompts."""
+        """Write and print completions of the fixed prompts."""
         preview = self._previews.write(all_params(self._state), step)
         self._console.line(
             f"samples at step {step} (stop rate {preview.stop_rate:.2f}):", *preview.lines
@@ -209,7 +209,7 @@ class Trainer:
             self._writer.write({"step": step, "preview_stop_rate": preview.stop_rate})
 
     def finish(self, began: float) -> None:
-        """Says how the run ended, evaluates it if it is complete, and closes all files.
+        """Say how the run ended, evaluate it if it is complete, and close all files.
 
         Args:
             began: The time at which the run began, as read from `time.perf_counter`.

@@ -28,13 +28,13 @@ class LossArrays(NamedTuple):
 
 
 def loss_arrays(batch: Batch) -> LossArrays:
-    """Returns a batch's targets and weights, whatever the architecture."""
+    """Return a batch's targets and weights, whatever the architecture."""
     prefix = "decoder_" if "decoder_targets" in batch else ""
     return LossArrays(**{name: batch[prefix + name] for name in LossArrays._fields})
 
 
 def zero_sums(n_tasks: int) -> Sums:
-    """Returns the sums of `loss_sums` over no rows at all."""
+    """Return the sums of `loss_sums` over no rows at all."""
     return {
         **{name: jnp.zeros((), jnp.float32) for name in SCALAR_SUMS},
         **{name: jnp.zeros(n_tasks, jnp.float32) for name in TASK_SUMS},
@@ -50,7 +50,7 @@ def loss_sums(
     n_tasks: int,
     dropout_key: jax.Array | None,
 ) -> tuple[jax.Array, Sums]:
-    """Returns the weighted loss sum of a (micro)batch, and the sums that metrics are made of.
+    """Return the weighted loss sum of a (micro)batch, and the sums that metrics are made of.
 
     Args:
         model: The model.
@@ -105,7 +105,7 @@ def loss_and_grads(
     dropout_key: jax.Array | None = None,
     frozen: Params | None = None,
 ) -> tuple[jax.Array, Params, Sums]:
-    """Computes loss and gradient of a global batch; the result does not depend on how it is split.
+    """Compute loss and gradient of a global batch; the result does not depend on how it is split.
 
     The denominator comes from the whole batch, before it is split into microbatches.
 
@@ -151,7 +151,7 @@ def weighted_loss_and_grads(
     dropout_key: jax.Array | None,
     frozen: Params | None,
 ) -> tuple[jax.Array, Params, Sums]:
-    """Computes loss and gradient with given weights; otherwise like `loss_and_grads`.
+    """Compute loss and gradient with given weights; otherwise like `loss_and_grads`.
 
     Microbatches are summed by a scan, and the sum is divided once: averaging the means of
     microbatches would weight their tokens unequally (the defect that Tülu 3 reports of its
@@ -192,7 +192,7 @@ def weighted_loss_and_grads(
 
 
 def _split(tree: Any, n_microbatches: int) -> Any:
-    """Splits the rows of a tree's arrays: B x ... becomes M x B/M x ...
+    """Split the rows of a tree's arrays: B x ... becomes M x B/M x ...
 
     Row b goes to microbatch b mod M, so every device keeps its own rows.
     """

@@ -19,7 +19,7 @@ class NormalizedWeights(NamedTuple):
 def normalized_weights(
     weights_BxL: jax.Array, segment_ids_BxL: jax.Array, normalization: str, constant: float
 ) -> NormalizedWeights:
-    """Returns the weights of a global batch's tokens and its one denominator.
+    """Return the weights of a global batch's tokens and its one denominator.
 
     Both depend on the whole batch, so the loss is the same however the sum is split later:
     over devices, microbatches, packed rows, or padding.
@@ -53,7 +53,7 @@ def normalized_weights(
 
 
 def _weights_by_example(weights_BxL: jax.Array, segment_ids_BxL: jax.Array) -> NormalizedWeights:
-    """Divides each token's weight by the sum of its example's weights."""
+    """Divide each token's weight by the sum of its example's weights."""
     n_segments = weights_BxL.shape[1] + 1  # A row of L tokens holds at most L examples.
 
     def sums_of_row(weights_L: jax.Array, segment_ids_L: jax.Array) -> jax.Array:

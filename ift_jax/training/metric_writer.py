@@ -12,7 +12,7 @@ from ift_jax.training.event_file import EventFile
 
 
 def drop_later_lines(path: str, step: int) -> None:
-    """Removes the lines of steps after `step` from a JSON-lines file; step 0 removes all lines.
+    """Remove the lines of steps after `step` from a JSON-lines file; step 0 removes all lines.
 
     They come from work that a killed run did after its last checkpoint, and will be written
     again. An incomplete line at the end is removed too.
@@ -29,7 +29,7 @@ class MetricWriter:
     """Appends records to `metrics.jsonl`, and their numbers to a TensorBoard event file."""
 
     def __init__(self, workdir: str, step: int):
-        """Opens the files.
+        """Open the files.
 
         Args:
             workdir: The local folder of the files.
@@ -42,7 +42,7 @@ class MetricWriter:
         self._events = EventFile(os.path.join(workdir, "tensorboard"), step)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Writes one record.
+        """Write one record.
 
         Args:
             record: JSON values by name, "step" among them. Nested ones go to TensorBoard as
@@ -58,6 +58,6 @@ class MetricWriter:
         self._events.write_scalars(step, scalars)
 
     def close(self) -> None:
-        """Closes both files."""
+        """Close both files."""
         self._lines.close()
         self._events.close()

@@ -18,7 +18,7 @@ LearningRateSchedule = Callable[[jax.Array], jax.Array]
 
 
 def make_learning_rate(config: OptimizerConfig, n_steps: int) -> LearningRateSchedule:
-    """Makes the learning-rate schedule: warm-up, then the decay that `config.schedule` names.
+    """Make the learning-rate schedule: warm-up, then the decay that `config.schedule` names.
 
     Warm-up is linear over w steps, and step s (from 0) is multiplied by (s + 1) / w, so the first
     update is not zero. After it, the learning rate is the peak `config.learning_rate` times:
@@ -56,7 +56,7 @@ def make_learning_rate(config: OptimizerConfig, n_steps: int) -> LearningRateSch
 
 
 def make_optimizer(config: OptimizerConfig, logical_axes: Any) -> optax.GradientTransformation:
-    """Makes the optimizer: the direction of an update, before the learning rate.
+    """Make the optimizer: the direction of an update, before the learning rate.
 
     Args:
         config: The config's section `optimizer`.
@@ -89,7 +89,7 @@ def make_optimizer(config: OptimizerConfig, logical_axes: Any) -> optax.Gradient
 
 
 def _map_axes(function: Callable[[tuple[str, ...]], Any], logical_axes: Any) -> Any:
-    """Maps a function over a tree whose leaves are tuples of axis names."""
+    """Map a function over a tree whose leaves are tuples of axis names."""
     return jax.tree.map(function, logical_axes, is_leaf=lambda node: isinstance(node, tuple))
 
 

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Yields an event that SIGTERM or the first Ctrl-C sets; a second Ctrl-C interrupts.
+    """Yield an event that SIGTERM or the first Ctrl-C sets; a second Ctrl-C interrupts.
 
     Signals are only handled on the main thread, because Python delivers them nowhere else.
     """
@@ -47,7 +47,7 @@ class StopAgreement:
     """
 
     def __init__(self, received: threading.Event, mesh: Mesh):
-        """Prepares the vote.
+        """Prepare the vote.
 
         Args:
             received: Set once this process was asked to stop.

@@ -17,7 +17,7 @@ class Prefetcher:
     """
 
     def __init__(self, make: Callable[[int], Any], steps: range, depth: int = 3):
-        """Starts the thread on the first batches.
+        """Start the thread on the first batches.
 
         Args:
             make: Builds the batch of a step; called on the thread.
@@ -38,7 +38,7 @@ class Prefetcher:
             self._ahead.append(self._thread.submit(self._make, step))
 
     def __iter__(self) -> Iterator[Any]:
-        """Yields the batches; an error on the thread is raised here."""
+        """Yield the batches; an error on the thread is raised here."""
         while self._ahead:
             start = time.perf_counter()
             batch = self._ahead.popleft().result()
@@ -47,5 +47,5 @@ class Prefetcher:
             yield batch
 
     def close(self) -> None:
-        """Stops the thread and drops the batches that were not asked for."""
+        """Stop the thread and drop the batches that were not asked for."""
         self._thread.shutdown(cancel_futures=True)

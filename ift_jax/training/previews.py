@@ -35,7 +35,7 @@ class Previews:
         *,
         write: bool,
     ):
-        """Picks the prompts, and drops what the file has from later steps.
+        """Pick the prompts, and drop what the file has from later steps.
 
         Args:
             text_generator: Generates in the run's format.
@@ -54,7 +54,7 @@ class Previews:
         self._prompts = [text_generator.prompt(mixture.stores[i], 0) for i in self._task_ids]
 
     def write(self, params: Params, step: int) -> Preview:
-        """Generates the completions and appends them to the file.
+        """Generate the completions and append them to the file.
 
         Args:
             params: All of the model's parameters, frozen ones included.
@@ -73,7 +73,7 @@ class Previews:
     def _record(
         self, step: int, task_id: int, prompt: list[int], output: list[int]
     ) -> dict[str, Any]:
-        """Returns the line of `samples.jsonl` for one completion, given in token ids."""
+        """Return the line of `samples.jsonl` for one completion, given in token ids."""
         tokenizer = self._text_generator.tokenizer
         return {
             "step": step,
@@ -86,7 +86,7 @@ class Previews:
 
 
 def _line(record: dict[str, Any]) -> str:
-    """Returns a line for the terminal."""
+    """Return a line for the terminal."""
     prompt_end = record["prompt"][-SHOWN_PROMPT_CHARACTERS:]
     return (
         f"  {record['task']}: {prompt_end!r} -> {record['completion']!r}"

@@ -28,7 +28,7 @@ from ift_jax.training.state import State, state_of
 
 
 def initial_state(run: Run) -> State:
-    """Returns the state at step 0, on the devices.
+    """Return the state at step 0, on the devices.
 
     Its parameters are fresh, or those that `model.init_from` names.
     """
@@ -57,14 +57,14 @@ def initial_state(run: Run) -> State:
 
 
 def checkpointed_part(run: Run, state: State) -> State:
-    """Returns the part of the state that is saved: all but frozen weights of `init_from`."""
+    """Return the part of the state that is saved: all but frozen weights of `init_from`."""
     if not run.config.model.init_from:
         return state
     return {name: part for name, part in state.items() if name != "frozen"}
 
 
 def restore_state(run: Run, checkpoints: Checkpoints, step: int) -> State:
-    """Restores the state of a checkpoint onto the run's devices.
+    """Restore the state of a checkpoint onto the run's devices.
 
     Raises:
         UserError: The checkpoint does not fit the config, or the frozen parameters that

@@ -50,7 +50,7 @@ class Run:
         return self.plan.n_steps
 
     def device_batch(self, step: int) -> dict[str, jax.Array]:
-        """Returns a step's global batch; each process builds only the rows that its devices hold.
+        """Return a step's global batch; each process builds only the rows that its devices hold.
 
         Args:
             step: The number of batches before this one.
@@ -59,7 +59,7 @@ class Run:
         return put_batch(self.program.mesh, shapes, lambda rows: self.plan.batch(step, rows))
 
     def describe(self) -> list[str]:
-        """Returns a few lines on what is about to run."""
+        """Return a few lines on what is about to run."""
         config = self.config
         plan = self.plan
         mesh = describe_mesh(config_sizes(self.program.mesh))
@@ -74,7 +74,7 @@ class Run:
 
 
 def describe_attention(config: Config) -> str:
-    """Names the attention implementations of a run, and why it uses no kernel on a GPU."""
+    """Name the attention implementations of a run, and why it uses no kernel on a GPU."""
     model = config.model
     lengths = config.row_lengths
     if isinstance(model, DecoderConfig):
@@ -88,7 +88,7 @@ def describe_attention(config: Config) -> str:
 
 
 def _chosen_attention(asked: str, n_queries: int, n_keys: int, windowed: bool) -> str:
-    """Names the implementation of an attention without bias."""
+    """Name the implementation of an attention without bias."""
     chosen = choose_implementation(asked, n_queries, n_keys, windowed=windowed, biased=False)
     if asked == "auto" and chosen not in KERNEL_PLATFORMS and rules.platform() == "gpu":
         return f"{chosen} (the kernel is for NVIDIA GPUs from Ampere on)"
@@ -96,7 +96,7 @@ def _chosen_attention(asked: str, n_queries: int, n_keys: int, windowed: bool) -
 
 
 def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
-    """Opens or prepares the stores, plans the batches, and defines model and optimizer.
+    """Open or prepare the stores, plan the batches, and define model and optimizer.
 
     Nothing is put on a device yet.
 
@@ -132,7 +132,7 @@ def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
 
 
 def _check_template(config: Config, tokenizer: Tokenizer) -> None:
-    """Raises a UserError if the chat template fails a check of `ift inspect --lint`."""
+    """Raise a UserError if the chat template fails a check of `ift inspect --lint`."""
     # Imported here: a run of an encoder-decoder needs neither.
     from ift_jax.text.examples import ExampleFormatter
     from ift_jax.text.template_lint import lint

@@ -36,7 +36,7 @@ _COUNTERS = ("step", "skipped", "bad_streak")
 def init_state(
     model: Model, optimizer: optax.GradientTransformation, seed: int, n_tasks: int
 ) -> State:
-    """Returns the state at step 0 with fresh parameters.
+    """Return the state at step 0 with fresh parameters.
 
     Jit it with `state_shardings`, so that no device holds the whole state.
     """
@@ -46,7 +46,7 @@ def init_state(
 def state_of(
     model: Model, params: Params, optimizer: optax.GradientTransformation, n_tasks: int
 ) -> State:
-    """Returns the state at step 0 with the given parameters, trained and frozen ones together."""
+    """Return the state at step 0 with the given parameters, trained and frozen ones together."""
     trained, frozen = model.split(params)
     frozen = model.cast_frozen(frozen)
     state: State = {"params": trained, "opt_state": optimizer.init(trained)}
@@ -58,19 +58,19 @@ def state_of(
 
 
 def all_params(state: State) -> Params:
-    """Returns the model's parameters, trained and frozen ones joined."""
+    """Return the model's parameters, trained and frozen ones joined."""
     return join(state["params"], state.get("frozen", {}))
 
 
 def moment_axes(model: Model, over_data: bool) -> Any:
-    """Returns the logical axes of the optimizer's moments, a tree like the trained parameters."""
+    """Return the logical axes of the optimizer's moments, a tree like the trained parameters."""
     trained_axes, _ = model.split(model.logical_axes)
     axes_of_moment = rules.over_data if over_data else tuple
     return jax.tree.map(axes_of_moment, trained_axes, is_leaf=lambda node: isinstance(node, tuple))
 
 
 def state_shardings(model: Model, mesh: Mesh, state: State, over_data: bool = False) -> State:
-    """Returns the sharding of every array of a state.
+    """Return the sharding of every array of a state.
 
     Args:
         model: The model.
@@ -98,7 +98,7 @@ def state_shardings(model: Model, mesh: Mesh, state: State, over_data: bool = Fa
 def _opt_state_shardings(
     opt_state: Any, params: Params, moments: Any, replicated: NamedSharding
 ) -> Any:
-    """Shards each moment like its parameter: the one whose path ends its own path.
+    """Shard each moment like its parameter: the one whose path ends its own path.
 
     What has no parameter of the same path and shape is replicated: counters, and Adafactor's
     factors, which are a vector per matrix.

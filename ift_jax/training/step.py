@@ -27,7 +27,7 @@ def make_train_step(
     config: Config,
     n_tasks: int,
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
-    """Makes the pure train step; jit it with the state donated.
+    """Make the pure train step; jit it with the state donated.
 
     A step whose loss or gradient is not finite changes nothing but the counters.
 
@@ -97,23 +97,23 @@ def make_train_step(
 
 
 def _constrain(tree: Any, logical_axes: Any) -> Any:
-    """Constrains each array to the sharding of its logical axes."""
+    """Constrain each array to the sharding of its logical axes."""
     return jax.tree.map(lambda array, axes: rules.constrain(array, *axes), tree, logical_axes)
 
 
 def _clip(grads: Params, norm: jax.Array, clip_norm: float) -> Params:
-    """Scales the gradient so that its global norm is at most `clip_norm`."""
+    """Scale the gradient so that its global norm is at most `clip_norm`."""
     scale = jnp.minimum(1.0, clip_norm / jnp.maximum(norm, 1e-30))
     return jax.tree.map(lambda grad: grad * scale, grads)
 
 
 def _where(condition: jax.Array, new: Any, old: Any) -> Any:
-    """Returns the tree `new` where `condition` (a scalar) holds, else `old`."""
+    """Return the tree `new` where `condition` (a scalar) holds, else `old`."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 def _sums_of_step(sums: Sums, loss: jax.Array, finite: jax.Array) -> Sums:
-    """Returns what a step adds to the interval's sums; zeros if it is not finite.
+    """Return what a step adds to the interval's sums; zeros if it is not finite.
 
     The interval's "loss" is a sum over steps; divide by "steps" for the mean.
     """
@@ -124,7 +124,7 @@ def _sums_of_step(sums: Sums, loss: jax.Array, finite: jax.Array) -> Sums:
 
 
 def make_eval_step(model: Model, loss: LossConfig, n_tasks: int) -> Callable[[Params, Batch], Sums]:
-    """Makes the eval step: the sums of `loss_sums` of a batch, without dropout.
+    """Make the eval step: the sums of `loss_sums` of a batch, without dropout.
 
     The loss is the plain NLL: no label smoothing, no z-loss. Add the sums over batches, then
     divide once.

@@ -19,7 +19,7 @@ class StepLog:
     def __init__(
         self, run: Run, throughput: Throughput, writer: MetricWriter | None, console: Console
     ):
-        """Remembers nothing yet; without `writer` nothing is written to disk."""
+        """Remember nothing yet; without `writer` nothing is written to disk."""
         self._run = run
         self._throughput = throughput
         self._writer = writer
@@ -27,11 +27,11 @@ class StepLog:
         self._remembered: Metrics | None = None
 
     def remember(self, metrics: Metrics) -> None:
-        """Keeps a step's metrics, which the devices may still be computing."""
+        """Keep a step's metrics, which the devices may still be computing."""
         self._remembered = metrics
 
     def report(self) -> None:
-        """Waits for the remembered metrics, if there are any, and writes and prints them.
+        """Wait for the remembered metrics, if there are any, and write and print them.
 
         Raises:
             UserError: `train.max_bad_steps` steps in a row were not finite.

@@ -24,12 +24,12 @@ class StepSchedule:
     """The config's intervals, applied to a step."""
 
     def __init__(self, config: TrainConfig, n_steps: int):
-        """Takes the section `train` of a config, and the number of steps of the whole run."""
+        """Take the section `train` of a config, and the number of steps of the whole run."""
         self._config = config
         self._n_steps = n_steps
 
     def at(self, step: int, *, stopping: bool = False) -> Due:
-        """Returns what is due after a step.
+        """Return what is due after a step.
 
         The last step is logged, evaluated, saved and previewed, whatever the intervals.
 

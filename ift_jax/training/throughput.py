@@ -28,7 +28,7 @@ class Throughput:
     """
 
     def __init__(self, run: Run, prefetcher: Prefetcher):
-        """Starts the first interval.
+        """Start the first interval.
 
         Args:
             run: The run that is measured.
@@ -49,7 +49,7 @@ class Throughput:
         self._paused_seconds = 0.0  # Since the last reading.
 
     def read(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Returns the speed since the last reading and starts the next interval.
+        """Return the speed since the last reading and start the next interval.
 
         Args:
             record: The interval's "tokens" and "trained_tokens".
@@ -80,7 +80,7 @@ class Throughput:
         }
 
     def measure_peak_once(self, running: Any) -> None:
-        """Measures the device's peak after the first log line, if the config does not give it.
+        """Measure the device's peak after the first log line, if the config does not give it.
 
         It is not done earlier, so that the first step does not wait for it.
 
@@ -95,13 +95,13 @@ class Throughput:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Excludes the time spent in the `with` block from the current interval."""
+        """Exclude the time spent in the `with` block from the current interval."""
         start = time.perf_counter()
         yield
         self._paused_seconds += time.perf_counter() - start
 
     def data_wait_share(self) -> float:
-        """Returns the fraction of the time after the first log line spent waiting for batches."""
+        """Return the fraction of the time after the first log line spent waiting for batches."""
         last = self._last_reading
         first = self._first_reading or last
         waited = last.seconds_waited - first.seconds_waited
@@ -109,7 +109,7 @@ class Throughput:
 
 
 def measure_peak_flops(dtype: str) -> float:
-    """Measures the FLOP/s of a square matrix product on one device, the peak for MFU.
+    """Measure the FLOP/s of a square matrix product on one device, the peak for MFU.
 
     It is the best of 4 products of 2048 x 2048 matrices on a CPU, or of 12 products of 8192 x 8192
     on an accelerator. On a CPU the process's host devices share the cores, so the result is the

@@ -53,7 +53,7 @@ class TrainProgram:
         n_steps: int,
         devices: Sequence[jax.Device] | None = None,
     ) -> "TrainProgram":
-        """Builds the program.
+        """Build the program.
 
         Args:
             config: The run's config, with `model.vocab_size` filled in.
@@ -98,11 +98,11 @@ class TrainProgram:
         return jax.tree.map(lambda leaf: leaf.sharding, self.state_shapes)
 
     def fresh_state(self) -> State:
-        """Returns the state at step 0 with fresh parameters; for use inside `jax.jit`."""
+        """Return the state at step 0 with fresh parameters; for use inside `jax.jit`."""
         return init_state(self.model, self.optimizer, self.config.seed, self.n_tasks)
 
     def lower(self) -> jax.stages.Lowered:
-        """Lowers the train step, its state donated, for the mesh; allocates nothing."""
+        """Lower the train step, its state donated, for the mesh; allocate nothing."""
         train_step = make_train_step(
             self.model, self.optimizer, self.learning_rate, self.config, self.n_tasks
         )
@@ -111,7 +111,7 @@ class TrainProgram:
             return jitted.lower(self.state_shapes, self.batch_shapes)
 
     def compile_in_background(self) -> Future[jax.stages.Compiled]:
-        """Starts compiling the train step on a thread of its own."""
+        """Start compiling the train step on a thread of its own."""
         # The calling thread needs the shapes too; computing them first avoids doing it twice.
         _ = self.state_shapes
         pool = ThreadPoolExecutor(max_workers=1)
@@ -121,7 +121,7 @@ class TrainProgram:
 
 
 def _check_batch_size(config: Config, mesh: Mesh) -> None:
-    """Raises a UserError unless the rows of a microbatch divide over the devices."""
+    """Raise a UserError unless the rows of a microbatch divide over the devices."""
     sizes = config_sizes(mesh)
     n_shards = sizes["data"] * sizes["fsdp"]
     n_rows = config.train.batch_size // config.train.gradient_accumulation_steps
