@@ -58,16 +58,16 @@ def run(args: argparse.Namespace) -> None:
             return
         if not any(word.startswith("--config.data.split") for word in args.overrides):
             config = dataclasses.replace(config, data=listing.with_split(config.data))
-    _show(config, args, may_shrink=without_file)
+    _show(config, args)
 
 
-def _show(config: Config, args: argparse.Namespace, *, may_shrink: bool) -> None:
+def _show(config: Config, args: argparse.Namespace) -> None:
     from ift_jax.inspection.mixture_tables import show
-    from ift_jax.inspection.open_mixture import open_mixture
+    from ift_jax.preparation.open_or_prepare import open_or_prepare
     from ift_jax.text.examples import ExampleFormatter
     from ift_jax.text.template_lint import lint
 
-    config, tokenizer, mixture = open_mixture(config, args.which, may_shrink=may_shrink)
+    tokenizer, mixture = open_or_prepare(config, args.which)
     if not args.lint:
         tasks = args.task or ()
         show(config, args.which, mixture, tokenizer, tasks, args.examples)

@@ -40,16 +40,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 2 for a user's mistake (reported in one line), 130 after Ctrl-C, or
-        another status of the command's own.
+        another status of the command's own; 141 if the reader of its output is gone.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()  # A closed pipe is noticed here rather than at Python's exit.
+    except BrokenPipeError:
+        _discard_output()
+        return 141  # As if SIGPIPE had ended it.
+
+
+def _run(argv: list[str]) -> int:
     parser = _parser(argv)
     # Flags after "--" are for a program that the command hands them to.
     end = argv.index("--") if "--" in argv else len(argv)
     args, rest = parser.parse_known_args(argv[:end])
     args.further = argv[end + 1 :]
     args.overrides = [word for word in rest if word.startswith("--config.")]
-    unknown = [word for word in rest if word not in args.overrides]
+    takes_config = hasattr(args, "config")
+    unknown = [word for word in rest if not takes_config or word not in args.overrides]
     if not args.takes_further(args):
         unknown += argv[end:]
     choose_platform()
@@ -63,6 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _discard_output() -> None:
+    """Sends the rest of the output nowhere, so that Python's exit does not fail to write it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

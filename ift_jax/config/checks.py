@@ -56,7 +56,12 @@ def check_run(config: Config) -> Config:
         raise UserError("config.data.mixture: expected the name of a SeqIO task or mixture")
     if not (config.tokenizer.path or config.tokenizer.train_vocab_size or model.init_from):
         raise UserError("config.tokenizer: set path, or train_vocab_size to train one")
-    if (train.steps > 0) == (train.epochs > 0):
+    if train.steps > 0 and train.epochs > 0:
+        raise UserError(
+            f"config.train: steps={train.steps} and epochs={train.epochs:g} are both set; set one "
+            "of them to 0, as in --config.train.epochs=0"
+        )
+    if train.steps <= 0 and train.epochs <= 0:
         raise UserError("config.train: set either steps or epochs to a positive number")
     if isinstance(model, DecoderConfig) and 0 < model.max_length < data.max_length:
         raise UserError(

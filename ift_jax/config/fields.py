@@ -1,6 +1,7 @@
 """How a config field states its default, help text, choices and bounds in one place."""
 
 import dataclasses
+import math
 import re
 from typing import Any, TypeVar
 
@@ -54,6 +55,8 @@ class Rules:
         Raises:
             UserError: The value is not allowed.
         """
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{where}: expected a finite number; got {value}")
         items = value if isinstance(value, tuple) else (value,)
         for item in items:
             if self.choices and item not in self.choices:

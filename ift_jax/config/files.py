@@ -18,6 +18,13 @@ from ift_jax.errors import UserError
 from ift_jax.io.paths import place
 
 MODELS = {"decoder": DecoderConfig, "encoder_decoder": EncoderDecoderConfig}
+# Modules that config files import, which had other names before the package was rebuilt.
+MOVED_MODULES = {
+    "ift_jax.config_file": "ift_jax.config.files",
+    "ift_jax.partitioning": "ift_jax.sharding",
+    "tasks.sources": "ift_jax.sources",
+    "tasks.preparation": "ift_jax.preparation",
+}
 # How ConfigDict reports that a field which is read does not exist: "'name'", within another pair
 # of quotes if it has a suggestion.
 _UNKNOWN_FIELD = re.compile(r"""["']?\\?'(\w+)\\?'(\\nDid you mean .*|\nDid you mean .*)?["']?$""")
@@ -31,7 +38,12 @@ def default_config(architecture: str = "decoder") -> config_dict.ConfigDict:
 
     Args:
         architecture: "decoder" or "encoder_decoder"; decides the fields of the section `model`.
+
+    Raises:
+        UserError: There is no such architecture.
     """
+    if architecture not in MODELS:
+        raise UserError(f"architecture: expected one of {', '.join(MODELS)}; got {architecture!r}")
     config = Config(model=MODELS[architecture]())
     return config_dict.ConfigDict(dataclasses.asdict(config))
 
@@ -110,16 +122,32 @@ def _parse(items: list[str], file: str) -> config_dict.ConfigDict:
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
         values(argv)
-        return values["config"].value
-    except (flags.Error, ValueError, TypeError, AttributeError, KeyError) as wrapped:
+        config = values["config"].value
+    except Exception as wrapped:  # A config file is the user's code: it may raise anything.
         error = _raised_by_file(wrapped)
-        where = _line_in(file, error)
-        if unknown := _UNKNOWN_FIELD.match(str(error)):
-            name = unknown.group(1)
-            message = f"no such field {name!r}{explain_unknown(name, ())}"
-        else:
-            message = " ".join(str(error).split())
-        raise UserError(f"{where}: {message}") from error
+        if isinstance(error, UserError):
+            raise error from None
+        raise UserError(f"{_line_in(file, error)}: {_explain(error)}") from error
+    if not isinstance(config, config_dict.ConfigDict):
+        raise UserError(
+            f"{file}: get_config() must return the ConfigDict that default_config() makes; it "
+            f"returned {config!r}"
+        )
+    return config
+
+
+def _explain(error: BaseException) -> str:
+    """What went wrong in a config file, as a phrase for the user."""
+    if isinstance(error, SyntaxError):
+        return error.msg
+    if isinstance(error, ModuleNotFoundError) and error.name in MOVED_MODULES:
+        return f"the module {error.name} is now {MOVED_MODULES[error.name]}"
+    if unknown := _UNKNOWN_FIELD.match(str(error)):
+        name = unknown.group(1)
+        return f"no such field {name!r}{explain_unknown(name, ())}"
+    message = " ".join(str(error).split())
+    expected = (flags.Error, ValueError, TypeError, AttributeError, KeyError)
+    return message if isinstance(error, expected) else f"{type(error).__name__}: {message}"
 
 
 def _raised_by_file(error: BaseException) -> BaseException:
@@ -131,6 +159,8 @@ def _raised_by_file(error: BaseException) -> BaseException:
 
 def _line_in(file: str, error: BaseException) -> str:
     """`file:line` of the last line of the file that an error passed through, else the file."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{error.filename}:{error.lineno}"
     path = os.path.abspath(file)
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if os.path.abspath(frame.filename) == path]

@@ -14,7 +14,7 @@ from ift_jax.io.paths import place
 from ift_jax.preparation import fingerprints, read_examples, seqio_registry
 from ift_jax.preparation.source_files import source_fingerprint
 from ift_jax.text.chat_templates.registry import controls
-from ift_jax.text.tokenizers.train_sentencepiece import train_sentencepiece
+from ift_jax.text.tokenizers.train_sentencepiece import VocabularyTooLarge, train_sentencepiece
 
 _CHARACTERS = 20_000_000  # Text that a tokenizer is trained on, over all tasks.
 _CHARACTERS_PER_EXAMPLE = 200  # A guess, by which examples are spread over a split.
@@ -29,8 +29,8 @@ def tokenizer_path(config: Config, modules_digest: str, log: Log) -> str:
         log: Called with a line when a tokenizer is trained.
 
     Raises:
-        UserError: The config asks for neither, a task of the mixture is tokenized already, or its
-            text does not give so many pieces.
+        UserError: The config asks for neither, a task of the mixture is tokenized already, or the
+            size is too small for the characters of its text.
     """
     if config.tokenizer.path:
         return config.tokenizer.path
@@ -56,9 +56,26 @@ def _trained_tokenizer(config: Config, modules_digest: str, log: Log) -> Path:
     with build_lock(store_dir, f"tokenizer-{key_hash}", log):
         if not path.exists():
             log(f"training a tokenizer of {size} pieces on {name!r}")
-            texts = _sampled_texts(tasks, split, config.seed)
-            write(path, train_sentencepiece(texts, vocab_size=size, control=control))
+            write(path, _train(tasks, split, config.seed, size, control, log))
     return path
+
+
+def _train(
+    tasks: Sequence[seqio.Task],
+    split: str,
+    seed: int,
+    size: int,
+    control: Sequence[str],
+    log: Log,
+) -> bytes:
+    """Train a tokenizer, a smaller one if the text gives fewer pieces than were asked for."""
+    try:
+        texts = _sampled_texts(tasks, split, seed)
+        return train_sentencepiece(texts, vocab_size=size, control=control)
+    except VocabularyTooLarge as error:
+        log(f"the text gives only {error.largest} pieces: the tokenizer has {error.largest}")
+        texts = _sampled_texts(tasks, split, seed)
+        return train_sentencepiece(texts, vocab_size=error.largest, control=control)
 
 
 def _sampled_texts(tasks: Sequence[seqio.Task], split: str, seed: int) -> Iterator[str]:

@@ -33,6 +33,15 @@ def test_the_fields_of_a_config_are_printed_without_other_flags():
     assert "(one of constant, linear, cosine, rsqrt)" in result.stdout
 
 
+def test_a_reader_that_closes_the_pipe_gets_no_traceback():
+    command = [*IFT, "train", "--help-config"]
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, cwd=runs.REPO)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -52,6 +61,10 @@ def test_the_fields_of_a_config_are_printed_without_other_flags():
         ),
         (["generate", "--workdir", "none", "--prompt", "x", "--top-p", "2"], "top_p in (0, 1]"),
         (["chat", "--workdir", "none", "--stop", ""], "--stop: expected a text"),
+        (
+            ["generate", "--workdir", "none", "--prompt", "x", "--config.foo.bar=3"],
+            "--config.foo.bar=3: no such argument",
+        ),
         (
             ["eval", "--config", "configs/quickstart.py", "--workdir", "none"]
             + ["--config.evaluation.examples=0"],

@@ -62,7 +62,7 @@ def test_a_file_may_take_an_argument():
             "--config.train.gradient_accumulation_steps=3",
             "config.train.gradient_accumulation_steps: expected a divisor",
         ),
-        ("--config.train.epochs=2", "either steps or epochs"),
+        ("--config.train.epochs=2", "are both set; set one"),
         ("--config.train.batch_size=0", "config.train.batch_size: expected a positive number"),
         ("--config.model.dropout=1.5", "config.model.dropout: expected 0 to 1"),
         ("--config.model.dropout_schedule=cosine", "expected one of constant, linear"),
@@ -218,3 +218,33 @@ def test_a_batch_in_tokens():
     assert config_file.from_dict(json.loads(config_file.to_json(config))) == config
     with pytest.raises(UserError, match=r"batch_size: 32, but batch_tokens 1048576 are 1024 rows"):
         config_file.load("configs/t0.py:3b", ["--config.train.batch_size=32"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:\n    pass\n", "bad.py:1: invalid syntax"),
+        ("def get_config():\n    pass\n", "bad.py: get_config() must return the ConfigDict"),
+        ("def get_config():\n    return 1 / 0\n", "bad.py:2: ZeroDivisionError: division by zero"),
+        (
+            "from ift_jax.config_file import default_config\n",
+            "bad.py:1: the module ift_jax.config_file is now ift_jax.config.files",
+        ),
+    ],
+)
+def test_what_a_config_file_raises_is_one_line(tmp_path, text, message):
+    (tmp_path / "bad.py").write_text(text)
+    with pytest.raises(UserError) as error:
+        config_file.load(str(tmp_path / "bad.py"))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_values_that_no_run_could_use_are_refused():
+    for override, message in (
+        ("--config.optimizer.learning_rate=nan", "expected a finite number; got nan"),
+        ("--config.train.epochs=2", "steps=600 and epochs=2 are both set"),
+    ):
+        with pytest.raises(UserError, match=message):
+            config_file.load("configs/quickstart.py", [override])
+    with pytest.raises(UserError, match="expected one of decoder, encoder_decoder; got 'decodr'"):
+        config_file.load("configs/quickstart.py:decodr")

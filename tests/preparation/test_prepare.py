@@ -82,6 +82,18 @@ def test_trained_tokenizer_is_shared_by_all_splits(config):
     assert prepare(config, log=quiet).tokenizer.fingerprint == train.tokenizer.fingerprint
 
 
+def test_a_tokenizer_is_no_larger_than_its_text_allows(config):
+    lines = []
+    large = changed(config, tokenizer__train_vocab_size=5000)
+    tokenizer = prepare(large, log=lines.append).tokenizer
+    [line] = [line for line in lines if line.startswith("the text gives only")]
+    assert line == (
+        f"the text gives only {tokenizer.vocab_size} pieces: the tokenizer has "
+        f"{tokenizer.vocab_size}"
+    )
+    assert 256 < tokenizer.vocab_size < 5000
+
+
 def test_random_preprocessors_follow_seed_and_variant(config):
     import seqio
     import tensorflow as tf
