@@ -140,4 +140,6 @@ def test_a_module_tasks_of_the_user_without_systems_is_no_hindrance(ift, tmp_pat
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
-    assert "gsm8k" in done.stderr
+    assert "gsm8k" in done.stderr and "is this the folder of the checkout?" in done.stderr
+    listed = run(ift, "inspect", cwd=tmp_path)
+    assert (listed.returncode, listed.stdout[:11]) == (0, "no systems:")

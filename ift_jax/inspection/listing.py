@@ -23,7 +23,13 @@ _SPLITS = ("train", "all", "validation", "test")  # The first that there is, is 
 def lines(data: DataConfig) -> Iterator[str]:
     """Yield each system's module and the names that it registers, or what data it needs."""
     systems = systems_table(data.systems)
-    for module in dict.fromkeys([*data.modules, *sorted(systems.values())]):
+    modules = dict.fromkeys([*data.modules, *sorted(systems.values())])
+    if not modules:
+        yield (
+            f"no systems: there is no module {data.systems!r} with a table SYSTEMS here; call this "
+            "in a checkout of ift_jax, or name your modules with --config.data.modules"
+        )
+    for module in modules:
         yield module
         try:
             seqio_registry.import_modules((module,), data.root)

@@ -80,7 +80,13 @@ def resolve(name: str, field: str) -> seqio.Task | seqio.Mixture:
     names = sorted(_all_names())
     if name in names:
         return seqio.get_mixture_or_task(name)
-    known = f"known: {', '.join(names[:20])}" if names else "data.modules registers nothing"
+    if names:
+        known = f"known: {', '.join(names[:20])}"
+    else:
+        known = (
+            "nothing is registered: data.modules is empty or registers nothing, and the table of "
+            "data.systems has no such name (is this the folder of the checkout?)"
+        )
     hint = did_you_mean(name, names) or f"; {known}"
     raise UserError(f"{field}: no SeqIO task or mixture is called {name!r}{hint}")
 
