@@ -22,7 +22,8 @@ def add_tasks_folder(config_file: str = "") -> None:
     """Puts the folder that holds `tasks/` first on the Python path, so recipes work anywhere.
 
     That is the nearest folder above the config file that has a folder `tasks`; if none has, it is
-    the working folder.
+    the working folder. A folder that is a package itself is passed over: its `tasks` is a part of
+    the package, such as `tests/tasks`.
 
     Args:
         config_file: The config file; "" for the working folder.
@@ -30,7 +31,8 @@ def add_tasks_folder(config_file: str = "") -> None:
     folder = os.getcwd()
     above = os.path.dirname(os.path.abspath(config_file)) if config_file else ""
     while above:
-        if os.path.isdir(os.path.join(above, "tasks")):
+        is_package = os.path.exists(os.path.join(above, "__init__.py"))
+        if os.path.isdir(os.path.join(above, "tasks")) and not is_package:
             folder = above
             break
         parent = os.path.dirname(above)

@@ -34,6 +34,14 @@ def test_the_nearest_folder_above_the_config_file_that_holds_tasks_comes_first(
     assert sys.path[:2].count(str(project)) == 1
 
 
+def test_a_package_that_has_tasks_of_its_own_is_passed_over(own_path, tmp_path):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tests" / "tasks").mkdir(parents=True)
+    (tmp_path / "tests" / "__init__.py").write_text("")
+    add_tasks_folder(str(tmp_path / "tests" / "run.py"))
+    assert sys.path[0] == str(tmp_path)
+
+
 def test_without_such_a_folder_the_working_folder_comes_first(own_path, tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "tasks.py").write_text("")  # A file is no folder of tasks.
