@@ -42,10 +42,14 @@ def default_config(architecture: str = "decoder") -> config_dict.ConfigDict:
     Raises:
         UserError: There is no such architecture.
     """
+    return config_dict.ConfigDict(dataclasses.asdict(_defaults(architecture, "architecture")))
+
+
+def _defaults(architecture: str, where: str) -> Config:
+    """The config of an architecture with every field at its default."""
     if architecture not in MODELS:
-        raise UserError(f"architecture: expected one of {', '.join(MODELS)}; got {architecture!r}")
-    config = Config(model=MODELS[architecture]())
-    return config_dict.ConfigDict(dataclasses.asdict(config))
+        raise UserError(f"{where}: expected one of {', '.join(MODELS)}; got {architecture!r}")
+    return Config(model=MODELS[architecture]())
 
 
 def from_dict(values: dict[str, Any], *, trains: bool = True) -> Config:
@@ -60,11 +64,7 @@ def from_dict(values: dict[str, Any], *, trains: bool = True) -> Config:
             check of `check_run` (`check` if not `trains`).
     """
     architecture = values.get("model", {}).get("architecture", "decoder")
-    if architecture not in MODELS:
-        raise UserError(
-            f"config.model.architecture: expected one of {', '.join(MODELS)}; got {architecture!r}"
-        )
-    template = Config(model=MODELS[architecture]())
+    template = _defaults(architecture, "config.model.architecture")
     config = _fill(template, values, "config")
     return check_run(config) if trains else check(config)
 

@@ -41,6 +41,12 @@ def add_tasks_folder(config_file: str = "") -> None:
         sys.path.insert(0, folder)
 
 
+def append_working_folder() -> None:
+    """Puts the working folder last on the Python path: a console script does not put it there."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
 def systems_table(module: str) -> Mapping[str, str]:
     """Reads the table `SYSTEMS` of a module; it is empty if there is no such module or table.
 

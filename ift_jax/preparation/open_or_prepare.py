@@ -8,7 +8,6 @@ answers the same question again.
 import contextlib
 import dataclasses
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from ift_jax.config.mixtures import mixture_and_split
 from ift_jax.config.schema import Config
+from ift_jax.config.systems import append_working_folder
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.store_copies import local_copy
 from ift_jax.errors import UserError
@@ -104,8 +104,7 @@ def _note(config: Config, prepared: "Prepared") -> dict[str, Any]:
 
 def _note_path(config: Config, which: str, tokenizer: Tokenizer | None) -> Path:
     """Return the path of the note, named by what is asked."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # As `seqio_registry.import_modules` does.
+    append_working_folder()  # Module names must mean what they mean when they are imported.
     data = dataclasses.asdict(config.data)
     asked = {
         "data": {name: value for name, value in data.items() if name not in _NOT_ASKED},

@@ -3,13 +3,13 @@
 import contextlib
 import importlib
 import os
-import sys
 from types import ModuleType
 from typing import NamedTuple
 
 import seqio
 import tensorflow as tf
 
+from ift_jax.config.systems import append_working_folder
 from ift_jax.errors import UserError, did_you_mean
 
 # TensorFlow would take the GPU memory that JAX needs. It raises a RuntimeError where its devices
@@ -32,8 +32,7 @@ def import_modules(modules: tuple[str, ...], root: str) -> None:
     Raises:
         UserError: A module cannot be found, or its `register` raises it.
     """
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # A console script does not put it there.
+    append_working_folder()
     for name in modules:
         try:
             module = importlib.import_module(name)

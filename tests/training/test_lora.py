@@ -79,7 +79,7 @@ def test_adapters_get_the_gradient_of_the_merged_weights(architecture):
         loss, gradient = gradients(model, jax.device_put(params, shardings), batch, microbatches=2)
     np.testing.assert_allclose(loss, want_loss, rtol=1e-5)
     got = on_host(gradient)
-    # Of seven projections in each kind of block, and of four more in cross-attention.
+    # Each kind of block has seven projections, and cross-attention has four more.
     assert len(got) == 2 * 7 if architecture == "decoder" else 2 * (7 + 7 + 4)
     own, dense, scale = flat(params), on_host(dense_gradient), lora_lib.scale(LORA)
     for path, value in got.items():

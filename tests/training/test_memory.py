@@ -32,8 +32,8 @@ class Trained(NamedTuple):
 
     first: dict  # The state at step 0.
     last: dict
-    shardings: dict  # Of the state.
-    bytes_per_device: int  # Of the train step's arguments: the state and the batch.
+    shardings: dict  # The state's shardings.
+    bytes_per_device: int  # The train step's arguments: the state and the batch.
 
 
 @pytest.fixture(scope="module")
