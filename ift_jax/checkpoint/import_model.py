@@ -11,7 +11,7 @@ from ift_jax.checkpoint.open_model import WorkdirSource, open_model_source
 from ift_jax.checkpoint.run_description import DTYPES_FILE, TOKENIZER_FOLDER, save_description
 from ift_jax.errors import UserError
 from ift_jax.io.folders import new_folder, write_files
-from ift_jax.io.paths import Workdir, absolute, is_remote, place
+from ift_jax.io.paths import Workdir, absolute, as_path, is_remote
 
 
 def import_model(path: str, workdir: str) -> LoadedModel:
@@ -27,7 +27,7 @@ def import_model(path: str, workdir: str) -> LoadedModel:
         UserError: The workdir exists and is not empty, or the model cannot be used.
     """
     home = Workdir(workdir, writes=True)
-    if is_remote(workdir) and place(workdir).exists():
+    if is_remote(workdir) and as_path(workdir).exists():
         raise UserError(f"--workdir {workdir}: is not empty; name a new folder")
     with new_folder(home.local, "--workdir") as partial:
         source = open_model_source(path)

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from ift_jax.errors import UserError
-from ift_jax.io.paths import absolute, place
+from ift_jax.io.paths import absolute, as_path
 from ift_jax.sharding.trees import checksum
 
 METRIC = "eval_loss"  # Ranks checkpoints; lower is better.
@@ -51,7 +51,7 @@ class Checkpoints:
             UserError: `read_only` is set, and there is no such folder.
         """
         self.path = os.path.join(absolute(workdir), "checkpoints")
-        if read_only and not place(self.path).is_dir():
+        if read_only and not as_path(self.path).is_dir():
             raise UserError(f"{workdir}: no checkpoints here; expected the workdir of a run")
         kept: list[Any] = [policies.LatestN(keep)]
         if keep_best:

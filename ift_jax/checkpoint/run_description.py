@@ -8,7 +8,7 @@ from ift_jax.config import files as config_files
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.io.folders import write_files
-from ift_jax.io.paths import place
+from ift_jax.io.paths import as_path
 from ift_jax.text.tokenizers.base import Tokenizer
 
 CONFIG_FILE = "config.json"
@@ -43,7 +43,7 @@ def check_same_run(workdir: str, config: Config) -> None:
         UserError: Names the first field that differs.
     """
     path = os.path.join(workdir, CONFIG_FILE)
-    if not place(path).exists():
+    if not as_path(path).exists():
         return
     before = _identity(config_files.from_json(path))
     for field, value in _identity(config).items():

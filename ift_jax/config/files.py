@@ -15,7 +15,7 @@ from ift_jax.config.checks import check, check_run
 from ift_jax.config.renamed_fields import explain_unknown, renamed_in
 from ift_jax.config.schema import Config, DecoderConfig, EncoderDecoderConfig
 from ift_jax.errors import UserError
-from ift_jax.io.paths import place
+from ift_jax.io.paths import as_path
 
 MODELS = {"decoder": DecoderConfig, "encoder_decoder": EncoderDecoderConfig}
 # Modules that config files import, which had other names before the package was rebuilt.
@@ -195,7 +195,7 @@ def from_json(path: str) -> Config:
             fields had other names.
     """
     try:
-        values = json.loads(place(path).read_text("utf-8"))
+        values = json.loads(as_path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; is this the workdir of a run?") from None
     except json.JSONDecodeError as error:

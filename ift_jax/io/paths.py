@@ -25,7 +25,7 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
-def place(path: str | os.PathLike[str]) -> Path:
+def as_path(path: str | os.PathLike[str]) -> Path:
     """A local path, or one in a bucket with the same methods.
 
     Raises:
@@ -63,7 +63,7 @@ def check_bucket(path: str, *, writes: bool = False) -> None:
 
 @functools.cache
 def _check_bucket_once(path: str, writes: bool) -> None:
-    bucket_name, _, folder = str(place(path)).removeprefix("gs://").partition("/")
+    bucket_name, _, folder = str(as_path(path)).removeprefix("gs://").partition("/")
     try:
         storage = importlib.import_module("google.cloud.storage")
         api = importlib.import_module("google.api_core.exceptions")
@@ -95,12 +95,12 @@ def exists(path: str) -> bool:
         UserError: as `check_bucket`.
     """
     check_bucket(path)
-    return place(path).exists()
+    return as_path(path).exists()
 
 
 def fetch(folder: str, target: str, suffixes: tuple[str, ...] = _SMALL) -> None:
     """Copies the files in a folder (not below it) that end with one of the suffixes."""
-    source = place(folder)
+    source = as_path(folder)
     if not source.is_dir():
         return
     for file in source.iterdir():
@@ -162,6 +162,6 @@ class Workdir:
         changed = [file for file in now if now[file] != self._pushed.get(file)]
         # config.json makes the folder the workdir of a run, so it comes last.
         for file in sorted(changed, key=lambda file: file.name == "config.json"):
-            target = place(self.path) / str(file.relative_to(self.local))
+            target = as_path(self.path) / str(file.relative_to(self.local))
             target.write_bytes(file.read_bytes())
         self._pushed = now

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError, did_you_mean
-from ift_jax.io.paths import absolute, place
+from ift_jax.io.paths import absolute, as_path
 from ift_jax.preparation.shards import Part
 from ift_jax.preparation.store_writer import summed
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
@@ -38,7 +38,7 @@ class BeamWorkers:
 
     def run(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
         parts = [
-            dataclasses.replace(part, folder=place(absolute(str(part.folder)))) for part in parts
+            dataclasses.replace(part, folder=as_path(absolute(str(part.folder)))) for part in parts
         ]
         for part in parts:
             _error_path(part).unlink(missing_ok=True)

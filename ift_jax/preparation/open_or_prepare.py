@@ -21,7 +21,7 @@ from ift_jax.data.mixture import Mixture
 from ift_jax.data.store_copies import local_copy
 from ift_jax.errors import UserError
 from ift_jax.io.files import Log, json_bytes, json_digest, read_json, write
-from ift_jax.io.paths import is_remote, place
+from ift_jax.io.paths import as_path, is_remote
 from ift_jax.preparation import fingerprints
 from ift_jax.preparation.drop_limits import open_checked
 from ift_jax.text.tokenizers.base import Tokenizer
@@ -79,7 +79,7 @@ def _noted_mixture(note: Mapping[str, Any], config: Config) -> Mixture:
     """
     tasks = note["tasks"]
     names = [task["name"] for task in tasks]
-    store_dir = place(config.data.store_dir)
+    store_dir = as_path(config.data.store_dir)
     folders = [local_copy(store_dir / task["store"]) for task in tasks]
     stores = open_checked(folders, names, config.data.max_dropped_fraction)
     rates = np.array([task["rate"] for task in tasks], np.float64)
@@ -119,7 +119,7 @@ def _note_path(config: Config, which: str, tokenizer: Tokenizer | None) -> Path:
     if tokenizer:
         asked["tokenizer"] = [config.tokenizer.path, tokenizer.fingerprint]
     name = f"{which}-{json_digest(asked)[:16]}.json"
-    return place(config.data.store_dir) / "requests" / name
+    return as_path(config.data.store_dir) / "requests" / name
 
 
 def _surroundings(config: Config, data_files: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.io.files import Log, json_digest, write
 from ift_jax.io.locks import build_lock
-from ift_jax.io.paths import place
+from ift_jax.io.paths import as_path
 from ift_jax.preparation import fingerprints, read_examples, seqio_registry
 from ift_jax.preparation.source_files import source_fingerprint
 from ift_jax.text.chat_templates.registry import controls
@@ -51,7 +51,7 @@ def _trained_tokenizer(config: Config, modules_digest: str, log: Log) -> Path:
     sources = [[task.name, source_fingerprint(task.source, split)] for task in tasks]
     key = [fingerprints.our_code(), modules_digest, size, control, sources, split, config.seed]
     key_hash = json_digest(key)[:12]
-    store_dir = place(config.data.store_dir)
+    store_dir = as_path(config.data.store_dir)
     path = store_dir / "tokenizers" / key_hash / "tokenizer.model"
     with build_lock(store_dir, f"tokenizer-{key_hash}", log):
         if not path.exists():

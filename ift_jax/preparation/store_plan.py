@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ift_jax.config.schema import Config
 from ift_jax.data.store import FORMAT_VERSION, MANIFEST
 from ift_jax.io.files import json_digest
-from ift_jax.io.paths import is_remote, place
+from ift_jax.io.paths import as_path, is_remote
 from ift_jax.preparation import fingerprints, shards
 from ift_jax.text.examples import ExampleFormatter
 
@@ -92,7 +92,7 @@ def wanted_stores(
         "seed": config.seed,
         "variants": config.data.variants,
     }
-    store_dir = place(config.data.store_dir)
+    store_dir = as_path(config.data.store_dir)
     stores = []
     for task in tasks:
         source = source_fingerprint(task.source, split)

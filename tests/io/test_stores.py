@@ -10,7 +10,7 @@ import pytest
 from ift_jax.config.schema import Config, DataConfig, TokenizerConfig
 from ift_jax.data.batches import BatchPlan
 from ift_jax.errors import UserError
-from ift_jax.io.paths import place
+from ift_jax.io.paths import as_path
 from ift_jax.preparation import shards
 from ift_jax.preparation.open_or_prepare import open_or_prepare
 from ift_jax.preparation.prepare import prepare
@@ -123,7 +123,7 @@ def test_beam_writes_to_the_bucket(config, bucket):
     beam = checked_options("DirectRunner", [])
     prepared = prepare(in_bucket(config, "beam"), log=quiet, beam=beam)
     assert prepared.mixture.stores[0].path.name == name
-    folder = place(config.data.store_dir) / name
+    folder = as_path(config.data.store_dir) / name
     for path in folder.iterdir():
         assert bucket.content(f"beam/{name}/{path.name}") == path.read_bytes()
 
@@ -134,4 +134,4 @@ def test_what_cannot_be_in_a_bucket(config):
         with pytest.raises(UserError, match="on this machine|gs://BUCKET/PATH"):
             open_or_prepare(dataclasses.replace(config, data=data), log=quiet)
     with pytest.raises(UserError, match="gs://BUCKET/PATH"):
-        place("gs://")
+        as_path("gs://")

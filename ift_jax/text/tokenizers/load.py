@@ -11,7 +11,7 @@ from typing import Any
 from ift_jax.config.schema import TokenizerConfig
 from ift_jax.errors import UserError
 from ift_jax.io.files import read_template_file
-from ift_jax.io.paths import fetch, is_remote, place
+from ift_jax.io.paths import as_path, fetch, is_remote
 from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.tokenizers.hugging_face import HuggingFaceTokenizer
 from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
@@ -35,7 +35,7 @@ def load_tokenizer(path: str, options: TokenizerConfig = _NOTHING_ADDED) -> Toke
     """
     if not is_remote(path):
         return _load_local(path, options)
-    remote = place(path)
+    remote = as_path(path)
     is_file = path.endswith((".model", ".json"))
     with tempfile.TemporaryDirectory() as copy:
         fetch(str(remote.parent if is_file else remote), copy)
