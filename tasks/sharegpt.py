@@ -18,6 +18,7 @@ from typing import Any
 
 from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
+from ift_jax.io.json_reader import parse_json
 from ift_jax.metrics import rouge_l
 from ift_jax.sources.register import register_mixture, register_task, task_name
 from ift_jax.sources.rows import Row, RowsSource
@@ -98,7 +99,7 @@ def _record(row: Row, draws: Draws) -> Mapping[str, str]:
 def _message(sender: str, text: str) -> dict[str, Any]:
     if sender != "function_call":
         return {"role": _ROLES[sender], "content": text}
-    call = json.loads(text)
+    call = parse_json(text, "function_call")
     function = {"name": call["name"], "arguments": call["arguments"]}
     calls = [{"type": "function", "function": function}]
     return {"role": "assistant", "content": "", "tool_calls": calls}

@@ -13,7 +13,7 @@ from ift_jax.checkpoint.released_source import GgufSource, HuggingFaceSource
 from ift_jax.checkpoint.run_description import CONFIG_FILE, DTYPES_FILE, TOKENIZER_FOLDER
 from ift_jax.config import files as config_files
 from ift_jax.errors import UserError
-from ift_jax.io.folders import read_json_object
+from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.paths import Workdir, exists, is_remote
 from ift_jax.models import lora
 from ift_jax.models.model import Model, Params, build_model, join, trained_model

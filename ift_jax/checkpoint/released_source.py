@@ -15,7 +15,7 @@ from ift_jax.interop.hugging_face_config import family_of_fields, from_hugging_f
 from ift_jax.interop.hugging_face_weights import load_params
 from ift_jax.interop.model_family import ModelFamily
 from ift_jax.interop.safetensors_files import DTYPES, Tensor, open_safetensors
-from ift_jax.io.folders import read_json_object
+from ift_jax.io.json_reader import read_json_object
 from ift_jax.models.model import Model, Params
 from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.tokenizers.load import load_tokenizer, tokenizer_from_files

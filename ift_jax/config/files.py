@@ -15,6 +15,7 @@ from ift_jax.config.checks import check, check_run
 from ift_jax.config.renamed_fields import explain_unknown, renamed_in
 from ift_jax.config.schema import Config, DecoderConfig, EncoderDecoderConfig
 from ift_jax.errors import UserError
+from ift_jax.io.json_reader import json_object, parse_json
 from ift_jax.io.paths import as_path
 
 MODELS = {"decoder": DecoderConfig, "encoder_decoder": EncoderDecoderConfig}
@@ -195,11 +196,10 @@ def from_json(path: str) -> Config:
             fields had other names.
     """
     try:
-        values = json.loads(as_path(path).read_text("utf-8"))
+        content = as_path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; is this the workdir of a run?") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    values = json_object(parse_json(content, path), path)
     if renamed := renamed_in(values):
         changes = ", ".join(f"{before} is now {now}" for before, now in renamed.items())
         raise UserError(

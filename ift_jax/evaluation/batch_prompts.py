@@ -11,6 +11,7 @@ from ift_jax.config.schema import DecoderConfig
 from ift_jax.decoding import Generator, Options
 from ift_jax.errors import UserError
 from ift_jax.evaluation.text_generator import TextGenerator
+from ift_jax.io.json_reader import json_kind, parse_json, read_json_object
 from ift_jax.text.records import parse_record
 
 WINDOW = 8  # Batches of prompts that are sorted by length and answered before they are written.
@@ -36,12 +37,10 @@ def read_prompts(path: str) -> Iterator[Prompt]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     for where, line in lines:
-        try:
-            fields = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not JSON: {error.msg}") from error
+        expected = "a JSON object with 'inputs' or 'messages'"
+        fields = parse_json(line.strip(), where, expected=expected, strict=True)
         if not isinstance(fields, dict):
-            raise UserError(f"{where}: expected a JSON object with 'inputs' or 'messages'")
+            raise UserError(f"{where}: expected {expected}, found {json_kind(fields)}")
         yield Prompt(where, fields)
 
 
@@ -149,7 +148,7 @@ def continue_file(path: str, now: dict[str, Any], prompts: Sequence[Prompt]) -> 
             raise UserError(
                 f"{path}: exists, and there is no {settings_file} to continue it; {remedy}"
             )
-        before = json.loads(settings_file.read_text(encoding="utf-8"))
+        before = read_json_object(settings_file)
         for name in now | before:
             old = before.get(name)
             new = now.get(name)
@@ -158,7 +157,7 @@ def continue_file(path: str, now: dict[str, Any], prompts: Sequence[Prompt]) -> 
                     f"{path}: was begun with {name} {old!r}, now it is {new!r}; {remedy}"
                 )
         return _count_answers(path, prompts, remedy)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(f"{path}: cannot be continued: {error}; {remedy}") from error
 
 
@@ -170,8 +169,10 @@ def _count_answers(path: str, prompts: Sequence[Prompt], remedy: str) -> int:
         for line in lines:
             if not line.endswith(b"\n"):
                 break
-            if done == len(prompts) or not _answers(json.loads(line), prompts[done].fields):
-                raise UserError(f"{path}:{done + 1}: is no answer to these prompts; {remedy}")
+            where = f"{path}:{done + 1}"
+            answer = parse_json(line, where, expected=f"an answer; {remedy}")
+            if done == len(prompts) or not _answers(answer, prompts[done].fields):
+                raise UserError(f"{where}: is no answer to these prompts; {remedy}")
             done += 1
             end += len(line)
         lines.truncate(end)

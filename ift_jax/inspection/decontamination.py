@@ -29,6 +29,7 @@ from ift_jax.inspection.ngram_overlap import (
     Overlap,
     overlaps,
 )
+from ift_jax.io.json_reader import parse_json
 from ift_jax.sources.row_files import read_rows
 from ift_jax.sources.task_examples import text_examples
 
@@ -91,7 +92,7 @@ def _figures(overlap: Overlap, set_share: float) -> dict[str, Any]:
 def prompts_of(record: dict[str, str]) -> list[str]:
     """Return the texts of the user's turns of a record."""
     if "messages" in record:
-        messages = json.loads(record["messages"])
+        messages = parse_json(record["messages"], "messages")
         return [message["content"] for message in messages if message["role"] == "user"]
     return [record["inputs"]]
 
@@ -163,7 +164,7 @@ def write_filtered(report: dict[str, Any], folder: str, drop_sets: bool = False)
 
 
 def _json_value(field: str, text: str) -> Any:
-    return json.loads(text) if field in ("messages", "tools", "references") else text
+    return parse_json(text, field) if field in ("messages", "tools", "references") else text
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,11 +1,11 @@
 """The files of a tokenizer in a Hugging Face folder, and the token ids in its configs."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from ift_jax.config.schema import DecoderConfig
 from ift_jax.interop.sentencepiece_json import to_tokenizer_json
+from ift_jax.io.json_reader import parse_json
 from ift_jax.models.model import Model
 from ift_jax.text.tokenizers.base import Tokenizer
 
@@ -38,8 +38,8 @@ def tokenizer_files(
         text = to_tokenizer_json(files["tokenizer.model"], tokenizer.special_tokens, eos)
         files["tokenizer.json"] = text.encode()
     # tokenizer_config.json says everything that this older file does.
-    given = json.loads(files.pop("special_tokens_map.json", b"{}"))
-    unknown = json.loads(files["tokenizer.json"])["model"].get("unk_token")
+    given = parse_json(files.pop("special_tokens_map.json", b"{}"), "special_tokens_map.json")
+    unknown = parse_json(files["tokenizer.json"], "tokenizer.json")["model"].get("unk_token")
     if unknown and "unk_token" not in given:
         special_tokens["unk_token"] = unknown
     fields = {

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ift_jax.errors import UserError
-from ift_jax.io.folders import read_json_object
+from ift_jax.io.json_reader import json_object, parse_json, read_json_object
 
 # The dtypes that a model's weights may have, by the names of safetensors.
 DTYPES: dict[str, np.dtype] = {
@@ -91,7 +91,8 @@ def _open_file(path: str) -> dict[str, Tensor]:
             header_length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
             if header_length > size:
                 raise ValueError("its header is longer than the file")
-            header = json.loads(file.read(header_length))
+            header = parse_json(file.read(header_length), f"{path}: its header")
+        header = json_object(header, f"{path}: its header")
         header.pop("__metadata__", None)
         data_start = _LENGTH_BYTES + header_length
         return {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ift_jax.errors import UserError
+from ift_jax.io.json_reader import parse_json
 from ift_jax.io.paths import is_remote
 
 Log = Callable[[str], None]
@@ -56,8 +57,8 @@ def json_bytes(value: Any) -> bytes:
 def read_json(path: Path) -> Any:
     """The JSON value in a file, or None if the file is missing or broken."""
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return parse_json(path.read_bytes(), str(path))
+    except (OSError, UserError):
         return None
 
 

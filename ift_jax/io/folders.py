@@ -51,12 +51,3 @@ def write_files(folder: str, files: Mapping[str, Any]) -> None:
         with open(temporary, "wb") as file:
             file.write(content)
         os.replace(temporary, path)
-
-
-def read_json_object(path: str) -> dict[str, Any]:
-    """Return the JSON object in a file; raise a UserError if the file holds anything else."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return dict(json.load(stream))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: expected a JSON object ({error})") from error

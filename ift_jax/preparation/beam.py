@@ -8,13 +8,13 @@ all are done, the launcher reads the reports and writes the manifests.
 import dataclasses
 import functools
 import importlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError, did_you_mean
+from ift_jax.io.json_reader import read_json_file
 from ift_jax.io.paths import absolute, as_path
 from ift_jax.preparation.shards import Part
 from ift_jax.preparation.store_writer import summed
@@ -51,7 +51,7 @@ class BeamWorkers:
         for part in parts:
             if _error_path(part).exists():
                 raise UserError(_error_path(part).read_text("utf-8"))
-            yield summed([json.loads(path.read_bytes()) for path in part.report_paths])
+            yield summed([read_json_file(path) for path in part.report_paths])
 
 
 def _make(config: Config, tokenizer_path: str, part: Part) -> None:

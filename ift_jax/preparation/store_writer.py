@@ -1,7 +1,6 @@
 """Writing a token store: its parts, one by one, and then the manifest that makes it whole."""
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import pyarrow as pa
 
 from ift_jax.data.store import FORMAT_VERSION, MANIFEST, part_path
 from ift_jax.io.files import json_bytes, sync_folder, write
+from ift_jax.io.json_reader import read_json_file
 from ift_jax.text.examples import Encoded
 
 
@@ -130,7 +130,7 @@ def finish_store(partial: Path, final: Path, manifest: dict[str, Any]) -> None:
     """
     n_parts = manifest["shards"] * manifest["variants"]
     paths = [part_path(partial, i).with_suffix(".json") for i in range(n_parts)]
-    reports = [json.loads(path.read_bytes()) for path in paths]
+    reports = [read_json_file(path) for path in paths]
     hashes = [report["sha256"] for report in reports]
     whole = {
         "format_version": FORMAT_VERSION,

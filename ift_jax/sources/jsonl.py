@@ -1,6 +1,5 @@
 """A source that reads JSON lines, plain or gzip: one record per line, text-to-text or chat."""
 
-import contextlib
 import dataclasses
 import functools
 import itertools
@@ -10,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ift_jax.errors import UserError
+from ift_jax.io.json_reader import json_kind, parse_json
 from ift_jax.sources.base import PythonDataSource, expand_paths
-from ift_jax.sources.json_lines import JsonLine, kind_of, read_lines
+from ift_jax.sources.json_lines import JsonLine, read_lines
 from ift_jax.sources.validation_split import is_validation
 from ift_jax.text.records import Record, parse_record
 
@@ -174,7 +174,7 @@ def _field(fields: Mapping[str, Any], key: str, line: JsonLine, kinds: Any, expe
     if isinstance(fields.get(key), kinds):
         return fields[key]
     if key in fields:
-        found = kind_of(fields[key])
+        found = json_kind(fields[key])
     else:
         found = f"missing (the line has: {', '.join(fields)})"
     raise UserError(f"{line.place}: field {key!r} is {found}; expected {expected}")
@@ -204,8 +204,9 @@ def _list(
     """
     value = _field(fields, key, line, list | str, f"a list of {expected}")
     if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            value = json.loads(value)
+        value = parse_json(
+            value, f"{line.place}: field {key!r}", expected=f"a list of {expected}", strict=True
+        )
     if not (isinstance(value, list) and value and all(isinstance(v, kind) for v in value)):
         raise UserError(f"{line.place}: field {key!r}; expected a non-empty list of {expected}")
     if escaped:

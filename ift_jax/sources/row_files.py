@@ -5,7 +5,6 @@ asked for, because the shards and the tasks of a mixture that share a file skip 
 """
 
 import itertools
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ift_jax.errors import UserError
+from ift_jax.io.json_reader import json_kind, read_json_file
 from ift_jax.sources.json_lines import JsonLine, read_lines
 
 ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json")  # .json: one array of objects.
@@ -71,9 +71,11 @@ def _rows(path: str) -> Iterator[StoredRow]:
     elif path.endswith(".arrow"):
         yield from _rows_of_batches(path, pa.ipc.open_stream(pa.memory_map(path)))
     elif path.endswith(".json"):
-        with open(path, encoding="utf-8-sig") as file:
-            for index, row in enumerate(json.load(file)):
-                yield StoredRow(f"{path}: row {index}", row)
+        rows = read_json_file(path, expected="an array of objects", strict=True)
+        if not isinstance(rows, list):
+            raise UserError(f"{path}: expected an array of objects, found {json_kind(rows)}")
+        for index, row in enumerate(rows):
+            yield StoredRow(f"{path}: row {index}", row)
     else:
         for line in read_lines(path):
             yield StoredRow(line.place, line)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ift_jax.errors import UserError, did_you_mean
+from ift_jax.io.json_reader import parse_json
 
 ROLES = ("system", "user", "assistant", "tool")
 # Which roles may come after which; None stands for the beginning.
@@ -276,10 +276,7 @@ def _list(value: Any, where: str, field: str, expected: str) -> list[Any]:
 
 def _json(text: str, message: str) -> Any:
     """Parse JSON; raise a UserError that begins with the message if the text is not JSON."""
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{message} ({error})") from error
+    return parse_json(text, message, strict=True)
 
 
 def _text_field(fields: Mapping[str, Any], field: str, where: str) -> str:

@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 
+from ift_jax.errors import UserError
 from ift_jax.io.files import write_atomically
+from ift_jax.io.json_reader import json_object, parse_json
 from ift_jax.training.event_file import EventFile
 
 
@@ -21,8 +23,16 @@ def drop_later_lines(path: str, step: int) -> None:
         return
     with open(path, "rb") as file:
         lines = [line for line in file if line.endswith(b"\n")]
-    kept = [line for line in lines if step and json.loads(line)["step"] <= step]
+    kept = [line for line in lines if step and _step(line, path) <= step]
     write_atomically(Path(path), b"".join(kept))
+
+
+def _step(line: bytes, path: str) -> int:
+    record = json_object(parse_json(line, path), path)
+    step = record.get("step")
+    if type(step) is not int:
+        raise UserError(f"{path}: a line has the step {step!r}; expected a whole number")
+    return step
 
 
 class MetricWriter:

@@ -2,13 +2,13 @@
 
 import glob
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ift_jax.errors import UserError
+from ift_jax.io.json_reader import parse_json
 from ift_jax.sources.dataset_rows import PlacedRow
 from tasks.flan.rows import FlanRows
 from tasks.natural_instructions.files import load_task
@@ -138,7 +138,7 @@ def prompt(row: Row) -> Iterator[Fields]:
     fields: Fields = {"input": row[inputs].strip(), "answer": answer}
     options = row.get("options")
     if isinstance(options, str):
-        options = json.loads(options)
+        options = parse_json(options, "options")
     if options:
         fields["options"] = options
     yield fields

@@ -7,12 +7,12 @@ of this module.
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from ift_jax.errors import UserError
+from ift_jax.io.json_reader import read_json_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def load_task(path: str) -> InstructionTask:
         UserError: The file is not JSON, or a field is missing or of the wrong kind; the message
             names the file, the instance by number and the field.
     """
-    value = read_json(path)
+    value = read_json_file(path)
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object with Definition and Instances")
     definition = _definition(value, path)
@@ -60,21 +60,6 @@ def load_task(path: str) -> InstructionTask:
         negative_examples=_usable_examples(value.get("Negative Examples")),
         category=_category(value),
     )
-
-
-def read_json(path: str) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: The file is not UTF-8 or not JSON; the message names the place in the file.
-    """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            return json.load(file)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start + 1} is not valid UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: column {error.colno}: {error.msg}") from None
 
 
 def read_list(path: str) -> list[str]:

@@ -7,13 +7,13 @@ category with its headline metric, as Super-NaturalInstructions (arXiv:2204.0770
 The k-shot twins of `ift_jax.sources.few_shot` count as their tasks.
 """
 
-import json
 import os
 import re
 import sys
 from typing import Any
 
 from ift_jax.errors import UserError
+from ift_jax.io.json_reader import read_json_file
 from tasks.natural_instructions import encodings
 from tasks.natural_instructions import tasks as natural_instructions
 from tasks.natural_instructions.metrics import by_category
@@ -54,10 +54,9 @@ def report(workdir: str, root: str = "") -> dict[str, dict[str, Any]]:
 
 def _read(path: str) -> Any:
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected what a run writes when it ends ({error})") from None
+        return read_json_file(path)
+    except UserError as error:
+        raise UserError(f"{error}; expected what a run writes when it ends") from None
 
 
 def lines(groups: dict[str, dict[str, Any]]) -> list[str]:

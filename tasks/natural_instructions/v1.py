@@ -22,9 +22,10 @@ from typing import Any
 
 from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
+from ift_jax.io.json_reader import read_json_file
 from ift_jax.sources.demonstrations import PromptLimit
 from ift_jax.sources.register import register_mixture, register_task, task_name
-from tasks.natural_instructions.files import checked_outputs, read_json, read_list, task_stem
+from tasks.natural_instructions.files import checked_outputs, read_list, task_stem
 from tasks.natural_instructions.instances import (
     TaskFileSource,
     chosen_instances,
@@ -127,7 +128,7 @@ def load_subtask(path: str) -> dict[str, Any]:
         UserError: The file is not JSON, or has no definition or instances; the message names the
             file and the field.
     """
-    value = read_json(path)
+    value = read_json_file(path)
     if not isinstance(value, dict) or not isinstance(value.get("Definition"), str):
         raise UserError(f"{path}: Definition is missing; expected the first release's schema")
     instances = value.get("Instances")

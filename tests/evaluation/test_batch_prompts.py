@@ -83,7 +83,9 @@ def test_a_file_of_something_else_is_refused(opened, tmp_path):
         answer(opened, path, prompts=PROMPTS[:3])
     with open(path, "a") as file:
         file.write("no JSON\n")
-    with pytest.raises(UserError, match="cannot be continued"):
+    with pytest.raises(
+        UserError, match=r"answers.jsonl:5: column 1: .*expected an answer; remove it or name"
+    ):
         answer(opened, path)
     (tmp_path / "answers.jsonl.settings.json").unlink()
     with pytest.raises(UserError, match="there is no .*settings.json to continue it"):

@@ -61,7 +61,7 @@ BAD = {
     ),
     "not json": (
         lambda folder: (folder / "model.safetensors.index.json").write_text("{"),
-        "index.json: expected a JSON object",
+        "index.json: column 2: .*; expected a JSON object",
     ),
     "layers missing": (
         lambda folder: edit_config(folder, num_hidden_layers=4),

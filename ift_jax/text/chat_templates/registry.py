@@ -10,6 +10,7 @@ from typing import Any
 from ift_jax.config.schema import FormatConfig
 from ift_jax.errors import UserError, did_you_mean
 from ift_jax.io.files import read_template_file
+from ift_jax.io.json_reader import parse_json
 from ift_jax.text.chat_templates.template import Template, compile_template
 from ift_jax.text.tokenizers.base import Tokenizer
 
@@ -85,8 +86,8 @@ def _options(fmt: FormatConfig) -> dict[str, Any]:
         name, _, value = item.partition("=")
         name = name.strip()
         try:
-            options[name] = json.loads(value)
-        except ValueError:
+            options[name] = parse_json(value, item, strict=True)
+        except UserError:
             name = ""
         if not name.isidentifier() or name.startswith("_") or name in _RESERVED:
             raise UserError(

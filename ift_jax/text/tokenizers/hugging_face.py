@@ -8,6 +8,7 @@ from typing import Any
 import tokenizers
 
 from ift_jax.errors import UserError
+from ift_jax.io.json_reader import parse_json
 from ift_jax.text.tokenizers.base import Tokenizer, template_file
 from ift_jax.text.tokenizers.pretoken_cache import PretokenCache, cuts_at_spaces
 
@@ -91,7 +92,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def _make_encoders(self, definition: str, eos: str) -> None:
         """Set an encoder for text with control strings, and one for each position of plain text."""
-        fields = json.loads(definition)
+        fields = parse_json(definition, "tokenizer.json")
         self._with_controls = tokenizers.Tokenizer.from_str(definition)
         self._plain = _spelling_out(definition)
         middle = _spelling_out(json.dumps(_without_prefix(fields)))
@@ -125,8 +126,8 @@ class HuggingFaceTokenizer(Tokenizer):
 
 def _parse(definition: str, special: set[str], name: str) -> tokenizers.Tokenizer:
     """Parse a `tokenizer.json`; its added tokens that are in `special` become special."""
+    fields = parse_json(definition, name, expected="a tokenizer.json")
     try:
-        fields = json.loads(definition)
         # Truncation and padding that were left switched on would change what is encoded.
         fields.update(truncation=None, padding=None)
         for token in fields["added_tokens"]:

@@ -1,7 +1,6 @@
 """Loading a tokenizer: the one way from a path to a `Tokenizer`."""
 
 import glob
-import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 from ift_jax.config.schema import TokenizerConfig
 from ift_jax.errors import UserError
 from ift_jax.io.files import read_template_file
+from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.paths import as_path, fetch, is_remote
 from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.tokenizers.hugging_face import HuggingFaceTokenizer
@@ -167,8 +167,4 @@ def _read_json(folder: str, name: str) -> dict[str, Any]:
     path = os.path.join(folder, name)
     if not os.path.exists(path):
         return {}
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return dict(json.load(stream))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: expected a JSON object ({error})") from error
+    return read_json_object(path)

@@ -143,5 +143,5 @@ def test_errors_name_file_instance_and_field(tmp_path, changes, message):
 def test_a_file_that_is_not_json(tmp_path):
     path = tmp_path / "task1.json"
     path.write_text('{\n"Definition": ')
-    with pytest.raises(UserError, match=r"task1.json:2: column 15"):
+    with pytest.raises(UserError, match=r"task1.json: line 2, column 15"):
         load_task(str(path))
