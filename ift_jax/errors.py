@@ -1,7 +1,23 @@
-"""The exception for a user's mistakes."""
+"""The exception for a user's mistakes, and how an exception of a user's own code becomes one."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import os
+import re
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator
+
+# Where a traceback inside a message (TensorFlow's messages have one) says what was raised where.
+_PLACE = re.compile(r'File "([^"]+)", line (\d+)')
+_RAISED = re.compile(
+    r"^\s*((?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt|Warning)\w*): *(.*)$", re.M
+)
+_NOT_THEIRS = (  # Code that no user wrote: this package, installed ones, Python's own.
+    os.path.dirname(os.path.abspath(__file__)),
+    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
+_SHOWN = 300  # Characters of another's message that are shown.
 
 
 class UserError(Exception):
@@ -17,3 +33,58 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`; did you mean ...?` with the nearest of the names, or nothing if none is near."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def counted(n: int, noun: str) -> str:
+    """A number of things, such as "1 task" or "1,200 tasks"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+@contextlib.contextmanager
+def of_users_code(what: str) -> Iterator[None]:
+    """Turns an exception of a user's own object into one line that says whose it is.
+
+    The object is a source, a preprocessor, a module of tasks, a rate, a metric: anything that we
+    call and did not write. `ift --debug` prints the traceback, which stays attached as the cause.
+
+    Args:
+        what: Whose code runs, such as "task 'sums', split 'train'".
+
+    Raises:
+        UserError: The code raised an exception. A UserError passes as it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what}: {described(error)}; --debug shows the traceback") from error
+
+
+def described(error: BaseException, *, place: bool = True) -> str:
+    """An exception of somebody's code in one line: its type, its message, and the line of code.
+
+    An exception that TensorFlow passed on is described as it was raised in the first place.
+
+    Args:
+        error: The exception.
+        place: Whether the last line of a user's code that it passed through is named.
+    """
+    text = str(error)
+    name = type(error).__name__
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if inner := _PLACE.findall(text):
+        places += [(file, int(line)) for file, line in inner]
+        if raised := _RAISED.findall(text):
+            name, text = raised[-1]
+    message = " ".join(text.split())
+    if len(message) > _SHOWN:
+        message = f"{message[:_SHOWN]}..."
+    line = f"{name}: {message}" if message else name
+    theirs = [f"{file}:{number}" for file, number in places if _is_theirs(file)]
+    return f"{line} ({theirs[-1]})" if place and theirs else line
+
+
+def _is_theirs(file: str) -> bool:
+    """Whether a user wrote a file: TensorFlow runs generated copies of a user's functions."""
+    return os.path.isfile(file) and not file.startswith(_NOT_THEIRS) and "autograph" not in file

@@ -2,10 +2,13 @@
 
 import argparse
 import dataclasses
+import math
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ift_jax.config import files as config_file
+from ift_jax.config.fields import LARGEST
 from ift_jax.config.help import help_lines
 from ift_jax.config.schema import Config
 from ift_jax.config.systems import add_tasks_folder, modules_of, systems_table
@@ -85,6 +88,34 @@ def _with_template_text(config: Config) -> Config:
     return dataclasses.replace(config, format=dataclasses.replace(config.format, template=text))
 
 
+def whole_number(least: int) -> Callable[[str], int]:
+    """Returns the type of a flag that takes a whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= LARGEST:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number, {least} or more; got {text[:80]!r}"
+            )
+        return value
+
+    return parse
+
+
+def number(text: str) -> float:
+    """The type of a flag that takes a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number; got {text[:80]!r}")
+    return value
+
+
 def local_path(path: str) -> str:
     """The type of a flag that takes a local file or folder: its absolute path."""
     if is_remote(path):
@@ -107,34 +138,40 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Adds `--workdir DIR` and `--step N`, which name a model."""
     add_workdir(parser, "the workdir of a run, or a Hugging Face folder")
     parser.add_argument(
-        "--step", type=int, metavar="N", help="the checkpoint to use; default: the newest"
+        "--step",
+        type=whole_number(0),
+        metavar="N",
+        help="the checkpoint to use; default: the newest",
     )
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say how tokens are chosen, and what ends an answer."""
     parser.add_argument(
-        "--temperature", type=float, default=0.0, help="sampling temperature; 0 (default): greedy"
+        "--temperature", type=number, default=0.0, help="sampling temperature; 0 (default): greedy"
     )
     parser.add_argument(
-        "--top-k", type=int, default=0, help="sample from the k likeliest tokens; 0 (default): all"
+        "--top-k",
+        type=whole_number(0),
+        default=0,
+        help="sample from the k likeliest tokens; 0 (default): all",
     )
     parser.add_argument(
         "--top-p",
-        type=float,
+        type=number,
         default=1.0,
         help="sample from the likeliest tokens with this total probability; default: 1",
     )
     parser.add_argument(
         "--min-p",
-        type=float,
+        type=number,
         default=0.0,
         help="leave out tokens with less than this share of the likeliest token's probability; "
         "default: 0",
     )
     parser.add_argument(
         "--repetition-penalty",
-        type=float,
+        type=number,
         default=1.0,
         help="above 1, tokens that occurred already become less likely; 1 (default): no penalty",
     )
@@ -145,7 +182,9 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
         metavar="STRING",
         help="a text that ends an answer; repeatable",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling; default: 0")
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, help="seed of the sampling; default: 0"
+    )
 
 
 def generation_options(args: argparse.Namespace, max_new_tokens: int) -> "Options":

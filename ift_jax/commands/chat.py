@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", default="", metavar="TEXT", help="the system message")
     parser.add_argument(
         "--max-new-tokens",
-        type=int,
+        type=arguments.whole_number(1),
         metavar="N",
         help="most tokens of an answer; default: 512, or half of what the model can read if that "
         "is less",

@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
+from ift_jax.commands.arguments import whole_number
+from ift_jax.commands.failures import OUR_ERROR, USER_ERROR, report
 from ift_jax.errors import UserError
 
 HEARTBEAT_SECONDS = 30  # A process that is silent for this long counts as dead and ends the others.
@@ -20,8 +22,6 @@ VARIABLES = {
     "num_processes": "JAX_NUM_PROCESSES",
     "process_id": "JAX_PROCESS_ID",
 }
-_FAILED = 1
-_USER_ERROR = 2
 _OTHERS_GONE = 3  # Another process died, or did not come: the same command may be run again.
 
 
@@ -38,11 +38,18 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         dest="coordinator_address",
         help="address of process 0",
     )
-    group.add_argument("--num-processes", type=int, metavar="N", help="number of processes")
-    group.add_argument("--process-id", type=int, metavar="I", help="number of this process, from 0")
+    group.add_argument(
+        "--num-processes", type=whole_number(1), metavar="N", help="number of processes"
+    )
+    group.add_argument(
+        "--process-id",
+        type=whole_number(0),
+        metavar="I",
+        help="number of this process, from 0",
+    )
     group.add_argument(
         "--join-timeout",
-        type=int,
+        type=whole_number(1),
         default=600,
         metavar="SECONDS",
         help="how long to wait for the others (default: 600)",
@@ -115,21 +122,22 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
     _join(initialize_arguments, args.join_timeout)
     try:
         yield
-    except UserError as error:
-        _leave(f"error: {error}", _USER_ERROR)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            raise
-        why = " ".join(str(error).split())[:200]
-        _leave(
-            f"error: process {jax.process_index()} of {jax.process_count()}: another process "
-            f"is gone, or cannot be reached ({why}); the same command resumes from the newest "
-            "checkpoint",
-            _OTHERS_GONE,
-        )
+    except Exception as error:
+        process = f"process {jax.process_index()} of {jax.process_count()}"
+        is_jax_error = isinstance(error, jax.errors.JaxRuntimeError)
+        if is_jax_error and "RESOURCE_EXHAUSTED" not in str(error):
+            why = " ".join(str(error).split())[:200]
+            _leave(
+                f"error: {process}: another process is gone, or cannot be reached ({why}); the "
+                "same command resumes from the newest checkpoint",
+                _OTHERS_GONE,
+            )
+        status = report(error, debug=args.debug)
+        ours = f"error: {process} failed; the others end with it"
+        _leave("" if status == USER_ERROR else ours, status)
     except BaseException:
         traceback.print_exc()
-        _leave(f"error: process {jax.process_index()} failed; the others end with it", _FAILED)
+        _leave(f"error: process {jax.process_index()} failed; the others end with it", OUR_ERROR)
     jax.distributed.shutdown()
 
 
@@ -158,6 +166,8 @@ def _join(initialize_arguments: dict[str, Any], timeout: int) -> None:
 
 def _leave(line: str, code: int) -> None:
     """Prints a line and exits at once, without waiting for other processes or threads."""
-    print(line, file=sys.stderr, flush=True)
+    if line:
+        print(line, file=sys.stderr)
+    sys.stderr.flush()
     sys.stdout.flush()
     os._exit(code)

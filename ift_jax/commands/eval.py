@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--shots",
-        type=int,
+        type=arguments.whole_number(1),
         choices=(1, 5, 32),
         default=5,
         help="solved examples in a prompt of the untuned model; default: 5",

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--shard-size",
-        type=float,
+        type=arguments.number,
         default=5.0,
         metavar="GB",
         help="largest size of a file of weights; default: 5",

@@ -14,7 +14,6 @@ import json
 import sys
 
 from ift_jax.commands import arguments
-from ift_jax.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-new-tokens",
-        type=int,
+        type=arguments.whole_number(1),
         default=128,
         metavar="N",
         help="most tokens of an answer; default: 128",
     )
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=arguments.whole_number(1),
         default=32,
         metavar="N",
         help="prompts that are answered together; default: 32",
@@ -53,8 +52,6 @@ def run(args: argparse.Namespace) -> None:
     from ift_jax.io.files import append_json_lines
 
     options = arguments.generation_options(args, args.max_new_tokens)
-    if args.batch_size < 1:
-        raise UserError("--batch-size: expected at least 1")
     if args.prompts:
         prompts = list(batch_prompts.read_prompts(args.prompts))
     else:

@@ -37,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--lint", action="store_true", help="only check the chat template")
     parser.add_argument(
-        "--examples", type=int, default=1, metavar="N", help="examples per task; default: 1"
+        "--examples",
+        type=arguments.whole_number(0),
+        default=1,
+        metavar="N",
+        help="examples per task; default: 1",
     )
 
 

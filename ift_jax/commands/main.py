@@ -3,13 +3,17 @@
 import argparse
 import glob
 import importlib
+import itertools
 import os
+import re
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from ift_jax import __version__
-from ift_jax.errors import UserError
+from ift_jax.commands.failures import report
+from ift_jax.errors import UserError, did_you_mean
 
 COMMANDS = {
     "prepare": "run the tasks, tokenize, and write token stores",
@@ -24,6 +28,8 @@ COMMANDS = {
 }
 # Device files of TPUs and GPUs (NVIDIA's, also in Windows' Linux, and AMD's) on Linux.
 ACCELERATORS = ("/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia*", "/dev/dxg", "/dev/kfd")
+_DEBUG = "--debug"
+_DEBUG_HELP = "print the traceback of a mistake too"
 
 
 def choose_platform() -> None:
@@ -39,8 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit status: 0, 2 for a user's mistake (reported in one line), 130 after Ctrl-C, or
-        another status of the command's own; 141 if the reader of its output is gone.
+        The exit status: 0, 2 for a user's mistake (reported in one line), 1 for a fault of ours
+        (reported with its traceback), 130 after Ctrl-C, or another status of the command's own; 141
+        if the reader of its output is gone.
     """
     try:
         try:
@@ -53,27 +60,67 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    parser = _parser(argv)
     # Flags after "--" are for a program that the command hands them to.
     end = argv.index("--") if "--" in argv else len(argv)
-    args, rest = parser.parse_known_args(argv[:end])
-    args.further = argv[end + 1 :]
-    args.overrides = [word for word in rest if word.startswith("--config.")]
-    takes_config = hasattr(args, "config")
-    unknown = [word for word in rest if not takes_config or word not in args.overrides]
-    if not args.takes_further(args):
-        unknown += argv[end:]
-    choose_platform()
+    debug = _DEBUG in argv[:end]
+    # argparse knows no flag of another name whose value has a space, such as a tuple of texts.
+    overrides = [word for word in argv[:end] if word.startswith("--config.")]
+    words = [word for word in argv[:end] if word not in overrides and word != _DEBUG]
     try:
-        if unknown:
-            raise UserError(f"{unknown[0]}: no such argument; see ift {args.command} --help")
+        _check_overrides(argv[:end])
+        parser = _parser(words)
+        args, unknown = parser.parse_known_args(words)
+        args.overrides = overrides
+        args.further = argv[end + 1 :]
+        args.debug = debug
+        # It takes such a flag for a positional argument.
+        unknown += [word for word in words if " " in word and _flag(word) not in ("", *args.flags)]
+        if not hasattr(args, "config"):
+            unknown += overrides
+        if not args.takes_further(args):
+            unknown += argv[end:]
+        _check_known(unknown, args)
+        choose_platform()
         return args.run(args) or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return report(error, debug=debug)
+
+
+def _check_overrides(words: Sequence[str]) -> None:
+    """Raises a UserError for `--config.train.steps 3`: an override needs an equals sign."""
+    for word, following in itertools.pairwise([*words, ""]):
+        if word.startswith("--config.") and "=" not in word:
+            value = "VALUE" if not following or following.startswith("-") else following
+            raise UserError(f"{word}: expected an equals sign: {word}={value}")
+
+
+def _check_known(unknown: Sequence[str], args: argparse.Namespace) -> None:
+    """Raises a UserError that names the first unknown argument and the nearest flag."""
+    if unknown:
+        name = _flag(unknown[0])
+        near = did_you_mean(name, args.flags) if name else ""
+        raise UserError(f"{unknown[0]}: no such argument{near or _see_help(args.command)}")
+
+
+def _flag(word: str) -> str:
+    """The flag of a word such as "--name=value"; "" if it is none."""
+    return word.partition("=")[0] if word.startswith("--") else ""
+
+
+def _see_help(command: str) -> str:
+    return f"; see ift {command} --help"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, as every other mistake is."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
 
 
 def _discard_output() -> None:
@@ -84,17 +131,21 @@ def _discard_output() -> None:
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser for all commands, with the flags of the command that `argv` names."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ift",
         description="Instruction finetuning in JAX.",
         allow_abbrev=False,
         epilog="example: ift train --config configs/quickstart.py --workdir runs/quickstart",
     )
     parser.add_argument("--version", action="version", version=f"ift_jax {__version__}")
+    parser.add_argument(_DEBUG, action="store_true", help=_DEBUG_HELP)
     parser.set_defaults(takes_further=lambda args: False)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     # Only the module of that command is imported: `ift --help` needs no JAX.
     named = next((word for word in argv if not word.startswith("-")), None)
+    if named is not None and named not in COMMANDS:
+        near = did_you_mean(named, COMMANDS)
+        raise UserError(f"{named}: no such command{near or '; see ift --help'}")
     for name, text in COMMANDS.items():
         module = importlib.import_module(f"ift_jax.commands.{name}") if name == named else None
         subparser = subparsers.add_parser(
@@ -107,7 +158,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         )
         if module:
             module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
+            subparser.add_argument(_DEBUG, action="store_true", help=_DEBUG_HELP)
+            flags = set(re.findall(r"--[a-z][a-z-]*", subparser.format_help()))
+            subparser.set_defaults(run=module.run, flags=sorted(flags))
     return parser
 
 

@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--slices",
-        type=int,
+        type=arguments.whole_number(1),
         default=1,
         metavar="N",
         help="number of such slices; config.mesh.data must be a multiple of it (default: 1)",
     )
     parser.add_argument(
         "--tasks",
-        type=int,
+        type=arguments.whole_number(1),
         default=1,
         metavar="N",
         help="tasks of the mixture, each with a loss of its own (default: 1)",

@@ -22,6 +22,7 @@ def check(config: Config) -> Config:
     config = _with_given_tokenizer(config)
     _check_batch(config)
     _check_model(config)
+    _check_mesh(config)
     if config.lora.rank and config.optimizer.freeze:
         raise UserError(
             "config.optimizer.freeze: with lora.rank, everything but the adapters is frozen already"
@@ -75,11 +76,12 @@ def _check_fields(config: Config) -> None:
     """Checks each field against the choices and bounds of its definition."""
     for section_field in dataclasses.fields(config):
         section = getattr(config, section_field.name)
+        where = f"config.{section_field.name}"
         if not dataclasses.is_dataclass(section):
+            rules_of(section_field).check(where, section)
             continue
         for field in dataclasses.fields(section):
-            where = f"config.{section_field.name}.{field.name}"
-            rules_of(field).check(where, getattr(section, field.name))
+            rules_of(field).check(f"{where}.{field.name}", getattr(section, field.name))
 
 
 def _with_batch_size(config: Config) -> Config:
@@ -123,6 +125,11 @@ def _check_model(config: Config) -> None:
             raise UserError(
                 "config.format.bidirectional_prefix: is for model.architecture 'decoder'"
             )
+        if model.relative_max_distance <= model.relative_buckets // 2:
+            raise UserError(
+                "config.model.relative_max_distance: expected more than half of relative_buckets "
+                f"{model.relative_buckets}; got {model.relative_max_distance}"
+            )
         return
     if model.n_heads % model.n_kv_heads:
         raise UserError(
@@ -132,4 +139,19 @@ def _check_model(config: Config) -> None:
     if model.head_dim % 2:
         raise UserError(
             f"config.model.head_dim: expected an even number, because of RoPE; got {model.head_dim}"
+        )
+    if model.rope_high_freq_factor <= model.rope_low_freq_factor:
+        raise UserError(
+            "config.model.rope_high_freq_factor: expected more than rope_low_freq_factor "
+            f"{model.rope_low_freq_factor:g}; got {model.rope_high_freq_factor:g}"
+        )
+
+
+def _check_mesh(config: Config) -> None:
+    sizes = dataclasses.asdict(config.mesh)
+    rest = [axis for axis, size in sizes.items() if size == -1]
+    if len(rest) > 1:
+        raise UserError(
+            f"config.mesh.{rest[1]}: -1 takes the devices that are left, and mesh.{rest[0]} is -1 "
+            "already; expected a number"
         )

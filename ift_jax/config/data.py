@@ -16,13 +16,14 @@ class TokenizerConfig:
         "With model.init_from the checkpoint's own tokenizer is the default.",
     )
     extra_ids: int = field(
-        0, "Number of T5's sentinel tokens, which are numbered down from the last id."
+        0, "Number of T5's sentinel tokens, which are numbered down from the last id.", minimum=0
     )
     train_vocab_size: int = field(
         0,
         "If positive, and neither tokenizer.path nor model.init_from gives a tokenizer, a "
         "SentencePiece model of this many tokens, with byte fallback, is trained on the training "
         "mixture.",
+        minimum=0,
     )
     added_tokens: tuple[str, ...] = field(
         (), "Special tokens that are added if the tokenizer does not have them."
@@ -135,7 +136,7 @@ class DataConfig:
         above=0,
     )
     processes: int = field(
-        0, "Processes that prepare a store; 0: one per core where that is faster."
+        0, "Processes that prepare a store; 0: one per core where that is faster.", minimum=0
     )
 
     def row_lengths(self, architecture: str) -> RowLengths:

@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
+import operator
 import os
 import re
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +12,8 @@ from absl import flags
 from ml_collections import config_dict, config_flags
 
 from ift_jax.config.checks import check, check_run
+from ift_jax.config.fields import of_type
+from ift_jax.config.file_errors import TYPES, file_mistake
 from ift_jax.config.renamed_fields import explain_unknown, renamed_in
 from ift_jax.config.schema import Config, DecoderConfig, EncoderDecoderConfig
 from ift_jax.errors import UserError
@@ -19,16 +21,6 @@ from ift_jax.io.json_reader import json_object, parse_json
 from ift_jax.io.paths import as_path
 
 MODELS = {"decoder": DecoderConfig, "encoder_decoder": EncoderDecoderConfig}
-# Modules that config files import, which had other names before the package was rebuilt.
-MOVED_MODULES = {
-    "ift_jax.config_file": "ift_jax.config.files",
-    "ift_jax.partitioning": "ift_jax.sharding",
-    "tasks.sources": "ift_jax.sources",
-    "tasks.preparation": "ift_jax.preparation",
-}
-# How ConfigDict reports that a field which is read does not exist: "'name'", within another pair
-# of quotes if it has a suggestion.
-_UNKNOWN_FIELD = re.compile(r"""["']?\\?'(\w+)\\?'(\\nDid you mean .*|\nDid you mean .*)?["']?$""")
 
 
 def default_config(architecture: str = "decoder") -> config_dict.ConfigDict:
@@ -48,7 +40,7 @@ def default_config(architecture: str = "decoder") -> config_dict.ConfigDict:
 
 def _defaults(architecture: str, where: str) -> Config:
     """The config of an architecture with every field at its default."""
-    if architecture not in MODELS:
+    if not isinstance(architecture, str) or architecture not in MODELS:
         raise UserError(f"{where}: expected one of {', '.join(MODELS)}; got {architecture!r}")
     return Config(model=MODELS[architecture]())
 
@@ -64,7 +56,8 @@ def from_dict(values: dict[str, Any], *, trains: bool = True) -> Config:
         UserError: An unknown field (the nearest valid one is named), a wrong type, or any failed
             check of `check_run` (`check` if not `trains`).
     """
-    architecture = values.get("model", {}).get("architecture", "decoder")
+    model = values.get("model", {})
+    architecture = model.get("architecture", "decoder") if isinstance(model, dict) else "decoder"
     template = _defaults(architecture, "config.model.architecture")
     config = _fill(template, values, "config")
     return check_run(config) if trains else check(config)
@@ -72,23 +65,21 @@ def from_dict(values: dict[str, Any], *, trains: bool = True) -> Config:
 
 def _fill(template: Any, values: dict[str, Any], path: str) -> Any:
     """Replaces the fields of a dataclass, and of those inside it, by given values."""
-    fields = {field.name: getattr(template, field.name) for field in dataclasses.fields(template)}
+    fields = {field.name: field for field in dataclasses.fields(template)}
     for name in values:
         if name not in fields:
-            raise UserError(f"{path}.{name}: no such field{explain_unknown(name, fields)}")
+            raise UserError(f"{path}.{name}: no such field{explain_unknown(str(name), fields)}")
     filled = {}
-    for name, default in fields.items():
+    for name, field in fields.items():
+        default = getattr(template, name)
         value = values.get(name, default)
         where = f"{path}.{name}"
-        if dataclasses.is_dataclass(default) and isinstance(value, dict):
-            value = _fill(default, value, where)
-        elif isinstance(default, tuple) and isinstance(value, list | tuple):
-            value = tuple(value)
-        elif isinstance(default, float) and type(value) is int:
-            value = float(value)
-        elif type(value) is not type(default):
-            raise UserError(f"{where}: expected {type(default).__name__}; got {value!r}")
-        filled[name] = value
+        if not dataclasses.is_dataclass(default):
+            filled[name] = of_type(where, field, value)
+        elif isinstance(value, dict):
+            filled[name] = _fill(default, value, where)
+        elif value is not default:
+            raise UserError(f"{where}: expected a section; got {value!r:.80}")
     return dataclasses.replace(template, **filled)
 
 
@@ -105,67 +96,58 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
     """
     file = path.partition(":")[0]
     if not os.path.isfile(file):
-        raise UserError(f"--config: no such file: {file}")
+        found = "is a folder" if os.path.isdir(file) else "no such file"
+        raise UserError(f"--config: {found}: {file}; expected a Python file with get_config()")
     for item in overrides:
         if not re.match(r"--config\.[\w.]+=", item):
             raise UserError(f"{item}: expected --config.section.field=value")
     # Names are checked first, against the file without overrides: config_flags' own message for
     # an unknown field names a Python class instead of the field.
-    base = _parse([f"--config={path}"], file)
+    base = _read(path)
     for item in overrides:
         _check_path(base, item[2:].partition("=")[0])
-    return from_dict(_parse([f"--config={path}", *overrides], file).to_dict())
+    config = _read(path, overrides) if overrides else base
+    return from_dict(config.to_dict())
 
 
-def _parse(items: list[str], file: str) -> config_dict.ConfigDict:
-    values = flags.FlagValues()
-    argv = ["ift", *items]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+def _read(path: str, overrides: Sequence[str] = ()) -> config_dict.ConfigDict:
+    """Runs a config file, and applies overrides whose fields exist."""
+    file = path.partition(":")[0]
     try:
-        values(argv)
-        config = values["config"].value
-    except Exception as wrapped:  # A config file is the user's code: it may raise anything.
-        error = _raised_by_file(wrapped)
-        if isinstance(error, UserError):
-            raise error from None
-        raise UserError(f"{_line_in(file, error)}: {_explain(error)}") from error
+        config = _parse([f"--config={path}", *overrides])
+    except (Exception, SystemExit) as wrapped:  # A config file is the user's code.
+        if overrides:
+            base = _read(path)
+            for item in overrides:
+                _check_value(path, item, base)
+        raise file_mistake(file, wrapped) from wrapped
     if not isinstance(config, config_dict.ConfigDict):
         raise UserError(
             f"{file}: get_config() must return the ConfigDict that default_config() makes; it "
-            f"returned {config!r}"
+            f"returned {config!r:.80}"
         )
     return config
 
 
-def _explain(error: BaseException) -> str:
-    """What went wrong in a config file, as a phrase for the user."""
-    if isinstance(error, SyntaxError):
-        return error.msg
-    if isinstance(error, ModuleNotFoundError) and error.name in MOVED_MODULES:
-        return f"the module {error.name} is now {MOVED_MODULES[error.name]}"
-    if unknown := _UNKNOWN_FIELD.match(str(error)):
-        name = unknown.group(1)
-        return f"no such field {name!r}{explain_unknown(name, ())}"
-    message = " ".join(str(error).split())
-    expected = (flags.Error, ValueError, TypeError, AttributeError, KeyError)
-    return message if isinstance(error, expected) else f"{type(error).__name__}: {message}"
+def _parse(items: Sequence[str]) -> Any:
+    values = flags.FlagValues()
+    argv = ["ift", *items]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    values(argv)
+    config = values["config"].value
+    hasattr(config, "to_dict")  # An OSError of the file is raised by the first use of the config.
+    return config
 
 
-def _raised_by_file(error: BaseException) -> BaseException:
-    """The error of a config file itself, where config_flags wraps it with a whole traceback."""
-    while "Error whilst parsing config file" in str(error) and error.__context__:
-        error = error.__context__
-    return error
-
-
-def _line_in(file: str, error: BaseException) -> str:
-    """`file:line` of the last line of the file that an error passed through, else the file."""
-    if isinstance(error, SyntaxError) and error.filename and error.lineno:
-        return f"{error.filename}:{error.lineno}"
-    path = os.path.abspath(file)
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if os.path.abspath(frame.filename) == path]
-    return f"{file}:{lines[-1]}" if lines else file
+def _check_value(path: str, item: str, base: config_dict.ConfigDict) -> None:
+    """Raises a UserError if the value of this one override is none for its field."""
+    name, _, value = item.partition("=")
+    try:
+        _parse([f"--config={path}", item])
+    except (flags.Error, ValueError, TypeError, SyntaxError):
+        field_type = type(operator.attrgetter(name.removeprefix("--config."))(base))
+        expected = TYPES.get(field_type.__name__, field_type.__name__)
+        raise UserError(f"{name}: expected {expected}; got {value!r:.80}") from None
 
 
 def _check_path(config: config_dict.ConfigDict, path: str) -> None:

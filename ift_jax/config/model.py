@@ -42,10 +42,12 @@ class DecoderConfig:
         "decoder", "The architecture; default_config() sets it.", choices=("decoder",)
     )
     init_from: str = field("", _INIT_FROM)
-    vocab_size: int = field(0, _VOCAB_SIZE)
-    max_length: int = field(0, "Number of positions that the model was made for; 0: no limit.")
+    vocab_size: int = field(0, _VOCAB_SIZE, minimum=0)
+    max_length: int = field(
+        0, "Number of positions that the model was made for; 0: no limit.", minimum=0
+    )
     d_model: int = field(192, _D_MODEL, above=0)
-    n_layers: int = field(4, "Number of layers.")
+    n_layers: int = field(4, "Number of layers.", above=0)
     n_heads: int = field(6, _N_HEADS, above=0)
     n_kv_heads: int = field(2, "Number of key and value heads; a divisor of n_heads.", above=0)
     head_dim: int = field(32, _HEAD_DIM + " Even, because of RoPE.", above=0)
@@ -55,9 +57,12 @@ class DecoderConfig:
         "Activation of the feed-forward layer's gate.",
         choices=("silu", "gelu", "gelu_tanh"),
     )
-    norm_eps: float = field(1e-6, _NORM_EPS)
+    norm_eps: float = field(1e-6, _NORM_EPS, above=0, maximum=1)
     norm_offset: float = field(
-        0.0, "Added to the weight of a norm: 1 for Gemma, which scales by (1 + weight)."
+        0.0,
+        "Added to the weight of a norm: 1 for Gemma, which scales by (1 + weight).",
+        minimum=0,
+        maximum=1,
     )
     norm_placement: str = field(
         "pre",
@@ -65,10 +70,11 @@ class DecoderConfig:
         'both ("both", Gemma 2).',
         choices=("pre", "post", "both"),
     )
-    rope_theta: float = field(10_000.0, "Base of the RoPE frequencies.")
+    rope_theta: float = field(10_000.0, "Base of the RoPE frequencies.", above=0)
     rope_local_theta: float = field(
         0.0,
         "Base of the RoPE frequencies in layers with a sliding window (Gemma 3); 0: rope_theta.",
+        minimum=0,
     )
     rope_scaling: str = field(
         "none",
@@ -76,19 +82,21 @@ class DecoderConfig:
         "never scaled.",
         choices=("none", "linear", "llama3"),
     )
-    rope_factor: float = field(1.0, "Factor of either kind of RoPE scaling.")
+    rope_factor: float = field(1.0, "Factor of either kind of RoPE scaling.", minimum=1)
     rope_low_freq_factor: float = field(
         1.0,
         'For rope_scaling "llama3": rope_original_length divided by this is the wavelength '
         "above which frequencies are scaled in full.",
+        above=0,
     )
     rope_high_freq_factor: float = field(
         4.0,
         'For rope_scaling "llama3": rope_original_length divided by this is the wavelength '
         "below which frequencies are not scaled.",
+        above=0,
     )
     rope_original_length: int = field(
-        8192, 'For rope_scaling "llama3": the length of the texts before scaling.'
+        8192, 'For rope_scaling "llama3": the length of the texts before scaling.', above=0
     )
     qk_norm: str = field(
         "none",
@@ -99,20 +107,20 @@ class DecoderConfig:
     qkv_bias: bool = field(False, "Whether the query, key and value projections have biases.")
     output_bias: bool = field(False, "Whether the output projection of attention has a bias.")
     mlp_bias: bool = field(False, "Whether the feed-forward projections have biases.")
-    query_scale: float = field(0.0, "Factor on the queries; 0: head_dim ** -0.5.")
-    attention_softcap: float = field(0.0, "Soft cap on attention scores; 0: none.")
-    final_softcap: float = field(0.0, "Soft cap on the logits; 0: none.")
+    query_scale: float = field(0.0, "Factor on the queries; 0: head_dim ** -0.5.", minimum=0)
+    attention_softcap: float = field(0.0, "Soft cap on attention scores; 0: none.", minimum=0)
+    final_softcap: float = field(0.0, "Soft cap on the logits; 0: none.", minimum=0)
     sliding_window: int = field(
-        0, "Tokens that a local layer attends to; 0: every layer is global."
+        0, "Tokens that a local layer attends to; 0: every layer is global.", minimum=0
     )
     global_every: int = field(
-        0, "With a sliding window, every n-th layer is global all the same; 0: none is."
+        0, "With a sliding window, every n-th layer is global all the same; 0: none is.", minimum=0
     )
     tied_embedding: bool = field(True, _TIED_EMBEDDING)
     scale_embedding: bool = field(
         False, "Whether embeddings are multiplied by sqrt(d_model), as Gemma's are."
     )
-    dropout: float = field(0.0, _DROPOUT, minimum=0, maximum=1)
+    dropout: float = field(0.0, _DROPOUT, minimum=0, below=1)
     dropout_schedule: str = field(
         "constant",
         'The dropout rate by layer: "constant", or "linear" from 0 in the lowest layer to dropout '
@@ -134,10 +142,10 @@ class EncoderDecoderConfig:
         choices=("encoder_decoder",),
     )
     init_from: str = field("", _INIT_FROM)
-    vocab_size: int = field(0, _VOCAB_SIZE)
+    vocab_size: int = field(0, _VOCAB_SIZE, minimum=0)
     d_model: int = field(192, _D_MODEL, above=0)
-    n_encoder_layers: int = field(3, "Number of encoder layers.")
-    n_decoder_layers: int = field(3, "Number of decoder layers.")
+    n_encoder_layers: int = field(3, "Number of encoder layers.", above=0)
+    n_decoder_layers: int = field(3, "Number of decoder layers.", above=0)
     n_heads: int = field(6, _N_HEADS, above=0)
     head_dim: int = field(32, _HEAD_DIM, above=0)
     d_ff: int = field(512, _D_FF, above=0)
@@ -146,11 +154,15 @@ class EncoderDecoderConfig:
         'Activation of the feed-forward layer: "relu" (T5 1.0) or "gated_gelu" (T5 1.1).',
         choices=("relu", "gated_gelu"),
     )
-    norm_eps: float = field(1e-6, _NORM_EPS)
-    relative_buckets: int = field(32, "Number of relative-position buckets.")
-    relative_max_distance: int = field(128, "Distances from this on share the last bucket.")
+    norm_eps: float = field(1e-6, _NORM_EPS, above=0, maximum=1)
+    relative_buckets: int = field(32, "Number of relative-position buckets.", minimum=4)
+    relative_max_distance: int = field(
+        128,
+        "Distances from this on share the last bucket; more than half of relative_buckets.",
+        above=0,
+    )
     tied_embedding: bool = field(False, _TIED_EMBEDDING)
-    dropout: float = field(0.0, _DROPOUT, minimum=0, maximum=1)
+    dropout: float = field(0.0, _DROPOUT, minimum=0, below=1)
     dtype: str = field("float32", _DTYPE, choices=_DTYPES)
     remat: str = field("none", _REMAT, choices=REMAT_POLICIES)
     attention: str = field(

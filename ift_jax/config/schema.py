@@ -40,7 +40,7 @@ __all__ = [
 class Config:
     """A whole run."""
 
-    seed: int = field(0, "Seed of fresh parameters, the data order and dropout.")
+    seed: int = field(0, "Seed of fresh parameters, the data order and dropout.", minimum=0)
     tokenizer: TokenizerConfig = TokenizerConfig()
     format: FormatConfig = FormatConfig()
     data: DataConfig = DataConfig()

@@ -21,30 +21,39 @@ class OptimizerConfig:
         "The learning rate after the warm-up.",
         choices=("constant", "linear", "cosine", "rsqrt"),
     )
-    warmup_steps: int = field(0, "Steps of linear warm-up; 0: warmup_ratio decides.")
+    warmup_steps: int = field(0, "Steps of linear warm-up; 0: warmup_ratio decides.", minimum=0)
     warmup_ratio: float = field(
-        0.0, "Length of the warm-up as a fraction of the run's steps; used if warmup_steps is 0."
+        0.0,
+        "Length of the warm-up as a fraction of the run's steps; used if warmup_steps is 0.",
+        minimum=0,
+        maximum=1,
     )
     final_ratio: float = field(
-        0.0, "The linear and cosine schedules end at this fraction of the peak."
+        0.0,
+        "The linear and cosine schedules end at this fraction of the peak.",
+        minimum=0,
+        maximum=1,
     )
     rsqrt_offset: int = field(
         10_000,
         "The rsqrt schedule is peak * sqrt(offset / max(step, offset)), as in T5.",
+        above=0,
     )
-    b1: float = field(0.9, "Decay of the first moment; momentum of sgd and muon.")
-    b2: float = field(0.999, "Decay of the second moment.")
-    eps: float = field(1e-8, "Added to the denominator of Adam's update.")
+    b1: float = field(
+        0.9, "Decay of the first moment; momentum of sgd and muon.", minimum=0, below=1
+    )
+    b2: float = field(0.999, "Decay of the second moment.", minimum=0, below=1)
+    eps: float = field(1e-8, "Added to the denominator of Adam's update.", above=0)
     moment_dtype: str = field(
         "float32",
         "Type of the first moment. Adafactor has none.",
         choices=("float32", "bfloat16"),
     )
-    weight_decay: float = field(0.0, "Decoupled weight decay.")
+    weight_decay: float = field(0.0, "Decoupled weight decay.", minimum=0)
     decay_norms_and_biases: bool = field(
         False, "Whether norms and biases are decayed as matrices are."
     )
-    clip_norm: float = field(1.0, "Largest global norm of a gradient; 0: no clipping.")
+    clip_norm: float = field(1.0, "Largest global norm of a gradient; 0: no clipping.", minimum=0)
     shard_over_data: bool = field(
         False,
         "Whether the optimizer's state is sharded over the mesh axis data as well as over fsdp "
@@ -69,12 +78,16 @@ class LossConfig:
         choices=("tokens", "examples", "constant", "sum"),
     )
     constant: float = field(1.0, 'The denominator for normalization "constant".', above=0)
-    z_loss: float = field(0.0, "Factor of the squared log-sum-exp of the logits (T5X: 1e-4).")
+    z_loss: float = field(
+        0.0, "Factor of the squared log-sum-exp of the logits (T5X: 1e-4).", minimum=0
+    )
     label_smoothing: float = field(
-        0.0, "Probability spread over the whole vocabulary.", minimum=0, maximum=1
+        0.0, "Probability spread over the whole vocabulary.", minimum=0, below=1
     )
     chunk: int = field(
-        0, "Positions per chunk of the output head; 0: chosen from the shape of the batch."
+        0,
+        "Positions per chunk of the output head; 0: chosen from the shape of the batch.",
+        minimum=0,
     )
 
 
@@ -96,20 +109,24 @@ class TrainConfig:
         "Slices of a batch that are computed one after another; a divisor of batch_size.",
         above=0,
     )
-    steps: int = field(0, "Number of steps; 0: epochs decides.")
-    epochs: float = field(0.0, "Number of epochs of the mixture, if steps is 0.")
+    steps: int = field(0, "Number of steps; 0: epochs decides.", minimum=0)
+    epochs: float = field(0.0, "Number of epochs of the mixture, if steps is 0.", minimum=0)
     log_every: int = field(10, "Steps between lines of metrics.", above=0)
-    save_every: int = field(0, "Steps between checkpoints; 0: only at the end, or on SIGTERM.")
+    save_every: int = field(
+        0, "Steps between checkpoints; 0: only at the end, or on SIGTERM.", minimum=0
+    )
     max_to_keep: int = field(2, "Number of newest checkpoints that are kept.", above=0)
     keep_best: int = field(
-        0, "Number of checkpoints with the lowest eval loss that are kept besides."
+        0, "Number of checkpoints with the lowest eval loss that are kept besides.", minimum=0
     )
-    eval_every: int = field(0, "Steps between computations of the eval loss; 0: only at the end.")
-    eval_rows: int = field(256, "Most rows that an eval loss is computed from; 0: all.")
+    eval_every: int = field(
+        0, "Steps between computations of the eval loss; 0: only at the end.", minimum=0
+    )
+    eval_rows: int = field(256, "Most rows that an eval loss is computed from; 0: all.", minimum=0)
     preview_every: int = field(
-        0, "Steps between answers to fixed prompts; 0: only at step 0 and at the end."
+        0, "Steps between answers to fixed prompts; 0: only at step 0 and at the end.", minimum=0
     )
-    preview_prompts: int = field(4, "Number of fixed prompts; 0: no previews.")
+    preview_prompts: int = field(4, "Number of fixed prompts; 0: no previews.", minimum=0)
     max_bad_steps: int = field(
         20,
         "The run ends after this many steps in a row whose loss or gradient is not finite.",
@@ -119,6 +136,7 @@ class TrainConfig:
     peak_tflops: float = field(
         0.0,
         "Peak of one device, for model FLOP utilization; 0: measured with a matrix product.",
+        minimum=0,
     )
 
 
@@ -126,7 +144,7 @@ class TrainConfig:
 class EvaluationConfig:
     """Scores on unseen examples: generated answers, or the likeliest of given choices."""
 
-    examples: int = field(0, "Examples per task; 0: no such evaluation.")
+    examples: int = field(0, "Examples per task; 0: no such evaluation.", minimum=0)
     sets: tuple[str, ...] = field(
         ("eval", "heldout"),
         "Mixtures that are evaluated when training ends: data.eval_mixture, data.heldout_mixture.",
@@ -143,6 +161,7 @@ class EvaluationConfig:
         (),
         "Token ids that end an answer besides the format's. Empty: those of the released model in "
         "model.init_from, if there are any.",
+        minimum=0,
     )
 
 
@@ -150,7 +169,24 @@ class EvaluationConfig:
 class MeshConfig:
     """Number of devices along each mesh axis; one axis may be -1, which takes what is left."""
 
-    data: int = field(-1, "Data parallelism: each device has all parameters and some rows.")
-    fsdp: int = field(1, "Fully sharded data parallelism: parameters are sharded as well as rows.")
-    tensor: int = field(1, "Tensor parallelism: heads and feed-forward layers are sharded.")
-    sequence: int = field(1, "Sequence parallelism: the positions of a row are sharded.")
+    data: int = field(
+        -1,
+        "Data parallelism: each device has all parameters and some rows.",
+        minimum=1,
+        also=-1,
+    )
+    fsdp: int = field(
+        1,
+        "Fully sharded data parallelism: parameters are sharded as well as rows.",
+        minimum=1,
+        also=-1,
+    )
+    tensor: int = field(
+        1,
+        "Tensor parallelism: heads and feed-forward layers are sharded.",
+        minimum=1,
+        also=-1,
+    )
+    sequence: int = field(
+        1, "Sequence parallelism: the positions of a row are sharded.", minimum=1, also=-1
+    )

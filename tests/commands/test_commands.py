@@ -48,7 +48,7 @@ def test_a_reader_that_closes_the_pipe_gets_no_traceback():
         (["train", "--config", "none.py", "--workdir", "x"], "no such file: none.py"),
         (
             ["train", "--config", "configs/quickstart.py", "--workdir", "x", "--dryrun"],
-            "--dryrun: no such argument",
+            "--dryrun: no such argument; did you mean '--dry-run'?",
         ),
         (["prepare", "--config", "configs/quickstart.py", "--", "-x"], "--: no such argument"),
         (
@@ -60,6 +60,39 @@ def test_a_reader_that_closes_the_pipe_gets_no_traceback():
             "expected a run's workdir or a Hugging Face",
         ),
         (["generate", "--workdir", "none", "--prompt", "x", "--top-p", "2"], "top_p in (0, 1]"),
+        (["trian", "--config", "x"], "trian: no such command; did you mean 'train'?"),
+        ([], "COMMAND; see ift --help"),
+        (["train", "--workdir", "x"], "are required: --config; see ift train --help"),
+        (
+            ["train", "--config", "configs/quickstart.py", "--workdir", "x"]
+            + ["--config.train.steps", "3"],
+            "--config.train.steps: expected an equals sign: --config.train.steps=3",
+        ),
+        (
+            ["inspect", "--config", "configs/quickstart.py", "--confg=a b"],
+            "--confg=a b: no such argument; did you mean '--config'?",
+        ),
+        (
+            ["inspect", "--config", "configs/quickstart.py"]
+            + ["--config.tokenizer.added_tokens=('<|im_start|>', 1)"],
+            "config.tokenizer.added_tokens: expected a tuple of texts",
+        ),
+        (
+            ["generate", "--workdir", "none", "--prompt", "x", "--top-k", "x"],
+            "--top-k: expected a whole number, 0 or more; got 'x'",
+        ),
+        (
+            ["generate", "--workdir", "none", "--prompt", "x", "--max-new-tokens", "0"],
+            "--max-new-tokens: expected a whole number, 1 or more; got '0'",
+        ),
+        (
+            ["generate", "--workdir", "none", "--prompt", "x", "--temperature", "nan"],
+            "--temperature: expected a number; got 'nan'",
+        ),
+        (
+            ["plan", "--config", "configs/quickstart.py", "--topology", "v4", "--slices", "0"],
+            "--slices: expected a whole number, 1 or more; got '0'",
+        ),
         (["chat", "--workdir", "none", "--stop", ""], "--stop: expected a text"),
         (
             ["generate", "--workdir", "none", "--prompt", "x", "--config.foo.bar=3"],
@@ -78,11 +111,50 @@ def test_a_reader_that_closes_the_pipe_gets_no_traceback():
         ),
     ],
 )
-def test_mistakes_end_in_one_line_and_status_2(arguments, message):
-    result = ift(*arguments)
-    assert result.returncode == 2
-    assert message in result.stderr and "Traceback" not in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+def test_mistakes_end_in_one_line_and_status_2(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+
+
+def test_the_traceback_of_a_mistake_is_printed_with_debug(capsys):
+    arguments = ["train", "--config", "none.py", "--workdir", "x"]
+    for words in (["--debug", *arguments], [*arguments, "--debug"]):
+        assert main.main(words) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("Traceback") and "no such file" in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyError("x"), 1, "this is a fault of ift_jax rather than yours: please report it"),
+        (MemoryError(), 2, "out of memory: the host has no more; smaller are a batch"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nwhile trying to allocate 7 bytes."),
+            2,
+            "out of memory: Out of memory while trying to allocate 7 bytes.; smaller",
+        ),
+    ],
+)
+def test_a_fault_of_ours_keeps_its_traceback_and_a_full_memory_is_one_line(
+    error, status, said, capsys, monkeypatch
+):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("ift_jax.commands.arguments.load_config", fail)
+    arguments = ["train", "--config", "configs/quickstart.py", "--workdir", "x"]
+    assert main.main(arguments) == status
+    printed = capsys.readouterr().err
+    assert ("Traceback" in printed) == (status == 1)
+    assert said in printed.splitlines()[-1]
+
+
+def test_the_report_of_a_fault_leads_to_a_section_that_exists():
+    assert "## Report a fault" in (runs.REPO / "CONTRIBUTING.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 import dataclasses
 import glob
 import json
+import re
 
 import pytest
 
 from ift_jax.config import files as config_file
 from ift_jax.config.fields import rules_of
 from ift_jax.config.help import help_lines
-from ift_jax.config.renamed_fields import HUGGING_FACE, RENAMED
+from ift_jax.config.renamed_fields import ELSEWHERE, RENAMED
 from ift_jax.config.schema import (
     Config,
     DataConfig,
@@ -55,7 +56,11 @@ def test_a_file_may_take_an_argument():
         ("--config.optimzer.learning_rate=1", "did you mean 'optimizer'"),
         ("--config.train=5", "is a section"),
         ("--config.train.steps.x=5", "is a value, not a section"),
-        ("--config.train.steps=many", "--config.train.steps=many"),
+        ("--config.train.steps=many", "--config.train.steps: expected a whole number; got 'many'"),
+        ("--config.data.pack=maybe", "--config.data.pack: expected True or False; got 'maybe'"),
+        ("--config.data.modules=(1,)", "config.data.modules: expected a tuple of texts, such as"),
+        ("--config.data.modules=(a b)", "--config.data.modules: expected a tuple, such as ('a',)"),
+        ("--config.evaluation.stop_ids=x", "expected a tuple of whole numbers, such as (1, 2)"),
         ("--config.optimizer.name=adam", "config.optimizer.name: expected one of adamw, adafactor"),
         ("--config.model.n_kv_heads=4", "config.model.n_kv_heads: expected a divisor"),
         (
@@ -64,7 +69,7 @@ def test_a_file_may_take_an_argument():
         ),
         ("--config.train.epochs=2", "are both set; set one"),
         ("--config.train.batch_size=0", "config.train.batch_size: expected a positive number"),
-        ("--config.model.dropout=1.5", "config.model.dropout: expected 0 to 1"),
+        ("--config.model.dropout=1", "config.model.dropout: expected 0 or more and less than 1"),
         ("--config.model.dropout_schedule=cosine", "expected one of constant, linear"),
         ("--config.train.batch_tokens=1000", "expected a multiple of the row's 128 tokens; got"),
         ("--config.train.batch_tokens=1024", "batch_tokens 1024 are 8 rows of 128; set one"),
@@ -99,6 +104,20 @@ def test_mistakes_are_named(override, message):
         ("--config.train.max_length=9", "max_length is data.max_length or model.max_length"),
         ("--config.data.row_length=64", "row_length was renamed to data.max_length"),
         ("--config.train.microbatches=2", "renamed to train.gradient_accumulation_steps"),
+        (
+            "--config.micro_batch_size=2",
+            "axolotl's micro_batch_size is train.batch_size (rows over",
+        ),
+        ("--config.sequence_len=9", "axolotl's sequence_len is data.max_length here"),
+        ("--config.data.sample_packing=1", "axolotl's sample_packing is data.pack here"),
+        ("--config.base_model=x", "axolotl's base_model is model.init_from here"),
+        ("--config.lora.r=8", "--config.lora.r: no such field; Hugging Face's r is lora.rank here"),
+        ("--config.lora_r=8", "axolotl's lora_r is lora.rank here"),
+        ("--config.cutoff_len=9", "LLaMA-Factory's cutoff_len is data.max_length here"),
+        ("--config.num_epochs=2", "axolotl's num_epochs is train.epochs here"),
+        ("--config.train.train_steps=2", "T5X's train_steps is train.steps here"),
+        ("--config.seq_len=9", "no such field; seq_len is data.max_length here"),
+        ("--config.lora.lora_dropout=0", "Hugging Face's lora_dropout has no counterpart here"),
     ],
 )
 def test_names_from_elsewhere_are_answered_with_the_name_here(override, message):
@@ -115,8 +134,21 @@ def test_names_from_elsewhere_are_answered_with_the_name_here(override, message)
         ("config.trian.steps = 3", "config.py:4: no such field 'trian'; did you mean 'train'?"),
         ("config.train.steps = config.train.stepz", "config.py:4: no such field 'stepz'; did you"),
         ("config.train.steps = config.bf16", "'bf16'; Hugging Face's bf16 is model.dtype here"),
-        ("config.train.steps = 'many'", "config.py:4: Could not override field 'steps'"),
-        ("config.train.steps = None.many", "config.py:4: 'NoneType' object has no attribute"),
+        (
+            "config.train.steps = 'many'",
+            "config.py:4: steps: expected a whole number; got 'many' (str)",
+        ),
+        ("config.optimizer = 'adamw'", "config.py:4: optimizer: expected a section; got 'adamw'"),
+        ("config.data.modules = ('a', 1)", "config.data.modules: expected a tuple of texts"),
+        ("config.train = {'steps': True}", "config.train.steps: expected a whole number; got True"),
+        ("config.train.steps = None", "config.train.steps: expected a whole number; got None"),
+        ("config.data.root = 10 ** 5000", "config.py:4: "),
+        ("config.train.steps = 10 ** 5000", "config.train.steps: expected at most 2,147,483,647"),
+        ("config.train.steps = None.many", "config.py:4: AttributeError: 'NoneType' object has no"),
+        ("raise SystemExit(3)", "config.py:4: SystemExit: 3"),
+        ("raise RecursionError", "config.py:4: RecursionError"),
+        ("open('/none/there')", "No such file or directory: '/none/there'"),
+        ("(lambda f: f(f))(lambda f: f(f))", "config.py:4: RecursionError: maximum recursion"),
     ],
 )
 def test_mistakes_in_a_file_are_named(tmp_path, line, message):
@@ -132,11 +164,14 @@ def test_mistakes_in_a_file_are_named(tmp_path, line, message):
 
 def test_every_name_from_elsewhere_has_a_place_here():
     sections = {field.name: getattr(Config(), field.name) for field in dataclasses.fields(Config)}
-    for now in (*HUGGING_FACE.values(), *RENAMED.values()):
-        if now == "seed" or now.startswith("the flag --workdir"):
+    named = [*RENAMED.values(), *(now for table in ELSEWHERE.values() for now in table.values())]
+    for now in named:
+        if now in ("", "seed") or now.startswith(("the flag", "the command", "automatic")):
             continue
-        section, name = now.split(" ")[0].split(".")
-        assert hasattr(sections[section], name) or hasattr(EncoderDecoderConfig(), name), now
+        for place in re.findall(r"\w+\.\w+", now):
+            section, name = place.split(".")
+            assert hasattr(sections[section], name) or hasattr(EncoderDecoderConfig(), name), now
+        assert re.match(r"\w+\.\w+", now), now
 
 
 def test_a_config_json_of_before_is_refused_in_one_line(tmp_path):
@@ -161,7 +196,7 @@ def test_help_names_every_field_with_its_default_and_choices():
                 assert f"  {section.name}.{field.name}: " in text
                 assert rules_of(field).help.endswith((".", ".)")), field.name
     assert "optimizer.schedule: str = 'cosine'  (one of constant, linear, cosine, rsqrt)" in text
-    assert "model.dropout: float = 0.0  (0 to 1)" in text
+    assert "model.dropout: float = 0.0  (0 or more and less than 1)" in text
     assert max(map(len, text.splitlines())) <= 100
 
 
