@@ -1,24 +1,47 @@
 """Metrics of generated text: pure functions with SeqIO's signature (targets, predictions).
 
 A target is one accepted answer or a list of them. The score of an example is the best over its
-answers; the metric is the mean over examples, in [0, 1].
+answers; the metric is the mean over examples, in [0, 1]. `reference_metric` declares that a metric
+takes such lists: SeqIO itself gives a metric one postprocessed target for each example.
 """
 
 import collections
 import dataclasses
 import functools
 import importlib
+import math
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 Target = str | Sequence[str]
 Metric = Callable[..., Mapping[str, float]]  # A function of (targets, predictions).
+_AnyMetric = TypeVar("_AnyMetric", bound=Callable[..., Any])
+# Stands for the metrics of a task that only its SeqIO task knows; see `metric_names`.
+SEQIO_METRICS = "seqio"
 _FIRST_BLOCK = "first_block:"
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
+def reference_metric(metric: _AnyMetric) -> _AnyMetric:
+    """Declare that a metric's targets are the lists of accepted answers of the examples.
+
+    A metric without this mark is SeqIO's: its targets are what the task's `postprocess_fn` makes of
+    the one target of each example.
+    """
+    metric.takes_references = True  # type: ignore[attr-defined]
+    return metric
+
+
+def is_reference_metric(metric: Callable[..., Any]) -> bool:
+    """Return whether `reference_metric` marks a metric, or the function of a partial."""
+    while isinstance(metric, functools.partial):
+        metric = metric.func
+    return bool(getattr(metric, "takes_references", False))
+
+
+@reference_metric
 def exact_match(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Share of predictions that equal an accepted answer, except for surrounding white space."""
 
@@ -70,6 +93,7 @@ def _accepted(target: Target) -> Sequence[str]:
     return [target] if isinstance(target, str) else target
 
 
+@reference_metric
 def exact_match_normalized(
     targets: Sequence[Target], predictions: Sequence[str]
 ) -> dict[str, float]:
@@ -85,6 +109,7 @@ def exact_match_normalized(
     return {"exact_match_normalized": mean_best(targets, predictions, equal)}
 
 
+@reference_metric
 def rouge_l(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """ROUGE-L F-measure of the package rouge_score, with its stemmer.
 
@@ -128,6 +153,11 @@ class OnFirstBlock:
 
     metric: Metric
 
+    @property
+    def takes_references(self) -> bool:
+        """Whether the targets are lists of accepted answers; see `reference_metric`."""
+        return is_reference_metric(self.metric)
+
     def __call__(
         self, targets: Sequence[Target], predictions: Sequence[str]
     ) -> Mapping[str, float]:
@@ -150,10 +180,55 @@ def metric_name(metric: Metric) -> str | None:
     return f"{metric.__module__}:{name}"
 
 
+def metric_names(metrics: Sequence[Metric]) -> list[str]:
+    """Return the names of a task's metrics, or `SEQIO_METRICS` alone if they need the task.
+
+    They do unless all of them take lists of accepted answers (`reference_metric`) and have names.
+    """
+    names = [metric_name(metric) if is_reference_metric(metric) else None for metric in metrics]
+    named = [name for name in names if name is not None]
+    return named if len(named) == len(names) else [SEQIO_METRICS]
+
+
 def metric_by_name(name: str) -> Metric:
-    """Return the metric of a `metric_name`. SeqIO's own metrics import TensorFlow here."""
+    """Return the metric of a `metric_name`."""
     if name.startswith(_FIRST_BLOCK):
         return OnFirstBlock(metric_by_name(name.removeprefix(_FIRST_BLOCK)))
     module, _, function = name.partition(":")
     metric: Metric = getattr(importlib.import_module(module), function)
     return metric
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOutput:
+    """What a model gave for one example, as metrics need it.
+
+    Attributes:
+        index: The position of the example's record in its split.
+        references: The accepted answers, the example's own target first.
+        answer: The answer, without surrounding white space.
+        answer_ids: Its ids, the stop token included.
+        is_choice: Whether it is the likeliest of given choices, and not generated.
+        answer_score: The log-likelihood of the answer; NaN unless a metric needs it.
+        target_score: The log-likelihood of the target; NaN unless a metric needs it.
+    """
+
+    index: int
+    references: tuple[str, ...]
+    answer: str
+    answer_ids: tuple[int, ...] = ()
+    is_choice: bool = False
+    answer_score: float = math.nan
+    target_score: float = math.nan
+
+
+class MetricCall(NamedTuple):
+    """A metric that is ready to be computed.
+
+    Attributes:
+        name: What messages call it.
+        compute: Returns its values by name; may raise whatever the metric raises.
+    """
+
+    name: str
+    compute: Callable[[], Any]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from jax.sharding import Mesh
 
-from ift_jax.config.schema import Config
+from ift_jax.config.schema import Config, TokenizerConfig
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_weights import fit_vocabulary
 from ift_jax.models.model import Model, Params, build_model, resolve_vocab
@@ -37,6 +37,11 @@ class ModelSource(abc.ABC):
         Raises:
             UserError: There is none.
         """
+
+    @property
+    def tokenizer_config(self) -> TokenizerConfig | None:
+        """The section of a config that gives this tokenizer; None if no path leads to it."""
+        return self.config.tokenizer if self.config.tokenizer.path else None
 
     @abc.abstractmethod
     def load_params(self, model: Model, mesh: Mesh) -> Params:

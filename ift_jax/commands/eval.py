@@ -6,10 +6,13 @@ For example:
     --output heldout.json --config.evaluation.examples=50
   ift eval --config configs/smollm2_135m.py --workdir runs/tuned --which heldout \
     --untuned runs/smollm2_135m_instruct --shots 5
+
+The model's own tokenizer is used. A metric that cannot be computed is named, and makes the exit
+status 1; all others are reported nonetheless.
 """
 
 import argparse
-import json
+from pathlib import Path
 
 from ift_jax.commands import arguments
 from ift_jax.errors import UserError
@@ -46,24 +49,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> None:
-    """Runs the command."""
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; returns 1 if a metric could not be computed."""
     config = arguments.load_config(args)
     if config.evaluation.examples < 1:
         raise UserError("config.evaluation.examples: expected at least 1 to evaluate")
     from ift_jax.checkpoint.open_model import open_model_source
-    from ift_jax.evaluation.evaluate import table
     from ift_jax.evaluation.evaluate_model import evaluate_model
     from ift_jax.evaluation.few_shot_config import few_shot_config
+    from ift_jax.evaluation.metric_values import json_text
+    from ift_jax.evaluation.score_table import table
+    from ift_jax.io.files import write_atomically
+
+    def write() -> None:
+        if args.output:
+            write_atomically(Path(args.output), json_text(result).encode())
 
     result = evaluate_model(config, open_model_source(args.workdir, args.step), args.which)
     print(*table(f"{args.which}, step {result['step']}", result), sep="\n")
+    write()
     if args.untuned:
         untuned = open_model_source(args.untuned)
-        few_shot = few_shot_config(config, untuned.config, args.which, args.shots)
+        tokenizer = untuned.tokenizer_config or config.tokenizer
+        few_shot = few_shot_config(config, untuned.config, tokenizer, args.which, args.shots)
         result["untuned"] = evaluate_model(few_shot, untuned, args.which)
         title = f"untuned, {args.shots}-shot: {untuned.path}"
         print(*table(title, result["untuned"]), sep="\n")
-    if args.output:
-        with open(args.output, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=2)
+        write()
+    return 1 if result["failures"] or result.get("untuned", {}).get("failures") else 0

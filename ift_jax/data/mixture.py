@@ -19,7 +19,7 @@ class Mixture:
         tasks: Names; `task_ids` of a batch index this list.
         rates: float64[T], SeqIO's mixing rates; only their proportions matter.
         stores: The token store of each task.
-        metric_fns: The metrics of each task, as `ift_jax.metrics.metric_name` names them.
+        metric_fns: The metrics of each task, as `ift_jax.metrics.metric_names` names them.
     """
 
     tasks: list[str]

@@ -1,19 +1,20 @@
 """Answers to unseen examples, generated or ranked, scored with each task's own metrics."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.store import TokenStore
+from ift_jax.evaluation.log_likelihoods import Continuation, log_likelihoods
 from ift_jax.evaluation.rank_choices import Choices, log_probs
+from ift_jax.evaluation.scoring import Scored, score
+from ift_jax.evaluation.task_metrics import TaskMetrics, task_metrics
 from ift_jax.evaluation.text_generator import TextGenerator
-from ift_jax.metrics import exact_match, majority_baseline, metric_by_name
+from ift_jax.metrics import ModelOutput
 from ift_jax.models.model import Params
-
-Answer = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,18 @@ class Question:
     index: int  # The index of the example in its store.
     prompt: list[int]
     choices: list[tuple[str, list[int]]]  # Text and ids of each; empty if the answer is free.
+
+
+class Answer(NamedTuple):
+    """An answer to a question.
+
+    Attributes:
+        fields: What is told about it: "answer", and what `generate` or `rank` found.
+        ids: Its ids, the stop token included.
+    """
+
+    fields: dict[str, Any]
+    ids: list[int]
 
 
 def evaluate(text_generator: TextGenerator, params: Params, mixture: Mixture) -> dict[str, Any]:
@@ -39,10 +52,12 @@ def evaluate(text_generator: TextGenerator, params: Params, mixture: Mixture) ->
         mixture: tasks with their stores, which should hold nothing that was trained on.
 
     Returns:
-        `tasks`, `overall` and `groups` as `score` gives them, and `answers`, a dict per example:
-        "task", "index" (the record's index in the source), "prompt", "references", and what
-        `generate` or `rank` found.
+        `tasks`, `overall`, `groups` and `failures` as `score` gives them, and `answers`, a dict per
+        example: "task", "index" (the record's index in the source), "prompt", "references", what
+        `generate` or `rank` found, and, where a metric takes them, "target_score" and
+        "answer_score", the log-likelihoods of the target and of the answer.
     """
+    metrics = task_metrics(mixture, text_generator.config)
     questions = ask(text_generator, mixture)
     free = [i for i, question in enumerate(questions) if not question.choices]
     with_choices = [i for i, question in enumerate(questions) if question.choices]
@@ -53,17 +68,24 @@ def evaluate(text_generator: TextGenerator, params: Params, mixture: Mixture) ->
     if with_choices:
         ranked = rank(text_generator, params, [questions[i] for i in with_choices])
         found |= zip(with_choices, ranked, strict=True)
+    given = [found[i] for i in range(len(questions))]
+    likelihoods = _likelihoods(text_generator, params, questions, given, metrics)
     answers = [
         {
             "task": question.task,
             "index": int(question.store.indices[question.index]),
             "prompt": text_generator.tokenizer.decode(question.prompt),
             "references": list(question.store.references(question.index)),
-            **found[i],
+            **answer.fields,
+            **scores,
         }
-        for i, question in enumerate(questions)
+        for question, answer, scores in zip(questions, given, likelihoods, strict=True)
     ]
-    return {**score(mixture, answers), "answers": answers}
+    scored = [
+        Scored(fields["task"], _model_output(fields, answer), fields.get("stopped", False))
+        for fields, answer in zip(answers, given, strict=True)
+    ]
+    return {**score(mixture, scored, metrics), "answers": answers}
 
 
 def ask(text_generator: TextGenerator, mixture: Mixture) -> list[Question]:
@@ -88,7 +110,10 @@ def generate(
     """
     outputs = text_generator.generate(params, [question.prompt for question in questions])
     return [
-        {"answer": text_generator.text(output), "stopped": text_generator.stopped(output)}
+        Answer(
+            {"answer": text_generator.text(output), "stopped": text_generator.stopped(output)},
+            output,
+        )
         for output in outputs
     ]
 
@@ -113,96 +138,64 @@ def rank(
     answers = []
     for question, of_choices in zip(questions, scores, strict=True):
         texts = [text for text, _ in question.choices]
-        likeliest = texts[int(np.argmax(of_choices))]
-        answers.append({"answer": likeliest, "choices": texts, "scores": of_choices})
+        text, ids = question.choices[int(np.argmax(of_choices))]
+        answers.append(Answer({"answer": text, "choices": texts, "scores": of_choices}, ids))
     return answers
 
 
-def score(mixture: Mixture, answers: Sequence[Answer]) -> dict[str, Any]:
-    """Scores answers with the metrics of their tasks.
+def _likelihoods(
+    text_generator: TextGenerator,
+    params: Params,
+    questions: Sequence[Question],
+    answers: Sequence[Answer],
+    metrics: Mapping[str, TaskMetrics],
+) -> list[dict[str, float]]:
+    """The log-likelihoods that the metrics of each question's task take."""
+    rows: list[Continuation] = []
+    names: list[tuple[int, str]] = []  # The question and the name of each row's score.
+    for i, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+        of_task = metrics[question.task]
+        if of_task.needs_target_scores:
+            rows.append(_target(text_generator, question, of_task.is_tokenized))
+            names.append((i, "target_score"))
+        if of_task.needs_answer_scores:
+            prefix_length = int(question.store.prefix_lengths[question.index])
+            rows.append(Continuation(question.prompt, answer.ids, prefix_length))
+            names.append((i, "answer_score"))
+    found: list[dict[str, float]] = [{} for _ in questions]
+    if rows:
+        scores = log_likelihoods(text_generator.model, params, text_generator.config, rows)
+        for (i, name), value in zip(names, scores.tolist(), strict=True):
+            found[i][name] = value
+    return found
 
-    Returns:
-        `tasks`: name -> {"examples"; "exact_match", or "accuracy" if choices were ranked;
-        "baseline", the score of giving every example the task's most common answer; "stopped",
-        the share of generated answers that ended by themselves; the task's own metrics}.
-        `overall`: the plain means over tasks. `groups`: for each data set with several tasks, such
-        as one per template, the quartiles of exact match over them.
+
+def _target(text_generator: TextGenerator, question: Question, is_tokenized: bool) -> Continuation:
+    """The target of an example, with its loss weights, after what it is predicted from.
+
+    Of a conversation that is its last trained answer; of a task that tokenizes itself, all of its
+    targets from the first trained one on.
     """
-    tasks: dict[str, dict[str, Any]] = {}
-    groups: dict[str, list[float]] = {}
-    for name, store, metrics in zip(mixture.tasks, mixture.stores, mixture.metric_fns, strict=True):
-        of_task = [answer for answer in answers if answer["task"] == name]
-        if not of_task:
-            continue
-        tasks[name] = _score_task(of_task, metrics)
-        if group := store.manifest.get("group"):
-            groups.setdefault(group, []).append(_exact_match(of_task))
-    quartiles = {group: _quartiles(scores) for group, scores in groups.items() if len(scores) > 1}
-    return {"tasks": tasks, "overall": _overall(tasks.values()), "groups": quartiles}
+    store = question.store
+    i = question.index
+    tokens, weights = store.tokens_and_weights(i)
+    prefix_length = int(store.prefix_lengths[i])
+    if text_generator.config.model.architecture == "encoder_decoder":
+        return Continuation(question.prompt, tokens.tolist(), prefix_length, weights.tolist())
+    start = prefix_length if is_tokenized else int(store.prompt_lengths[i])
+    prompt, answer = np.split(tokens, [start])
+    return Continuation(prompt.tolist(), answer.tolist(), prefix_length, weights[start:].tolist())
 
 
-def _exact_match(answers: Sequence[Answer]) -> float:
-    references = [answer["references"] for answer in answers]
-    return exact_match(references, [answer["answer"] for answer in answers])["exact_match"]
-
-
-def _score_task(answers: Sequence[Answer], metrics: Sequence[str]) -> dict[str, Any]:
-    references = [answer["references"] for answer in answers]
-    texts = [answer["answer"] for answer in answers]
-    is_ranked = "scores" in answers[0]
-    scores: dict[str, Any] = {
-        "examples": len(answers),
-        "accuracy" if is_ranked else "exact_match": _exact_match(answers),
-        "baseline": majority_baseline(references),
+def _model_output(fields: Mapping[str, Any], answer: Answer) -> ModelOutput:
+    likelihoods = {
+        name: fields[name] for name in ("answer_score", "target_score") if name in fields
     }
-    if not is_ranked:
-        scores["stopped"] = sum(answer["stopped"] for answer in answers) / len(answers)
-    for name in metrics:
-        if is_ranked and name.endswith(":exact_match"):
-            continue  # That is the accuracy.
-        scores |= metric_by_name(name)(references, texts)
-    return scores
-
-
-def _overall(tasks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    tasks = list(tasks)
-    overall: dict[str, Any] = {"examples": sum(scores["examples"] for scores in tasks)}
-    for metric in sorted({metric for scores in tasks for metric in scores} - {"examples"}):
-        values = [scores[metric] for scores in tasks if metric in scores]
-        overall[metric] = sum(values) / len(values)
-    return overall
-
-
-def _quartiles(scores: Sequence[float]) -> dict[str, Any]:
-    lower, median, upper = np.percentile(scores, (25, 50, 75)).tolist()
-    return {"lower": lower, "median": median, "upper": upper, "tasks": len(scores)}
-
-
-_COLUMNS = {
-    "exact_match": "exact match",
-    "accuracy": "accuracy of choice",
-    "baseline": "commonest answer",
-    "rouge_l": "ROUGE-L",
-}
-
-
-def table(title: str, result: Mapping[str, Any]) -> list[str]:
-    """The scores as lines of text: a line per task, the means, then data sets over templates."""
-    rows = [*sorted(result["tasks"].items()), ("mean over tasks", result["overall"])]
-    width = max(len(name) for name, _ in rows)
-    columns = {
-        key: head for key, head in _COLUMNS.items() if any(key in scores for _, scores in rows)
-    }
-    lines = [title, "  ".join(("", f"{'task':<{width}}", "examples", *columns.values()))]
-    for name, scores in rows:
-        cells = [
-            f"{f'{scores[key]:.3f}' if key in scores else '':>{len(head)}}"
-            for key, head in columns.items()
-        ]
-        lines.append("  ".join(("", f"{name:<{width}}", f"{scores['examples']:>8}", *cells)))
-    for name, quartiles in sorted(result["groups"].items()):
-        lines.append(
-            f"  {name}: median {quartiles['median']:.3f}, quartiles {quartiles['lower']:.3f} to "
-            f"{quartiles['upper']:.3f}, over {quartiles['tasks']} templates"
-        )
-    return lines
+    return ModelOutput(
+        index=fields["index"],
+        references=tuple(fields["references"]),
+        answer=fields["answer"],
+        answer_ids=tuple(answer.ids),
+        is_choice="choices" in fields,
+        **likelihoods,
+    )

@@ -6,14 +6,16 @@ This is a file apart from `ift_jax.sources.few_shot` because that imports SeqIO.
 import dataclasses
 
 from ift_jax.config.mixtures import mixture_and_split
-from ift_jax.config.schema import Config, DecoderConfig
+from ift_jax.config.schema import Config, DecoderConfig, TokenizerConfig
 from ift_jax.config.systems import FEW_SHOT_MODULE, modules_of, systems_table
 
 # Tokens of a prompt for a model without a maximum length: twice GPT-3's context.
 _PROMPT_LENGTH = 4096
 
 
-def few_shot_config(config: Config, untuned: Config, which: str, shots: int) -> Config:
+def few_shot_config(
+    config: Config, untuned: Config, tokenizer: TokenizerConfig, which: str, shots: int
+) -> Config:
     """The config that evaluates a model on the `<shots>_shot` twin of a run's mixture.
 
     Data, seed and numbers of examples come from `config`; the model, its tokenizer and what ends an
@@ -24,6 +26,7 @@ def few_shot_config(config: Config, untuned: Config, which: str, shots: int) -> 
     Args:
         config: the tuned run's config.
         untuned: the other model's config.
+        tokenizer: how its tokenizer is loaded (`ModelSource.tokenizer_config`).
         which: "eval" or "heldout".
         shots: solved examples per prompt, one of `ift_jax.sources.few_shot.SHOTS`.
     """
@@ -44,7 +47,7 @@ def few_shot_config(config: Config, untuned: Config, which: str, shots: int) -> 
         config,
         data=data,
         model=untuned.model,
-        tokenizer=untuned.tokenizer,
+        tokenizer=tokenizer,
         format=dataclasses.replace(config.format, template="plain", bidirectional_prefix=False),
         evaluation=dataclasses.replace(config.evaluation, stop_ids=untuned.evaluation.stop_ids),
     )

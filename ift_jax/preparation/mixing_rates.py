@@ -119,7 +119,6 @@ class _CountedTask(seqio.Task):
             output_features=task.output_features,
             preprocessors=task.preprocessors,
             postprocess_fn=task.postprocessor,
-            metric_fns=task.metric_fns,
         )
         self._counted_split = split
         self._count = count

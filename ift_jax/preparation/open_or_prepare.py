@@ -30,7 +30,7 @@ from ift_jax.text.tokenizers.load import load_tokenizer
 if TYPE_CHECKING:
     from ift_jax.preparation.prepare import Prepared
 
-_NOTE_VERSION = 3
+_NOTE_VERSION = 4
 # Fields of DataConfig that change neither a store nor which stores are opened.
 _NOT_ASKED = {"store_dir", "max_dropped_fraction", "pack", "window", "processes"}
 
@@ -42,24 +42,40 @@ def open_or_prepare(
 
     Arguments and errors are those of `ift_jax.preparation.prepare.prepare`.
     """
-    mixture_and_split(config, which)  # A mixture without a name is an error.
-    # A tokenizer in a bucket is known by its content, so the name of the note needs it already.
-    given = config.tokenizer.path
-    tokenizer = load_tokenizer(given, config.tokenizer) if is_remote(given) else None
-    note_path = _note_path(config, which, tokenizer)
-    note = read_json(note_path) or {}
+    opened = open_if_prepared(config, which)
+    if opened is not None:
+        return opened
+    from ift_jax.preparation.prepare import prepare  # Imports TensorFlow, which takes seconds.
+
+    prepared = prepare(config, which, log=log, beam=beam)
+    note_path = _note_path(config, which, _remote_tokenizer(config))
+    write(note_path, json_bytes(_note(config, prepared)))
+    return prepared.tokenizer, prepared.mixture
+
+
+def open_if_prepared(config: Config, which: str = "train") -> tuple[Tokenizer, Mixture] | None:
+    """Open the stores of a mixture as `open_or_prepare` does, or return None if any is to be made.
+
+    Raises:
+        UserError: The config names no such mixture.
+    """
+    mixture_and_split(config, which)
+    tokenizer = _remote_tokenizer(config)
+    note = read_json(_note_path(config, which, tokenizer)) or {}
     if _still_holds(note, config):
-        # `prepare` below rebuilds a store that is missing, or raises the same error.
+        # `prepare` rebuilds a store that is missing, or raises the same error.
         with contextlib.suppress(UserError):
             mixture = _noted_mixture(note, config)
             if tokenizer is None:
                 tokenizer = load_tokenizer(note["tokenizer"], config.tokenizer)
             return tokenizer, mixture
-    from ift_jax.preparation.prepare import prepare  # Imports TensorFlow, which takes seconds.
+    return None
 
-    prepared = prepare(config, which, log=log, beam=beam)
-    write(note_path, json_bytes(_note(config, prepared)))
-    return prepared.tokenizer, prepared.mixture
+
+def _remote_tokenizer(config: Config) -> Tokenizer | None:
+    """Load a tokenizer in a bucket, which is known by its content: notes are named by it."""
+    path = config.tokenizer.path
+    return load_tokenizer(path, config.tokenizer) if is_remote(path) else None
 
 
 def _still_holds(note: Mapping[str, Any], config: Config) -> bool:

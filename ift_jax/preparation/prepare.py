@@ -19,7 +19,7 @@ from ift_jax.data.store_copies import local_copy
 from ift_jax.errors import UserError
 from ift_jax.io.files import Log
 from ift_jax.io.paths import is_remote
-from ift_jax.metrics import metric_name
+from ift_jax.metrics import SEQIO_METRICS, metric_names
 from ift_jax.preparation import fingerprints
 from ift_jax.preparation.beam import BeamWorkers
 from ift_jax.preparation.build_stores import build_stores
@@ -114,7 +114,7 @@ def prepare(
     opened = open_checked(folders, names, data.max_dropped_fraction)
     counts = dict(zip(names, map(len, opened), strict=True))
     rates = np.array(mixing_rates(provider, tasks, split, counts), np.float64)
-    metric_fns = [_metric_names(task, log) for task in tasks]
+    metric_fns = [_metric_names(task) for task in tasks]
     data_files = sorted({path for task in tasks for path in source_files(task.source, split)})
     return Prepared(
         tokenizer=tokenizer,
@@ -125,13 +125,10 @@ def prepare(
     )
 
 
-def _metric_names(task: "seqio.Task", log: Log) -> list[str]:
-    """Return the names of the task's metrics, as `ift_jax.metrics.metric_by_name` takes them."""
-    names = []
-    for metric in task.metric_fns:
-        name = metric_name(metric)
-        if name is None:
-            log(f"task {task.name!r}: metric {metric} is skipped: it has no importable name")
-        else:
-            names.append(name)
-    return names
+def _metric_names(task: "seqio.Task") -> list[str]:
+    """Return the task's metrics as an evaluation finds them; see `ift_jax.metrics.metric_names`."""
+    try:
+        has_objects = len(task.metric_objs) > len(task.metric_fns)
+    except ValueError:  # A metric has other arguments than SeqIO's: the evaluation reports it.
+        return [SEQIO_METRICS]
+    return [SEQIO_METRICS] if has_objects else metric_names(task.metric_fns)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import seqio
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from ift_jax.errors import UserError
 from ift_jax.sources.task_examples import direct_source, with_optional_seed
@@ -75,6 +76,17 @@ def examples(
     # A new error, raised here: the traceback of the old one holds tf.data's iterator, and taking
     # that down with the interpreter would hang.
     raise UserError(message)
+
+
+def whole_examples(
+    task: seqio.Task, split: str, shard: int, shards: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the preprocessed examples of a shard in order, with all that they hold.
+
+    They are what `seqio.Evaluator` gives to postprocessors and metric objects: arrays, and texts as
+    UTF-8 bytes. The arguments are those of `examples`.
+    """
+    yield from tfds.as_numpy(_dataset(task, split, shard, shards, seed))
 
 
 def _dataset(task: seqio.Task, split: str, shard: int, shards: int, seed: int) -> tf.data.Dataset:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ift_jax.data.randomness import stable_hash
 from ift_jax.data.store import part_path
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ class Part:
     examples: int
     folder: Path
     files: int = 1
+
+    def drawn_seed(self, seed: int) -> int:
+        """Return the seed that the task's source and preprocessors are given, in a run of `seed`.
+
+        It is the same for all shards: they are those of one order only if one seed reads them all.
+        """
+        return stable_hash("render", seed, self.task, self.variant, bits=31)
 
     @property
     def paths(self) -> list[Path]:

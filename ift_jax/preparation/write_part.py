@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ift_jax.config.schema import Config
-from ift_jax.data.randomness import stable_hash
 from ift_jax.preparation.shards import Part
 from ift_jax.preparation.store_writer import PartBuilder, summed
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
@@ -27,8 +26,8 @@ def write_part(
 ) -> dict[str, Any]:
     """Make a part and its reports.
 
-    Every random choice of the task's source and preprocessors follows from (seed, task, variant):
-    the shards of a split are those of one order only if all of them are read with one seed.
+    Every random choice of the task's source and preprocessors follows from (seed, task, variant);
+    see `Part.drawn_seed`.
 
     Args:
         part: What to make.
@@ -45,7 +44,7 @@ def write_part(
     """
     from ift_jax.preparation.repeatable import check_repeatable
 
-    drawn = stable_hash("render", seed, part.task, part.variant, bits=31)
+    drawn = part.drawn_seed(seed)
     if part.shard == 0:
         check_repeatable(task, part.split, drawn)
     encoded = _encoded(part, task, formatter, drawn)

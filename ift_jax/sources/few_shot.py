@@ -7,10 +7,12 @@ registered by then (records of `inputs` and `targets`) twins `<task>_1_shot`, `_
     --config.data.modules="('tasks.quickstart.tasks', 'ift_jax.sources.few_shot')" \
     --config.data.heldout_mixture=quickstart_heldout_5_shot
 
-A twin has exact match and the task's own metrics, on the answer up to its first blank line.
+A twin has exact match and the task's own metrics and postprocessor, on the answer up to its first
+blank line.
 `few_shot_source` says how a prompt is made.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +20,7 @@ import seqio
 import tensorflow as tf
 
 from ift_jax.errors import UserError
-from ift_jax.metrics import OnFirstBlock, exact_match
+from ift_jax.metrics import OnFirstBlock, exact_match, first_block, is_reference_metric
 from ift_jax.sources.demonstrations import PromptLimit
 from ift_jax.sources.few_shot_source import DEFAULT_LIMIT, FewShotSource
 from ift_jax.sources.register import register_mixture, register_task
@@ -69,14 +71,28 @@ def register_shots(task_name: str, shots: int, limit: PromptLimit = DEFAULT_LIMI
     task = seqio.TaskRegistry.get(task_name)
     if not _is_text(task):
         raise UserError(f"task {task_name!r}: expected text, features inputs and targets")
-    metrics = dict.fromkeys([exact_match, *task.metric_fns])
+    try:
+        metrics = dict.fromkeys([exact_match, *task.metric_fns])
+    except ValueError as error:  # A metric has other arguments than SeqIO's.
+        raise UserError(f"task {task_name!r}: metric_fns: {error}") from error
     name = _twin(task_name, shots)
     register_task(
         name,
         FewShotSource(task, shots, limit=limit),
-        metric_fns=[OnFirstBlock(metric) for metric in metrics],
+        metric_fns=[
+            OnFirstBlock(metric) if is_reference_metric(metric) else metric for metric in metrics
+        ],
+        postprocess_fn=functools.partial(_postprocess_first_block, task),
     )
     return name
+
+
+def _postprocess_first_block(
+    task: seqio.Task, text: str, is_target: bool = False, **options: Any
+) -> Any:
+    """Postprocess a target, or the first block of an answer, as the task does."""
+    given = text if is_target else first_block(text)
+    return task.postprocess_fn(given, is_target=is_target, **options)
 
 
 def _twin(name: str, shots: int) -> str:

@@ -23,6 +23,7 @@ def register_task(
     source: PythonDataSource,
     *,
     metric_fns: Sequence[Metric] = (),
+    postprocess_fn: Callable[..., Any] | None = None,
     preprocessors: Sequence[Callable[..., Any]] = (),
     output_features: Mapping[str, seqio.Feature] | None = None,
 ) -> seqio.Task:
@@ -31,7 +32,9 @@ def register_task(
     Args:
         name: The task's name.
         source: The records, of `inputs` and `targets` or of `messages`.
-        metric_fns: Functions of (targets, predictions), such as those of `ift_jax.metrics`.
+        metric_fns: Metrics of lists of accepted answers, such as those of `ift_jax.metrics` (see
+            `ift_jax.metrics.reference_metric`), or SeqIO's.
+        postprocess_fn: What SeqIO's metrics are given is postprocessed by it, as in `seqio.Task`.
         preprocessors: SeqIO preprocessors, for a task that tokenizes its own text.
         output_features: What the examples hold; by default the strings of a record.
 
@@ -54,6 +57,7 @@ def register_task(
         preprocessors=list(preprocessors),
         output_features=output_features,
         metric_fns=list(metric_fns),
+        postprocess_fn=postprocess_fn,
     )
 
 
@@ -100,7 +104,7 @@ def register_jsonl_task(
         targets: The file's name for the answer.
         messages: The file's name for the messages of a conversation. Without any of the three the
             first record decides between the layouts that `JsonLinesDataSource` knows.
-        metric_fns: Functions of (targets, predictions), such as those of `ift_jax.metrics`.
+        metric_fns: As for `register_task`.
 
     Raises:
         UserError: A file is missing or the name stands for other data.

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ift_jax.evaluation.evaluate import evaluate, table
+from ift_jax.evaluation.evaluate import evaluate
+from ift_jax.evaluation.metric_values import json_text, without_nan
+from ift_jax.evaluation.score_table import table
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.models.model import Params
 from ift_jax.training.console import Console
@@ -35,9 +37,9 @@ def final_evaluation(
             continue
         result = evaluate(text_generator, params, mixture)
         console.line(*table(title, result))
-        results[title] = {key: result[key] for key in ("tasks", "overall", "groups")}
+        results[title] = {key: result[key] for key in ("tasks", "overall", "groups", "failures")}
         answers += result["answers"]
     if workdir is not None:
-        Path(workdir, "evaluation.json").write_text(json.dumps(results, indent=2), "utf-8")
-        lines = [json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers]
+        Path(workdir, "evaluation.json").write_text(json_text(results), "utf-8")
+        lines = [json.dumps(without_nan(answer), ensure_ascii=False) + "\n" for answer in answers]
         Path(workdir, "answers.jsonl").write_text("".join(lines), "utf-8")

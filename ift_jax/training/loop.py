@@ -3,7 +3,6 @@
 import contextlib
 import os
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -29,8 +28,7 @@ from ift_jax.training.step_schedule import Due, StepSchedule
 from ift_jax.training.throughput import Throughput
 
 FILES = {
-    "config.yaml": "the config, for --config",
-    "config.json": "the same with every field",
+    "config.json": "the resolved config",
     "tokenizer": "the tokenizer",
     "checkpoints": "the state, newest last",
     "metrics.jsonl": "losses and speed of logged steps, eval losses, stop rates",
@@ -41,9 +39,7 @@ FILES = {
 }
 
 
-def train(
-    config: Config, workdir: str, console: Console, reasons: Mapping[str, str] | None = None
-) -> None:
+def train(config: Config, workdir: str, console: Console) -> None:
     """Train to the end, resuming from the workdir's newest checkpoint if it has one.
 
     On SIGTERM or the first Ctrl-C the current step is finished, its state is saved, and the
@@ -53,7 +49,6 @@ def train(
         config: The run's config; `model.init_from` is resolved.
         workdir: The folder of the run's files, local or in a bucket.
         console: Where to print.
-        reasons: Dotted names of fields -> why they were chosen, for `config.yaml`.
 
     Raises:
         UserError: The config or data is invalid, or the run diverged.
@@ -70,7 +65,7 @@ def train(
     lock = run_lock(workdir) if is_first_process else contextlib.nullcontext()
     with jax.set_mesh(run.program.mesh), lock, stop_signals() as stop_received:
         if is_first_process:
-            save_description(home.local, config, run.tokenizer, reasons)
+            save_description(home.local, config, run.tokenizer)
         trainer = Trainer(run, home, console, writes=is_first_process)
         trainer.run_steps(StopAgreement(stop_received, run.program.mesh))
         trainer.finish(began)

@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from ift_jax.metrics import Target
+from ift_jax.metrics import Target, reference_metric
 
 _NUMBER = r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
 _ANY_NUMBER = re.compile(_NUMBER)
 _MARKED_NUMBER = re.compile(rf"####\s*({_NUMBER})")
 
 
+@reference_metric
 def final_answer(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Return the fractions of predictions whose final number is that of the target.
 

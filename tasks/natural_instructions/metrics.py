@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ift_jax.metrics import Target, exact_match, exact_match_normalized, rouge_l
+from ift_jax.metrics import Target, exact_match, exact_match_normalized, reference_metric, rouge_l
 
 METRICS = (exact_match, exact_match_normalized, rouge_l)
 
@@ -92,6 +92,7 @@ def _means(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return means
 
 
+@reference_metric
 def rouge_l_xlingual(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Compute the ROUGE-L F-measure of texts in any script, without a stemmer.
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ift_jax.metrics import reference_metric
 from tasks.t5.formats import TAG
 
 Target = str | Sequence[str]
@@ -48,12 +49,14 @@ def _pairs(targets: Sequence[Target], predictions: Sequence[str]) -> list[tuple[
     return [(_first(t), p.strip()) for t, p in zip(targets, predictions, strict=True)]
 
 
+@reference_metric
 def accuracy(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Return the fraction of predictions that equal the target, letter for letter."""
     pairs = _pairs(targets, predictions)
     return {"accuracy": sum(t == p for t, p in pairs) / len(pairs)}
 
 
+@reference_metric
 def matthews(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Return the Matthews correlation over all labels that occur (CoLA).
 
@@ -72,6 +75,7 @@ def matthews(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str,
     return {"matthews": covariance / math.sqrt(spread) if spread else 0.0}
 
 
+@reference_metric
 def f1(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Return the F1 of the positive label (MRPC, QQP).
 
@@ -89,6 +93,7 @@ def f1(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float
     return {"f1": 2 * hits / (2 * hits + wrong) if hits else 0.0}
 
 
+@reference_metric
 def mean_class_f1(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Return the mean F1 of CB's three labels; 0 for a label that is never right nor predicted."""
     pairs = _pairs(targets, predictions)
@@ -100,6 +105,7 @@ def mean_class_f1(targets: Sequence[Target], predictions: Sequence[str]) -> dict
     return {"mean_class_f1": sum(scores) / len(scores)}
 
 
+@reference_metric
 def correlations(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Return Pearson's and Spearman's correlation (STS-B).
 
@@ -134,6 +140,7 @@ def _ranks(x: np.ndarray) -> np.ndarray:
     return (ends - (counts - 1) / 2)[inverse]
 
 
+@reference_metric
 def multirc(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Return the F1 over all answers, and the fraction of questions whose answers are all right."""
     is_right: dict[str, bool] = {}
@@ -150,6 +157,7 @@ _DETERMINERS = frozenset(
 )
 
 
+@reference_metric
 def wsc_accuracy(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Return how often "the prediction is the referent" agrees with the label (WSC, WNLI)."""
     right = 0
@@ -175,6 +183,7 @@ def _content_words(text: str) -> set[str]:
     return {word for word in text.lower().split() if word not in _DETERMINERS}
 
 
+@reference_metric
 def squad(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Return SQuAD's exact match and F1 over words, each for the best of the references."""
     _pairs(targets, predictions)  # Raises where there is nothing to compare.
@@ -203,6 +212,7 @@ def _word_f1(target: list[str], answer: list[str]) -> float:
 _ROUGE_TYPES = ["rouge1", "rouge2", "rougeLsum"]
 
 
+@reference_metric
 def rouge(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Return ROUGE-1, ROUGE-2 and ROUGE-Lsum, as F-measures without a stemmer (CNN / Daily Mail).
 
@@ -229,6 +239,7 @@ def _rouge_scorer() -> Any:
     return rouge_scorer.RougeScorer(_ROUGE_TYPES)
 
 
+@reference_metric
 def bleu(targets: Sequence[Target], predictions: Sequence[str]) -> dict[str, float]:
     """Return the corpus BLEU-4 of sacreBLEU (Post 2018, arXiv:1804.08771), in [0, 1].
 

@@ -228,7 +228,7 @@ def test_a_small_run_from_data_to_answers(tmp_path, monkeypatch):
     again = [*arguments[:3], "eval", *arguments[4:], "--output", str(tmp_path / "scores.json")]
     assert "exact match" in runs.finish(runs.start(again))
     scored = json.loads((tmp_path / "scores.json").read_text())
-    assert {name: scored[name] for name in ("tasks", "overall", "groups")} == scores[
+    assert {name: scored[name] for name in ("tasks", "overall", "groups", "failures")} == scores[
         "unseen examples of the trained tasks"
     ]
     assert scored["answers"] == [

@@ -18,9 +18,10 @@ from ift_jax.config.schema import (
 )
 from ift_jax.data.mixture import Mixture
 from ift_jax.errors import UserError
-from ift_jax.evaluation import rank_choices
-from ift_jax.evaluation.evaluate import evaluate, table
+from ift_jax.evaluation import log_likelihoods
+from ift_jax.evaluation.evaluate import evaluate
 from ift_jax.evaluation.rank_choices import Choices, log_probs
+from ift_jax.evaluation.score_table import table
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.models import build_model
 from ift_jax.sharding import rules
@@ -172,10 +173,10 @@ def test_scores_are_the_same_on_a_mesh_and_few_programs_are_compiled():
         text_generator, params = opened(architecture)
         examples = encoded(text_generator)
         want = scores(text_generator, params, examples)
-        before = rank_choices._sums._cache_size()
+        before = log_likelihoods._sums._cache_size()
         # Other batches have the same shapes.
         scores(text_generator, params, [*examples[::-1], *examples])
-        assert rank_choices._sums._cache_size() <= before + 1
+        assert log_likelihoods._sums._cache_size() <= before + 1
         mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
         shardings = rules.tree_shardings(
             mesh, text_generator.model.logical_axes, text_generator.model.shapes
@@ -214,6 +215,24 @@ def test_evaluation_ranks_where_there_are_choices(architecture, tmp_path):
     lines = table("title", result)
     assert "accuracy of choice" in lines[1] and "exact match" in lines[1]
     assert lines[-1].startswith("  both: median") and "over 2 templates" in lines[-1]
+
+
+def test_a_task_with_choices_in_some_examples_is_scored_as_two(tmp_path):
+    text_generator, params = opened("decoder")
+    free = encoded(text_generator, [{"inputs": f"Say {i}", "targets": "it"} for i in range(3)])
+    ranked = encoded(text_generator)[:2]
+    mixed = make_store(tmp_path, "mixed", [[free[0], ranked[0], free[1], ranked[1], free[2]]])
+    mixed.manifest["group"] = "a group"
+    metrics = [["ift_jax.metrics:exact_match", "ift_jax.metrics:rouge_l"]]
+    result = evaluate(text_generator, params, Mixture(["mixed"], np.ones(1), [mixed], metrics))
+    choices, generated = result["tasks"]["mixed (choices)"], result["tasks"]["mixed (free)"]
+    assert set(choices) == {"examples", "accuracy", "baseline", "rouge_l"}
+    assert set(generated) == {"examples", "exact_match", "baseline", "stopped", "rouge_l"}
+    assert (choices["examples"], generated["examples"]) == (2, 3)
+    answers = [answer for answer in result["answers"] if "choices" in answer]
+    right = [answer["answer"] in answer["references"] for answer in answers]
+    assert choices["accuracy"] == np.mean(right)
+    assert result["overall"]["examples"] == 5
 
 
 @pytest.mark.parametrize(

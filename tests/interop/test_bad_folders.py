@@ -101,7 +101,7 @@ BAD = {
     ),
     "a field missing": (
         lambda folder: edit_config(folder, intermediate_size=None),
-        "intermediate_size is null; expected a whole number",
+        "no field 'intermediate_size'",
     ),
     "tied and not": (
         lambda folder: edit_config(folder, tie_word_embeddings=True),

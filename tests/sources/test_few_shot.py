@@ -122,6 +122,21 @@ def test_the_same_metrics_on_the_first_block():
     assert found == metric
 
 
+def test_a_metric_of_seqio_gets_the_postprocessed_first_block():
+    def share_right(targets, predictions):
+        return {"share_right": sum(map(int.__eq__, targets, predictions)) / len(targets)}
+
+    def to_number(text, example=None, is_target=False):
+        return int(text)
+
+    source = Squares({"train": range(9), "validation": range(9)})
+    register_task("squares", source, metric_fns=[share_right], postprocess_fn=to_number)
+    twin = seqio.TaskRegistry.get(few_shot.register_shots("squares", 1))
+    assert twin.predict_metric_fns[1] is share_right  # After exact match.
+    assert twin.postprocess_fn("9\n\n5?\n25", example={}, is_target=False) == 9
+    assert twin.postprocess_fn("9", example={}, is_target=True) == 9
+
+
 def test_every_text_task_and_mixture_gets_twins():
     _register("a", train=range(10), test=range(5))
     _register("b", train=range(30))

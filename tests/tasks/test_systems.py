@@ -1,5 +1,7 @@
 """Naming a mixture registers its system, and no other."""
 
+import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,9 @@ import pytest
 
 import tasks
 from ift_jax.config.systems import modules_of
+from ift_jax.metrics import metric_names
+
+_METRIC_MODULES = ("tasks.gsm8k.metrics", "tasks.natural_instructions.metrics", "tasks.t5.metrics")
 
 
 @pytest.mark.parametrize(
@@ -61,3 +66,18 @@ def test_naming_one_system_imports_no_other():
     assert "tasks.flan.flan2021" in found
     shared = ("ift_jax.sources", "ift_jax.preparation", "ift_jax.metrics")
     assert not [m for m in found if not m.startswith(("tasks.flan", *shared))]
+
+
+@pytest.mark.parametrize("module", ["ift_jax.metrics", *_METRIC_MODULES])
+def test_every_metric_of_ours_takes_lists_of_accepted_answers_and_says_so(module):
+    found = [
+        function
+        for function in vars(importlib.import_module(module)).values()
+        if inspect.isfunction(function)
+        and not function.__name__.startswith("_")
+        and function.__module__ == module
+        and list(inspect.signature(function).parameters) == ["targets", "predictions"]
+    ]
+    assert found
+    for function in found:
+        assert metric_names([function]) == [f"{module}:{function.__name__}"]

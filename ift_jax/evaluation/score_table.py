@@ -1,0 +1,133 @@
+"""The scores of an evaluation as lines of text that fit the terminal."""
+
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ift_jax.evaluation.metric_values import is_number
+from ift_jax.evaluation.scoring import Failure
+
+_HEADS = {
+    "exact_match": "exact match",
+    "accuracy": "accuracy of choice",
+    "baseline": "commonest answer",
+    "rouge_l": "ROUGE-L",
+}
+_FIRST = ("exact_match", "accuracy", "baseline")  # The columns before those of other metrics.
+_NO_COLUMN = ("examples", "stopped")  # The number of examples has a place of its own.
+_DEFAULT_WIDTH = 120  # Where output goes to a file.
+_TEXT_WIDTH = 60  # Of a metric whose value is a text.
+_MEAN = "mean over tasks"
+
+
+def table(title: str, result: Mapping[str, Any], width: int = 0) -> list[str]:
+    """Return scores as lines: a line per task, the means, then data sets over templates.
+
+    Every metric that is a number in some task has a column. Columns that do not fit beside the
+    others follow in a further block of lines, with the tasks that have them. Texts, and what could
+    not be computed, have lines of their own.
+
+    Args:
+        title: The first line.
+        result: What `ift_jax.evaluation.evaluate.evaluate` returns.
+        width: The most characters of a line; by default those of the terminal. A name and a single
+            column may take more.
+    """
+    width = width or shutil.get_terminal_size((_DEFAULT_WIDTH, 24)).columns
+    rows = [*sorted(result["tasks"].items()), (_MEAN, result["overall"])]
+    name_width = max(len(name) for name, _ in rows)
+    lines = [title]
+    for columns in _blocks(rows, width - name_width - len("    examples")):
+        if lines[1:]:
+            lines.append("")
+        lines += _block_lines(rows, columns, name_width)
+    for name, quartiles in sorted(result["groups"].items()):
+        lines.append(
+            f"  {name}: median {quartiles['median']:.3f}, quartiles {quartiles['lower']:.3f} to "
+            f"{quartiles['upper']:.3f}, over {quartiles['tasks']} templates"
+        )
+    lines += _other_values(result["tasks"])
+    lines += [f"  failed: {Failure(**failure)}" for failure in result["failures"]]
+    return lines
+
+
+def _blocks(rows: Sequence[tuple[str, Any]], width: int) -> Iterator[list[str]]:
+    """Yield the metrics of each block of columns."""
+    keys = dict.fromkeys(
+        key
+        for _, scores in rows[:-1]
+        for key, value in scores.items()
+        if is_number(value) and key not in (*_FIRST, *_NO_COLUMN)
+    )
+    first = [key for key in _FIRST if any(key in scores for _, scores in rows)]
+    block: list[str] = []
+    left = width
+    for key in (*first, *keys):
+        needed = _column_width(rows, key) + 2
+        if block and needed > left:
+            yield block
+            block = []
+            left = width
+        block.append(key)
+        left -= needed
+    yield block
+
+
+def _column_width(rows: Sequence[tuple[str, Any]], key: str) -> int:
+    return max(len(_head(key)), *(len(_cell(scores, key)) for _, scores in rows))
+
+
+def _head(key: str) -> str:
+    return _HEADS.get(key, key)
+
+
+def _cell(scores: Mapping[str, Any], key: str) -> str:
+    value = scores.get(key)
+    if not is_number(value):
+        return ""
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.3f}" if abs(value) < 1e6 else f"{value:.3g}"
+
+
+def _block_lines(
+    rows: Sequence[tuple[str, Any]], columns: Sequence[str], name_width: int
+) -> list[str]:
+    widths = [_column_width(rows, key) for key in columns]
+    heads = [f"{_head(key):>{width}}" for key, width in zip(columns, widths, strict=True)]
+    lines = ["  ".join(("", f"{'task':<{name_width}}", "examples", *heads))]
+    for name, scores in rows:
+        cells = [_cell(scores, key) for key in columns]
+        if not any(cells) and columns:
+            continue
+        aligned = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)]
+        line = "  ".join(("", f"{name:<{name_width}}", f"{scores['examples']:>8}", *aligned))
+        lines.append(line.rstrip())
+    return lines
+
+
+def _other_values(tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each value that is no number, and one for each mean that leaves some out."""
+    not_finite: dict[str, int] = {}
+    for name, scores in sorted(tasks.items()):
+        for key, value in scores.items():
+            if not is_number(value):
+                yield f"  {name}: {key}: {_shortened(value)}"
+            elif not math.isfinite(value):
+                not_finite[key] = not_finite.get(key, 0) + 1
+    for key, count in not_finite.items():
+        if any(
+            is_number(scores.get(key)) and math.isfinite(scores[key]) for scores in tasks.values()
+        ):
+            yield f"  the mean of {key} leaves out {count} tasks, where it is not a finite number"
+
+
+def _shortened(value: Any) -> str:
+    """Return the beginning of a text, or what a list or dict holds."""
+    if isinstance(value, str):
+        text = " ".join(value.split())
+        return text if len(text) <= _TEXT_WIDTH else text[: _TEXT_WIDTH - 3] + "..."
+    if isinstance(value, list | dict):
+        return f"{len(value)} values (see the scores as JSON)"
+    return "none"

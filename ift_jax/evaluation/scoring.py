@@ -1,0 +1,192 @@
+"""Scores of answers: exact match, baselines, and each task's own metrics, one apart from another.
+
+A metric that raises costs no other metric its result: it is left out of the scores, and named among
+the failures.
+"""
+
+import itertools
+import math
+import os
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ift_jax.data.mixture import Mixture
+from ift_jax.errors import UserError
+from ift_jax.evaluation.metric_values import is_number, plain
+from ift_jax.evaluation.task_metrics import TaskMetrics
+from ift_jax.metrics import MetricCall, ModelOutput, exact_match, majority_baseline
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Scored(NamedTuple):
+    """An answered example of a task.
+
+    Attributes:
+        task: The task's name.
+        output: What the model gave.
+        stopped: Whether a generated answer ended with a stop token or string.
+    """
+
+    task: str
+    output: ModelOutput
+    stopped: bool = False
+
+
+class Failure(NamedTuple):
+    """A metric that could not be computed.
+
+    Attributes:
+        task: The task's name.
+        metric: The metric's name.
+        error: What it raised, in one line.
+    """
+
+    task: str
+    metric: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"task {self.task!r}, metric {self.metric!r}: {self.error}"
+
+
+def score(
+    mixture: Mixture, examples: Sequence[Scored], metrics: Mapping[str, TaskMetrics]
+) -> dict[str, Any]:
+    """Score answers with the metrics of their tasks.
+
+    A task of which only some examples have choices is scored as two: `<task> (choices)`, whose
+    answers were ranked, and `<task> (free)`, whose answers were generated.
+
+    Args:
+        mixture: The tasks with their stores.
+        examples: The answered examples.
+        metrics: The own metrics of each task.
+
+    Returns:
+        `tasks`: name -> {"examples"; "exact_match", or "accuracy" if choices were ranked;
+        "baseline", the score of giving every example the task's most common answer; "stopped",
+        the share of generated answers that ended by themselves; the task's own metrics}.
+        `overall`: the plain means over tasks. `groups`: for each data set with several tasks, such
+        as one per template, the quartiles of exact match over them. `failures`: for each metric
+        that could not be computed, {"task", "metric", "error"}.
+    """
+    tasks: dict[str, dict[str, Any]] = {}
+    groups: dict[str, list[float]] = {}
+    failures: list[Failure] = []
+    for name, store in zip(mixture.tasks, mixture.stores, strict=True):
+        of_task = [example for example in examples if example.task == name]
+        for part, of_part in _parts(name, of_task).items():
+            tasks[part], failed = _score_part(part, of_part, metrics[name])
+            failures += failed
+            if group := store.manifest.get("group"):
+                groups.setdefault(group, []).append(_exact_match(of_part))
+    quartiles = {group: _quartiles(scores) for group, scores in groups.items() if len(scores) > 1}
+    return {
+        "tasks": tasks,
+        "overall": _overall(tasks.values()),
+        "groups": quartiles,
+        "failures": [failure._asdict() for failure in failures],
+    }
+
+
+def _parts(task: str, examples: Sequence[Scored]) -> dict[str, list[Scored]]:
+    """Return the examples of a task by the name that they are scored under."""
+    ranked = [example for example in examples if example.output.is_choice]
+    free = [example for example in examples if not example.output.is_choice]
+    if ranked and free:
+        return {f"{task} (choices)": ranked, f"{task} (free)": free}
+    return {task: list(examples)} if examples else {}
+
+
+def _exact_match(examples: Sequence[Scored]) -> float:
+    references = [example.output.references for example in examples]
+    answers = [example.output.answer for example in examples]
+    return exact_match(references, answers)["exact_match"]
+
+
+def _score_part(
+    task: str, examples: Sequence[Scored], metrics: TaskMetrics
+) -> tuple[dict[str, Any], list[Failure]]:
+    is_ranked = examples[0].output.is_choice
+    match = _exact_match(examples)
+    scores: dict[str, Any] = {
+        "examples": len(examples),
+        "accuracy" if is_ranked else "exact_match": match,
+        "baseline": majority_baseline([example.output.references for example in examples]),
+    }
+    if not is_ranked:
+        scores["stopped"] = sum(example.stopped for example in examples) / len(examples)
+    failures = []
+    for call in metrics.calls([example.output for example in examples]):
+        values, failed = _computed(call)
+        failures += [Failure(task, metric, error) for metric, error in failed.items()]
+        if is_ranked and values == {exact_match.__name__: match}:
+            continue  # That is the accuracy.
+        for key, value in values.items():
+            scores[_free_key(scores, call.name, key, value)] = value
+    return scores, failures
+
+
+def _computed(call: MetricCall) -> tuple[dict[str, Any], dict[str, str]]:
+    """Compute a metric.
+
+    Returns:
+        Its plain values by name, where a single value gets the metric's own; and by the names of
+        what failed, the metric itself or one of its values, the error in one line.
+    """
+    try:
+        made = call.compute()
+        items = list(made.items()) if isinstance(made, Mapping) else [(call.name, made)]
+    except (Exception, SystemExit) as error:
+        return {}, {call.name: error_line(error)}
+    values = {}
+    failed = {}
+    for key, value in items:
+        try:
+            values[str(key)] = plain(value)
+        except TypeError as error:
+            failed[f"{call.name}/{key}"] = str(error)
+    return values, failed
+
+
+def _free_key(scores: Mapping[str, Any], metric: str, key: str, value: Any) -> str:
+    """Return the key of a value: with the metric's name before it where another value has it."""
+    own_key = f"{metric}/{key}"
+    numbered = (f"{own_key} {n}" for n in itertools.count(2))
+    for free in itertools.chain((key, own_key), numbered):
+        if free not in scores or (scores[free] == value and free != "examples"):
+            return free
+    raise AssertionError("the numbers end")
+
+
+def error_line(error: BaseException) -> str:
+    """Return an exception of a user's code in one line, with the place that raised it."""
+    message = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return message
+    line = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or frames[-1].filename.startswith(_PACKAGE):
+        return line
+    return f"{line} ({frames[-1].filename}:{frames[-1].lineno})"
+
+
+def _overall(tasks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the mean of each metric over the tasks where it is a finite number; else NaN."""
+    tasks = list(tasks)
+    overall: dict[str, Any] = {"examples": sum(scores["examples"] for scores in tasks)}
+    for metric in sorted({metric for scores in tasks for metric in scores} - {"examples"}):
+        numbers = [scores[metric] for scores in tasks if is_number(scores.get(metric))]
+        finite = [number for number in numbers if math.isfinite(number)]
+        if numbers:
+            overall[metric] = sum(finite) / len(finite) if finite else math.nan
+    return overall
+
+
+def _quartiles(scores: Sequence[float]) -> dict[str, Any]:
+    lower, median, upper = np.percentile(scores, (25, 50, 75)).tolist()
+    return {"lower": lower, "median": median, "upper": upper, "tasks": len(scores)}

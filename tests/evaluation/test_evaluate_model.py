@@ -1,0 +1,44 @@
+"""`ift eval` uses the model's own tokenizer, and reports every metric."""
+
+import json
+import os
+
+import pytest
+
+from ift_jax.commands.main import main
+from tests import small_models
+from tests.text.small_tokenizers import t5_like_tokenizer
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    """The command line of an evaluation of a small model on a config that names no tokenizer."""
+    data = tmp_path / "data.jsonl"
+    lines = [{"inputs": f"count {i} apples", "targets": f"{i} apples"} for i in range(60)]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    workdir = small_models.write_workdir(tmp_path / "run")
+    arguments = ["eval", "--config", f"configs/jsonl.py:{data}", "--workdir", workdir]
+    arguments += [f"--config.data.store_dir={tmp_path / 'stores'}", "--config.data.processes=1"]
+    return [*arguments, "--config.evaluation.examples=2", "--config.evaluation.max_new_tokens=2"]
+
+
+def test_no_tokenizer_is_trained(arguments, tmp_path, capsys, monkeypatch):
+    small_models.compile_one_program(monkeypatch)
+    output = tmp_path / "scores.json"
+    assert main([*arguments, "--output", str(output)]) == 0, capsys.readouterr().err
+    assert os.listdir(tmp_path / "stores") and not (tmp_path / "stores" / "tokenizers").exists()
+    printed = capsys.readouterr().out
+    assert "exact match" in printed and "ROUGE-L" in printed and "training a" not in printed
+    scores = json.loads(output.read_text())
+    assert scores["tasks"]["jsonl_data"]["examples"] == 2 and scores["failures"] == []
+
+
+def test_another_tokenizer_is_refused_before_anything_is_prepared(arguments, tmp_path, capsys):
+    other = tmp_path / "other.model"
+    other.write_bytes(t5_like_tokenizer().files["tokenizer.model"])
+    assert main([*arguments, f"--config.tokenizer.path={other}"]) == 2
+    error = capsys.readouterr().err
+    assert "config.tokenizer: expected that of the model in" in error and str(other) in error
+    assert not (tmp_path / "stores").exists()
