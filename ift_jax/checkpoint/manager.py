@@ -4,16 +4,26 @@ What of a run's state they hold, and what is restored from them, is described in
 `ift_jax.training.resume`.
 """
 
+import functools
 import os
+import sys
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from ift_jax.checkpoint.read_checkpoint import (
+    UnreadableCheckpoint,
+    has_checksums,
+    misfits,
+    open_arrays,
+    read_parts,
+    with_checksums,
+)
 from ift_jax.errors import UserError
 from ift_jax.io.paths import absolute, as_path
-from ift_jax.sharding.trees import checksum
+from ift_jax.sharding.checksums import former_tree_checksum, tree_checksum
 
 METRIC = "eval_loss"  # Ranks checkpoints; lower is better.
 
@@ -83,43 +93,52 @@ class Checkpoints:
         """Return the steps of all complete checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: Any, eval_loss: float | None = None) -> None:
+    def save(self, step: int, state: dict[str, Any], eval_loss: float | None = None) -> None:
         """Start writing a checkpoint; return once the arrays are copied from the devices.
 
         Args:
             step: The step of the checkpoint.
-            state: A tree of arrays.
+            state: Trees of arrays by name; `restore` may read some of them only.
             eval_loss: Ranks the checkpoint for `keep_best`.
         """
         metrics = None if eval_loss is None else {METRIC: eval_loss}
-        self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics, force=True)
+        args = ocp.args.StandardSave(with_checksums(state))
+        self._manager.save(step, args=args, metrics=metrics, force=True)
 
-    def restore(self, step: int, abstract_state: Any) -> Any:
-        """Read a checkpoint into the shapes, dtypes and shardings of `abstract_state`.
-
-        Raises:
-            UserError: The checkpoint holds other arrays than the config describes.
-        """
-        try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
-        except (ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(
-                f"{self.path}/{step}: does not fit the config (other model, optimizer "
-                f"or mixture?): {reason}"
-            ) from error
-
-    def restore_parts(self, step: int, item: dict[str, Any]) -> Any:
-        """Read only some entries of a checkpoint's state.
+    def restore(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Read some parts of a checkpoint ("params", ...) and compare them with their checksums.
 
         Args:
             step: The step of the checkpoint.
-            item: The shapes, dtypes and shardings of these entries ("params", ...), each complete.
+            wanted: The shapes, dtypes and shardings of these parts, each complete.
+
+        Raises:
+            UnreadableCheckpoint: The checkpoint is damaged; says which, and which one is before it.
+            UserError: The checkpoint holds other arrays than the config describes.
         """
-        restore_args = ocp.checkpoint_utils.construct_restore_args(item)
-        args = ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            return reader.restore(os.path.join(self.path, str(step), "default"), args)
+        folder = os.path.join(self.path, str(step))
+        try:
+            saved = open_arrays(folder)
+            if misfit := misfits(saved, wanted):
+                more = f" and {len(misfit) - 1} more" if len(misfit) > 1 else ""
+                raise UserError(f"{folder}: does not fit the config: {misfit[0]}{more}")
+            if not has_checksums(saved):
+                _say_once(f"{folder}: was written without checksums, so damage would go unnoticed")
+            return read_parts(saved, wanted)
+        except UnreadableCheckpoint as error:
+            raise UnreadableCheckpoint(
+                f"{folder}: is damaged ({error}){self._cure(step)}"
+            ) from error
+
+    def _cure(self, step: int) -> str:
+        """Return how to go on without a checkpoint, as the end of a message."""
+        earlier = [other for other in self.steps() if other < step]
+        if not earlier:
+            return "; there is none before it"
+        return (
+            f"; the one before it is step {earlier[-1]}: name it with --step, or move the damaged "
+            "folder away"
+        )
 
     def wait(self) -> None:
         """Block until everything that is being written is on disk."""
@@ -142,8 +161,16 @@ def check_frozen(frozen: Any, expected_sum: jax.Array, where: str) -> None:
     Raises:
         UserError: They are not.
     """
-    if int(jax.jit(checksum)(frozen)) != int(expected_sum):
+    sums = jax.jit(lambda tree: (tree_checksum(tree), former_tree_checksum(tree)))(frozen)
+    if int(expected_sum) not in map(int, sums):
         raise UserError(
             f"config.model.init_from {where}: its weights are not those that this run "
             "was trained on; put the same model there"
         )
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    """Print a warning, the same one only once in a process."""
+    if jax.process_index() == 0:
+        print(f"warning: {line}", file=sys.stderr)

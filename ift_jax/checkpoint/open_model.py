@@ -19,7 +19,8 @@ from ift_jax.io.paths import Workdir, exists, is_remote
 from ift_jax.models import lora
 from ift_jax.models.model import Model, Params, build_model, join, trained_model
 from ift_jax.sharding import rules
-from ift_jax.sharding.trees import abstract, checksum
+from ift_jax.sharding.checksums import tree_checksum
+from ift_jax.sharding.trees import abstract
 from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.tokenizers.load import load_tokenizer
 
@@ -122,7 +123,7 @@ class WorkdirSource(ModelSource):
             mesh: The mesh to shard them over.
         """
         adapters, _ = model.split(_abstract_params(model, mesh))
-        return self._checkpoints.restore_parts(self.step, {"params": adapters})["params"]
+        return self._checkpoints.restore(self.step, {"params": adapters})["params"]
 
     def _restore(self, model: Model, mesh: Mesh) -> Params:
         """Read all parameters, adapters apart from the weights.
@@ -133,19 +134,15 @@ class WorkdirSource(ModelSource):
         trained, frozen = model.split(_abstract_params(model, mesh))
         base = self.config.model.init_from
         if not frozen:
-            parts = self._checkpoints.restore_parts(self.step, {"params": trained})
+            parts = self._checkpoints.restore(self.step, {"params": trained})
             return parts["params"]
         if not base:
-            parts = self._checkpoints.restore_parts(
-                self.step, {"params": trained, "frozen": frozen}
-            )
+            parts = self._checkpoints.restore(self.step, {"params": trained, "frozen": frozen})
             return join(parts["params"], parts["frozen"])
 
         replicated = NamedSharding(mesh, PartitionSpec())
-        sum_shape = abstract(jax.eval_shape(lambda: checksum({})), replicated)
-        parts = self._checkpoints.restore_parts(
-            self.step, {"params": trained, "frozen_sum": sum_shape}
-        )
+        sum_shape = abstract(jax.eval_shape(lambda: tree_checksum({})), replicated)
+        parts = self._checkpoints.restore(self.step, {"params": trained, "frozen_sum": sum_shape})
         base_params = open_model_source(base).params(
             build_model(model.config), mesh, self.tokenizer()
         )

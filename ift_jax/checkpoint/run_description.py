@@ -2,16 +2,20 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ift_jax.config import files as config_files
+from ift_jax.config import yaml_files
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
+from ift_jax.interop.hugging_face_config import FREE
 from ift_jax.io.folders import write_files
-from ift_jax.io.paths import as_path
+from ift_jax.io.paths import Workdir, as_path, is_remote
 from ift_jax.text.tokenizers.base import Tokenizer
 
 CONFIG_FILE = "config.json"
+YAML_FILE = "config.yaml"
 TOKENIZER_FOLDER = "tokenizer"
 # The dtype of each tensor of an imported model as it was released.
 DTYPES_FILE = "source_dtypes.json"
@@ -22,11 +26,57 @@ _IDENTITY_SECTIONS = ("tokenizer", "format", "data", "model", "lora")
 _NOT_IDENTITY = ("processes", "store_dir")
 
 
-def save_description(workdir: str, config: Config, tokenizer: Tokenizer) -> None:
-    """Write `config.json` and the tokenizer's files into a local workdir."""
+def save_description(
+    workdir: str, config: Config, tokenizer: Tokenizer, reasons: Mapping[str, str] | None = None
+) -> None:
+    """Write `config.json`, `config.yaml` and the tokenizer's files into a local workdir.
+
+    Args:
+        workdir: The folder.
+        config: The run's config.
+        tokenizer: Its tokenizer.
+        reasons: Dotted names of fields -> why they were chosen. Without them the `config.yaml` of
+            a run that began with reasons stays as it is.
+    """
     files = {f"{TOKENIZER_FOLDER}/{name}": content for name, content in tokenizer.files.items()}
     files[CONFIG_FILE] = config_files.to_json(config).encode()
+    text = _yaml(config, reasons or {})
+    if reasons or not _says(os.path.join(workdir, YAML_FILE), text):
+        files[YAML_FILE] = text.encode()
     write_files(workdir, files)
+
+
+def _yaml(config: Config, reasons: Mapping[str, str]) -> str:
+    """The text of `config.yaml`; a model that `init_from` decides is left to it."""
+    left_out: set[str] = set()
+    if config.model.init_from:
+        decided = {field.name for field in dataclasses.fields(config.model)}
+        decided -= {"architecture", "init_from", *FREE}
+        left_out = {f"model.{name}" for name in decided}
+    return yaml_files.write(config, left_out, reasons)
+
+
+def _says(path: str, text: str) -> bool:
+    """Whether a YAML file says what `text` says; comments do not count."""
+    if not os.path.exists(path):
+        return False
+    before = yaml_files.read(path).values
+    return config_files.unchecked(before) == config_files.unchecked(
+        yaml_files.parse(text, path).values
+    )
+
+
+def own_config(workdir: str, overrides: Sequence[str] = ()) -> Config:
+    """The config of the run in a workdir, with overrides applied.
+
+    Raises:
+        UserError: The workdir holds no run, or an override is wrong.
+    """
+    local = Workdir(workdir).local if is_remote(workdir) else workdir
+    config = config_files.from_json(os.path.join(local, CONFIG_FILE))
+    if not overrides:
+        return config
+    return config_files.from_dict(config_files.with_overrides(config, overrides))
 
 
 def check_same_run(workdir: str, config: Config) -> None:

@@ -26,8 +26,9 @@ def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
         "--config",
         required=required,
         metavar="FILE",
-        help="a config file with a function get_config(), or FILE:ARGUMENT for "
-        "get_config(ARGUMENT); --config.section.field=value sets any field",
+        help="a Python file with a function get_config(), FILE:ARGUMENT for "
+        "get_config(ARGUMENT), or a YAML file such as a run's config.yaml; "
+        "--config.section.field=value sets any field",
     )
     parser.add_argument(
         "--help-config",
@@ -60,7 +61,11 @@ def load_config(args: argparse.Namespace, *, weights: bool = True) -> Config:
     """
     file = args.config.partition(":")[0]
     add_tasks_folder("" if file == default_config.__file__ else file)
-    config = config_file.load(args.config, args.overrides)
+    return completed(config_file.load(args.config, args.overrides), weights=weights)
+
+
+def completed(config: Config, *, weights: bool = True) -> Config:
+    """Fills in what a config leaves to its surroundings; see `load_config`."""
     config = _with_modules(config)
     config = _with_template_text(config)
     if config.model.init_from and (weights or exists(config.model.init_from)):

@@ -1,6 +1,9 @@
 """`ift train`.
 
 For example:
+  ift train --model /models/SmolLM2-135M-Instruct --data chats.jsonl --workdir runs/mine
+  ift train --model /models/Qwen3-0.6B --data chats.jsonl --lora --workdir runs/lora
+  ift train --workdir runs/mine
   ift train --config configs/quickstart.py --workdir runs/quickstart
   ift train --config configs/quickstart.py --workdir runs/low --config.optimizer.learning_rate=1e-4
   ift train --config configs/jsonl.py:my_data.jsonl --workdir runs/mine --dry-run
@@ -11,13 +14,14 @@ For example:
 
 import argparse
 
-from ift_jax.commands import arguments, distributed
+from ift_jax.commands import arguments, distributed, run_config
 from ift_jax.io.paths import check_bucket
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    arguments.add_config(parser)
+    arguments.add_config(parser, required=False)
+    run_config.add_model_and_data(parser)
     arguments.add_workdir(parser, "where the run writes its files; the same one resumes the run")
     parser.add_argument(
         "--dry-run",
@@ -30,8 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    # Mistakes in the config and the bucket are found before any device is used.
-    config = arguments.load_config(args, weights=not args.dry_run)
+    # Mistakes in the config and the bucket are found before any device is used. What is chosen
+    # depends on the devices, which may be used only after all processes have joined.
+    chooses = run_config.chooses(args)
+    chosen = None if chooses else run_config.load(args, weights=not args.dry_run)
     if not args.dry_run:
         check_bucket(args.workdir, writes=True)
     import jax
@@ -42,7 +48,8 @@ def run(args: argparse.Namespace) -> None:
 
     with distributed.joined(args):
         console = Console(quiet=jax.process_index() > 0)
+        config, reasons = chosen or run_config.load(args, console.line)
         if args.dry_run:
             dry_run(config, console)
         else:
-            train(config, args.workdir, console)
+            train(config, args.workdir, console, reasons)

@@ -1,16 +1,17 @@
-"""Config files, `--config.section.field=value` overrides, and a run's `config.json`."""
+"""Config files in Python or YAML, overrides of their fields, and a run's `config.json`."""
 
 import dataclasses
 import json
 import operator
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import config_dict, config_flags
 
+from ift_jax.config import yaml_files
 from ift_jax.config.checks import check, check_run
 from ift_jax.config.fields import of_type
 from ift_jax.config.file_errors import TYPES, file_mistake
@@ -56,11 +57,24 @@ def from_dict(values: dict[str, Any], *, trains: bool = True) -> Config:
         UserError: An unknown field (the nearest valid one is named), a wrong type, or any failed
             check of `check_run` (`check` if not `trains`).
     """
+    config = unchecked(values)
+    return check_run(config) if trains else check(config)
+
+
+def unchecked(values: dict[str, Any]) -> Config:
+    """The config of nested plain values, with names and types of its fields checked, nothing else.
+
+    Args:
+        values: Section -> field -> value; absent fields have their defaults.
+
+    Raises:
+        UserError: An unknown field, or a value of the wrong type.
+    """
     model = values.get("model", {})
     architecture = model.get("architecture", "decoder") if isinstance(model, dict) else "decoder"
     template = _defaults(architecture, "config.model.architecture")
-    config = _fill(template, values, "config")
-    return check_run(config) if trains else check(config)
+    config: Config = _fill(template, values, "config")
+    return config
 
 
 def _fill(template: Any, values: dict[str, Any], path: str) -> Any:
@@ -87,7 +101,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
     """Reads a config file and applies overrides.
 
     Args:
-        path: "file.py", or "file.py:argument" for a `get_config(argument)`.
+        path: "file.py", or "file.py:argument" for a `get_config(argument)`; or a file of YAML or
+            JSON, such as the one that a run writes into its workdir.
         overrides: Items of the form "--config.section.field=value".
 
     Raises:
@@ -97,17 +112,63 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
     file = path.partition(":")[0]
     if not os.path.isfile(file):
         found = "is a folder" if os.path.isdir(file) else "no such file"
-        raise UserError(f"--config: {found}: {file}; expected a Python file with get_config()")
-    for item in overrides:
-        if not re.match(r"--config\.[\w.]+=", item):
-            raise UserError(f"{item}: expected --config.section.field=value")
+        raise UserError(
+            f"--config: {found}: {file}; expected a Python file with get_config(), or YAML"
+        )
+    if yaml_files.is_yaml(file):
+        return _load_yaml(path, file, overrides)
     # Names are checked first, against the file without overrides: config_flags' own message for
     # an unknown field names a Python class instead of the field.
     base = _read(path)
-    for item in overrides:
-        _check_path(base, item[2:].partition("=")[0])
+    _check_overrides(base, overrides)
     config = _read(path, overrides) if overrides else base
     return from_dict(config.to_dict())
+
+
+def _load_yaml(path: str, file: str, overrides: Sequence[str]) -> Config:
+    if path != file:
+        raise UserError(f"--config: {path}: only a Python file takes an argument after ':'")
+    text = yaml_files.read(file)
+    try:
+        return from_dict(with_overrides(unchecked(text.values), overrides))
+    except UserError as error:
+        if str(error).startswith("--config."):
+            raise
+        place = yaml_files.place_of(file, text.lines, str(error))
+        raise UserError(f"{place}: {error}") from error
+
+
+def with_overrides(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    """The nested values of a config with overrides applied; they are not checked.
+
+    Args:
+        config: The config.
+        overrides: Items of the form "--config.section.field=value".
+
+    Raises:
+        UserError: An override names no field, or its value has the wrong type.
+    """
+
+    def apply(items: Sequence[str]) -> config_dict.ConfigDict:
+        values = flags.FlagValues()
+        base = config_dict.ConfigDict(dataclasses.asdict(config))
+        argv = ["ift", *items]
+        config_flags.DEFINE_config_dict("config", base, flag_values=values, sys_argv=argv)
+        values(argv)
+        applied: config_dict.ConfigDict = values["config"].value
+        return applied
+
+    base = apply(())
+    _check_overrides(base, overrides)
+    for item in overrides:
+        _check_value(item, base, apply)
+    result: dict[str, Any] = apply(overrides).to_dict()
+    return result
+
+
+def overridden(overrides: Sequence[str]) -> set[str]:
+    """The dotted names, such as "train.steps", of the fields that overrides set."""
+    return {item.removeprefix("--config.").partition("=")[0] for item in overrides}
 
 
 def _read(path: str, overrides: Sequence[str] = ()) -> config_dict.ConfigDict:
@@ -119,7 +180,7 @@ def _read(path: str, overrides: Sequence[str] = ()) -> config_dict.ConfigDict:
         if overrides:
             base = _read(path)
             for item in overrides:
-                _check_value(path, item, base)
+                _check_value(item, base, lambda items: _parse([f"--config={path}", *items]))
         raise file_mistake(file, wrapped) from wrapped
     if not isinstance(config, config_dict.ConfigDict):
         raise UserError(
@@ -139,15 +200,25 @@ def _parse(items: Sequence[str]) -> Any:
     return config
 
 
-def _check_value(path: str, item: str, base: config_dict.ConfigDict) -> None:
-    """Raises a UserError if the value of this one override is none for its field."""
+def _check_value(
+    item: str, base: config_dict.ConfigDict, apply: Callable[[Sequence[str]], Any]
+) -> None:
+    """Raises a UserError if `apply`, given this one override, finds no value of the field in it."""
     name, _, value = item.partition("=")
     try:
-        _parse([f"--config={path}", item])
+        apply([item])
     except (flags.Error, ValueError, TypeError, SyntaxError):
         field_type = type(operator.attrgetter(name.removeprefix("--config."))(base))
         expected = TYPES.get(field_type.__name__, field_type.__name__)
         raise UserError(f"{name}: expected {expected}; got {value!r:.80}") from None
+
+
+def _check_overrides(config: config_dict.ConfigDict, overrides: Sequence[str]) -> None:
+    """Checks the form of overrides, and that the fields that they name exist."""
+    for item in overrides:
+        if not re.match(r"--config\.[\w.]+=", item):
+            raise UserError(f"{item}: expected --config.section.field=value")
+        _check_path(config, item[2:].partition("=")[0])
 
 
 def _check_path(config: config_dict.ConfigDict, path: str) -> None:

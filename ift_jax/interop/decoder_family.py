@@ -4,23 +4,31 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.interop.config_fields import IGNORED_FIELDS, ConfigFields
+from ift_jax.interop.config_fields import (
+    MOST_HEADS,
+    MOST_LAYERS,
+    MOST_TOKENS,
+    SIZE,
+    ConfigFields,
+)
+from ift_jax.interop.ignored_fields import IGNORED_FIELDS
 from ift_jax.interop.layer_types import SlidingWindows, read_layer_types
 from ift_jax.interop.model_family import ModelFamily
 from ift_jax.interop.rope_fields import read_rope, rope_parameters, write_rope
 from ift_jax.interop.tensor_names import LayerNames, TensorNames
+from ift_jax.io.typed_fields import ANYTHING, NOT_NEGATIVE, Kind, one_of, whole
 
-# Our fields that are the same number as one of theirs.
-NUMBERS: Mapping[str, str] = {
-    "vocab_size": "vocab_size",
-    "max_length": "max_position_embeddings",
-    "d_model": "hidden_size",
-    "n_layers": "num_hidden_layers",
-    "n_heads": "num_attention_heads",
-    "n_kv_heads": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "d_ff": "intermediate_size",
-    "norm_eps": "rms_norm_eps",
+# Our fields that are the same number as one of theirs, and the kind of number.
+NUMBERS: Mapping[str, tuple[str, Kind]] = {
+    "vocab_size": ("vocab_size", whole(1, MOST_TOKENS)),
+    "max_length": ("max_position_embeddings", whole(1, 2**31 - 1)),
+    "d_model": ("hidden_size", SIZE),
+    "n_layers": ("num_hidden_layers", whole(1, MOST_LAYERS)),
+    "n_heads": ("num_attention_heads", whole(1, MOST_HEADS)),
+    "n_kv_heads": ("num_key_value_heads", whole(1, MOST_HEADS)),
+    "head_dim": ("head_dim", whole(2, MOST_HEADS)),
+    "d_ff": ("intermediate_size", SIZE),
+    "norm_eps": ("rms_norm_eps", NOT_NEGATIVE),
 }
 # Their activations -> ours.
 ACTIVATIONS: Mapping[str, str] = {
@@ -60,30 +68,48 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
         layer_names: The names of the modules of a layer, see `LayerNames.modules`.
         scales_rope_in_local_layers: Whether `transformers` scales RoPE in layers with a sliding
             window, which our decoder never does.
+        heads_divide_width: Whether `transformers` refuses a width that is no multiple of the number
+            of heads.
     """
 
     config_class = DecoderConfig
-    ignored = IGNORED_FIELDS | {"sliding_window_pattern"}
+    ignored: ClassVar[Mapping[str, Kind]] = {
+        **IGNORED_FIELDS,
+        "_sliding_window_pattern": ANYTHING,
+        "max_window_layers": ANYTHING,
+        "sliding_window_pattern": ANYTHING,
+    }
     defaults: ClassVar[dict[str, Any]] = {
+        "head_dim": None,  # The width divided by the number of heads.
         "hidden_act": "silu",
+        "layer_types": None,
+        "num_key_value_heads": None,  # As many as query heads.
         "rms_norm_eps": 1e-6,
+        "rope_parameters": None,
+        "rope_scaling": None,
         "rope_theta": 10_000.0,
         "tie_word_embeddings": False,
     }
+    nullable: ClassVar[frozenset[str]] = frozenset(
+        {
+            "layer_types",
+            "num_key_value_heads",
+            "partial_rotary_factor",
+            "rope_interleaved",
+            "rope_parameters",
+            "rope_scaling",
+        }
+    )
     fixed: ClassVar[dict[str, Any]] = {}
     activation_field: ClassVar[str] = "hidden_act"
     layer_names: ClassVar[dict[str, str]] = ATTENTION_AND_MLP_NAMES | PRE_NORM_NAMES
     scales_rope_in_local_layers: ClassVar[bool] = True
+    heads_divide_width: ClassVar[bool] = False
 
     def read(self, fields: ConfigFields) -> DecoderConfig:
         """Return our config; raise a UserError for a value that is not supported."""
-        n_heads = fields.number("num_attention_heads")
-        d_model = fields.number("hidden_size")
-        numbers = fields.numbers(
-            NUMBERS, num_key_value_heads=n_heads, head_dim=d_model // max(n_heads, 1)
-        )
-        values: dict[str, Any] = {**self.fixed, **numbers}
-        activation = fields.one_of(self.activation_field, *ACTIVATIONS)
+        values: dict[str, Any] = {**self.fixed, **self._read_numbers(fields)}
+        activation = fields.get(self.activation_field, one_of(ACTIVATIONS))
         values["activation"] = ACTIVATIONS[activation]
         values |= self.read_own_fields(fields, values["head_dim"])
         windows = self.read_windows(fields, values["n_layers"])
@@ -97,13 +123,34 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
         values["tied_embedding"] = fields.flag("tie_word_embeddings")
         return DecoderConfig(**values)
 
+    def _read_numbers(self, fields: ConfigFields) -> dict[str, Any]:
+        """Return our fields in NUMBERS; raise a UserError for heads that do not fit together."""
+        values = {ours: fields.get(theirs, kind) for ours, (theirs, kind) in NUMBERS.items()}
+        values["norm_eps"] = float(values["norm_eps"])
+        n_heads, d_model = values["n_heads"], values["d_model"]
+        if self.heads_divide_width and d_model % n_heads:
+            raise fields.refusal("hidden_size", d_model, f"a multiple of the {n_heads} heads")
+        if values["n_kv_heads"] is None:
+            values["n_kv_heads"] = n_heads
+        if n_heads % values["n_kv_heads"]:
+            raise fields.refusal(
+                "num_key_value_heads", values["n_kv_heads"], f"a divisor of the {n_heads} heads"
+            )
+        if values["head_dim"] is None:
+            values["head_dim"] = d_model // n_heads
+        if values["head_dim"] % 2 or not values["head_dim"]:
+            raise fields.refusal(
+                "head_dim", values["head_dim"], "an even number above 0, because of RoPE"
+            )
+        return values
+
     def read_own_fields(self, fields: ConfigFields, head_dim: int) -> dict[str, Any]:
         """Return what the family reads beside the fields that all decoders have."""
         return {}
 
     def read_windows(self, fields: ConfigFields, n_layers: int) -> SlidingWindows:
         """Return the sliding windows; a family without them refuses local layers."""
-        return read_layer_types(fields, window=0, local=[False] * n_layers)
+        return read_layer_types(fields, window=0, local=[False] * n_layers, fixed=True)
 
     def read_rope(self, fields: ConfigFields) -> dict[str, Any]:
         """Return the RoPE fields of our config."""
@@ -118,7 +165,7 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
             self.activation_field: their_activations[config.activation],
             "tie_word_embeddings": config.tied_embedding,
         }
-        fields |= {theirs: getattr(config, ours) for ours, theirs in NUMBERS.items()}
+        fields |= {theirs: getattr(config, ours) for ours, (theirs, _) in NUMBERS.items()}
         fields |= write_rope(config)
         return fields | self.write_own_fields(config)
 

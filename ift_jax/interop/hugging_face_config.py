@@ -9,6 +9,7 @@ from ift_jax.errors import UserError
 from ift_jax.interop import families as families  # Importing it registers the families.
 from ift_jax.interop.config_fields import ConfigFields
 from ift_jax.interop.model_family import ModelFamily, registered_families
+from ift_jax.io.typed_fields import shown
 
 # Fields of ours that are not part of the model: a run sets them as it likes.
 FREE = ("init_from", "dropout", "dropout_schedule", "dtype", "remat", "attention")
@@ -31,7 +32,7 @@ def family_of_fields(fields: dict[str, Any], where: str) -> ModelFamily[Any]:
     if named == "gemma3" or "text_config" in fields:
         hint = " (models of text and images are not; a text-only one is 'gemma3_text')"
     supported = ", ".join(sorted(family.model_type for family in registered_families()))
-    raise UserError(f"{where}: model_type is {named!r}; supported are {supported}{hint}")
+    raise UserError(f"{where}: model_type is {shown(named)}; supported are {supported}{hint}")
 
 
 def from_hugging_face(fields: dict[str, Any], where: str) -> ModelConfig:
@@ -52,6 +53,7 @@ def from_hugging_face(fields: dict[str, Any], where: str) -> ModelConfig:
         where,
         model_type=family.model_type,
         defaults=family.defaults,
+        nullable=family.nullable,
         ignored=family.ignored,
     )
     config = family.read(reader)

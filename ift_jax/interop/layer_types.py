@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from ift_jax.config.schema import DecoderConfig
 from ift_jax.interop.config_fields import ConfigFields
+from ift_jax.io.typed_fields import list_of, one_of
 
 LOCAL = "sliding_attention"
 GLOBAL = "full_attention"
@@ -21,26 +22,30 @@ class SlidingWindows(NamedTuple):
     global_every: int
 
 
-def read_layer_types(fields: ConfigFields, window: int, local: list[bool]) -> SlidingWindows:
+def read_layer_types(
+    fields: ConfigFields, window: int, local: list[bool], *, fixed: bool = False
+) -> SlidingWindows:
     """Return the windows of a model's layers.
 
     Args:
         fields: The whole config.json; its `layer_types`, if given, overrides `local`.
         window: The tokens that a local layer sees; 0: none is given.
         local: Whether each layer is local, by the family's rule.
+        fixed: Whether `transformers` follows that rule even where `layer_types` says otherwise.
 
     Raises:
         UserError: The layers do not follow a pattern in which every n-th one is global.
     """
-    names = fields.get("layer_types", None)
+    names = fields.get("layer_types", list_of(one_of((LOCAL, GLOBAL))))
     if names is not None:
-        if len(names) != len(local) or not set(names) <= {LOCAL, GLOBAL}:
-            raise fields.refusal("layer_types", names, f"{len(local)} of {LOCAL}, {GLOBAL}")
+        if len(names) != len(local):
+            raise fields.refusal("layer_types", names, f"{len(local)} items, one for each layer")
+        if fixed and local != [name == LOCAL for name in names]:
+            kind = LOCAL if any(local) else GLOBAL
+            raise fields.refusal("layer_types", names, f"{kind} for each layer")
         local = [name == LOCAL for name in names]
-        if any(local) and not window:
-            raise fields.refusal(
-                "sliding_window", window, "a number, as layer_types has local layers"
-            )
+    if any(local) and not window:
+        raise fields.refusal("sliding_window", None, "a number, as the model has local layers")
     if not any(local):
         return SlidingWindows(0, 0)
     if all(local):

@@ -14,11 +14,14 @@ Every module in that folder is imported with the package, so a new file needs no
 """
 
 import abc
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from ift_jax.config.schema import ModelConfig
-from ift_jax.interop.config_fields import IGNORED_FIELDS, ConfigFields
+from ift_jax.interop.config_fields import ConfigFields
+from ift_jax.interop.ignored_fields import IGNORED_FIELDS
 from ift_jax.interop.tensor_names import TensorNames
+from ift_jax.io.typed_fields import Kind
 
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 FamilyT = TypeVar("FamilyT", bound="type[ModelFamily[Any]]")
@@ -31,9 +34,11 @@ class ModelFamily(abc.ABC, Generic[ConfigT]):
         model_type: The family's name in `config.json`.
         architecture: The class of `transformers` that holds a model with its language-model head.
         config_class: The dataclass of our config.
-        defaults: The values of fields that a `config.json` may leave out.
-        ignored: Fields that are not read because they change no logits. Every field that is
-            neither read nor ignored is refused.
+        defaults: The values of fields that a `config.json` may leave out: those of the family's
+            configuration class in `transformers`. None: computed from other fields.
+        nullable: Fields that may be null, which is not the same as absent.
+        ignored: Fields that are not read because they change no logits, and their kinds. Every
+            field that is neither read nor ignored is refused.
         export_rank: Families are tried in this order when a model is exported, and the first one
             that can express it is written. Plain models should be exported as the families that
             everybody reads.
@@ -43,7 +48,8 @@ class ModelFamily(abc.ABC, Generic[ConfigT]):
     architecture: ClassVar[str]
     config_class: ClassVar[type]
     defaults: ClassVar[dict[str, Any]] = {}
-    ignored: ClassVar[frozenset[str]] = IGNORED_FIELDS
+    nullable: ClassVar[frozenset[str]] = frozenset()
+    ignored: ClassVar[Mapping[str, Kind]] = IGNORED_FIELDS
     export_rank: ClassVar[int] = 1
 
     @abc.abstractmethod

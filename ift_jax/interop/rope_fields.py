@@ -5,7 +5,9 @@ from typing import Any
 
 from ift_jax.config.schema import DecoderConfig
 from ift_jax.interop.config_fields import ConfigFields
+from ift_jax.io.typed_fields import OBJECT, POSITIVE, TEXT, one_of, whole
 
+LENGTH = "original_max_position_embeddings"
 # A scaling -> our fields of it, and theirs.
 SCALINGS: Mapping[str, Mapping[str, str]] = {
     "linear": {"rope_factor": "factor"},
@@ -13,7 +15,7 @@ SCALINGS: Mapping[str, Mapping[str, str]] = {
         "rope_factor": "factor",
         "rope_low_freq_factor": "low_freq_factor",
         "rope_high_freq_factor": "high_freq_factor",
-        "rope_original_length": "original_max_position_embeddings",
+        "rope_original_length": LENGTH,
     },
 }
 
@@ -23,13 +25,18 @@ def rope_parameters(fields: ConfigFields) -> tuple[str, dict[str, Any]]:
 
     transformers 5 writes `rope_parameters`, with the base frequency in it; 4 writes `rope_scaling`
     beside `rope_theta`.
+
+    Raises:
+        UserError: One of them is no object, or they differ.
     """
-    old = fields.get("rope_scaling", {})
-    new = fields.get("rope_parameters", {})
+    old = fields.get("rope_scaling", OBJECT) or {}
+    new = fields.get("rope_parameters", OBJECT) or {}
+    if old and new and old != new:
+        raise fields.refusal("rope_scaling", old, "what rope_parameters holds, or nothing")
     return ("rope_parameters", new) if new else ("rope_scaling", old)
 
 
-def read_rope(fields: ConfigFields, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def read_rope(fields: ConfigFields, name: str, parameters: Any) -> dict[str, Any]:
     """Return the RoPE fields of our config.
 
     Args:
@@ -42,21 +49,27 @@ def read_rope(fields: ConfigFields, name: str, parameters: dict[str, Any]) -> di
     """
     fields.expect("partial_rotary_factor", 1.0)
     fields.expect("rope_interleaved", False)
-    theta = fields.number("rope_theta")
+    theta = fields.get("rope_theta", POSITIVE)
     inner = fields.nested(name, parameters)
-    values: dict[str, Any] = {"rope_theta": float(inner.number("rope_theta", theta))}
+    values: dict[str, Any] = {"rope_theta": float(inner.get("rope_theta", POSITIVE, theta))}
     inner.expect("partial_rotary_factor", 1.0)
     # Early releases wrote "type" for "rope_type".
-    early_scaling = inner.get("type", "default")
-    scaling = inner.get("rope_type", early_scaling)
+    early_scaling = inner.get("type", TEXT, "default")
+    scaling = inner.get("rope_type", one_of(("default", *SCALINGS)), early_scaling)
     if scaling in SCALINGS:
         values["rope_scaling"] = scaling
         for ours, theirs in SCALINGS[scaling].items():
-            # JSON may hold 8 for 8.0, or the other way round.
-            as_ours = type(getattr(DecoderConfig, ours))
-            values[ours] = as_ours(inner.number(theirs))
+            if theirs == LENGTH:
+                positions = fields.get("max_position_embeddings", whole(1))
+                values[ours] = inner.get(theirs, whole(1, 2**31 - 1), positions)
+            else:
+                values[ours] = float(inner.get(theirs, POSITIVE))
     elif scaling != "default":
-        raise inner.refusal("rope_type", scaling, "'default', 'linear' or 'llama3'")
+        raise inner.refusal("type", scaling, "'default', 'linear' or 'llama3'")
+    if scaling == "llama3" and values["rope_low_freq_factor"] >= values["rope_high_freq_factor"]:
+        raise inner.refusal(
+            "low_freq_factor", values["rope_low_freq_factor"], "less than high_freq_factor"
+        )
     inner.finish()
     return values
 

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ift_jax.errors import UserError
-from ift_jax.io.json_reader import json_object, parse_json, read_json_object
+from ift_jax.interop.safetensors_header import LENGTH_BYTES, read_header
+from ift_jax.io.json_reader import read_json_object
+from ift_jax.io.typed_fields import TEXT, TypedFields, object_of, shown
 
 # The dtypes that a model's weights may have, by the names of safetensors.
 DTYPES: dict[str, np.dtype] = {
@@ -24,9 +26,6 @@ DTYPES: dict[str, np.dtype] = {
 INDEX = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
 Index = tuple[slice, ...]
-
-# A file begins with the length of its header, a little-endian integer of so many bytes.
-_LENGTH_BYTES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,16 +53,21 @@ def open_safetensors(folder: str) -> dict[str, Tensor]:
     index = os.path.join(folder, INDEX)
     if not os.path.exists(index):
         return _open_single(folder)
-    weight_map = read_json_object(index).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise UserError(f"{index}: expected a field weight_map, tensors and their files")
+    fields = TypedFields(read_json_object(index), index)
+    weight_map = fields.get("weight_map", object_of(TEXT))
     tensors: dict[str, Tensor] = {}
-    for shard in sorted(set(map(str, weight_map.values()))):
+    for shard in sorted(set(weight_map.values())):
         if os.path.basename(shard) != shard or not shard.endswith(".safetensors"):
-            raise UserError(f"{index}: names {shard!r}; expected a .safetensors file beside it")
-        tensors |= _open_file(os.path.join(folder, shard))
-    if absent := sorted(set(weight_map) - set(tensors)):
-        raise UserError(f"{index}: names {some(absent)}, which no shard holds")
+            raise UserError(
+                f"{index}: names {shown(shard)}; expected a .safetensors file beside it"
+            )
+        of_shard = _open_file(os.path.join(folder, shard))
+        if twice := sorted(set(of_shard) & set(tensors)):
+            raise UserError(f"{index}: two shards hold {some(twice)}; expected each tensor once")
+        tensors |= of_shard
+        listed = {name for name, file in weight_map.items() if file == shard}
+        if absent := sorted(listed - set(of_shard)):
+            raise UserError(f"{index}: names {some(absent)}, which {shard} does not hold")
     return tensors
 
 
@@ -84,55 +88,24 @@ def _open_single(folder: str) -> dict[str, Tensor]:
 
 
 def _open_file(path: str) -> dict[str, Tensor]:
-    """Open the tensors of one file."""
-    try:
-        size = os.path.getsize(path)
-        with open(path, "rb") as file:
-            header_length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            if header_length > size:
-                raise ValueError("its header is longer than the file")
-            header = parse_json(file.read(header_length), f"{path}: its header")
-        header = json_object(header, f"{path}: its header")
-        header.pop("__metadata__", None)
-        data_start = _LENGTH_BYTES + header_length
-        return {
-            name: _tensor(path, name, entry, data_start, size) for name, entry in header.items()
-        }
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; a shard is missing") from None
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise UserError(f"{path}: not a whole safetensors file: {error}") from error
-
-
-def _tensor(path: str, name: str, entry: dict[str, Any], data_start: int, size: int) -> Tensor:
-    """Check a tensor's entry in the header.
-
-    Args:
-        path: The file.
-        name: The tensor.
-        entry: What the header says of it.
-        data_start: Where the data begin in the file, in bytes.
-        size: The size of the file in bytes.
+    """Open the tensors of one file.
 
     Raises:
-        UserError: The tensor is not floating point.
-        ValueError: The entry does not fit the file.
+        UserError: The file is missing or broken (`read_header`), or a tensor is not floating point.
     """
-    shape = tuple(int(n) for n in entry["shape"])
-    first, last = entry["data_offsets"]
-    if entry["dtype"] not in DTYPES:
-        raise UserError(
-            f"{path}: {name} is {entry['dtype']}; expected one of {', '.join(DTYPES)} "
-            "(quantized weights are not read)"
-        )
-    dtype = DTYPES[entry["dtype"]]
-    n_bytes = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or first < 0 or last - first != n_bytes:
-        raise ValueError(f"{name} of shape {shape} has {last - first} bytes")
-    if data_start + last > size:
-        raise ValueError(f"it ends before {name} does; was it copied wholly?")
-    read = functools.partial(_read, path, data_start + first, shape, dtype)
-    return Tensor(shape, dtype, read)
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such file; a shard is missing")
+    tensors = {}
+    for name, (dtype_name, shape, offset) in read_header(path).items():
+        if dtype_name not in DTYPES:
+            raise UserError(
+                f"{path}: {name} is {dtype_name}; expected one of {', '.join(DTYPES)} "
+                "(quantized weights are not read)"
+            )
+        dtype = DTYPES[dtype_name]
+        read = functools.partial(_read, path, offset, shape, dtype)
+        tensors[name] = Tensor(shape, dtype, read)
+    return tensors
 
 
 def _read(
@@ -188,10 +161,10 @@ def _header(tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> bytes:
         start = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # The data are aligned to 8 bytes.
-    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 
 def some(names: list[Any]) -> str:
     """Return the first five names, and how many there are if there are more."""
-    shown = ", ".join(map(str, names[:5]))
-    return shown + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
+    first = ", ".join(map(str, names[:5]))
+    return first + (f", ... ({len(names)} in all)" if len(names) > 5 else "")

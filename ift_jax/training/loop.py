@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -28,7 +29,8 @@ from ift_jax.training.step_schedule import Due, StepSchedule
 from ift_jax.training.throughput import Throughput
 
 FILES = {
-    "config.json": "the resolved config",
+    "config.yaml": "the config, for --config",
+    "config.json": "the same with every field",
     "tokenizer": "the tokenizer",
     "checkpoints": "the state, newest last",
     "metrics.jsonl": "losses and speed of logged steps, eval losses, stop rates",
@@ -39,7 +41,9 @@ FILES = {
 }
 
 
-def train(config: Config, workdir: str, console: Console) -> None:
+def train(
+    config: Config, workdir: str, console: Console, reasons: Mapping[str, str] | None = None
+) -> None:
     """Train to the end, resuming from the workdir's newest checkpoint if it has one.
 
     On SIGTERM or the first Ctrl-C the current step is finished, its state is saved, and the
@@ -49,6 +53,7 @@ def train(config: Config, workdir: str, console: Console) -> None:
         config: The run's config; `model.init_from` is resolved.
         workdir: The folder of the run's files, local or in a bucket.
         console: Where to print.
+        reasons: Dotted names of fields -> why they were chosen, for `config.yaml`.
 
     Raises:
         UserError: The config or data is invalid, or the run diverged.
@@ -65,7 +70,7 @@ def train(config: Config, workdir: str, console: Console) -> None:
     lock = run_lock(workdir) if is_first_process else contextlib.nullcontext()
     with jax.set_mesh(run.program.mesh), lock, stop_signals() as stop_received:
         if is_first_process:
-            save_description(home.local, config, run.tokenizer)
+            save_description(home.local, config, run.tokenizer, reasons)
         trainer = Trainer(run, home, console, writes=is_first_process)
         trainer.run_steps(StopAgreement(stop_received, run.program.mesh))
         trainer.finish(began)

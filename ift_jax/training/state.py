@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ift_jax.models.model import Model, Params, join
 from ift_jax.sharding import rules
-from ift_jax.sharding.trees import checksum
+from ift_jax.sharding.checksums import tree_checksum
 from ift_jax.training.loss_and_grads import zero_sums
 
 State = dict[str, Any]
@@ -53,7 +53,7 @@ def state_of(
     state |= {name: jnp.zeros((), jnp.int32) for name in _COUNTERS}
     state["interval"] = {**zero_sums(n_tasks), "steps": jnp.zeros((), jnp.float32)}
     if frozen:
-        state |= {"frozen": frozen, "frozen_sum": checksum(frozen)}
+        state |= {"frozen": frozen, "frozen_sum": tree_checksum(frozen)}
     return state
 
 

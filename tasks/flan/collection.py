@@ -77,7 +77,8 @@ _FORMS: Mapping[str, Form] = {
     "zs_opt": Form("styled", max_characters=_MAX_CHARACTERS),
     "fs_opt": Form("styled", "drawn", max_characters=_MAX_CHARACTERS),
     "zs_noopt": Form("none", max_characters=_MAX_CHARACTERS),
-    "fs_noopt": Form("none", "drawn", max_characters=_MAX_CHARACTERS),
+    # Without options, the Collection has no exemplars of mixed templates.
+    "fs_noopt": Form("none", "alike", max_characters=_MAX_CHARACTERS),
 }
 _ALL_FORMS = tuple(_FORMS)
 _FORMS_WITH_OPTIONS = ("zs_opt", "fs_opt")
@@ -142,11 +143,11 @@ def _register_submixture(name: str, datasets: Sequence[Dataset], root: str, suff
 def _register_task(submixture: str, dataset: Dataset, form: str, root: str) -> _RatedTask:
     """Register a data set in a form.
 
-    For a data set without options, "opt" and "noopt" would be the same text, so one task is in
-    both mixtures.
+    For a data set without options, "zs_opt" and "zs_noopt" would be the same text, so one task is
+    in both mixtures.
     """
-    if form.endswith("noopt") and not dataset.choices:
-        form = form.replace("noopt", "opt")
+    if form == "zs_noopt" and not dataset.choices:
+        form = "zs_opt"
     name = f"flan_collection_{submixture}_{dataset.name}_{form}"
     register_flan_task(name, FlanSource(dataset, root, _FORMS[form]))
     return _RatedTask(name, _capped_rate(CAPS[submixture]))

@@ -12,7 +12,10 @@ from tasks.flan.rows import FlanRows, Part
 # tasks/flan/flan2021.py; the caps of the Flan Collection are `CAPS` in tasks/flan/collection.py.
 TRAIN_CAP = 30_000
 VALIDATION_EXAMPLES = 200
-_SLICED_TEST_EXAMPLES = 3_000
+# The test rows of the sets that are made of one corpus: its last ones.
+_HELD_BACK_TEST = 500
+_FORMATTING_TEST = 3_000
+_TRANSLATION_TEST = 1_000
 
 Fields = Mapping[str, Any]
 Reader = Callable[[Mapping[str, Any]], Iterable[Fields]]
@@ -33,7 +36,7 @@ class Dataset:
         choices: Whether every example has `options`, the answers to choose from.
         references: Whether examples may have `answers`, several texts that are right.
         metrics: The metrics of the answers.
-        train_cap: The most training examples.
+        train_cap: The most training rows, and the most training examples.
         open_rows: (data.root, TFDS name) -> the rows.
     """
 
@@ -70,7 +73,7 @@ def carved(
     """Return splits whose validation is carved out of the training data.
 
     The training split is not capped here: `FlanSource.items` (tasks/flan/source.py) ends it after
-    `Dataset.train_cap` examples, 30,000 for FLAN 2021.
+    `Dataset.train_cap` rows, 30,000 for FLAN 2021.
 
     Args:
         test: The published split that becomes "test".
@@ -86,24 +89,38 @@ def carved(
 
 
 def train_only(n: int) -> dict[str, Part]:
-    """Return the splits of a data set with training data alone: its last rows, `n` for each."""
+    """Return the splits of a data set with training data alone: its last rows are held back.
+
+    Args:
+        n: The number of validation rows, which come before the 500 test rows.
+    """
+    held_back = n + _HELD_BACK_TEST
     return {
-        "train": Part("train", 0, -2 * n),
-        "validation": Part("train", -2 * n, -n),
-        "test": Part("train", -n),
+        "train": Part("train", 0, -held_back),
+        "validation": Part("train", -held_back, -_HELD_BACK_TEST),
+        "test": Part("train", -_HELD_BACK_TEST),
+    }
+
+
+def parallel_corpus() -> dict[str, Part]:
+    """Return the splits of a corpus of translations: train at the start, the rest at the end."""
+    held_back = VALIDATION_EXAMPLES + _TRANSLATION_TEST
+    return {
+        "train": Part("train", 0, -held_back),
+        "validation": Part("train", -held_back, -_TRANSLATION_TEST),
+        "test": Part("train", -_TRANSLATION_TEST),
     }
 
 
 def sliced(k: int) -> dict[str, Part]:
     """Return splits made of the `k`-th block of rows of a corpus that several data sets share.
 
-    Blocks do not overlap.
+    The blocks do not overlap. All data sets are tested on the corpus's last rows.
     """
-    train_start = k * (TRAIN_CAP + VALIDATION_EXAMPLES + _SLICED_TEST_EXAMPLES)
-    validation_start = train_start + TRAIN_CAP
-    test_start = validation_start + VALIDATION_EXAMPLES
+    start = k * (TRAIN_CAP + VALIDATION_EXAMPLES)
+    end = start + TRAIN_CAP
     return {
-        "train": Part("train", train_start, validation_start),
-        "validation": Part("train", validation_start, test_start),
-        "test": Part("train", test_start, test_start + _SLICED_TEST_EXAMPLES),
+        "train": Part("train", start, end, reserved=_FORMATTING_TEST),
+        "validation": Part("train", end, end + VALIDATION_EXAMPLES, reserved=_FORMATTING_TEST),
+        "test": Part("train", -_FORMATTING_TEST),
     }

@@ -9,9 +9,19 @@ from typing import Any, NamedTuple
 
 from ift_jax.errors import UserError
 from ift_jax.metrics import exact_match, exact_match_normalized, rouge_l
+from tasks.flan import completion_readers as complete
 from tasks.flan import generation_readers as read_text
 from tasks.flan import readers as read
-from tasks.flan.dataset import Dataset, Reader, carved, sliced, standard, train_only
+from tasks.flan.dataset import (
+    VALIDATION_EXAMPLES,
+    Dataset,
+    Reader,
+    carved,
+    parallel_corpus,
+    sliced,
+    standard,
+    train_only,
+)
 from tasks.flan.rows import Part
 
 
@@ -38,13 +48,18 @@ def _entry(
     return _Entry(name, tfds, reader, splits, options)
 
 
+# The labels mean entailment, neutral, contradiction.
+_NLI = read.labeled(("yes", "it is not possible to tell", "no"), "premise", "hypothesis")
+# The labels mean entailment, contradiction, neutral.
+_CB = read.labeled(("Yes", "No", "It's impossible to say"), "premise", "hypothesis")
+
+
 def _anli(round_name: str) -> _Entry:
     return _entry(f"anli_{round_name}", f"anli/{round_name}", read.anli, standard(), group="anli")
 
 
 def _mnli(kind: str) -> _Entry:
-    reader = read.three_way("premise", "hypothesis", "enc")
-    return _entry(f"mnli_{kind}", "glue/mnli", reader, carved(f"validation_{kind}"), group="mnli")
+    return _entry(f"mnli_{kind}", "glue/mnli", _NLI, carved(f"validation_{kind}"), group="mnli")
 
 
 def _wmt16(code: str, language: str) -> _Entry:
@@ -68,16 +83,14 @@ _SUMMARY = read.renamed(text="document", summary="summary")
 
 _CLUSTERS: Mapping[str, _Cluster] = {
     "summarization": _Cluster(_GENERATED, [
-        _entry("aeslc", "aeslc",
-               read.renamed(body="email_body", subject="subject_line"), standard()),
-        _entry("cnn_dailymail", "cnn_dailymail",
-               read.renamed(text="article", highlights="highlights"), standard()),
-        _entry("gigaword", "gigaword", _SUMMARY, standard()),
+        _entry("aeslc", "aeslc", read_text.aeslc,
+               standard() | {"validation": Part("validation", -VALIDATION_EXAMPLES)}),
+        _entry("cnn_dailymail", "cnn_dailymail", read_text.cnn_dailymail, standard()),
+        _entry("gigaword", "gigaword", read_text.gigaword, standard()),
         _entry("multi_news", "multi_news", _SUMMARY, standard()),
         _entry("newsroom", "newsroom",
                read.renamed(text="text", summary="summary", title="title"), standard()),
-        _entry("samsum", "samsum",
-               read.renamed(dialogue="dialogue", summary="summary"), standard()),
+        _entry("samsum", "samsum", read_text.samsum, standard()),
         _entry("xsum", "xsum", _SUMMARY, standard()),
         _entry("ag_news_subset", "ag_news_subset", read.ag_news, carved("test"),
                choices=True, metrics=(exact_match,)),
@@ -89,14 +102,14 @@ _CLUSTERS: Mapping[str, _Cluster] = {
                read.renamed(source="source", target="target"), standard()),
     ]),
     "structure_to_text": _Cluster(_GENERATED | {"references": True}, [
-        _entry("web_nlg_en", "gem/web_nlg_en", read_text.web_nlg, standard()),
-        # The published test split of CommonGen has no labels.
+        # FLAN tests on the validation splits, although three of the four publish test splits.
+        _entry("web_nlg_en", "gem/web_nlg_en", read_text.web_nlg, carved()),
         _entry("common_gen", "gem/common_gen", read_text.common_gen, carved()),
-        _entry("e2e_nlg", "gem/e2e_nlg", read_text.e2e_nlg, standard()),
-        _entry("dart", "gem/dart", read_text.dart, standard()),
+        _entry("e2e_nlg", "gem/e2e_nlg", read_text.e2e_nlg, carved()),
+        _entry("dart", "gem/dart", read_text.dart, carved()),
     ]),
     "reading_comprehension": _Cluster(_SPANS, [
-        _entry("squad_v1", "squad", read.squad, carved()),
+        _entry("squad_v1", "squad/v1.1", read.squad, carved()),
         _entry("squad_v2", "squad/v2.0", read.squad, carved()),
         _entry("drop", "drop", read.drop, carved("dev")),
         _entry("multirc", "super_glue/multirc", read.multirc, carved(), **_CHOICES),
@@ -104,57 +117,57 @@ _CLUSTERS: Mapping[str, _Cluster] = {
         _entry("bool_q", "bool_q", read.bool_q, carved(), **_CHOICES),
     ]),
     "read_comp_and_common_sense": _Cluster(_OPTIONS, [
-        _entry("record", "super_glue/record", read.record, carved(), references=True),
+        _entry("record", "super_glue/record", complete.record, carved(), references=True),
         _entry("cosmos_qa", "cosmos_qa", read.cosmos_qa, carved()),
     ]),
     "open_domain_qa": _Cluster(_SPANS, [
         _entry("trivia_qa", "trivia_qa/rc", read.trivia_qa, carved()),
         _entry("natural_questions", "natural_questions_open", read.natural_questions, carved()),
-        _entry("arc_easy", "ai2_arc/ARC-Easy", read.arc, standard(), group="arc", **_CHOICES),
-        _entry("arc_challenge", "ai2_arc/ARC-Challenge", read.arc, standard(), group="arc",
+        _entry("arc_easy", "ai2_arc/ARC-Easy", read.arc, carved("test"), group="arc", **_CHOICES),
+        _entry("arc_challenge", "ai2_arc/ARC-Challenge", read.arc, carved("test"), group="arc",
                **_CHOICES),
     ]),
     "common_sense": _Cluster(_OPTIONS, [
-        _entry("copa", "super_glue/copa", read.copa, carved()),
-        _entry("hellaswag", "hellaswag", read.endings, carved()),
-        _entry("story_cloze", "story_cloze/2016", read.endings, carved("test", "validation")),
-        _entry("piqa", "piqa", read.piqa, carved()),
+        _entry("copa", "super_glue/copa", read.copa, carved(n=50)),
+        _entry("hellaswag", "hellaswag", complete.hellaswag, carved()),
+        _entry("story_cloze", "story_cloze/2016", complete.story_cloze,
+               carved("test", "validation")),
+        _entry("piqa", "piqa", read.piqa, carved(n=100)),
     ]),
     "entailment": _Cluster(_OPTIONS, [
         _anli("r1"), _anli("r2"), _anli("r3"),
-        _entry("cb", "super_glue/cb", read.three_way("premise", "hypothesis", "ecn"), carved(n=50)),
+        _entry("cb", "super_glue/cb", _CB, carved(n=50)),
         _entry("rte", "super_glue/rte", read.labeled(_YES_NO, "premise", "hypothesis"), carved()),
         _mnli("matched"), _mnli("mismatched"),
         _entry("qnli", "glue/qnli", read.labeled(_YES_NO, "question", "sentence"), carved()),
         _entry("wnli", "glue/wnli",
                read.labeled(_NO_YES, premise="sentence1", hypothesis="sentence2"), carved(n=30)),
-        _entry("snli", "snli", read.three_way("premise", "hypothesis", "enc"), standard()),
+        _entry("snli", "snli", _NLI, standard()),
     ]),
     "paraphrase": _Cluster(_OPTIONS, [
         _entry("mrpc", "glue/mrpc", read.labeled(_NO_YES, "sentence1", "sentence2"), carved()),
-        _entry("qqp", "glue/qqp", read.labeled(_NO_YES, "question1", "question2"), carved()),
+        _entry("qqp", "glue/qqp", read.qqp, carved()),
         _entry("paws_wiki", "paws_wiki",
                read.labeled(_NO_YES, "sentence1", "sentence2"), standard()),
-        _entry("stsb", "glue/stsb", read.stsb, carved()),
+        _entry("stsb", "glue/stsb", read.stsb, carved(n=100)),
     ]),
     "sentiment": _Cluster(_OPTIONS, [
         _entry("imdb", "imdb_reviews", read.labeled(read.SENTIMENT, "text"), carved("test")),
         _entry("sentiment140", "sentiment140", read.sentiment140, carved("test")),
-        _entry("yelp_polarity", "yelp_polarity_reviews",
-               read.labeled(read.SENTIMENT, "text"), carved("test")),
+        _entry("yelp_polarity", "yelp_polarity_reviews", read.yelp, carved("test")),
         _entry("sst2", "glue/sst2", read.labeled(read.SENTIMENT, text="sentence"), carved()),
     ]),
     "coreference": _Cluster(_OPTIONS, [
         _entry("definite_pronoun_resolution", "definite_pronoun_resolution",
                read.dpr, carved("test")),
-        _entry("winogrande", "winogrande", read.winogrande, carved(train="train_xl")),
+        _entry("winogrande", "winogrande", complete.winogrande, carved(train="train_xl")),
         _entry("wsc", "super_glue/wsc.fixed",
                read.labeled(_NO_YES, "text", span1="span1_text", span2="span2_text"), carved(n=50)),
-        _entry("wsc273", "wsc273", read.wsc273, {"test": Part("test")}),
+        _entry("wsc273", "wsc273", complete.wsc273, {"test": Part("test")}),
     ]),
     "translation": _Cluster(_GENERATED, [
         _entry("para_crawl_enes", "para_crawl/enes", read_text.translation("es", "spanish"),
-               sliced(0), group="para_crawl"),
+               parallel_corpus(), group="para_crawl"),
         _entry("wmt14_enfr", "wmt14_translate/fr-en",
                read_text.translation("fr", "french"), standard()),
         _wmt16("de", "German"), _wmt16("tr", "Turkish"), _wmt16("cs", "Czech"),
@@ -162,12 +175,13 @@ _CLUSTERS: Mapping[str, _Cluster] = {
     ]),
     "conversational_qa": _Cluster(_SPANS, [
         _entry("quac", "quac", read.quac, carved()),
-        _entry("coqa", "coqa", read.coqa, carved("test"), references=False, metrics=(rouge_l,)),
+        _entry("coqa", "coqa", read.coqa, carved("test", n=100), references=False,
+               metrics=(rouge_l,)),
     ]),
     "text_formatting": _Cluster({}, [
-        _entry("true_case", "para_crawl/enes", read_text.true_case, sliced(1)),
-        _entry("fix_punct", "para_crawl/enes", read_text.fix_punct, sliced(2)),
-        _entry("word_segment", "para_crawl/enes", read_text.word_segment, sliced(3)),
+        _entry("true_case", "para_crawl/enda", read_text.true_case, sliced(0)),
+        _entry("fix_punct", "para_crawl/enda", read_text.fix_punct, sliced(1)),
+        _entry("word_segment", "para_crawl/enda", read_text.word_segment, sliced(2)),
     ]),
     "math_dataset": _Cluster({}, [
         _entry("math_dataset", "math_dataset/algebra__linear_1d",
@@ -175,7 +189,8 @@ _CLUSTERS: Mapping[str, _Cluster] = {
     ]),
     "wic": _Cluster(_OPTIONS, [
         _entry("wic", "super_glue/wic",
-               read.labeled(_NO_YES, "word", "sentence1", "sentence2"), carved()),
+               read.labeled(("different meanings", "the same meaning"),
+                            "word", "sentence1", "sentence2"), carved()),
     ]),
     "cola": _Cluster(_OPTIONS, [
         _entry("cola", "glue/cola",

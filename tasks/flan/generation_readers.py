@@ -4,13 +4,42 @@ They are used as those of `tasks.flan.readers`.
 """
 
 import re
-import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tasks.flan.readers import Fields, Row, clean
+from tasks.flan.readers import Fields, Row, clean, numbered, renamed
 
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+# What ends the dateline of a CNN / Daily Mail article: the year it was updated, or "(CNN) -- ".
+_DATELINE_ENDS = ("2013 . ", "2014 . ", "2012 . ", ") -- ")
+_MOST_STATEMENTS = 10  # There are up to a hundred reviews of a movie, too many for a prompt.
+
+
+def aeslc(row: Row) -> Iterator[Fields]:
+    """Read an email, whose lines are joined, and its subject."""
+    body = row["email_body"].replace("\n", " ")
+    subject = row["subject_line"].replace("\n", "")
+    yield from renamed(body="body", subject="subject")({"body": body, "subject": subject})
+
+
+def cnn_dailymail(row: Row) -> Iterator[Fields]:
+    """Read an article without what stands before its dateline's end, and its highlights."""
+    article = row["article"]
+    for end in _DATELINE_ENDS:
+        article = article.rpartition(end)[2]
+    yield from renamed(text="article", highlights="highlights")({**row, "article": article})
+
+
+def gigaword(row: Row) -> Iterator[Fields]:
+    """Read a sentence and its headline. One with an unknown word or a masked digit is left out."""
+    both = row["document"] + row["summary"]
+    if "UNK" not in both and "#" not in both:
+        yield from renamed(text="document", summary="summary")(row)
+
+
+def samsum(row: Row) -> Iterator[Fields]:
+    """Read a chat, without the placeholders of its files (`<file_photo>`), and its summary."""
+    dialogue = re.sub("<.*>", " ", row["dialogue"].replace("\r\n", "\n"))
+    yield from renamed(dialogue="dialogue", summary="summary")({**row, "dialogue": dialogue})
 
 
 def _values(sequence: Any) -> list[str]:
@@ -20,26 +49,21 @@ def _values(sequence: Any) -> list[str]:
     return [clean(item["value"]) for item in sequence]
 
 
-def _bullets(texts: Sequence[str]) -> str:
-    return "\n".join(f"- {text}" for text in texts)
-
-
 def idebate(row: Row) -> Iterator[Fields]:
     """Read the arguments of a debate and the claim that they support."""
     yield {
         "debate": clean(row["_debate_name"]),
         "claim": clean(row["_claim"]),
-        "arguments": _bullets(_values(row["_argument_sentences"])),
+        "arguments": numbered(_values(row["_argument_sentences"])[:_MOST_STATEMENTS]),
     }
 
 
 def rotten_tomatoes(row: Row) -> Iterator[Fields]:
     """Read the reviews of a movie and the consensus of the critics."""
-    reviews = _values(row["_critics"])[:10]  # There are up to a hundred, too many for a prompt.
     yield {
-        "movie": clean(row["_movie_name"]),
+        "movie": clean(row["_movie_name"].replace("_", " ")),
         "consensus": clean(row["_critic_consensus"]),
-        "reviews": _bullets(reviews),
+        "reviews": numbered(_values(row["_critics"])[:_MOST_STATEMENTS]),
     }
 
 
@@ -65,17 +89,24 @@ def common_gen(row: Row) -> Iterator[Fields]:
 
 def e2e_nlg(row: Row) -> Iterator[Fields]:
     """Read E2E: a meaning representation "name[value], ...", and texts that say the same."""
-    pairs = re.findall(r"([^\[\],]+)\[([^\]]*)\]", row["meaning_representation"])
-    attributes = ", ".join(f"{name.strip()} = {value}" for name, value in pairs)
-    yield from _texts({"attributes": attributes or row["meaning_representation"]}, row)
+    attributes = row["meaning_representation"].replace("[", " = ").replace("]", "")
+    yield from _texts({"attributes": clean(attributes)}, row)
 
 
 def dart(row: Row) -> Iterator[Fields]:
-    """Read DART: triples, as lists or strings, and texts that say the same."""
+    """Read DART: triples, as lists or strings, and texts that say the same.
+
+    Questions lose the marks of its tables, such as "[TABLECONTEXT]". As in FLAN, triples that are
+    a target keep them, and have a line each.
+    """
     triples = [
         triple if isinstance(triple, str) else ", ".join(triple) for triple in row["tripleset"]
     ]
-    yield from _texts({"triples": "; ".join(triples)}, row)
+    fields = {
+        "triples": re.sub(r"\[.*?\]", "", "; ".join(triples)),
+        "triple_lines": "\n".join(triples),
+    }
+    yield from _texts(fields, row)
 
 
 def translation(code: str, field: str, language: str = "") -> Callable[[Row], Iterator[Fields]]:
@@ -96,32 +127,29 @@ def translation(code: str, field: str, language: str = "") -> Callable[[Row], It
     return read
 
 
-def _changed(row: Row, field: str, change: Callable[[str], str]) -> Iterator[Fields]:
-    """Yield an English sentence and a changed one to restore it from, if it did change."""
-    text = clean(row.get("translation", row)["en"])
-    changed = change(text)
-    if changed and changed != text:
-        yield {"text": text, field: changed}
-
-
 def true_case(row: Row) -> Iterator[Fields]:
-    """Make an example of restoring capitals."""
-    yield from _changed(row, "lower", str.lower)
+    """Make an example of restoring capitals, if the text has any."""
+    text = _english(row)
+    lower = text.lower()
+    if lower != text:
+        yield {"text": text, "lower": lower}
 
 
 def fix_punct(row: Row) -> Iterator[Fields]:
-    """Make an example of restoring punctuation."""
-
-    def without_punctuation(text: str) -> str:
-        return " ".join(text.translate(_PUNCTUATION).split())
-
-    yield from _changed(row, "bare", without_punctuation)
+    """Make an example of restoring punctuation, if the text has any."""
+    text = _english(row)
+    bare = re.sub(r"[^\w\s]", "", text)
+    if bare.strip() and bare != text:
+        yield {"text": text, "bare": bare}
 
 
 def word_segment(row: Row) -> Iterator[Fields]:
     """Make an example of restoring spaces."""
+    text = _english(row)
+    if text:
+        yield {"text": text, "joined": text.replace(" ", "")}
 
-    def without_spaces(text: str) -> str:
-        return "".join(text.split())
 
-    yield from _changed(row, "joined", without_spaces)
+def _english(row: Row) -> str:
+    """Return the English side of a pair, as fields (TFDS) or below `translation`."""
+    return clean(row.get("translation", row)["en"])

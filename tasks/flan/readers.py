@@ -7,7 +7,7 @@ not published, yields nothing.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -15,8 +15,7 @@ Fields = dict[str, Any]
 
 SENTIMENT = ("negative", "positive")
 _NO_YES = ("no", "yes")
-# The answers of three-way entailment, in the order in which they are shown.
-_THREE_WAY = ("Yes", "It's impossible to say", "No")
+_CHOICES_OF_ARC = 4
 
 
 def clean(text: str) -> str:
@@ -24,7 +23,12 @@ def clean(text: str) -> str:
     return re.sub(r"<br\s*/?>", "\n", text).strip()
 
 
-def _chosen(fields: Fields, options: Sequence[str], label: int) -> Iterator[Fields]:
+def numbered(texts: Iterable[str]) -> str:
+    """Return a line for each text, with its number from 1."""
+    return "\n".join(f"{number}. {clean(text)}" for number, text in enumerate(texts, 1))
+
+
+def chosen(fields: Fields, options: Sequence[str], label: int) -> Iterator[Fields]:
     """Yield the fields with options and answer, unless the label stands for none."""
     options = [option.strip() for option in options]
     if 0 <= label < len(options):
@@ -58,42 +62,38 @@ def labeled(options: Sequence[str], *same: str, **names: str) -> Callable[[Row],
 
     def read(row: Row) -> Iterator[Fields]:
         fields = {ours: clean(row[theirs]) for ours, theirs in names.items()}
-        yield from _chosen(fields, options, int(row["label"]))
-
-    return read
-
-
-def three_way(premise: str, hypothesis: str, order: str) -> Callable[[Row], Iterator[Fields]]:
-    """Return a reader of three-way entailment.
-
-    Args:
-        premise: The row's name of the premise.
-        hypothesis: The row's name of the hypothesis.
-        order: What the labels 0, 1 and 2 mean: "e" entailment, "n" neutral, "c" contradiction.
-    """
-    positions = {"e": 0, "n": 1, "c": 2}
-    option_of_label = [positions[letter] for letter in order]
-
-    def read(row: Row) -> Iterator[Fields]:
-        fields = {"premise": clean(row[premise]), "hypothesis": clean(row[hypothesis])}
-        label = int(row["label"])
-        if 0 <= label < 3:
-            yield from _chosen(fields, _THREE_WAY, option_of_label[label])
+        yield from chosen(fields, options, int(row["label"]))
 
     return read
 
 
 def anli(row: Row) -> Iterator[Fields]:
-    """Read ANLI, whose premise is called `context` in TFDS and `premise` elsewhere."""
+    """Read ANLI, whose premise is called `context` in TFDS and `premise` elsewhere.
+
+    The labels mean entailment, neutral, contradiction.
+    """
     premise = "context" if "context" in row else "premise"
-    yield from three_way(premise, "hypothesis", "enc")(row)
+    options = ("Yes", "It's impossible to say", "No")
+    yield from labeled(options, "hypothesis", premise=premise)(row)
+
+
+def qqp(row: Row) -> Iterator[Fields]:
+    """Read QQP, in which two double quotation marks stand for an apostrophe."""
+    fields = {name: clean(row[name].replace('""', "'")) for name in ("question1", "question2")}
+    yield from chosen(fields, _NO_YES, int(row["label"]))
+
+
+def yelp(row: Row) -> Iterator[Fields]:
+    """Read Yelp Polarity, whose texts have escaped quotation marks and line breaks."""
+    text = clean(row["text"].replace('\\""', '"').replace("\\n", " "))
+    yield from chosen({"text": text}, SENTIMENT, int(row["label"]))
 
 
 def ag_news(row: Row) -> Iterator[Fields]:
     """Read AG News: a title, a text and one of four topics."""
     fields = {"title": clean(row["title"]), "text": clean(row["description"])}
-    options = ("World", "Sports", "Business", "Science/Technology")
-    yield from _chosen(fields, options, int(row["label"]))
+    options = ("World", "Sports", "Business", "Science/Tech")
+    yield from chosen(fields, options, int(row["label"]))
 
 
 def squad(row: Row) -> Iterator[Fields]:
@@ -109,15 +109,14 @@ def squad(row: Row) -> Iterator[Fields]:
 
 
 def drop(row: Row) -> Iterator[Fields]:
-    """Read DROP: an answer, and the answers of those who validated it."""
-    answers = [clean(row["answer"]), *map(clean, row.get("validated_answers") or ())]
-    answers = [answer for answer in dict.fromkeys(answers) if answer]
-    if answers:
+    """Read DROP. As in FLAN, the answers of its validators do not count."""
+    answer = clean(row["answer"])
+    if answer:
         yield {
             "context": clean(row["passage"]),
             "question": clean(row["question"]),
-            "answer": answers[0],
-            "answers": answers,
+            "answer": answer,
+            "answers": [answer],
         }
 
 
@@ -128,7 +127,7 @@ def multirc(row: Row) -> Iterator[Fields]:
         "question": clean(row["question"]),
         "response": clean(row["answer"]),
     }
-    yield from _chosen(fields, _NO_YES, int(row["label"]))
+    yield from chosen(fields, _NO_YES, int(row["label"]))
 
 
 def _lettered(label: Any, labels: Sequence[Any]) -> int:
@@ -150,7 +149,7 @@ def openbookqa(row: Row) -> Iterator[Fields]:
         options = [question[f"choice_{letter}"] for letter in "ABCD"]
         labels = [0, 1, 2, 3]
     fields = {"fact": clean(row["fact1"]), "question": clean(question["stem"])}
-    yield from _chosen(fields, options, _lettered(row["answerKey"], labels))
+    yield from chosen(fields, options, _lettered(row["answerKey"], labels))
 
 
 def bool_q(row: Row) -> Iterator[Fields]:
@@ -160,36 +159,25 @@ def bool_q(row: Row) -> Iterator[Fields]:
         "text": clean(row["passage"]),
         "question": clean(row["question"]).rstrip("?"),
     }
-    yield from _chosen(fields, _NO_YES, int(row["answer"]))
-
-
-def record(row: Row) -> Iterator[Fields]:
-    """Read ReCoRD: a cloze query. All right entities are references of one example."""
-    options = list(dict.fromkeys(map(clean, row["entities"])))
-    unique_answers = dict.fromkeys(map(clean, row["answers"]))
-    answers = [answer for answer in unique_answers if answer in options]
-    if answers:
-        yield {
-            "passage": re.sub(r"\s*@highlight\s*", "\n- ", clean(row["passage"])),
-            "query": clean(row["query"]).replace("@placeholder", "_____"),
-            "options": options,
-            "answer": answers[0],
-            "answers": answers,
-        }
+    yield from chosen(fields, _NO_YES, int(row["answer"]))
 
 
 def cosmos_qa(row: Row) -> Iterator[Fields]:
     """Read CosmosQA: a question with four answers."""
     fields = {"context": clean(row["context"]), "question": clean(row["question"])}
     options = [row[f"answer{k}"] for k in range(4)]
-    yield from _chosen(fields, options, int(row["label"]))
+    yield from chosen(fields, options, int(row["label"]))
 
 
 def trivia_qa(row: Row) -> Iterator[Fields]:
-    """Read TriviaQA without its evidence, for closed-book answering."""
+    """Read TriviaQA without its evidence, for closed-book answering.
+
+    The answers are the normalized ones: lower case, without articles and punctuation.
+    """
     answer = row["answer"]
-    answers = list(dict.fromkeys(map(clean, [answer["value"], *answer["aliases"]])))
-    if answers[0] and answers[0] != "<unk>":
+    texts = [answer["normalized_value"], *answer["normalized_aliases"]]
+    answers = list(dict.fromkeys(map(clean, texts)))
+    if answers[0] and answer["value"] != "<unk>":
         yield {"question": clean(row["question"]), "answer": answers[0], "answers": answers}
 
 
@@ -202,37 +190,34 @@ def natural_questions(row: Row) -> Iterator[Fields]:
 
 
 def arc(row: Row) -> Iterator[Fields]:
-    """Read ARC: a question with three to five choices."""
+    """Read ARC. As in FLAN, a question with other than four choices yields nothing."""
     choices = row["choices"]
-    label = _lettered(row["answerKey"], choices["label"])
-    yield from _chosen({"question": clean(row["question"])}, choices["text"], label)
+    if len(choices["text"]) == _CHOICES_OF_ARC:
+        label = _lettered(row["answerKey"], choices["label"])
+        yield from chosen({"question": clean(row["question"])}, choices["text"], label)
 
 
 def copa(row: Row) -> Iterator[Fields]:
     """Read COPA. Its `question` is the word "cause" or "effect"."""
     fields = {"premise": clean(row["premise"]), "question": row["question"]}
-    yield from _chosen(fields, [row["choice1"], row["choice2"]], int(row["label"]))
-
-
-def endings(row: Row) -> Iterator[Fields]:
-    """Read HellaSwag and StoryCloze: a context and its possible endings."""
-    context = clean(row["context"] if "context" in row else row["ctx"])
-    label = -1 if row["label"] == "" else int(row["label"])
-    yield from _chosen({"context": context}, row["endings"], label)
+    yield from chosen(fields, [row["choice1"], row["choice2"]], int(row["label"]))
 
 
 def piqa(row: Row) -> Iterator[Fields]:
     """Read PIQA: a goal with two solutions."""
     options = [row["sol1"], row["sol2"]]
-    yield from _chosen({"goal": clean(row["goal"])}, options, int(row["label"]))
+    yield from chosen({"goal": clean(row["goal"])}, options, int(row["label"]))
 
 
 def stsb(row: Row) -> Iterator[Fields]:
-    """Read STS-B: the similarity of two sentences, rounded to an integer from 0 to 5."""
+    """Read STS-B: the similarity of two sentences, rounded to an integer from 0 to 5.
+
+    A score halfway between two integers becomes the even one, as in FLAN.
+    """
     fields = {"sentence1": clean(row["sentence1"]), "sentence2": clean(row["sentence2"])}
     score = float(row["label"])
-    label = -1 if score < 0 else int(score + 0.5)
-    yield from _chosen(fields, "0 1 2 3 4 5".split(), label)
+    label = -1 if score < 0 else round(score)
+    yield from chosen(fields, "0 1 2 3 4 5".split(), label)
 
 
 def sentiment140(row: Row) -> Iterator[Fields]:
@@ -241,44 +226,35 @@ def sentiment140(row: Row) -> Iterator[Fields]:
     The neutral tweets (2), which only the test set has, are left out.
     """
     label = {0: 0, 4: 1}.get(int(row["polarity"]), -1)
-    yield from _chosen({"text": clean(row["text"])}, SENTIMENT, label)
+    yield from chosen({"text": clean(row["text"])}, SENTIMENT, label)
 
 
 def dpr(row: Row) -> Iterator[Fields]:
     """Read definite pronoun resolution: a pronoun with two candidates."""
     fields = {"sentence": clean(row["sentence"]), "pronoun": row["pronoun"]}
-    yield from _chosen(fields, row["candidates"], int(row["label"]))
-
-
-def winogrande(row: Row) -> Iterator[Fields]:
-    """Read WinoGrande, which has a `label` from 0 in TFDS and an `answer` from 1 elsewhere."""
-    label = int(row["label"]) if "label" in row else int(row["answer"] or 0) - 1
-    options = [row["option1"], row["option2"]]
-    yield from _chosen({"sentence": clean(row["sentence"])}, options, label)
-
-
-def wsc273(row: Row) -> Iterator[Fields]:
-    """Read the 273 Winograd schemas, which are a test set."""
-    fields = {"text": clean(row["text"]), "pronoun": row["pronoun_text"]}
-    yield from _chosen(fields, [row["option1"], row["option2"]], int(row["label"]))
+    yield from chosen(fields, row["candidates"], int(row["label"]))
 
 
 def quac(row: Row) -> Iterator[Fields]:
-    """Read QuAC, which has a question a row in TFDS and a dialog a row elsewhere."""
+    """Read QuAC, which has a question a row in TFDS and a dialog a row elsewhere.
+
+    The only answer is the original one, which is "CANNOTANSWER" where the context has none. The
+    context ends with that word.
+    """
     fields = {
         "title": clean(row.get("title") or row.get("wikipedia_page_title") or ""),
         "section": clean(row["section_title"]),
         "background": clean(row["background"]),
-        "context": clean(row["context"]).removesuffix("CANNOTANSWER").rstrip(),
+        "context": clean(row["context"]),
     }
     if "questions" in row:
-        turns = list(zip(row["questions"], row["answers"]["texts"], strict=True))
+        turns = list(zip(row["questions"], row["orig_answers"]["texts"], strict=True))
     else:
-        turns = [(row["question"], row["answers"]["text"])]
-    for question, texts in turns:
-        answers = list(dict.fromkeys(map(clean, texts)))
-        if answers:
-            yield fields | {"question": clean(question), "answer": answers[0], "answers": answers}
+        turns = [(row["question"], row["orig_answer"]["text"])]
+    for question, text in turns:
+        answer = clean(text)
+        if answer:
+            yield fields | {"question": clean(question), "answer": answer, "answers": [answer]}
 
 
 def coqa(row: Row) -> Iterator[Fields]:
@@ -286,13 +262,22 @@ def coqa(row: Row) -> Iterator[Fields]:
     texts = row["answers"]["input_text"]
     yield {
         "story": clean(row["story"]),
-        "questions": "\n".join(f"{k}. {clean(q)}" for k, q in enumerate(row["questions"], 1)),
-        "answers": "\n".join(f"{k}. {clean(a)}" for k, a in enumerate(texts, 1)),
+        "questions": numbered(row["questions"]),
+        "answers": numbered(texts),
     }
 
 
+_TREC = ("description", "entity", "abbreviation", "human", "numeric", "location")
+# The same types in the order in which Hugging Face numbers them.
+_TREC_ELSEWHERE = ("abbreviation", "entity", "description", "human", "location", "numeric")
+
+
 def trec(row: Row) -> Iterator[Fields]:
-    """Read TREC: a question and its coarse label, one of six."""
-    options = ("description", "entity", "abbreviation", "human", "numeric", "location")
-    label = row["label-coarse"] if "label-coarse" in row else row["coarse_label"]
-    yield from _chosen({"text": clean(row["text"])}, options, int(label))
+    """Read TREC: a question and its coarse label, one of six.
+
+    TFDS's `label-coarse` and Hugging Face's `coarse_label` number the types differently.
+    """
+    label = int(row["label-coarse"] if "label-coarse" in row else row["coarse_label"])
+    if "label-coarse" not in row and label >= 0:
+        label = _TREC.index(_TREC_ELSEWHERE[label])
+    yield from chosen({"text": clean(row["text"])}, _TREC, label)

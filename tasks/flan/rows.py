@@ -19,12 +19,15 @@ class Part:
         stop: The row after the last one, None for all. A negative number counts from the end.
         tfds: The TFDS name of another data set that this part is taken from; "" for the data set's
             own. (The test sets of GLUE's MNLI are a data set each.)
+        reserved: The number of rows at the end of the split that belong to other parts, even where
+            the split is shorter than `stop`.
     """
 
     split: str
     start: int = 0
     stop: int | None = None
     tfds: str = ""
+    reserved: int = 0
 
 
 class FlanRows(TfdsRows):
@@ -57,9 +60,11 @@ class FlanRows(TfdsRows):
         """Yield the rows of a part, each with its place."""
         start = part.start
         stop = part.stop
-        counts_from_end = start < 0 or (stop is not None and stop < 0)
+        counts_from_end = start < 0 or (stop is not None and stop < 0) or part.reserved
         if counts_from_end:
-            start, stop, _ = slice(start, stop).indices(self.count(part.split))
+            rows = self.count(part.split)
+            start, stop, _ = slice(start, stop).indices(rows)
+            stop = max(min(stop, rows - part.reserved), start)
         return self.read(part.split, start, stop)
 
     @property

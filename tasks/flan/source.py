@@ -6,12 +6,13 @@ import hashlib
 import heapq
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ift_jax.data.randomness import Draws, hash64
 from ift_jax.errors import UserError
 from ift_jax.sources.base import PythonDataSource
+from ift_jax.sources.dataset_rows import PlacedRow
 from ift_jax.sources.register import register_task
 from tasks.flan import layouts, option_styles, prompts
 from tasks.flan.dataset import VALIDATION_EXAMPLES, Dataset, Fields
@@ -21,7 +22,7 @@ from tasks.flan.option_styles import OptionStyle
 from tasks.flan.prompts import Template
 from tasks.flan.rows import FlanRows, Part
 
-_VERSION = 1  # Raised when a change to readers or templates changes the text that they make.
+_VERSION = 2  # Raised when a change to readers or templates changes the text that they make.
 _CANDIDATES = 25  # The Collection draws this many exemplars and keeps those of the same template.
 _MIXED_SHOTS = 5  # The number of exemplars whose templates differ.
 _MOST_SHOTS = 16  # The most exemplars of "multi".
@@ -38,10 +39,10 @@ class Form:
 
     Attributes:
         options: "block" (FLAN 2021), "styled" (the Collection) or "none".
-        shots: The number of exemplars; "multi" for 1 to 16; or "drawn". With "drawn", half of the
-            queries get those of 25 exemplars that happen to have the query's template (the
-            Collection's `x_shot`), the other half five exemplars with a template each
-            (`template_mix_five_shot`).
+        shots: The number of exemplars; "multi" for 1 to 16; "alike" for those of 25 exemplars that
+            happen to have the query's template (the Collection's `x_shot`); or "drawn". With
+            "drawn", half of the queries get "alike", the other half five exemplars with a template
+            each (`template_mix_five_shot`).
         template: The number of the only template; -1 to draw one for each example.
         ranked: Whether the examples are for rank classification. Their records have `choices`, a
             JSON list of all answers.
@@ -153,7 +154,7 @@ class FlanSource(PythonDataSource):
 
     def options(self, split: str) -> Any:
         parts = [
-            [part.tfds or self.dataset.tfds, part.split, part.start, part.stop]
+            [part.tfds or self.dataset.tfds, part.split, part.start, part.stop, part.reserved]
             for part in self._parts(split)
         ]
         return [_VERSION, self.dataset.name, dataclasses.asdict(self.form), parts]
@@ -193,10 +194,15 @@ class FlanSource(PythonDataSource):
 
     def items(self, split: str) -> Iterator[Fields]:
         caps = {"train": self.dataset.train_cap, "validation": VALIDATION_EXAMPLES}
-        return itertools.islice(self._examples(self.dataset.splits[split]), caps.get(split))
+        cap = caps.get(split)
+        # FLAN takes the first rows of a split and filters then. A row may hold several examples
+        # (a dialog of QuAC), so both are capped.
+        part = self.dataset.splits[split]
+        rows = itertools.islice(self.rows(part).read_part(part), cap)
+        return itertools.islice(self._examples(rows), cap)
 
-    def _examples(self, part: Part) -> Iterator[Fields]:
-        for place, row in self.rows(part).read_part(part):
+    def _examples(self, rows: Iterable[PlacedRow]) -> Iterator[Fields]:
+        for place, row in rows:
             try:
                 yield from self.dataset.read(row)
             except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -281,8 +287,8 @@ class FlanSource(PythonDataSource):
         shots = self.form.shots
         if shots == "multi":
             return _Shots(1 + draws.below(_MOST_SHOTS), mixed=False)
-        if shots == "drawn":
-            mixed = draws.below(2) == 1
+        if shots in ("drawn", "alike"):
+            mixed = shots == "drawn" and draws.below(2) == 1
             hits = [draws.below(prompts.PER_GROUP) == 0 for _ in range(_CANDIDATES)]
             return _Shots(_MIXED_SHOTS, mixed) if mixed else _Shots(max(sum(hits), 1), mixed)
         return _Shots(int(shots), mixed=False)

@@ -15,7 +15,8 @@ has no "train" split, and its records have `choices`, a JSON list of the answers
   set, or all templates, that ask what the data set was made for (its original task);
 - `t0_eval_score_eval`: the held-out tasks (NLI, coreference, story completion, word sense), as far
   as they ask the original task; `t0+_eval_score_eval` and `t0++_eval_score_eval`: those of them on
-  which these models were not trained; `t0_train_score_eval`: the tasks that were trained on;
+  which these models were not trained; `t0_train_score_eval`: the tasks of BASE that ask the
+  original task, without those that T0 does not score (`NOT_SCORED`, `TASKS_NOT_SCORED`);
 - `bias_fairness_eval_score_eval`.
 
 The rate of a template is the size of its data set, or 500,000 / number of templates if the data set
@@ -34,7 +35,14 @@ from ift_jax.errors import UserError
 from ift_jax.metrics import Metric, exact_match, exact_match_normalized, rouge_l
 from ift_jax.sources.register import register_mixture, register_task
 from tasks.t0 import promptsource
-from tasks.t0.datasets import DATASETS, LEFT_OUT, STAGES, Dataset
+from tasks.t0.datasets import (
+    DATASETS,
+    LEFT_OUT,
+    NOT_SCORED,
+    STAGES,
+    TASKS_NOT_SCORED,
+    Dataset,
+)
 from tasks.t0.promptsource import Template
 from tasks.t0.rows import PromptedSource
 
@@ -156,7 +164,7 @@ class _Mixtures:
         train: Stage -> tasks and rates.
         one_original: One task of each BASE data set that asks its original task, with the rate.
         all_original: All tasks of BASE that ask the original task, with the rates.
-        scored: The twins of `all_original`.
+        scored: The twins of those of `all_original` that T0 scores.
         bias: The twins of the evaluation of biases.
         held_out: The twins of held-out tasks, and the stage that trains on their data set.
     """
@@ -187,10 +195,12 @@ class _Mixtures:
                 self.all_original.append((name, rate))
             has_original = has_original or template.original_task
             if template.answer_choices and has_twins:
-                self._add_twin(name + SCORE_EVAL, dataset, template)
+                self._add_twin(name, dataset, template)
 
-    def _add_twin(self, twin: str, dataset: Dataset, template: Template) -> None:
-        if template.original_task and dataset.train == "BASE":
+    def _add_twin(self, name: str, dataset: Dataset, template: Template) -> None:
+        twin = name + SCORE_EVAL
+        is_scored = dataset.full_name not in NOT_SCORED and name not in TASKS_NOT_SCORED
+        if template.original_task and dataset.train == "BASE" and is_scored:
             self.scored.append(twin)
         if template.original_task and dataset.evaluation == "BASE":
             self.held_out.append((twin, dataset.train))

@@ -10,6 +10,7 @@ example, because a metric sees references and answers and nothing else.
 
 import json
 import re
+import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -124,9 +125,17 @@ def record(row: Row, draws: Draws, split: str) -> Record:
     return make_record(inputs, row["target"], list(row["answers"]) or [UNLABELED])
 
 
+# ASCII's punctuation, which is RE2's [[:punct:]].
+_PUNCTUATION = re.compile(f"([{re.escape(string.punctuation)}])")
+
+
 def pad_punctuation(text: str) -> str:
-    """Return the text with spaces around all but ASCII letters, digits and underscores."""
-    text = re.sub(r"(\W)", r" \1 ", text, flags=re.ASCII)
+    """Return the text with spaces around ASCII punctuation.
+
+    This is T5's rule since April 2022. The one before, which the released T5 1.0 saw, split at
+    every character but ASCII letters, digits and underscores, also inside of words ("caf é").
+    """
+    text = _PUNCTUATION.sub(r" \1 ", text)
     return re.sub(r"[ \t\n\f\r]+", " ", text).strip()
 
 

@@ -19,7 +19,7 @@ from ift_jax.config.schema import FormatConfig, LoraConfig
 from ift_jax.errors import UserError
 from ift_jax.models.model import build_model, join, trained_model
 from ift_jax.sharding import rules
-from ift_jax.sharding.trees import checksum
+from ift_jax.sharding.checksums import tree_checksum
 from ift_jax.text.tokenizers.load import load_tokenizer
 from tests.interop.folders import config_from, load_in_transformers, logits, write_folder
 from tests.models import hugging_face as hf
@@ -48,7 +48,7 @@ def write_run(folder, base, lora, **fields):
     save_description(str(folder), config, tokenizer)
     checkpoints = Checkpoints(str(folder))
     frozen = model.cast_frozen(model.split(params)[1])
-    checkpoints.save(3, {"params": adapters, "frozen_sum": jax.jit(checksum)(frozen)})
+    checkpoints.save(3, {"params": adapters, "frozen_sum": jax.jit(tree_checksum)(frozen)})
     checkpoints.close()
     return model, join(adapters, params)
 

@@ -15,7 +15,7 @@ from ift_jax.preparation import seqio_registry
 from tasks import tulu
 from tasks.flan.datasets import DATASETS
 from tests.sources.dataset_files import TEMPLATES, write
-from tests.tasks.flan.flan_rows import ROWS
+from tests.tasks.flan.flan_rows import row_of
 from tests.training.runs import REPO
 
 CLASSIFIED = {
@@ -90,7 +90,7 @@ def _flan(root):
     for name in ("imdb", "rte"):
         for split in ("train", "validation", "test"):
             path = root / DATASETS[name].tfds.partition(":")[0] / f"{split}.jsonl"
-            write(path, [ROWS[name]] * 210)
+            write(path, [row_of(name)] * 210)
 
 
 def _collection(root):

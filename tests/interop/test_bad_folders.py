@@ -101,7 +101,7 @@ BAD = {
     ),
     "a field missing": (
         lambda folder: edit_config(folder, intermediate_size=None),
-        "no field 'intermediate_size'",
+        "intermediate_size is null; expected a whole number",
     ),
     "tied and not": (
         lambda folder: edit_config(folder, tie_word_embeddings=True),

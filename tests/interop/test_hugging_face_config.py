@@ -53,11 +53,16 @@ RELEASED = {
         dict(rope_scaling="linear", rope_factor=2.0),
     ),
     "qwen2.5, with a window that is switched off": (
-        dict(model_type="qwen2", sliding_window=32768, use_sliding_window=False,
-             max_window_layers=21, tie_word_embeddings=True),
+        dict(
+            model_type="qwen2", num_key_value_heads=4, sliding_window=32768,
+            use_sliding_window=False, max_window_layers=21, tie_word_embeddings=True,
+        ),
         dict(qkv_bias=True, tied_embedding=True),
     ),
-    "mistral 0.1": (dict(model_type="mistral", sliding_window=128), dict(sliding_window=128)),
+    "mistral 0.1": (
+        dict(model_type="mistral", num_key_value_heads=4, sliding_window=128),
+        dict(sliding_window=128),
+    ),
     "gemma 2": (
         dict(
             model_type="gemma2", head_dim=32, num_key_value_heads=2, hidden_act="gelu_pytorch_tanh",

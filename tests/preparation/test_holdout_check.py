@@ -80,6 +80,7 @@ def test_commands_refuse_what_is_held_out(tmp_path, capfd, command, mixture, hel
         ("flan_collection_niv2", "natural_instructions_heldout", "niv2_task2_b_"),
         ("flan_collection_cot", "gsm8k", "cot_gsm8k"),
         ("t5_glue_rte", "flan2021_mrpc", ""),
+        ("squad_trivia_qa_equal", "flan2021_squad_v1", "t5_squad (squad/v1.1, held out by"),
         ("glue_proportional", "flan2021_mrpc", "t5_glue_mrpc (glue/mrpc, held out by"),
         ("t0_train", "t0_eval_score_eval", ""),
         ("natural_instructions_cap64_train", "natural_instructions_heldout", ""),

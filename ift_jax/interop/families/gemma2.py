@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.interop.config_fields import ConfigFields
+from ift_jax.interop.config_fields import SIZE, ConfigFields
 from ift_jax.interop.decoder_family import (
     ATTENTION_AND_MLP_NAMES,
     DecoderFamily,
@@ -17,12 +17,17 @@ from ift_jax.interop.layer_types import (
     write_layer_types,
 )
 from ift_jax.interop.model_family import register_family
+from ift_jax.io.typed_fields import ANYTHING, POSITIVE, one_of, whole
 
 FOUR_NORM_NAMES = {
     "attention_pre_norm": "input_layernorm",
     "attention_post_norm": "post_attention_layernorm",
     "mlp_pre_norm": "pre_feedforward_layernorm",
     "mlp_post_norm": "post_feedforward_layernorm",
+}
+# The activation is in hidden_activation.
+_WITHOUT_HIDDEN_ACT = {
+    name: value for name, value in DecoderFamily.defaults.items() if name != "hidden_act"
 }
 
 
@@ -36,25 +41,35 @@ class Gemma2(DecoderFamily):
 
     model_type = "gemma2"
     architecture = "Gemma2ForCausalLM"
-    defaults = DecoderFamily.defaults | {
+    defaults = _WITHOUT_HIDDEN_ACT | {
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+        "head_dim": 256,
         "hidden_activation": "gelu_pytorch_tanh",
-        "attn_logit_softcapping": 0.0,
-        "final_logit_softcapping": 0.0,
-        "sliding_window": 0,
+        "num_key_value_heads": 4,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
         "tie_word_embeddings": True,
     }
+    nullable = DecoderFamily.nullable - {"num_key_value_heads"} | {
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+        "sliding_window",
+        "use_bidirectional_attention",
+    }
     # Early releases have hidden_act beside hidden_activation, which alone is used.
-    ignored = DecoderFamily.ignored | {"hidden_act"}
+    ignored = {**DecoderFamily.ignored, "hidden_act": ANYTHING}
     fixed = {"norm_offset": 1.0, "norm_placement": "both", "scale_embedding": True}
     activation_field = "hidden_activation"
     layer_names = ATTENTION_AND_MLP_NAMES | FOUR_NORM_NAMES
     global_every: ClassVar[int] = 2
+    heads_divide_width = True
 
     def read_own_fields(self, fields: ConfigFields, head_dim: int) -> dict[str, Any]:
         """Return the scale of the queries, the soft caps and the biases."""
-        scalar = fields.number("query_pre_attn_scalar")
-        attention_softcap = fields.number("attn_logit_softcapping")
-        final_softcap = fields.number("final_logit_softcapping")
+        scalar = fields.get("query_pre_attn_scalar", whole(1, 2**31 - 1))
+        attention_softcap = fields.get("attn_logit_softcapping", POSITIVE) or 0.0
+        final_softcap = fields.get("final_logit_softcapping", POSITIVE) or 0.0
         fields.expect("use_bidirectional_attention", False)
         return read_attention_bias(fields) | {
             "query_scale": 0.0 if scalar == head_dim else scalar**-0.5,
@@ -64,11 +79,18 @@ class Gemma2(DecoderFamily):
 
     def read_windows(self, fields: ConfigFields, n_layers: int) -> SlidingWindows:
         """Return the window and which layers have it."""
-        window = fields.number("sliding_window")
-        hidden_pattern = fields.get("_sliding_window_pattern", None)
-        pattern = fields.get("sliding_window_pattern", hidden_pattern) or self.global_every
-        local = [bool(window) and not is_global(layer, pattern) for layer in range(n_layers)]
+        window = fields.get("sliding_window", SIZE) or 0
+        fields.get("sliding_window_size", one_of((window,)), window)  # 9B and 27B write it twice.
+        pattern = self.read_pattern(fields)
+        local = [not is_global(layer, pattern) for layer in range(n_layers)]
         return read_layer_types(fields, window, local)
+
+    def read_pattern(self, fields: ConfigFields) -> int:
+        """Return which layers are global, every n-th one, unless `layer_types` lists them."""
+        if fields.raw.get("layer_types") is None:
+            fields.expect("sliding_window_pattern", self.global_every)
+            fields.expect("_sliding_window_pattern", self.global_every)
+        return self.global_every
 
     def write_own_fields(self, config: DecoderConfig) -> dict[str, Any]:
         """Return the scale of the queries, the soft caps, the biases and the windows."""

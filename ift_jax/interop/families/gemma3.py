@@ -3,11 +3,13 @@
 from typing import Any
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.interop.config_fields import ConfigFields
+from ift_jax.interop.config_fields import MOST_LAYERS, ConfigFields
 from ift_jax.interop.decoder_family import ATTENTION_AND_MLP_NAMES, QK_NORM_NAMES
 from ift_jax.interop.families.gemma2 import FOUR_NORM_NAMES, Gemma2
+from ift_jax.interop.layer_types import GLOBAL, LOCAL
 from ift_jax.interop.model_family import register_family
 from ift_jax.interop.rope_fields import read_rope, rope_parameters
+from ift_jax.io.typed_fields import POSITIVE, whole
 
 
 @register_family
@@ -16,7 +18,13 @@ class Gemma3Text(Gemma2):
 
     model_type = "gemma3_text"
     architecture = "Gemma3ForCausalLM"
-    defaults = Gemma2.defaults | {"rope_theta": 1_000_000.0, "rope_local_base_freq": 10_000.0}
+    defaults = Gemma2.defaults | {
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+        "rope_local_base_freq": 10_000.0,
+        "rope_theta": 1_000_000.0,
+        "sliding_window_pattern": 6,
+    }
     fixed = Gemma2.fixed | {"qk_norm": "head"}
     layer_names = ATTENTION_AND_MLP_NAMES | QK_NORM_NAMES | FOUR_NORM_NAMES
     global_every = 6
@@ -25,13 +33,24 @@ class Gemma3Text(Gemma2):
     def read_rope(self, fields: ConfigFields) -> dict[str, Any]:
         """Return the RoPE fields: transformers 5 has one set for each type of layer."""
         name, parameters = rope_parameters(fields)
-        local_theta = fields.number("rope_local_base_freq")
-        if "full_attention" in parameters:
-            local = fields.nested(name, parameters.get("sliding_attention") or {})
+        local_theta = fields.get("rope_local_base_freq", POSITIVE)
+        if name == "rope_parameters" and parameters:
+            if not parameters.keys() <= {GLOBAL, LOCAL}:
+                raise fields.refusal(name, parameters, f"one object for {GLOBAL}, one for {LOCAL}")
+            local = fields.nested(f"{name}.{LOCAL}", parameters.get(LOCAL, {}))
             local.expect("rope_type", "default")
-            local_theta = local.number("rope_theta", local_theta)
-            parameters = parameters["full_attention"]
+            local_theta = local.get("rope_theta", POSITIVE, local_theta)
+            local.finish()
+            name, parameters = f"{name}.{GLOBAL}", parameters.get(GLOBAL, {})
         return read_rope(fields, name, parameters) | {"rope_local_theta": float(local_theta)}
+
+    def read_pattern(self, fields: ConfigFields) -> int:
+        """Return which layers are global, every n-th one, unless `layer_types` lists them."""
+        if fields.raw.get("layer_types") is not None:
+            return self.global_every
+        pattern = fields.get("sliding_window_pattern", whole(1, MOST_LAYERS))
+        fields.expect("_sliding_window_pattern", pattern)
+        return pattern
 
     def write_own_fields(self, config: DecoderConfig) -> dict[str, Any]:
         """Return what Gemma 2 has, and the local layers' base frequency."""

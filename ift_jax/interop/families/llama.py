@@ -21,6 +21,8 @@ class Llama(DecoderFamily):
     model_type = "llama"
     architecture = "LlamaForCausalLM"
     export_rank = 0
+    nullable = DecoderFamily.nullable | {"head_dim"}
+    heads_divide_width = True
     layer_names = ATTENTION_AND_MLP_NAMES | PRE_NORM_NAMES
 
     def read_own_fields(self, fields: ConfigFields, head_dim: int) -> dict[str, Any]:

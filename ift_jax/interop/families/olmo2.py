@@ -25,6 +25,7 @@ class Olmo2(DecoderFamily):
 
     model_type = "olmo2"
     architecture = "Olmo2ForCausalLM"
+    defaults = DecoderFamily.defaults | {"rms_norm_eps": 1e-5}
     fixed = {"norm_placement": "post", "qk_norm": "full"}
     layer_names = ATTENTION_AND_MLP_NAMES | QK_NORM_NAMES | POST_NORM_NAMES
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.interop.config_fields import ConfigFields
+from ift_jax.interop.config_fields import SIZE, ConfigFields
 from ift_jax.interop.decoder_family import (
     ATTENTION_AND_MLP_NAMES,
     PRE_NORM_NAMES,
@@ -11,6 +11,7 @@ from ift_jax.interop.decoder_family import (
 )
 from ift_jax.interop.layer_types import SlidingWindows, read_layer_types, write_layer_types
 from ift_jax.interop.model_family import register_family
+from ift_jax.io.typed_fields import NULL, whole
 
 
 @register_family
@@ -19,16 +20,24 @@ class Qwen2(DecoderFamily):
 
     model_type = "qwen2"
     architecture = "Qwen2ForCausalLM"
-    defaults = DecoderFamily.defaults | {"sliding_window": 0, "max_window_layers": 0}
+    defaults = DecoderFamily.defaults | {
+        "max_window_layers": 28,
+        "num_key_value_heads": 32,
+        "sliding_window": 4096,
+        "use_sliding_window": False,
+    }
+    nullable = DecoderFamily.nullable | {"sliding_window"}
     fixed = {"qkv_bias": True}
     layer_names = ATTENTION_AND_MLP_NAMES | PRE_NORM_NAMES
 
     def read_windows(self, fields: ConfigFields, n_layers: int) -> SlidingWindows:
         """Return the windows: releases name one that is switched off."""
-        window = fields.number("sliding_window")
+        window = fields.get("sliding_window", SIZE) or 0
+        first = whole(0)
         if not fields.flag("use_sliding_window"):
             window = 0
-        first_local = fields.number("max_window_layers")
+            first = first | NULL  # Releases without windows leave it open.
+        first_local = fields.get("max_window_layers", first)
         local = [bool(window) and layer >= first_local for layer in range(n_layers)]
         return read_layer_types(fields, window, local)
 

@@ -21,6 +21,7 @@ class Qwen3(Qwen2):
 
     model_type = "qwen3"
     architecture = "Qwen3ForCausalLM"
+    defaults = Qwen2.defaults | {"head_dim": 128}
     fixed = {"qk_norm": "head"}
     layer_names = ATTENTION_AND_MLP_NAMES | QK_NORM_NAMES | PRE_NORM_NAMES
 

@@ -4,22 +4,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from ift_jax.config.schema import EncoderDecoderConfig
-from ift_jax.interop.config_fields import ConfigFields
+from ift_jax.interop.config_fields import (
+    MOST_HEADS,
+    MOST_LAYERS,
+    MOST_TOKENS,
+    SIZE,
+    ConfigFields,
+)
 from ift_jax.interop.model_family import ModelFamily, register_family
 from ift_jax.interop.tensor_names import LayerNames, TensorNames
+from ift_jax.io.typed_fields import NOT_NEGATIVE, Kind, one_of, whole
 
-# Our fields that are the same number as one of theirs.
-NUMBERS: Mapping[str, str] = {
-    "vocab_size": "vocab_size",
-    "d_model": "d_model",
-    "n_encoder_layers": "num_layers",
-    "n_decoder_layers": "num_decoder_layers",
-    "n_heads": "num_heads",
-    "head_dim": "d_kv",
-    "d_ff": "d_ff",
-    "norm_eps": "layer_norm_epsilon",
-    "relative_buckets": "relative_attention_num_buckets",
-    "relative_max_distance": "relative_attention_max_distance",
+# Our fields that are the same number as one of theirs, and the kind of number.
+NUMBERS: Mapping[str, tuple[str, Kind]] = {
+    "vocab_size": ("vocab_size", whole(1, MOST_TOKENS)),
+    "d_model": ("d_model", SIZE),
+    "n_encoder_layers": ("num_layers", whole(1, MOST_LAYERS)),
+    "n_decoder_layers": ("num_decoder_layers", whole(1, MOST_LAYERS)),
+    "n_heads": ("num_heads", whole(1, MOST_HEADS)),
+    "head_dim": ("d_kv", whole(1, MOST_HEADS)),
+    "d_ff": ("d_ff", SIZE),
+    "norm_eps": ("layer_norm_epsilon", NOT_NEGATIVE),
+    # The encoder's buckets are halved for the two directions, and again for the near distances.
+    "relative_buckets": ("relative_attention_num_buckets", whole(4, MOST_HEADS)),
+    "relative_max_distance": ("relative_attention_max_distance", whole(1, 2**31 - 1)),
 }
 # Their activations -> ours.
 ACTIVATIONS: Mapping[str, str] = {"relu": "relu", "gated-gelu": "gated_gelu"}
@@ -51,17 +59,28 @@ class T5(ModelFamily[EncoderDecoderConfig]):
     defaults = {
         "feed_forward_proj": "relu",
         "layer_norm_epsilon": 1e-6,
+        "num_decoder_layers": None,  # As many as the encoder's.
         "relative_attention_num_buckets": 32,
         "relative_attention_max_distance": 128,
         "tie_word_embeddings": True,
     }
+    nullable = frozenset({"num_decoder_layers"})
 
     def read(self, fields: ConfigFields) -> EncoderDecoderConfig:
         """Return our config; raise a UserError for a value that is not supported."""
-        activation = fields.one_of("feed_forward_proj", *ACTIVATIONS)
+        activation = fields.get("feed_forward_proj", one_of(ACTIVATIONS))
         _check_start_token(fields)
-        n_layers = fields.number("num_layers")
-        values = fields.numbers(NUMBERS, num_decoder_layers=n_layers)
+        values = {ours: fields.get(theirs, kind) for ours, (theirs, kind) in NUMBERS.items()}
+        values["norm_eps"] = float(values["norm_eps"])
+        if values["n_decoder_layers"] is None:
+            values["n_decoder_layers"] = values["n_encoder_layers"]
+        half = values["relative_buckets"] // 2  # Distances below it have a bucket each.
+        if values["relative_max_distance"] <= half:
+            raise fields.refusal(
+                "relative_attention_max_distance",
+                values["relative_max_distance"],
+                f"more than the {half} of half of relative_attention_num_buckets",
+            )
         return EncoderDecoderConfig(
             **values,
             activation=ACTIVATIONS[activation],
@@ -86,7 +105,7 @@ class T5(ModelFamily[EncoderDecoderConfig]):
             "feed_forward_proj": their_activations[config.activation],
             "tie_word_embeddings": config.tied_embedding,
         }
-        return fields | {theirs: getattr(config, ours) for ours, theirs in NUMBERS.items()}
+        return fields | {theirs: getattr(config, ours) for ours, (theirs, _) in NUMBERS.items()}
 
     def tensor_names(self, config: EncoderDecoderConfig) -> TensorNames:
         """Return what the tensors of a model with this config are called."""
@@ -124,6 +143,7 @@ class MT5(T5):
     model_type = "mt5"
     architecture = "MT5ForConditionalGeneration"
     export_rank = 1
+    defaults = T5.defaults | {"feed_forward_proj": "gated-gelu"}
 
     def read_tied_embedding(self, fields: ConfigFields) -> bool:
         """Return False: no mT5 scales its output, whatever transformers 5 writes."""

@@ -1,13 +1,20 @@
-"""A made-up row of each data set of FLAN, with the fields that TFDS has."""
+"""A made-up row of each data set of FLAN, shaped by TFDS's own features."""
+
+import functools
+from typing import Any
+
+from tasks.flan.datasets import DATASETS
+from tests.tasks.tfds_rows import shaped_row
 
 _NLI = {"premise": "All doors are red.", "hypothesis": "The front door is red.", "label": 0}
 _PAIR = {"sentence1": "He left early.", "sentence2": "He went away early.", "label": 1}
 _NEWS = {"document": "The council met on Monday and chose a mayor.", "summary": "Mayor chosen."}
 _ENES = {"en": "The House, by the sea!", "es": "La casa, junto al mar."}
+_ENDA = {"en": "The House, by the sea!", "da": "Huset ved havet."}
 _ARC = {
     "question": "What do plants need?",
-    "choices": {"label": [0, 1, 2], "text": ["light", "salt", "oil"]},
-    "answerKey": 0,
+    "choices": {"label": [0, 1, 2, 3], "text": ["light", "salt", "oil", "wood"]},
+    "answerKey": "A",
 }
 _QA = {
     "title": "The_Moon",
@@ -22,7 +29,8 @@ def _wmt(code: str) -> dict[str, str]:
     return {"en": "Good day.", code: f"Good day in {code}."}
 
 
-ROWS = {
+# The fields that matter; `row_of` adds the others that TFDS has.
+GIVEN = {
     "aeslc": {"email_body": "Lunch is at noon.\nAnn", "subject_line": "Lunch"},
     "cnn_dailymail": {"article": "A storm hit the coast.", "highlights": "Storm on the coast ."},
     "gigaword": _NEWS,
@@ -45,10 +53,10 @@ ROWS = {
     "web_nlg_en": {"input": ["Anna | lives_in | Rome"], **_GEM},
     "common_gen": {"concepts": ["dog", "ball"], **_GEM},
     "e2e_nlg": {"meaning_representation": "name[The Mill], food[Thai]", **_GEM},
-    "dart": {"tripleset": ["Anna, CITY, Rome"], **_GEM},
+    "dart": {"tripleset": ["[TABLECONTEXT], CITY, Rome", "Anna, HOME, Rome"], **_GEM},
     "squad_v1": _QA,
-    "squad_v2": _QA | {"answers": {"text": [], "answer_start": []}},
-    "drop": {"passage": "3 and 4.", "question": "Sum?", "answer": "7", "validated_answers": ["7"]},
+    "squad_v2": _QA | {"answers": {"text": [], "answer_start": []}, "is_impossible": True},
+    "drop": {"passage": "3 and 4.", "question": "Sum?", "answer": "7", "validated_answers": ["8"]},
     "multirc": {"paragraph": "<b>A</b> came.", "question": "Who?", "answer": "A", "label": 1},
     "openbookqa": {
         "fact1": "ice is frozen water",
@@ -61,8 +69,8 @@ ROWS = {
     "bool_q": {"title": "Tea", "passage": "Tea is hot.", "question": "is tea hot", "answer": True},
     "record": {
         "passage": "Paris beat Lyon.\n@highlight\nA big day",
-        "query": "@placeholder lost.",
-        "entities": ["Lyon", "Paris", "Lyon"],
+        "query": "It was @placeholder that lost.",
+        "entities": ["Lyon", "Paris"],
         "answers": ["Lyon"],
     },
     "cosmos_qa": {
@@ -73,7 +81,12 @@ ROWS = {
     },
     "trivia_qa": {
         "question": "Which planet is red?",
-        "answer": {"value": "Mars", "aliases": ["Mars", "The Red Planet"]},
+        "answer": {
+            "value": "Mars!",
+            "aliases": ["Mars!", "The Red Planet"],
+            "normalized_value": "mars",
+            "normalized_aliases": ["mars", "red planet"],
+        },
     },
     "natural_questions": {"question": "who wrote emma", "answer": ["Jane Austen", "Austen"]},
     "arc_easy": _ARC,
@@ -86,7 +99,8 @@ ROWS = {
         "label": 0,
     },
     "hellaswag": {"context": "She opens the", "endings": ["door.", "sea.", "a.", "b."], "label": 0},
-    "story_cloze": {"context": "Tom was hungry.", "endings": ["He ate.", "He flew."], "label": 0},
+    # TFDS's labels are the numbers 1 and 2 of the published file.
+    "story_cloze": {"context": "Tom was hungry.", "endings": ["He ate.", "He flew."], "label": 1},
     "piqa": {"goal": "Cool a drink", "sol1": "Add ice.", "sol2": "Add sand.", "label": 0},
     **{
         f"anli_{r}": {"context": _NLI["premise"], "hypothesis": _NLI["hypothesis"], "label": 2}
@@ -128,8 +142,12 @@ ROWS = {
     "wsc273": {
         "text": "The man lifted his son because he was weak.",
         "pronoun_text": "he",
+        "pronoun_start": 31,
+        "pronoun_end": 33,
         "option1": "The man",
-        "option2": "his son",
+        "option1_normalized": "the man",
+        "option2": "His son",
+        "option2_normalized": "his son",
         "label": 1,
     },
     "para_crawl_enes": _ENES,
@@ -141,18 +159,29 @@ ROWS = {
         "background": "A singer.",
         "context": "She was born in Ohio. CANNOTANSWER",
         "question": "Where was she born?",
-        "answers": {"text": ["in Ohio", "Ohio"], "answer_start": [0, 0]},
+        "answers": {"text": ["Ohio", "in Ohio"], "answer_start": [0, 0]},
+        "orig_answer": {"text": "in Ohio", "answer_start": 0},
     },
     "coqa": {
         "story": "Bo has a dog. It is black.",
         "questions": ["What has Bo?", "Which color?"],
         "answers": {"input_text": ["a dog", "black"], "answer_start": [0, 0]},
     },
-    "true_case": _ENES,
-    "fix_punct": _ENES,
-    "word_segment": _ENES,
+    "true_case": _ENDA,
+    "fix_punct": _ENDA,
+    "word_segment": _ENDA,
     "math_dataset": {"question": "Solve 2*x = 6 for x.", "answer": "3"},
     "wic": {"word": "bank", "sentence1": "A river bank.", "sentence2": "A bank loan.", "label": 0},
     "cola": {"sentence": "He sleep.", "label": 0},
     "trec": {"text": "Who was Pelé?", "label-coarse": 3},
 }
+
+
+@functools.cache
+def _shaped(name: str) -> dict[str, Any]:
+    return shaped_row(DATASETS[name].tfds, **GIVEN[name])
+
+
+def row_of(name: str, **changes: Any) -> dict[str, Any]:
+    """Return the row of a data set with all fields of TFDS, after some changes."""
+    return _shaped(name) | changes

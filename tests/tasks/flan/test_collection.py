@@ -14,6 +14,7 @@ from ift_jax.preparation import seqio_registry
 from ift_jax.preparation.mixing_rates import mixing_rates
 from tasks.flan import collection, layouts, option_styles, prompts
 from tasks.flan.collection_rows import qrecc, wiki_dialog
+from tasks.flan.datasets import DATASETS
 from tests.shared_data import SHARED, requires_shared
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -143,6 +144,15 @@ def test_option_styles():
     assert drawn == [option_styles.draw_style(Draws("x", k)) for k in range(400)]
 
 
+def test_the_data_sets_of_flan_2021_are_read_as_there():
+    trained = [d for d in DATASETS.values() if "train" in d.splits]
+    assert collection.submixtures("")["flan2021"] == trained and len(trained) == 69
+    [story] = [d for d in trained if d.name == "story_cloze"]
+    row = {"context": "Tom was hungry.", "endings": ["He ate.", "He flew."]}
+    answers = [next(iter(story.read(row | {"label": label})))["answer"] for label in (1, 2)]
+    assert answers == ["He ate.", "He flew."]
+
+
 def test_options_are_shown_or_hidden(root):
     collection.register(root)
     shown, hidden = _records("flan2021_cola_zs_opt"), _records("flan2021_cola_zs_noopt")
@@ -162,14 +172,19 @@ def test_options_are_shown_or_hidden(root):
 
 def test_few_shot_prompts(root):
     collection.register(root)
-    numbers = collections.Counter()
-    for k, record in enumerate(_records("flan2021_cola_fs_noopt")):
-        found = list(map(int, re.findall(r"\bS(\d+)\.", record["inputs"] + record["targets"])))
-        assert found.count(k) == 1 and len(found) == len(set(found))
-        numbers[len(found) - 1] += 1
-    # Half of the prompts have five exemplars with mixed templates, the others those of 25 that have
-    # the template of the query.
-    assert min(numbers) == 1 and 80 < numbers[5] < 140 and 1.5 < _mean(numbers) - 1 < 4
+    numbers = {}
+    for form in ("fs_opt", "fs_noopt"):
+        numbers[form] = collections.Counter()
+        for k, record in enumerate(_records(f"flan2021_cola_{form}")):
+            text = record["inputs"] + record["targets"]
+            found = list(map(int, re.findall(r"\bS(\d+)\.", text)))
+            assert len(found) == len(set(found)) and found.count(k) == 1
+            numbers[form][len(found) - 1] += 1
+    # With options, half of the prompts have five exemplars with mixed templates; all others have
+    # those of 25 that share the query's template.
+    assert min(numbers["fs_opt"]) == 1 and 80 < numbers["fs_opt"][5] < 140
+    assert min(numbers["fs_noopt"]) == 1 and numbers["fs_noopt"][5] < 40
+    assert 2 < _mean(numbers["fs_noopt"]) < 3
     for record in _records("niv2_task9_add_fs_opt"):
         assert record["inputs"].count("Add one.") == 3  # Two exemplars and the query.
         *exemplars, query = re.findall(r"\b\d+\b", record["inputs"])

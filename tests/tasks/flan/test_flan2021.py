@@ -1,7 +1,9 @@
 """FLAN 2021: templates, rows, prompts, splits and caps, mixtures, hold-outs."""
 
+import hashlib
 import json
 import re
+from pathlib import Path
 
 import pytest
 import seqio
@@ -10,18 +12,17 @@ import tensorflow_datasets as tfds
 
 from ift_jax.errors import UserError
 from ift_jax.preparation.mixing_rates import mixing_rates
-from ift_jax.sources.tfds import plain
 from tasks.flan import flan2021, prompts
 from tasks.flan.datasets import CLUSTERS, DATASETS
 from tasks.flan.option_styles import PLAIN, OptionStyle
 from tasks.flan.source import FlanSource, Form
-from tests.tasks.flan.flan_rows import ROWS
+from tests.tasks.flan.flan_rows import row_of
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def _example(name):
-    [fields] = DATASETS[name].read(ROWS[name])
+    [fields] = DATASETS[name].read(row_of(name))
     return fields
 
 
@@ -33,7 +34,7 @@ def _write(root, name, rows, split="train"):
 
 def _rows(name, n):
     field = {"rte": "hypothesis", "math_dataset": "question", "trivia_qa": "question"}[name]
-    return [ROWS[name] | {field: f"Number {k}."} for k in range(n)]
+    return [row_of(name, **{field: f"Number {k}."}) for k in range(n)]
 
 
 def _source(root, name, **form):
@@ -61,7 +62,7 @@ def test_clusters_are_those_of_the_paper():
         "cola": 1,
         "trec": 1,
     }
-    assert len(DATASETS) == len(ROWS) == 70
+    assert len(DATASETS) == 70
     assert len({dataset.templates for dataset in DATASETS.values()}) == 61
 
 
@@ -76,37 +77,33 @@ def test_every_group_has_ten_different_templates_and_at_most_three_are_inverted(
         assert [t.inverted for t in group] == sorted(t.inverted for t in group), name
 
 
-@pytest.mark.parametrize("name", DATASETS)
-def test_all_templates_of_a_dataset_can_be_filled(name):
-    fields = _example(name)
-    dataset = DATASETS[name]
-    assert ("options" in fields) == dataset.choices
-    for template in prompts.groups()[dataset.templates]:
-        assert template.needs <= fields.keys(), template
-        if not template.inverted:
-            assert ("{options}" in template.input) == dataset.choices, template
-            assert not re.findall(r"\{(\w+)\}", template.target) == [], template
-        texts = [prompts.fill(template, fields, style) for style in (PLAIN, None)]
-        for text, target in texts:
-            assert text and target and "[[" not in text and "{" not in text
-            assert "\n\n\n" not in text and "  " not in text
-        if not template.inverted:
-            shown = fields.get("answer") or texts[0][1]
-            assert {target for _, target in texts} == {shown}
-            if dataset.choices:
-                assert "OPTIONS:\n- " in texts[0][0] and "OPTIONS" not in texts[1][0]
+def test_no_template_has_the_words_of_flans_own():
+    # Digests of FLAN's shorter templates, without punctuation and with fields as one word.
+    path = Path(__file__).with_name("wording_of_flan.txt")
+    originals = set(path.read_text().split())
+
+    def digest(text):
+        text = re.sub(r"\[\[.*?\]\]", " ", text.replace("{options}", " "))
+        text = re.sub(r"\{\w+\}", " qfieldq ", text).lower()
+        words = re.sub(r"[^a-z0-9']+", " ", text).replace("'", "").split()
+        return hashlib.sha256(" ".join(words).encode()).hexdigest()[:10]
+
+    assert digest("{lower}\n\nMake this proper case.") in originals  # One that is FLAN's.
+    for name, group in prompts.groups().items():
+        for template in group:
+            assert digest(template.input) not in originals, (name, template.input)
 
 
 def test_prompts_to_the_letter(tmp_path):
     rte = prompts.groups()["rte"]
     fields = _example("rte")
     assert prompts.fill(rte[0], fields, PLAIN) == (
-        'All doors are red.\n\nDoes it follow that "The front door is red."?\n'
+        'All doors are red.\n\nFrom this alone, would you infer that "The front door is red."?\n'
         "OPTIONS:\n- yes\n- no",
         "yes",
     )
     assert prompts.fill(rte[0], fields, None) == (
-        'All doors are red.\n\nDoes it follow that "The front door is red."?',
+        'All doors are red.\n\nFrom this alone, would you infer that "The front door is red."?',
         "yes",
     )
     lettered = OptionStyle("Choices:", "A", "({})", "; ", "Choose one.")
@@ -126,31 +123,10 @@ def test_prompts_to_the_letter(tmp_path):
     _write(tmp_path, "trivia_qa", _rows("trivia_qa", 202))
     [first, _] = _source(tmp_path, "trivia_qa", shots=1, template=4).records("train")
     assert first == {
-        "inputs": "Q: Number 1.\nA:\nMars\n\nQ: Number 0.\nA:",
-        "targets": "Mars",
-        "references": '["Mars", "The Red Planet"]',
+        "inputs": "Q: Number 1.\nA:\nmars\n\nQ: Number 0.\nA:",
+        "targets": "mars",
+        "references": '["mars", "red planet"]',
     }
-
-
-def test_rows_are_read_as_the_originals_do():
-    assert _example("ag_news_subset")["answer"] == "Sports"
-    assert _example("anli_r1")["answer"] == "No"
-    assert _example("cb")["answer"] == "No"
-    assert _example("mnli_matched")["answer"] == "It's impossible to say"
-    assert _example("stsb")["answer"] == "4"
-    assert _example("squad_v2")["answers"] == ["unanswerable"]
-    assert _example("e2e_nlg")["attributes"] == "name = The Mill, food = Thai"
-    assert _example("web_nlg_en")["triples"] == "Anna, lives in, Rome"
-    assert _example("record")["options"] == ["Lyon", "Paris"]
-    assert _example("record")["query"] == "_____ lost."
-    assert _example("record")["passage"] == "Paris beat Lyon.\n- A big day"
-    assert _example("coqa")["answers"] == "1. a dog\n2. black"
-    assert _example("imdb")["text"] == "Great\n\nfilm."
-    assert _example("true_case")["lower"] == "the house, by the sea!"
-    assert _example("fix_punct")["bare"] == "The House by the sea"
-    assert _example("word_segment")["joined"] == "TheHouse,bythesea!"
-    for name in ("rte", "hellaswag", "stsb", "snli"):  # A row without a label.
-        assert list(DATASETS[name].read(ROWS[name] | {"label": -1})) == []
 
 
 def test_splits_and_caps(tmp_path):
@@ -164,10 +140,76 @@ def test_splits_and_caps(tmp_path):
     source = _source(tmp_path, "math_dataset")
     assert source.num_input_examples("train") == 30_000
     assert source.num_input_examples("validation") == 200
-    parts = [DATASETS[n].splits for n in ("para_crawl_enes", *CLUSTERS["text_formatting"])]
-    bounds = [(p.start, p.stop) for splits in parts for p in splits.values()]
-    assert all(a[1] == b[0] for a, b in zip(bounds, bounds[1:], strict=False))
-    assert [len(range(*bound)) for bound in bounds] == [30_000, 200, 3_000] * 4
+
+
+def _numbers(name, rows, published):
+    """Return split -> the numbers of the rows, of published splits with so many rows."""
+    result = {}
+    for split, part in DATASETS[name].splits.items():
+        count = published.get(part.split, rows)
+        numbers = range(count)[part.start : part.stop]
+        numbers = numbers[: max(count - part.reserved - numbers.start, 0)]
+        result[split] = numbers[:30_000] if split == "train" else numbers
+    return result
+
+
+# Data set -> published training rows, and FLAN's slices of them: train, validation, test. A test
+# split of its own is None.
+SLICES = {
+    "rte": (2_490, (0, 2_290), (2_290, 2_490), None),
+    "copa": (400, (0, 350), (350, 400), None),
+    "cb": (250, (0, 200), (200, 250), None),
+    "wsc": (554, (0, 504), (504, 554), None),
+    "wnli": (635, (0, 605), (605, 635), None),
+    "piqa": (16_113, (0, 16_013), (16_013, 16_113), None),
+    "stsb": (5_749, (0, 5_649), (5_649, 5_749), None),
+    "coqa": (7_199, (0, 7_099), (7_099, 7_199), None),
+    "arc_easy": (2_251, (0, 2_051), (2_051, 2_251), None),
+    "arc_challenge": (1_119, (0, 919), (919, 1_119), None),
+    "story_cloze": (1_871, (0, 1_671), (1_671, 1_871), None),
+    "definite_pronoun_resolution": (1_322, (0, 1_122), (1_122, 1_322), None),
+    "squad_v1": (87_599, (0, 30_000), (87_399, 87_599), None),
+    "dart": (62_659, (0, 30_000), (62_459, 62_659), None),
+    "opinion_abstracts_idebate": (2_259, (0, 1_659), (1_659, 1_759), (1_759, 2_259)),
+    "opinion_abstracts_rotten_tomatoes": (3_731, (0, 3_131), (3_131, 3_231), (3_231, 3_731)),
+    "para_crawl_enes": (10**6, (0, 30_000), (998_800, 999_000), (999_000, 10**6)),
+    "true_case": (10**6, (0, 30_000), (30_000, 30_200), (997_000, 10**6)),
+    "fix_punct": (10**6, (30_200, 60_200), (60_200, 60_400), (997_000, 10**6)),
+    "word_segment": (10**6, (60_400, 90_400), (90_400, 90_600), (997_000, 10**6)),
+}
+
+
+@pytest.mark.parametrize("name", SLICES)
+def test_splits_are_flans_slices(name):
+    rows, *slices = SLICES[name]
+    got = _numbers(name, rows, {})
+    for split, expected in zip(("train", "validation", "test"), slices, strict=True):
+        if expected:
+            assert (got[split].start, got[split].stop) == expected, split
+        else:
+            assert DATASETS[name].splits[split].split != DATASETS[name].splits["train"].split
+
+
+def test_flan_tests_these_on_their_validation_splits():
+    for name in ("web_nlg_en", "common_gen", "e2e_nlg", "dart", "record", "hellaswag"):
+        assert DATASETS[name].splits["test"].split == "validation"
+    aeslc = DATASETS["aeslc"].splits["validation"]
+    assert (aeslc.split, aeslc.start, aeslc.stop) == ("validation", -200, None)
+
+
+def test_a_short_copy_of_a_corpus_is_not_tested_on_what_it_trains_on(tmp_path):
+    _write(tmp_path, "true_case", [row_of("true_case", en=f"Row {k}") for k in range(3_100)])
+    source = _source(tmp_path, "true_case", template=0)
+    texts = {s: {r["targets"] for r in source.records(s)} for s in ("train", "validation", "test")}
+    assert [len(texts[split]) for split in texts] == [100, 0, 3_000]
+    assert not texts["train"] & texts["test"]
+
+
+def test_rows_are_capped_before_they_are_filtered(tmp_path):
+    rows = [row_of("gigaword", document=f"{'UNK' if k % 2 else 'He'} left.") for k in range(600)]
+    _write(tmp_path, "gigaword", rows, "validation")
+    records = list(_source(tmp_path, "gigaword", template=0).records("validation"))
+    assert len(records) == 100  # Half of the first 200 rows.
 
 
 def test_text_is_a_function_of_seed_task_and_index(tmp_path):
@@ -239,7 +281,12 @@ def test_rank_classification_twins(tmp_path):
 
 
 # The published numbers of training examples, after the cap.
-SIZES = {"rte": 2_290, "cb": 200, "snli": 30_000, "wnli": 605}
+SIZES = {
+    "rte": 2_290, "cb": 200, "snli": 30_000, "wnli": 605, "copa": 350, "wsc": 504,
+    "arc_easy": 2_051, "arc_challenge": 919, "story_cloze": 1_671,
+    "definite_pronoun_resolution": 1_122, "opinion_abstracts_idebate": 1_659,
+    "opinion_abstracts_rotten_tomatoes": 3_131,
+}  # fmt: skip
 
 
 def test_rates(tmp_path):
@@ -252,7 +299,9 @@ def test_rates(tmp_path):
     by_name = dict(zip((task.name for task in mixture.tasks), rates, strict=True))
     assert by_name["flan2021_rte"] == 2_290 and by_name["flan2021_cb"] == 200
     assert by_name["flan2021_snli"] == 3_000 and by_name["flan2021_wnli"] == 605
-    assert sum(rates) == 66 * 3_000 + 2_290 + 200 + 605
+    assert by_name["flan2021_copa"] == 350 and by_name["flan2021_arc_challenge"] == 919
+    small = [size for size in SIZES.values() if size < 3_000]
+    assert len(small) == 10 and sum(rates) == (69 - 10) * 3_000 + sum(small)
     flan2021.register("")  # Registering twice is no error.
 
 
@@ -343,45 +392,3 @@ def test_tfds_gives_the_same_text_as_a_local_copy(tmp_path):
         assert a.files("train") == [] and a.fingerprint("train") != b.fingerprint("train")
     with pytest.raises(UserError, match=r"rte/1.0.2: no split 'validation'; it has train"):
         list(a.records("test"))
-
-
-@pytest.mark.parametrize(
-    "name", ["dart", "openbookqa", "arc_easy", "trivia_qa", "opinion_abstracts_idebate", "quac"]
-)
-def test_readers_take_what_tfds_gives(name, tmp_path):
-    dataset = DATASETS[name]
-    with tfds.testing.mock_data(num_examples=3, data_dir=str(tmp_path)):
-        builder = tfds.builder(dataset.tfds, data_dir=str(tmp_path), try_gcs=False)
-        rows = [plain(row) for row in tfds.as_numpy(builder.as_dataset(split="train"))]
-    examples = [fields for row in rows for fields in dataset.read(row)]
-    assert len(examples) == 3
-    for template in prompts.groups()[dataset.templates]:
-        assert all(all(prompts.fill(template, e, PLAIN)) for e in examples)
-
-
-def test_readers_take_other_copies_of_the_data():
-    alike = {
-        "openbookqa": {
-            "fact1": "ice is frozen water",
-            "question": {
-                "stem": "Ice is",
-                "choices": {"label": list("ABCD"), "text": [f"choice {x}" for x in "ABCD"]},
-            },
-            "answerKey": "C",
-        },
-        "arc_easy": ROWS["arc_easy"]
-        | {"choices": {"label": list("ABC"), "text": ["light", "salt", "oil"]}, "answerKey": "A"},
-        "winogrande": {k: v for k, v in ROWS["winogrande"].items() if k != "label"}
-        | {"answer": "1"},
-        "anli_r1": {"premise": ROWS["anli_r1"]["context"], **ROWS["anli_r1"]},
-        "wmt14_enfr": {"translation": ROWS["wmt14_enfr"]},
-        "trec": {"text": ROWS["trec"]["text"], "coarse_label": 3},
-        "hellaswag": {"ctx": "She opens the", **ROWS["hellaswag"], "label": "0"},
-        "opinion_abstracts_idebate": ROWS["opinion_abstracts_idebate"]
-        | {"_argument_sentences": [{"value": "They are loud."}, {"value": "They stink."}]},
-    }
-    for name, row in alike.items():
-        assert list(DATASETS[name].read(row)) == [_example(name)], name
-    turns = {"questions": ["Where?", "When?"], "answers": {"texts": [["in Ohio"], ["1950", "50"]]}}
-    dialogue = {k: v for k, v in ROWS["quac"].items() if k not in ("question", "answers")} | turns
-    assert [e["answer"] for e in DATASETS["quac"].read(dialogue)] == ["in Ohio", "1950"]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tensorflow as tf
 
 from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
@@ -222,10 +223,21 @@ def test_squad_pads_punctuation():
     }
     (record,) = _render("squad", row)
     assert record["inputs"] == (
-        'question: What \' s the caf é called ? context: The " Caf é Noir " ( 1890 ) .'
+        'question: What \' s the café called ? context: The " Café Noir " ( 1890 ) .'
     )
-    assert record["targets"] == "Caf é Noir"
-    assert json.loads(record["references"]) == ["Caf é Noir", '" Caf é Noir "']
+    assert record["targets"] == "Café Noir"
+    assert json.loads(record["references"]) == ["Café Noir", '" Café Noir "']
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a_b", "Beyoncé’s “hit”—1,5 €", "x\u00a0y\tz\nw\x0bv", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"],
+)
+def test_padding_is_that_of_t5s_own_expression(text):
+    # T5's own: (tf) regex_replace with [[:punct:]], then runs of white space.
+    padded = tf.strings.regex_replace(text, "([[:punct:]])", r" \1 ")
+    collapsed = tf.strings.regex_replace(padded, r"\s+", " ").numpy().decode()
+    assert formats.pad_punctuation(text) == collapsed.strip()
 
 
 def test_trivia_qa_pairs_contexts_with_the_answers_that_they_hold():

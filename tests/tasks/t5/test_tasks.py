@@ -9,10 +9,12 @@ import seqio
 
 from ift_jax.config import files as config_file
 from ift_jax.config.schema import Config, DataConfig, TokenizerConfig
+from ift_jax.data.randomness import Draws
 from ift_jax.errors import UserError
 from ift_jax.preparation import seqio_registry
 from ift_jax.preparation.prepare import prepare
 from tasks.t5 import tasks as t5
+from tests.tasks.tfds_rows import features_of, labels_of, shaped_row
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -107,19 +109,62 @@ def test_tfds_rows_become_records(name, split):
         assert ("references" in record) == t5.TASKS[name].references
 
 
+def _records(name, split, **given):
+    task = t5.TASKS[name]
+    row = shaped_row(task.dataset, **given)
+    rows = task.expand(row, split) if task.expand else [row]
+    return [task.render(row, Draws(0, name, i), split) for i, row in enumerate(rows)]
+
+
+CLASSIFIED = {name for name, task in t5.TASKS.items() if "label" in features_of(task.dataset)}
+_OTHER_TARGETS = {"glue_stsb", "super_glue_wsc", "glue_wnli", "dpr"}
+
+
+@pytest.mark.parametrize("name", sorted(CLASSIFIED - _OTHER_TARGETS))
+def test_every_label_of_tfds_becomes_its_name(name):
+    for label in labels_of(t5.TASKS[name].dataset):
+        [record] = _records(name, "validation", label=label)
+        assert record["targets"] == label
+    [record] = _records(name, "test", label=-1)
+    assert record["targets"] == "<unk>"
+
+
+def test_labels_that_are_no_names():
+    for score in (0.0, 1.8, 5.0):
+        assert _records("glue_stsb", "train", label=score)[0]["targets"] == f"{score:.1f}"
+    schema = {"text": "Ann ran as she was late .", "span2_text": "she", "span2_index": 3}
+    for label in labels_of("super_glue/wsc.fixed"):
+        trained = _records("super_glue_wsc", "train", label=label, **schema)
+        assert [r["targets"] for r in trained] == ["span1_text text"] * (label == "True")
+        [record] = _records("super_glue_wsc", "validation", label=label, **schema)
+        assert json.loads(record["references"])[1] == f"\x1flabel={label}"
+    pair = {"sentence1": "Ann ran as she was late.", "sentence2": "Ann was late."}
+    for label, said in {"not_entailment": "False", "entailment": "True"}.items():
+        [record] = _records("glue_wnli", "validation", label=label, **pair)
+        assert json.loads(record["references"]) == ["Ann", f"\x1flabel={said}"]
+    for label in labels_of("definite_pronoun_resolution"):
+        [record] = _records("dpr", "train", label=label, candidates=["Bob", "Tom"])
+        assert record["targets"] == ["Bob", "Tom"][int(label)]
+
+
+@pytest.mark.parametrize("name", sorted(set(t5.TASKS) - CLASSIFIED))
+def test_rows_of_tfds_shape_are_read(name):
+    mars = {"answer": {"normalized_aliases": ["mars"]}}
+    given = mars | {"search_results": {"search_context": ["It is Mars."]}}
+    records = _records(name, "train", **(given if name == "trivia_qa" else {}))
+    assert records and all(record["inputs"] and record["targets"] for record in records)
+
+
 def test_label_names_and_fields_are_those_of_tfds():
-    tfds = pytest.importorskip("tensorflow_datasets")
     checked = 0
     for name, task in t5.TASKS.items():
         bound = getattr(task.render, "keywords", {})
         if "labels" in bound:
-            features = tfds.builder(task.dataset).info.features
-            assert tuple(features["label"].names) == bound["labels"], name
+            features = features_of(task.dataset)
+            assert tuple(labels_of(task.dataset)) == bound["labels"], name
             assert {dict(bound["rename"]).get(key, key) for key in bound["keys"]} <= set(features)
             checked += 1
     assert checked == 16
-    wnli = tfds.builder("glue/wnli").info.features["label"].names
-    assert wnli == ["not_entailment", "entailment"]
 
 
 WSC = [

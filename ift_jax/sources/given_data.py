@@ -1,0 +1,53 @@
+"""The tasks of `ift train --data`, one for each item (`ift_jax.config.data_items`).
+
+`register(root)` also registers the mixture "data" of them all: by the items' weights, or by their
+numbers of examples. Where no file of an item is for validation, one row in twenty of "train" is.
+"""
+
+import os
+
+from ift_jax.config.data_items import ENDINGS, MIXTURE, Item, parse
+from ift_jax.metrics import exact_match, rouge_l
+from ift_jax.sources.jsonl import JsonLinesDataSource
+from ift_jax.sources.register import register_mixture, register_task, task_name
+
+
+def register(root: str) -> tuple[str, ...]:
+    """Registers a task for each item of `root`, and the mixture "data"; returns the tasks' names.
+
+    Raises:
+        UserError: As `parse`.
+    """
+    items = parse(root)
+    sources = [JsonLinesDataSource(item.files, carve_validation=True) for item in items]
+    if any(source.is_chat for source in sources):
+        # The tasks of a SeqIO mixture must have the same features.
+        sources = [
+            JsonLinesDataSource(item.files, carve_validation=True, as_chat=True)
+            if not source.is_chat
+            else source
+            for item, source in zip(items, sources, strict=True)
+        ]
+    names = _names(items)
+    for name, source in zip(names, sources, strict=True):
+        register_task(name, source, metric_fns=[exact_match, rouge_l])
+    if items[0].weight is None:
+        register_mixture(MIXTURE, names)
+    else:
+        rates = [(name, item.weight) for name, item in zip(names, items, strict=True)]
+        register_mixture(MIXTURE, rates)
+    return tuple(names)
+
+
+def _names(items: list[Item]) -> list[str]:
+    """A name for the task of each item; a number tells those of equal names apart."""
+    names: list[str] = []
+    for item in items:
+        stem = os.path.basename(item.text.rstrip("/")) or "data"
+        for ending in ENDINGS:
+            stem = stem.removesuffix(ending)
+        name = f"data_{task_name(stem)}"
+        if name in names:
+            name = f"{name}_{len(names)}"
+        names.append(name)
+    return names

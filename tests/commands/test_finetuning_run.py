@@ -1,0 +1,127 @@
+"""`ift train --model MODEL --data ROWS`: a run without a config file, from start to resume."""
+
+import json
+
+import pytest
+
+from ift_jax.commands.main import main
+from ift_jax.config import files
+from tests.small_models import write_workdir
+
+ROWS = 60
+# The tests have 8 devices: 8 rows of one example each are a step.
+FEW = [
+    "--config.train.batch_size=8",
+    "--config.data.max_length=32",
+    "--config.train.preview_prompts=0",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finetuning")
+    write_workdir(folder / "model")
+    lines = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Say {k}"},
+                {"role": "assistant", "content": f"{k}!"},
+            ]
+        }
+        for k in range(ROWS)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def working_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        argv = ["train", "--model", "model", "--data", "rows.jsonl", "--workdir", "W", *FEW]
+        assert main([*argv, "--config.train.epochs=1"]) == 0
+    return folder / "W"
+
+
+def metrics(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_run_evaluates_several_times_and_writes_a_config(trained, folder):
+    config = files.load(str(trained / "config.yaml"))
+    assert config.train.epochs == 1
+    assert config.train.batch_size == 8
+    assert config.model.init_from == str(folder / "model")
+    assert config.data.root == str(folder / "rows.jsonl")
+    assert config.format.template == "chatml"
+    assert len([record for record in metrics(trained) if "eval_loss" in record]) >= 5
+    text = (trained / "config.yaml").read_text()
+    assert "# the model has no chat template\n  template: chatml" in text
+    assert "d_model" not in text  # The model decides it.
+
+
+def test_a_yaml_config_trains_the_same_run(trained, folder, capsys):
+    argv = ["train", "--config", str(trained / "config.yaml"), "--workdir", "again"]
+    assert main(argv) == 0
+    losses = [record.get("loss") for record in metrics(trained)]
+    assert [record.get("loss") for record in metrics(folder / "again")] == losses
+    assert "chosen for this model" not in capsys.readouterr().out
+
+
+def test_the_workdir_alone_knows_its_config(trained, capsys):
+    assert main(["train", "--workdir", "W", "--config.train.epochs=1.5"]) == 0
+    assert json.loads((trained / "config.json").read_text())["train"]["epochs"] == 1.5
+    assert "resumed at step" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--workdir", "none"], "expected --config FILE, or --model DIR with --data FILES"),
+        (["--workdir", "none", "--model", "model"], "--model: expected --data FILES beside it"),
+        (["--workdir", "none", "--data", "rows.jsonl"], "--data: expected --model DIR beside it"),
+        (
+            ["--workdir", "none", "--model", "nowhere", "--data", "rows.jsonl"],
+            "nowhere",
+        ),
+        (
+            ["--workdir", "none", "--model", "model", "--data", "nothing.jsonl"],
+            "--data: nothing.jsonl: no such file or folder",
+        ),
+        (
+            ["--workdir", "none", "--config", "x.py", "--model", "model"],
+            "--model: is for a run without --config",
+        ),
+        (
+            ["--workdir", "W", "--model", "model", "--data", "rows.jsonl", "--lora"],
+            "--lora 16: the run in",
+        ),
+        (["--workdir", "W", "--model", "elsewhere", "--data", "rows.jsonl"], "--model"),
+    ],
+)
+def test_a_mistake_is_one_line(trained, folder, capsys, flags, expected):
+    assert main(["train", *flags]) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert not (folder / "none").exists()
+
+
+def test_lora_is_one_flag(folder, capsys):
+    argv = ["train", "--model", "model", "--data", "rows.jsonl", "--workdir", "L", "--lora"]
+    assert main([*argv, *FEW, "--dry-run"]) == 0
+    output = capsys.readouterr().out
+    assert '"rank": 16' in output
+    assert "for LoRA of a model of width 16" in output
+
+
+def test_a_resumed_run_keeps_the_reasons_of_its_config(trained):
+    before = (trained / "config.yaml").read_text()
+    steps = json.loads((trained / "config.json").read_text())["train"]["epochs"]
+    assert main(["train", "--workdir", "W", f"--config.train.epochs={steps}"]) == 0
+    assert (trained / "config.yaml").read_text() == before
