@@ -8,6 +8,7 @@ from ift_jax.interop.sentencepiece_json import to_tokenizer_json
 from ift_jax.io.json_reader import parse_json
 from ift_jax.models.model import Model
 from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
 
 def tokenizer_files(
@@ -31,11 +32,11 @@ def tokenizer_files(
         for name, token in special_ids.items()
         if token is not None
     }
-    if "tokenizer.json" not in files:
+    if isinstance(tokenizer, SentencePieceTokenizer):
         # T5's encoder appends EOS; a decoder's template writes its own.
         is_decoder = isinstance(model.config, DecoderConfig)
         eos = None if is_decoder else (special_tokens["eos_token"], tokenizer.eos_id)
-        text = to_tokenizer_json(files["tokenizer.model"], tokenizer.special_tokens, eos)
+        text = to_tokenizer_json(tokenizer, eos)
         files["tokenizer.json"] = text.encode()
     # tokenizer_config.json says everything that this older file does.
     given = parse_json(files.pop("special_tokens_map.json", b"{}"), "special_tokens_map.json")

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, processors
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from ift_jax.errors import UserError
+from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
 _SPACE = "\u2581"
 # TrainerSpec.model_type of SentencePiece's schema.
@@ -15,29 +16,34 @@ _UNIGRAM, _BPE = 1, 2
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 
 
-def to_tokenizer_json(
-    model: bytes, special_tokens: Mapping[str, int], eos: tuple[str, int] | None = None
-) -> str:
+def to_tokenizer_json(tokenizer: SentencePieceTokenizer, eos: tuple[str, int] | None = None) -> str:
     """Return the `tokenizer.json` of a SentencePiece model: unigram or BPE, with or without bytes.
 
     It encodes the parts of a text between control tokens separately, so a model that puts a space
     before a text puts one before each part. One thing differs: a literal U+2581 in a text is a
     space to SentencePiece and to the result, where `SentencePieceTokenizer` spells it in bytes.
+    Without `legacy`, another thing does: a text that begins with a space gets no second one.
 
     Args:
-        model: The serialized model.
-        special_tokens: Control strings and their ids; those beyond the model's pieces are added.
+        tokenizer: The tokenizer, whose added tokens are added.
         eos: A string and its id, appended wherever special tokens are asked for (T5's encoder).
 
     Raises:
-        UserError: `tokenizers` has no such kind of model, or the ids have a gap.
+        UserError: `tokenizers` has no such kind of model.
     """
     # Only an export needs the schema: no other start imports protocol buffers.
     from sentencepiece import sentencepiece_model_pb2 as schema
 
-    proto = schema.ModelProto.FromString(model)  # type: ignore[attr-defined]
+    proto = schema.ModelProto.FromString(tokenizer.files["tokenizer.model"])  # type: ignore[attr-defined]
+    added = tokenizer.special_tokens | tokenizer.ordinary_tokens
+    for token, i in added.items():
+        if i < len(proto.pieces) and proto.pieces[i].piece != token:  # A reserved piece, renamed.
+            proto.pieces[i].piece, proto.pieces[i].type = token, _CONTROL
+    proto.normalizer_spec.add_dummy_prefix &= tokenizer.add_prefix_space
     result = tokenizers.Tokenizer(_model(proto))
-    result.normalizer = _normalizer(proto.normalizer_spec)
+    result.normalizer = _normalizer(proto.normalizer_spec, anew=tokenizer.legacy)
+    if proto.normalizer_spec.add_dummy_prefix and not tokenizer.legacy:
+        result.pre_tokenizer = pre_tokenizers.Metaspace(_SPACE, prepend_scheme="first", split=False)
     result.decoder = _decoder(proto.normalizer_spec)
     for piece in proto.pieces:
         if piece.type == _USER_DEFINED:
@@ -45,7 +51,7 @@ def to_tokenizer_json(
             # prefix would put a space before the piece itself, so there it is matched in the text.
             normalized = not proto.normalizer_spec.add_dummy_prefix
             result.add_tokens([tokenizers.AddedToken(piece.piece, normalized=normalized)])
-    _add_special_tokens(result, special_tokens)
+    _add_tokens(result, added, tokenizer)
     if eos is not None:
         result.post_processor = processors.TemplateProcessing(
             single=f"$A {eos[0]}", pair=f"$A {eos[0]} $B {eos[0]}", special_tokens=[eos]
@@ -93,7 +99,8 @@ def _merges(pieces: Sequence[Any]) -> list[tuple[str, str]]:
     return merges
 
 
-def _normalizer(spec: Any) -> normalizers.Normalizer:
+def _normalizer(spec: Any, *, anew: bool) -> normalizers.Normalizer:
+    """Return the normalizer; `anew`: it puts a space before each text between control tokens."""
     steps: list[normalizers.Normalizer] = []
     if spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
@@ -101,7 +108,7 @@ def _normalizer(spec: Any) -> normalizers.Normalizer:
         # Only spaces: a newline that the map above has left stays.
         steps.append(normalizers.Replace(tokenizers.Regex(" {2,}"), " "))
         steps.append(normalizers.Replace(tokenizers.Regex(r"\A +| +\z"), ""))
-    if spec.add_dummy_prefix:
+    if spec.add_dummy_prefix and anew:
         steps.append(normalizers.Prepend(_SPACE))
     steps.append(normalizers.Replace(" ", _SPACE))
     return normalizers.Sequence(steps)
@@ -114,12 +121,14 @@ def _decoder(spec: Any) -> decoders.Decoder:
     return decoders.Sequence(steps)
 
 
-def _add_special_tokens(result: tokenizers.Tokenizer, special_tokens: Mapping[str, int]) -> None:
-    by_id = sorted(special_tokens.items(), key=lambda item: item[1])
-    for token, wanted in by_id:
-        result.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False)])
-        if result.token_to_id(token) != wanted:
-            raise UserError(
-                f"special token {token!r} has id {wanted}: no tokenizer.json can give "
-                "it one with a gap before it"
-            )
+def _add_tokens(
+    result: tokenizers.Tokenizer, ids: Mapping[str, int], tokenizer: SentencePieceTokenizer
+) -> None:
+    """Add the control tokens and the ordinary added tokens in the order of their ids."""
+    for token in sorted(ids, key=ids.__getitem__):
+        special = token in tokenizer.special_tokens
+        lstrip, rstrip = tokenizer.strips.get(token, (False, False))
+        added = tokenizers.AddedToken(
+            token, special=special, normalized=False, lstrip=lstrip, rstrip=rstrip
+        )
+        result.add_tokens([added])

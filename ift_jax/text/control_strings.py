@@ -5,9 +5,17 @@ it is broken by a mark, so that it is not found, and its parts are encoded as or
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from ift_jax.text.marks import BREAK
+
+# What `tokenizers` takes for white space beside a token: Unicode's property White_Space, where
+# Python's `str.strip()` takes four more characters.
+WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+_KEEPS_SPACE = (False, False)
 
 
 def control_pattern(strings: Iterable[str]) -> re.Pattern[str] | None:
@@ -35,6 +43,26 @@ def break_control_strings(text: str, pattern: re.Pattern[str]) -> tuple[str, int
 def unbroken_parts(text: str) -> list[str]:
     """Split a text where its control strings were broken, which removes the marks."""
     return text.split(BREAK)
+
+
+def strip_beside_controls(
+    chunks: Sequence[str], strips: Mapping[str, tuple[bool, bool]]
+) -> list[str]:
+    """Remove the white space that control tokens swallow from the texts beside them.
+
+    Args:
+        chunks: Texts and control strings in turn; a text comes first and last.
+        strips: See `Tokenizer.strips`.
+    """
+    stripped = list(chunks)
+    for i in range(0, len(chunks), 2):
+        before = chunks[i - 1] if i > 0 else ""
+        after = chunks[i + 1] if i + 1 < len(chunks) else ""
+        if strips.get(before, _KEEPS_SPACE)[1]:
+            stripped[i] = stripped[i].lstrip(WHITE_SPACE)
+        if strips.get(after, _KEEPS_SPACE)[0]:
+            stripped[i] = stripped[i].rstrip(WHITE_SPACE)
+    return stripped
 
 
 def _unbroken(string: str) -> str:

@@ -13,11 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ift_jax.text.chat_templates.render import Chat, Span
-from ift_jax.text.control_strings import control_pattern, unbroken_parts
+from ift_jax.text.control_strings import (
+    WHITE_SPACE,
+    control_pattern,
+    strip_beside_controls,
+    unbroken_parts,
+)
 from ift_jax.text.tokenizers.base import Tokenizer
 
 _CACHED_CHUNKS = 512  # Enough for headers, and for the answers of one long conversation.
-_KEEPS_SPACE = (False, False)
 
 
 class Tokens(NamedTuple):
@@ -56,25 +60,50 @@ class ChunkEncoder:
         encode: Callable[[str, str], list[int]] = self._encode_cached
         if chat.restore:
             encode = functools.partial(self._encode_chunk, restore=chat.restore)
+        if strips:
+            spans = self._without_swallowed_space(spans, strips)
         pieces: list[list[int]] = []
         span_of_piece: list[Span] = []
         place = "start"
         for span in spans:
             # Texts and control strings in turn.
             chunks = self._controls.split(span.text) if self._controls else [span.text]
-            if strips:
-                chunks = _strip_beside_controls(chunks, strips)
             for i, chunk in enumerate(chunks):
                 if not chunk:
                     continue
                 if i % 2:
                     pieces.append([special[chunk]])
-                    place = "control"
+                    place = self._tokenizer.place_after(chunk)
                 else:
                     pieces.append(encode(chunk, place))
                     place = "text"
                 span_of_piece.append(span)
         return Tokens(pieces, span_of_piece, chat.control_strings)
+
+    def _without_swallowed_space(
+        self, spans: Sequence[Span], strips: Mapping[str, tuple[bool, bool]]
+    ) -> list[Span]:
+        """Remove the white space that control tokens swallow, also across the edges of spans.
+
+        Only the end of a prompt keeps white space before an answer that begins with a token which
+        would swallow it: the prompt of a generated answer has it.
+        """
+        result: list[Span] = []
+        swallows = False  # Whether the last token swallows what comes next.
+        for span in spans:
+            chunks = self._controls.split(span.text) if self._controls else [span.text]
+            chunks = strip_beside_controls(chunks, strips)
+            if swallows:
+                chunks[0] = chunks[0].lstrip(WHITE_SPACE)
+            if len(chunks) > 1 and not chunks[0] and strips.get(chunks[1], (False,))[0]:
+                if result and result[-1].is_answer:
+                    result[-1] = result[-1]._replace(text=result[-1].text.rstrip(WHITE_SPACE))
+            if chunks[-1]:
+                swallows = False
+            elif len(chunks) > 1:
+                swallows = strips.get(chunks[-2], (False, False))[1]
+            result.append(span._replace(text="".join(chunks)))
+        return result
 
     def _encode_chunk(
         self, chunk: str, place: str, restore: Mapping[int, str] | None = None
@@ -96,23 +125,3 @@ class ChunkEncoder:
             ids += self._tokenizer.encode(part, place)
             place = "text"
         return ids
-
-
-def _strip_beside_controls(
-    chunks: Sequence[str], strips: Mapping[str, tuple[bool, bool]]
-) -> list[str]:
-    """Remove the white space that control tokens swallow from the texts beside them.
-
-    Args:
-        chunks: Texts and control strings in turn; a text comes first and last.
-        strips: See `Tokenizer.strips`.
-    """
-    stripped = list(chunks)
-    for i in range(0, len(chunks), 2):
-        before = chunks[i - 1] if i > 0 else ""
-        after = chunks[i + 1] if i + 1 < len(chunks) else ""
-        if strips.get(before, _KEEPS_SPACE)[1]:
-            stripped[i] = stripped[i].lstrip()
-        if strips.get(after, _KEEPS_SPACE)[0]:
-            stripped[i] = stripped[i].rstrip()
-    return stripped

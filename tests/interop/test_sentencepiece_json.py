@@ -9,10 +9,11 @@ import tokenizers
 
 from ift_jax.errors import UserError
 from ift_jax.interop.sentencepiece_json import to_tokenizer_json
+from ift_jax.text.tokenizers.declared_tokens import Declared, DeclaredToken
 from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
 from ift_jax.text.tokenizers.train_sentencepiece import train_sentencepiece
 from tests.shared_data import SHARED, requires_shared
-from tests.text.small_tokenizers import CHATML, TEXTS, sentencepiece_bytes
+from tests.text.small_tokenizers import CHATML, TEXTS, llama_model, sentencepiece_bytes
 
 VARIED = [
     "Hello world",
@@ -66,7 +67,7 @@ def check(model: bytes, extra_ids: int = 0) -> None:
     """Compares ids, decoded texts, and texts with control tokens."""
     ours = SentencePieceTokenizer(model, extra_ids)
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    theirs = tokenizers.Tokenizer.from_str(to_tokenizer_json(model, ours.special_tokens))
+    theirs = tokenizers.Tokenizer.from_str(to_tokenizer_json(ours))
     assert theirs.get_vocab_size() == ours.vocab_size
     for text in texts():
         want = processor.encode(text)
@@ -106,13 +107,27 @@ def test_the_same_ids_as_real_models(file, extra):
     check((SHARED / "data" / "tokenizers" / file).read_bytes(), extra)
 
 
-def test_an_encoder_appends_eos_and_a_gap_in_the_ids_is_refused():
+def test_an_encoder_appends_eos():
     model = train_sentencepiece(TEXTS, vocab_size=480, control=CHATML)
     ours = SentencePieceTokenizer(model)
     eos = ("</s>", ours.eos_id)
-    theirs = tokenizers.Tokenizer.from_str(to_tokenizer_json(model, ours.special_tokens, eos))
+    theirs = tokenizers.Tokenizer.from_str(to_tokenizer_json(ours, eos))
     assert theirs.encode("counts").ids == [*ours.encode("counts"), ours.eos_id]
-    with pytest.raises(UserError, match="'<new>' has id 500"):
-        to_tokenizer_json(model, {"<new>": 500})
     with pytest.raises(UserError, match="neither unigram nor BPE"):
-        to_tokenizer_json(trained(model_type="char"), {})
+        to_tokenizer_json(SentencePieceTokenizer(trained(model_type="char")))
+
+
+@pytest.mark.parametrize("options", [{"legacy": False}, {"add_prefix_space": False}, {}])
+def test_declared_tokens_and_options_are_kept(options):
+    tokens = (
+        DeclaredToken("<|r|>", 420, rstrip=True),
+        DeclaredToken("<think>", 421, special=False),
+        DeclaredToken("<|renamed|>", 419),
+    )
+    ours = SentencePieceTokenizer(llama_model(), declared=Declared(tokens=tokens, **options))
+    theirs = tokenizers.Tokenizer.from_str(to_tokenizer_json(ours))
+    assert theirs.token_to_id("<|renamed|>") == 419
+    for text in ("counts<|r|>  apples", "<|r|>\n<think> has</s> lost", "x<|renamed|>y<think>z"):
+        ids = ours.encode_with_controls(text)
+        assert theirs.encode(text, add_special_tokens=False).ids == ids
+    assert 421 in ours.encode("a<think>b") and "<think>" in theirs.decode([421])

@@ -53,6 +53,24 @@ def t5_like_tokenizer() -> SentencePieceTokenizer:
 
 
 @functools.cache
+def llama_model() -> bytes:
+    """A SentencePiece model with Llama's options: a space in front, bytes, all white space kept."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(line for text in TEXTS for line in text.split("\n")),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=420,
+        byte_fallback=True,
+        num_threads=1,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+@functools.cache
 def huggingface_definition() -> str:
     """A byte-level BPE `tokenizer.json` in which ChatML's markers are special."""
     tokenizer = tokenizers.Tokenizer(models.BPE())

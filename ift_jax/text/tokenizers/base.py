@@ -13,6 +13,7 @@ class Tokenizer(abc.ABC):
         pad_id: Never equal to `eos_id`, so that padding can be told from an ending.
         eos_id: The id that ends a text.
         bos_id: The id that begins a text, or None if the tokenizer has none.
+        adds_bos: Whether the tokenizer, asked for its special tokens, puts BOS before a text.
         special_tokens: Control strings and their ids.
         special_tokens_map: Special tokens by role, such as `{"eos_token": "</s>"}`; the name is
             Hugging Face's.
@@ -29,6 +30,7 @@ class Tokenizer(abc.ABC):
     pad_id: int
     eos_id: int
     bos_id: int | None
+    adds_bos: bool
     special_tokens: Mapping[str, int]
     special_tokens_map: Mapping[str, str]
     strips: Mapping[str, tuple[bool, bool]]
@@ -46,6 +48,13 @@ class Tokenizer(abc.ABC):
                 token, or in the middle of "text". At the first two, some tokenizers put a space
                 before it.
         """
+
+    def place_after(self, control: str) -> str:
+        """Return the place of a text right after a control token, as `encode` takes it.
+
+        It is "control", or "text" where the token does not begin a text anew.
+        """
+        return "control"
 
     @abc.abstractmethod
     def encode_with_controls(self, text: str) -> list[int]:

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tokenizers
+from tokenizers import processors
 
 from ift_jax.errors import UserError
 from ift_jax.io.json_reader import parse_json
+from ift_jax.text.control_strings import WHITE_SPACE, control_pattern
 from ift_jax.text.tokenizers.base import Tokenizer, template_file
+from ift_jax.text.tokenizers.declared_tokens import DeclaredToken
 from ift_jax.text.tokenizers.pretoken_cache import PretokenCache, cuts_at_spaces
 
 _MUST_EXIST = ("bos_token", "eos_token", "unk_token")  # If named, they must be in the vocabulary.
@@ -32,6 +35,8 @@ class HuggingFaceTokenizer(Tokenizer):
         names: Mapping[str, str],
         name: str = "tokenizer.json",
         *,
+        declared: Sequence[DeclaredToken] = (),
+        add_bos: bool | None = None,
         added_tokens: Sequence[str] = (),
         chat_template: str = "",
     ):
@@ -42,14 +47,19 @@ class HuggingFaceTokenizer(Tokenizer):
             names: Special tokens by role: `eos_token` and, where they exist, `bos_token`,
                 `pad_token`, `unk_token` and others.
             name: What error messages call the file.
+            declared: Tokens that the files beside it declare.
+            add_bos: Whether BOS comes before a text; None: as the file says.
             added_tokens: Tokens that become special, with new ids where the vocabulary lacks them.
             chat_template: The Jinja source that came with the tokenizer.
 
         Raises:
-            UserError: The text is no tokenizer, names no EOS, or a named token is not in the
-                vocabulary.
+            UserError: The text is no tokenizer, names no EOS, a named token is not in the
+                vocabulary, or a declared one has another id in it.
         """
-        inner = _parse(definition, {*names.values(), *added_tokens}, name)
+        control = {*names.values(), *added_tokens}
+        control |= {token.content for token in declared if token.special}
+        inner = _parse(definition, control, name)
+        _add_declared(inner, [token.among(control) for token in declared], name)
         ids = inner.get_vocab(with_added_tokens=True)
         _check_names(names, ids, name)
         self.base_vocab_size = max(ids.values()) + 1
@@ -58,8 +68,9 @@ class HuggingFaceTokenizer(Tokenizer):
         self.special_tokens_map["pad_token"] = pad
         _add_special_tokens(inner, added_tokens if pad in ids else (*added_tokens, pad))
         self._read_vocabulary(inner, names, pad, name)
+        self._set_bos(inner, add_bos)
         definition = inner.to_str()
-        self._make_encoders(definition, names["eos_token"])
+        self._make_encoders(inner, definition)
         self.chat_template = chat_template
         self.files = {
             "tokenizer.json": definition.encode(),
@@ -90,30 +101,77 @@ class HuggingFaceTokenizer(Tokenizer):
         self.bos_id = ids[names["bos_token"]] if "bos_token" in names else None
         self._hidden_ids = {self.pad_id, *self.special_tokens.values()}
 
-    def _make_encoders(self, definition: str, eos: str) -> None:
+    def _set_bos(self, inner: tokenizers.Tokenizer, add_bos: bool | None) -> None:
+        """Set whether BOS comes before a text, as the config beside the file says, or the file."""
+        bos = self.special_tokens_map.get("bos_token")
+        if add_bos is not None:
+            start = [(bos, self.bos_id)] if add_bos and bos is not None else []
+            front = f"{bos} " if start else ""
+            inner.post_processor = processors.TemplateProcessing(
+                single=f"{front}$A", pair=f"{front}$A {front}$B", special_tokens=start
+            )
+        whole = inner.encode("a", add_special_tokens=True).ids
+        self.adds_bos = self.bos_id is not None and whole[:1] == [self.bos_id]
+
+    def _make_encoders(self, inner: tokenizers.Tokenizer, definition: str) -> None:
         """Set an encoder for text with control strings, and one for each position of plain text."""
         fields = parse_json(definition, "tokenizer.json")
         self._with_controls = tokenizers.Tokenizer.from_str(definition)
         self._plain = _spelling_out(definition)
-        middle = _spelling_out(json.dumps(_without_prefix(fields)))
-        self._by_place = {"start": self._plain, "control": self._plain, "text": middle}
+        self._middle = _spelling_out(json.dumps(_without_prefix(fields)))
+        added = inner.get_added_tokens_decoder().values()
+        # An ordinary added token begins a text anew, wherever it stands.
+        beginners = [t.content for t in added if not t.special and not t.normalized]
+        self._beginners = control_pattern(beginners)
         self._cache: PretokenCache | None = None
         # T5's tokenizer sees nothing but words, so a text is the same everywhere.
         if self.encode("a\nb", "text") == self.encode("a b", "text"):
-            self._by_place["text"] = self._plain
-        n_eos = len(self.encode_with_controls(eos))
-        after_eos = {probe: self.encode_with_controls(eos + probe)[n_eos:] for probe in _PROBES}
-        if any(self.encode(probe) != ids for probe, ids in after_eos.items()):
-            self._by_place["control"] = middle
+            self._middle = self._plain
+        self._continued_after = self._controls_that_continue(added)
         if cuts_at_spaces(fields):  # Such a tokenizer gives the same ids at every position.
             self._cache = PretokenCache(fields, self._encode_whole)
+
+    def _controls_that_continue(self, added: Iterable[tokenizers.AddedToken]) -> frozenset[str]:
+        """Return the control tokens after which a text is encoded as in the middle of one.
+
+        One control token of each kind is tried; they differ by their flags alone.
+        """
+        continues: dict[tuple[bool, ...], bool] = {}
+        found: list[str] = []
+        for token in added:
+            if not token.special:
+                continue
+            kind = (token.normalized, token.lstrip, token.rstrip, token.single_word)
+            if kind not in continues:
+                continues[kind] = self._continues_after(token)
+            if continues[kind]:
+                found.append(token.content)
+        return frozenset(found)
+
+    def _continues_after(self, token: tokenizers.AddedToken) -> bool:
+        control = token.content
+        n_control = len(self.encode_with_controls(control))
+        for probe in _PROBES:
+            after = self.encode_with_controls(control + probe)[n_control:]
+            if after != self.encode(probe.lstrip(WHITE_SPACE) if token.rstrip else probe):
+                return True
+        return False
+
+    def place_after(self, control: str) -> str:
+        return "text" if control in self._continued_after else "control"
 
     def encode(self, text: str, place: str = "start") -> list[int]:
         return self._cache.encode(text) if self._cache else self._encode_whole(text, place)
 
     def _encode_whole(self, text: str, place: str = "start") -> list[int]:
         """Encode without the cache."""
-        return self._by_place[place].encode(text, add_special_tokens=False).ids
+        if place != "text" or self._middle is self._plain:
+            return self._plain.encode(text, add_special_tokens=False).ids
+        found = self._beginners.search(text) if self._beginners else None
+        if found is None:
+            return self._middle.encode(text, add_special_tokens=False).ids
+        before = self._middle.encode(text[: found.start()], add_special_tokens=False).ids
+        return before + self._plain.encode(text[found.start() :], add_special_tokens=False).ids
 
     def encode_with_controls(self, text: str) -> list[int]:
         return self._with_controls.encode(text, add_special_tokens=False).ids
@@ -135,6 +193,36 @@ def _parse(definition: str, special: set[str], name: str) -> tokenizers.Tokenize
         return tokenizers.Tokenizer.from_str(json.dumps(fields))
     except Exception as error:  # `tokenizers` raises bare Exception.
         raise UserError(f"{name}: not a tokenizer.json ({error})") from error
+
+
+def _add_declared(
+    inner: tokenizers.Tokenizer, declared: Sequence[DeclaredToken], name: str
+) -> None:
+    """Add the tokens that the files beside a `tokenizer.json` declare, as `transformers` does.
+
+    Where the flags of a token differ, those with an id, which name them all, win.
+    """
+    listed = {token.content: token for token in inner.get_added_tokens_decoder().values()}
+    new = []
+    for token in declared:
+        old = listed.get(token.content)
+        # Only `added_tokens_decoder` states flags; the others name tokens.
+        states_flags = token.id is not None and token.special is not None
+        if old is None or (states_flags and not _same_flags(old, token)):
+            new.append(token.as_added_token())
+    inner.add_tokens(new)
+    for token in declared:
+        i = inner.token_to_id(token.content)
+        if token.id is not None and i != token.id:
+            raise UserError(
+                f"{name}: the files beside it declare {token.content!r} as id {token.id}; here it"
+                f" is {i}"
+            )
+
+
+def _same_flags(old: tokenizers.AddedToken, new: DeclaredToken) -> bool:
+    flags = ("special", "lstrip", "rstrip", "normalized", "single_word")
+    return all(getattr(old, flag) == getattr(new, flag) for flag in flags)
 
 
 def _check_names(names: Mapping[str, str], ids: Mapping[str, int], name: str) -> None:

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +14,12 @@ from ift_jax.io.files import read_template_file
 from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.paths import as_path, fetch, is_remote
 from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.tokenizers.declared_tokens import read_declared
 from ift_jax.text.tokenizers.hugging_face import HuggingFaceTokenizer
 from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
 _NOTHING_ADDED = TokenizerConfig()
+_SENTINEL = re.compile(r"<extra_id_\d+>")
 
 
 def load_tokenizer(path: str, options: TokenizerConfig = _NOTHING_ADDED) -> Tokenizer:
@@ -109,23 +112,18 @@ def _find(path: str) -> str:
 
 def _load_sentencepiece(file: str, options: TokenizerConfig) -> Tokenizer:
     folder = os.path.dirname(file)
-    added_before = _read_json(folder, "added_tokens.json")
-    by_id = sorted(added_before, key=added_before.__getitem__)
+    declared = read_declared(folder)
+    # T5's own list of its sentinels; their ids run down from the last one.
+    listed = [token for token in declared.tokens if _SENTINEL.fullmatch(token.content)]
     with open(file, "rb") as model:
-        tokenizer = SentencePieceTokenizer(
+        return SentencePieceTokenizer(
             model.read(),
-            options.extra_ids,
+            options.extra_ids or len(listed),
             file,
-            added_tokens=(*by_id, *options.added_tokens),
+            declared=declared,
+            added_tokens=options.added_tokens,
             chat_template=_chat_template(folder),
         )
-    for token, i in added_before.items():
-        if tokenizer.special_tokens[token] != i:
-            raise UserError(
-                f"{os.path.join(folder, 'added_tokens.json')}: {token!r} is {i!r}; expected"
-                f" {tokenizer.special_tokens[token]} with {options.extra_ids} extra ids"
-            )
-    return tokenizer
 
 
 def _load_hugging_face(file: str, options: TokenizerConfig) -> Tokenizer:
@@ -135,16 +133,13 @@ def _load_hugging_face(file: str, options: TokenizerConfig) -> Tokenizer:
             definition = stream.read()
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not a tokenizer.json ({error})") from error
-    names: dict[str, str] = {}
-    for source in ("special_tokens_map.json", "tokenizer_config.json"):  # The latter wins.
-        for key, token in _read_json(folder, source).items():
-            content = token.get("content") if isinstance(token, dict) else token
-            if key.endswith("_token") and isinstance(content, str) and content:
-                names[key] = content
+    declared = read_declared(folder)
     return HuggingFaceTokenizer(
         definition,
-        names,
+        declared.names,
         file,
+        declared=declared.tokens,
+        add_bos=declared.add_bos,
         added_tokens=options.added_tokens,
         chat_template=_chat_template(folder),
     )

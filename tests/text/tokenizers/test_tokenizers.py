@@ -258,7 +258,7 @@ def test_added_tokens_come_after_extra_ids(tmp_path):
     folder = folder_of(tokenizer, tmp_path / "t5")
     again = load_tokenizer(folder, TokenizerConfig(extra_ids=3))
     assert again.fingerprint == tokenizer.fingerprint
-    with pytest.raises(UserError, match="added_tokens.json: '<|eot|>' is 483; expected 480 with 0"):
+    with pytest.raises(UserError, match=".<|eot|>. as id 483; expected 480 with 0"):
         load_tokenizer(folder)
 
 
@@ -278,7 +278,8 @@ def test_ids_of_the_parts_of_a_text_join_to_those_of_the_whole(style):
         assert tokenizer.encode(before) + tokenizer.encode(after, "text") == whole
         control = tokenizer.special_tokens["<|x|>"]
         joined = tokenizer.encode_with_controls(f"<|x|>{before}{after}")
-        assert [control, *tokenizer.encode(before + after, "control")] == joined
+        place = tokenizer.place_after("<|x|>")
+        assert [control, *tokenizer.encode(before + after, place)] == joined
 
 
 def test_sentencepiece_that_puts_a_space_in_front():
