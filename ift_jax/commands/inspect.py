@@ -3,6 +3,7 @@
 For example:
   ift inspect
   ift inspect gsm8k --config.data.root=data
+  ift inspect --model /models/SmolLM2-135M-Instruct --data chats.jsonl
   ift inspect --config configs/quickstart.py
   ift inspect --config configs/quickstart.py --lint
   ift inspect --config configs/quickstart.py --task quickstart_sort_words --examples 5
@@ -11,7 +12,7 @@ For example:
 import argparse
 import dataclasses
 
-from ift_jax.commands import arguments
+from ift_jax.commands import arguments, run_config
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.inspection import default_config
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "mixtures are listed",
     )
     arguments.add_config(parser, required=False)
+    run_config.add_model_and_data(parser)
     parser.add_argument(
         "--which",
         choices=("train", "eval", "heldout"),
@@ -49,6 +51,11 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     if args.mixture and args.config:
         raise UserError("expected the name of a mixture, or --config FILE, not both")
+    if args.model or args.data:
+        if args.mixture:
+            raise UserError("expected the name of a mixture, or --model with --data, not both")
+        _show(run_config.load(args).config, args)
+        return
     without_file = not args.config
     if without_file:
         argument = f":{args.mixture}" if args.mixture else ""

@@ -1,6 +1,7 @@
 r"""`ift prepare`.
 
 For example:
+  ift prepare --model /models/SmolLM2-135M-Instruct --data chats.jsonl
   ift prepare --config configs/quickstart.py
   ift prepare --config configs/tulu3.py:8b,/models/Llama-3.1-8B --runner DirectRunner \
     -- --direct_running_mode=multi_processing --direct_num_workers=8
@@ -12,12 +13,13 @@ PYTHONPATH), and must see the data, the tokenizer and data.store_dir under the s
 import argparse
 import os
 
-from ift_jax.commands import arguments
+from ift_jax.commands import arguments, run_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    arguments.add_config(parser)
+    arguments.add_config(parser, required=False)
+    run_config.add_model_and_data(parser)
     parser.add_argument(
         "--runner",
         metavar="NAME",
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    config = arguments.load_config(args)
+    config = run_config.load(args).config
     from ift_jax.preparation.open_or_prepare import open_or_prepare
 
     beam: list[str] = []

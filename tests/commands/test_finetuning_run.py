@@ -125,3 +125,16 @@ def test_a_resumed_run_keeps_the_reasons_of_its_config(trained):
     steps = json.loads((trained / "config.json").read_text())["train"]["epochs"]
     assert main(["train", "--workdir", "W", f"--config.train.epochs={steps}"]) == 0
     assert (trained / "config.yaml").read_text() == before
+
+
+def test_the_same_flags_show_and_prepare_the_data(folder, capsys):
+    argv = ["--model", "model", "--data", "rows.jsonl", *FEW]
+    assert main(["prepare", *argv]) == 0
+    assert "train: 1 task, 57 examples" in capsys.readouterr().out.replace("1 tasks", "1 task")
+    assert main(["inspect", *argv]) == 0
+    output = capsys.readouterr().out
+    assert "data_rows" in output
+    assert "preparing" not in output  # The stores are those of before.
+    assert main(["inspect", "mixture", *argv]) == 2
+    assert main(["prepare"]) == 2
+    assert "expected --config FILE, or --model DIR with --data FILES" in capsys.readouterr().err

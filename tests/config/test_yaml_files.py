@@ -40,7 +40,7 @@ def test_the_architecture_decides_the_fields_of_the_model(tmp_path):
         ("train:\n  steps: 1\n  steps: 2\n", ":3: train.steps is given twice, first in line 2"),
         ("train:\n  1: 2\n", ":2: expected the name of a field; got '1'"),
         ("train:\n  step: 1\n", ":2: config.train.step: no such field"),
-        ("\ntrain:\n  steps: many\n", ":3: config.train.steps: expected a whole number; got 'many'"),
+        ("\ntrain:\n  steps: x\n", ":3: config.train.steps: expected a whole number; got 'x'"),
         (MINIMAL + "optimizer: {learning_rate: -1}\n", ":5: config.optimizer.learning_rate: "),
         (MINIMAL + "train_on: last\n", ":5: config.train_on: no such field"),
         (MINIMAL + "loss: {z_loss: .nan}\n", ":5: config.loss.z_loss: expected a finite number"),
