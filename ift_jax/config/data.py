@@ -43,6 +43,13 @@ class FormatConfig:
     template_options: tuple[str, ...] = field(
         (), 'Variables for the template, such as "enable_thinking=false".'
     )
+    add_bos: str = field(
+        "auto",
+        "Whether BOS comes before a conversation if the template itself writes none. auto: if the "
+        "tokenizer puts one before a text, as Llama's and Gemma's do, and the template is not the "
+        "tokenizer's own.",
+        choices=("auto", "always", "never"),
+    )
     train_on: str = field(
         "all",
         "Which assistant turns are trained: all of them, or only the last one. A turn's own weight "

@@ -37,6 +37,7 @@ class PromptFormatter:
         architecture: "decoder" or "encoder_decoder".
         limits: The lengths of the run.
         empty_prompt: The one id, in a list, that prompts a decoder where nothing else does.
+        add_bos: `format.add_bos` of the config.
         stop_ids: The ids that end an answer in generation.
         template_source: The Jinja text of the chat template, with its options set.
         fingerprint: SHA-256 (hex) of everything that determines the ids of a record.
@@ -76,6 +77,7 @@ class PromptFormatter:
         self._format = fmt
         template = resolve_template(fmt, tokenizer)
         self.template_source = template.source
+        self.add_bos = fmt.add_bos
         break_controls = fmt.control_strings == "text"
         self._renderer = ChatRenderer(template, tokenizer, break_controls=break_controls)
         self._encode = ChunkEncoder(tokenizer).encode

@@ -35,7 +35,8 @@ def lint(formatter: ExampleFormatter) -> list[Finding]:
     """Check a decoder's format; return one finding for each check.
 
     The checks are:
-        one_bos: A conversation has at most one BOS.
+        one_bos: A conversation has at most one BOS, and one where the tokenizer itself puts it
+            before a text (unless `format.add_bos` is "never").
         stop_trained: The stop token of every trained turn is trained.
         header_untrained: No answer begins with a control token.
         prefix_stable: Answers follow the text that prompts them, all in one example or in an
@@ -63,6 +64,7 @@ class _Linter:
         # In some models BOS opens every turn, such as SmolLM2's <|im_start|>.
         bos = self._tokenizer.special_tokens_map.get("bos_token")
         self._bos_opens_turns = bos is not None and bos in formatter.template_source
+        self._expects_bos = self._tokenizer.adds_bos and formatter.add_bos != "never"
         special = set(self._tokenizer.special_tokens.values())
         self._controls = special - set(formatter.stop_ids)
 
@@ -112,6 +114,12 @@ class _Linter:
     def _check_bos(self, tokens: Sequence[int], n_turns: int) -> None:
         bos = self._tokenizer.bos_id
         count = 0 if self._bos_opens_turns else tokens.count(bos)
+        if self._expects_bos and tokens[0] != bos:
+            self._wrong.setdefault(
+                "one_bos",
+                "none, but the tokenizer puts one before a text: set format.add_bos to 'always', or"
+                " to 'never' if that is meant",
+            )
         # Conversations of several rounds may repeat BOS, as Llama 2's do.
         if (n_turns < 2 and count > 1) or tokens[:2] == [bos, bos]:
             self._wrong.setdefault("one_bos", f"{count} BOS tokens")

@@ -54,7 +54,29 @@ def resolve_template(fmt: FormatConfig, tokenizer: Tokenizer) -> Template:
             options = {"enable_thinking": False} | options
         file = _FOLDER / f"{name.removesuffix(_WITHOUT_THINKING)}.jinja"
         source = file.read_text("utf-8")
-    return compile_template(_set_options(options) + source, name)
+    bos = "{{- bos_token }}" if _lacks_bos(fmt, tokenizer, source) else ""
+    return compile_template(_set_options(options) + bos + source, name)
+
+
+def _lacks_bos(fmt: FormatConfig, tokenizer: Tokenizer, source: str) -> bool:
+    """Whether BOS is to be put before what a template writes, as it writes none itself.
+
+    A base model that was trained with BOS before every text is at a loss without it: Gemma's
+    perplexity was reported as 3.5 with it, and as 10^9 without.
+
+    Raises:
+        UserError: BOS is asked for, and the tokenizer has none.
+    """
+    bos = tokenizer.special_tokens_map.get("bos_token")
+    if bos is None:
+        if fmt.add_bos == "always":
+            raise UserError("format.add_bos = 'always': the tokenizer has no BOS token")
+        return False
+    if "bos_token" in source or bos in source:
+        return False
+    if fmt.add_bos == "auto":
+        return tokenizer.adds_bos and fmt.template != "model"
+    return fmt.add_bos == "always"
 
 
 def controls(template: str) -> tuple[str, ...]:

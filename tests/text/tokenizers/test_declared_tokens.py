@@ -199,6 +199,39 @@ def test_the_options_of_a_bare_model_are_read(tmp_path, options):
     ]
 
 
+@pytest.mark.parametrize(
+    ("config", "model", "adds"),
+    [
+        ({"add_bos_token": True}, False, True),
+        ({"add_bos_token": False}, False, False),
+        ({}, False, None),
+        ({"add_bos_token": True}, True, True),
+        ({"add_bos_token": False, "tokenizer_class": "LlamaTokenizer"}, True, False),
+        ({"tokenizer_class": "GemmaTokenizerFast"}, True, True),
+        ({"tokenizer_class": "PreTrainedTokenizer"}, True, False),
+    ],
+)
+def test_whether_a_tokenizer_puts_bos_before_a_text(tmp_path, config, model, adds):
+    if model:
+        tokenizer = load_tokenizer(write(tmp_path, llama_model(), config))
+        assert tokenizer.adds_bos == adds
+        assert tokenizer_from_files(tokenizer.files).adds_bos == adds
+        return
+    # A tokenizer.json says it by its post-processor, unless the config beside it says otherwise.
+    for in_file in (True, False):
+        inner = tokenizers.Tokenizer.from_str(chat.definition("byte_level", (END,)))
+        if in_file:
+            inner.post_processor = tokenizers.processors.TemplateProcessing(
+                "<s> $A", None, [("<s>", 1)]
+            )
+        folder = write(tmp_path, inner.to_str(), FAST | config)
+        tokenizer = load_tokenizer(folder)
+        assert tokenizer.adds_bos == (in_file if adds is None else adds)
+        if adds is None:
+            assert (_theirs(folder).encode("a")[0] == tokenizer.bos_id) == in_file
+        assert tokenizer_from_files(tokenizer.files).adds_bos == tokenizer.adds_bos
+
+
 def test_without_a_config_a_bare_model_is_legacy(tmp_path):
     (tmp_path / "t.model").write_bytes(llama_model())
     tokenizer = load_tokenizer(str(tmp_path / "t.model"))
