@@ -29,6 +29,10 @@ class UserError(Exception):
     """
 
 
+class WriteError(UserError):
+    """A file that cannot be written, on a disk that is full, say. The message names the file."""
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`; did you mean ...?` with the nearest of the names, or nothing if none is near."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)

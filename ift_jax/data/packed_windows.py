@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import io
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +14,10 @@ from ift_jax.data.mixture import Mixture
 from ift_jax.data.packing import pack, pack_2d
 from ift_jax.data.randomness import permutation
 from ift_jax.data.sample_order import SampleOrder, Visits
-from ift_jax.io.files import json_digest, write_atomically
+from ift_jax.io.files import json_digest
+from ift_jax.io.side_folder import find_side_file, write_side_file
 
-_VERSION = 2  # Version of the kept totals; a part of their file's name.
+_VERSION = 3  # Version of the kept totals; a part of their file's name.
 
 
 class WindowTotals(NamedTuple):
@@ -105,9 +107,10 @@ class WindowPacker:
         Returns:
             int64[windows, 5], the fields of `WindowTotals`.
         """
-        path = self._totals_path(n_rows, n_windows)
-        with contextlib.suppress(OSError, ValueError):
-            return np.load(path)
+        store_dir = self._mixture.stores[0].path.parent
+        name = self._totals_name(n_rows, n_windows)
+        if (kept := _read_totals(find_side_file(store_dir, name))) is not None:
+            return kept
         totals: list[WindowTotals] = []
         planned_rows = 0
         while n_windows is None or len(totals) < n_windows:
@@ -116,14 +119,14 @@ class WindowPacker:
             totals.append(self.totals(len(totals)))
             planned_rows += totals[-1].rows
         result = np.array(totals, np.int64).reshape(-1, len(WindowTotals._fields))
-        path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.save(buffer, result, allow_pickle=False)
-        write_atomically(path, buffer.getvalue())
+        content = buffer.getvalue()
+        write_side_file(store_dir, name, hashlib.sha256(content).digest() + content)
         return result
 
-    def _totals_path(self, n_rows: int | None, n_windows: int | None) -> Path:
-        """The file for `all_totals`, named after everything that determines them."""
+    def _totals_name(self, n_rows: int | None, n_windows: int | None) -> str:
+        """The name of the file for `all_totals`, after everything that determines them."""
         stores = self._mixture.stores
         key = [
             _VERSION,
@@ -137,7 +140,7 @@ class WindowPacker:
             n_rows,
             n_windows,
         ]
-        return stores[0].path.parent / "plans" / f"{json_digest(key)[:24]}.npy"
+        return f"plans/{json_digest(key)[:24]}"
 
     def _sampled(self, visits: Visits) -> Examples:
         """The examples that are visited."""
@@ -168,6 +171,15 @@ class WindowPacker:
         counts = np.bincount(rows, minlength=n_rows)
         first = np.concatenate([[0], np.cumsum(counts)])
         return PackedWindow(first, examples.take(by_row))
+
+
+def _read_totals(path: Path | None) -> np.ndarray | None:
+    """The totals in a file, after the hash of their bytes; None if it is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        content = path.read_bytes() if path else b""
+        if content and hashlib.sha256(content[32:]).digest() == content[:32]:
+            return np.load(io.BytesIO(content[32:]))
+    return None
 
 
 def _copies(visits: Visits) -> np.ndarray | None:

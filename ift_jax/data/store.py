@@ -21,6 +21,39 @@ from ift_jax.io.files import read_json
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
+# What a manifest must say, besides the hashes of the parts.
+_COUNTS = ("shards", "variants", "examples", "tokens", "encoder_tokens", "trained_tokens")
+
+
+class DamagedStore(UserError):
+    """A store that is not what was prepared; preparing makes it again."""
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a store, local or in a bucket.
+
+    Raises:
+        DamagedStore: The folder does not hold a complete store of this version.
+    """
+    cure = "run `ift prepare` again"
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict):
+        raise DamagedStore(
+            f"{folder} is not a complete token store ({MANIFEST} is missing or broken): {cure}"
+        )
+    found = manifest.get("format_version")
+    if found != FORMAT_VERSION:
+        raise DamagedStore(
+            f"{folder / MANIFEST}: format_version is {found}, expected {FORMAT_VERSION}: {cure}"
+        )
+    counts = [manifest.get(name) for name in _COUNTS]
+    hashes: Any = manifest.get("sha256")
+    whole = isinstance(hashes, list) and all(type(count) is int for count in counts)
+    if not whole or len(hashes) != manifest["shards"] * manifest["variants"]:
+        raise DamagedStore(
+            f"{folder / MANIFEST}: its counts and hashes do not belong together: {cure}"
+        )
+    return manifest
 
 
 def part_path(folder: Path, part: int) -> Path:
@@ -141,25 +174,12 @@ class TokenStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "TokenStore":
-        """Opens a store.
+        """Opens a store, whose parts are not looked at yet (`ift_jax.data.store_check`).
 
         Raises:
-            UserError: The folder does not hold a complete store of this version.
+            DamagedStore: The folder does not hold a complete store of this version.
         """
-        path = Path(path)
-        manifest = read_json(path / MANIFEST)
-        if manifest is None:
-            raise UserError(
-                f"{path} is not a complete token store ({MANIFEST} is missing or broken): "
-                "run `ift prepare` again"
-            )
-        found = manifest.get("format_version")
-        if found != FORMAT_VERSION:
-            raise UserError(
-                f"{path / MANIFEST}: format_version is {found}, expected {FORMAT_VERSION}: "
-                "run `ift prepare` again"
-            )
-        return cls(path, manifest)
+        return cls(Path(path), read_manifest(Path(path)))
 
     @property
     def n_variants(self) -> int:

@@ -1,37 +1,61 @@
 """Atomic writes, JSON, and digests of files."""
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, WriteError
 from ift_jax.io.json_reader import parse_json
 from ift_jax.io.paths import is_remote
+from ift_jax.io.temporary import temporary_file
 
 Log = Callable[[str], None]
 
 
+@contextlib.contextmanager
+def write_errors(path: str | Path) -> Iterator[None]:
+    """Turn an OSError of the block, which writes to a file or folder, into a line that names it.
+
+    Raises:
+        WriteError: In place of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
 def write(path: Path, content: bytes) -> None:
-    """Writes a local or remote file atomically, and makes its folder."""
-    if is_remote(path):
-        path.write_bytes(bytes(content))  # An object appears when all of it is written.
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a local or remote file atomically, and makes its folder.
+
+    Raises:
+        WriteError: The file cannot be written.
+    """
+    with write_errors(path):
+        if is_remote(path):
+            path.write_bytes(bytes(content))  # An object appears when all of it is written.
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a local file durably; after a crash it is complete, or as it was before."""
-    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+    """Writes a local file durably; after a crash it is complete, or as it was before.
+
+    Raises:
+        WriteError: The file cannot be written.
+    """
+    with write_errors(path), temporary_file(path) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -42,9 +66,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def append_json_lines(path: str, values: Iterable[Any]) -> None:
-    """Appends a line of JSON for each value to a local file, durably."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.writelines(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+    """Appends a line of JSON for each value to a local file, durably.
+
+    Raises:
+        WriteError: The file cannot be written; it may hold a part of the lines.
+    """
+    lines = [json.dumps(value, ensure_ascii=False) + "\n" for value in values]
+    with write_errors(path), open(path, "a", encoding="utf-8") as file:
+        file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
 

@@ -3,51 +3,61 @@
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from ift_jax.errors import UserError
+from ift_jax.errors import WriteError
+from ift_jax.io.files import sync_folder, write, write_errors
+from ift_jax.io.outputs import check_new_folder
+from ift_jax.io.temporary import temporary_folder
 
 
 @contextlib.contextmanager
 def new_folder(path: str, flag: str, writes: bool = True) -> Iterator[str]:
     """Yield a folder to fill, which gets the name `path` when the block ends without an error.
 
+    A command that makes the folder holds its lock all the while (`ift_jax.io.outputs.new_output`).
+
     Args:
         path: The folder; it must be absent or empty.
         flag: The flag that `path` comes from; for messages.
-        writes: Whether this process creates and renames the folder. Other processes of the same
-            run get its temporary name.
+        writes: Whether this process creates and renames the folder. The other processes of a run
+            write nothing, and get `path` itself.
 
     Raises:
-        UserError: `path` is not empty.
+        UserError: `path` is not a new folder; see `check_new_folder`.
+        WriteError: A file in the block, or the folder itself, cannot be written.
     """
-    if os.path.isdir(path) and os.listdir(path):
-        raise UserError(f"{flag} {path}: is not empty; name a new folder")
-    partial = path.rstrip("/") + ".partial"
-    if writes:
-        shutil.rmtree(partial, ignore_errors=True)
-        os.makedirs(partial)
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if writes:
-        if os.path.isdir(path):
-            os.rmdir(path)
-        os.replace(partial, path)
+    check_new_folder(path, flag)
+    if not writes:
+        yield path
+        return
+    target = Path(os.path.realpath(path))
+    with contextlib.ExitStack() as stack:
+        with write_errors(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(temporary_folder(target))
+        try:
+            yield str(temporary)
+        except WriteError as error:
+            # The temporary name means nothing to a user.
+            raise WriteError(str(error).replace(str(temporary), path)) from error
+        try:
+            os.rename(temporary, target)  # Replaces an empty folder.
+            sync_folder(target.parent)
+        except OSError as error:
+            check_new_folder(path, flag)  # Another process may have filled it meanwhile.
+            raise WriteError(f"{flag} {path}: cannot be made: {error.strerror}") from error
 
 
 def write_files(folder: str, files: Mapping[str, Any]) -> None:
-    """Write files by name, each one whole or not at all; a value that is not bytes as JSON."""
+    """Write files by name, each one whole or not at all; a value that is not bytes as JSON.
+
+    Raises:
+        WriteError: A file cannot be written.
+    """
     for name, content in files.items():
         if not isinstance(content, bytes):
             content = (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-        path = os.path.join(folder, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = path + ".new"
-        with open(temporary, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
+        write(Path(folder, name), content)

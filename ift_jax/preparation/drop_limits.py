@@ -1,21 +1,38 @@
-"""How many examples of a task may be dropped or truncated before its store is an error."""
+"""Which stores can be used: those that are whole, and hold enough of their tasks' examples."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from ift_jax.data.store import TokenStore
+from ift_jax.data.store import DamagedStore, TokenStore
+from ift_jax.data.store_copies import open_stores
 from ift_jax.errors import UserError
+from ift_jax.io.files import Log
 
 
-def open_checked(
-    folders: Sequence[Path], tasks: Sequence[str], max_dropped_fraction: float
+def open_usable(
+    folders: Sequence[Path],
+    tasks: Sequence[str],
+    vocab_size: int,
+    max_dropped_fraction: float,
+    log: Log | None = None,
 ) -> list[TokenStore]:
-    """Open the stores of tasks.
+    """Open the stores of tasks, local or in a bucket.
+
+    Args:
+        folders: The stores.
+        tasks: The names of their tasks.
+        vocab_size: The number of the tokenizer's ids.
+        max_dropped_fraction: How many of a task's examples may be missing or truncated.
+        log: Is told before much is read.
 
     Raises:
-        UserError: As `TokenStore.open` and `check_store`.
+        DamagedStore: A store is missing or not what was prepared.
+        UserError: As `check_store`, or a store holds what cannot be trained on.
     """
-    stores = [TokenStore.open(folder) for folder in folders]
+    opened, damage = open_stores(folders, vocab_size, log)
+    if damage:
+        raise DamagedStore("; ".join(damage.values()))
+    stores = [opened[folder] for folder in folders]
     for store, task in zip(stores, tasks, strict=True):
         check_store(store, task, max_dropped_fraction)
     return stores

@@ -5,11 +5,9 @@ file that was read, and of what came out. As long as those files are what they w
 answers the same question again.
 """
 
-import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,19 +16,20 @@ from ift_jax.config.mixtures import mixture_and_split
 from ift_jax.config.schema import Config
 from ift_jax.config.systems import append_working_folder
 from ift_jax.data.mixture import Mixture
-from ift_jax.data.store_copies import local_copy
+from ift_jax.data.store import DamagedStore
 from ift_jax.errors import UserError
-from ift_jax.io.files import Log, json_bytes, json_digest, read_json, write
+from ift_jax.io.files import Log, json_bytes, json_digest, read_json
 from ift_jax.io.paths import as_path, is_remote
+from ift_jax.io.side_folder import find_side_file, write_side_file
 from ift_jax.preparation import fingerprints
-from ift_jax.preparation.drop_limits import open_checked
+from ift_jax.preparation.drop_limits import open_usable
 from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.tokenizers.load import load_tokenizer
 
 if TYPE_CHECKING:
     from ift_jax.preparation.prepare import Prepared
 
-_NOTE_VERSION = 4
+_NOTE_VERSION = 5
 # Fields of DataConfig that change neither a store nor which stores are opened.
 _NOT_ASKED = {"store_dir", "max_dropped_fraction", "pack", "window", "processes"}
 
@@ -42,14 +41,24 @@ def open_or_prepare(
 
     Arguments and errors are those of `ift_jax.preparation.prepare.prepare`.
     """
-    opened = open_if_prepared(config, which)
-    if opened is not None:
-        return opened
+    damage = ""
+    try:
+        if opened := _open_noted(config, which, log):
+            return opened
+    except DamagedStore as error:
+        damage = str(error)
     from ift_jax.preparation.prepare import prepare  # Imports TensorFlow, which takes seconds.
 
-    prepared = prepare(config, which, log=log, beam=beam)
-    note_path = _note_path(config, which, _remote_tokenizer(config))
-    write(note_path, json_bytes(_note(config, prepared)))
+    try:
+        prepared = prepare(config, which, log=log, beam=beam)
+    except UserError as error:
+        if damage:
+            raise UserError(f"{error} (prepared again because of this: {damage})") from error
+        raise
+    note = _note(config, prepared)
+    name = _note_name(config, which, _remote_tokenizer(config))
+    content = json_bytes(note | {"sum": json_digest(note)})
+    write_side_file(as_path(config.data.store_dir), name, content, log)
     return prepared.tokenizer, prepared.mixture
 
 
@@ -59,17 +68,36 @@ def open_if_prepared(config: Config, which: str = "train") -> tuple[Tokenizer, M
     Raises:
         UserError: The config names no such mixture.
     """
+    try:
+        return _open_noted(config, which)
+    except DamagedStore:
+        return None
+
+
+def _open_noted(
+    config: Config, which: str, log: Log | None = None
+) -> tuple[Tokenizer, Mixture] | None:
+    """Open the stores that a note names; return None if there is no note, or it holds no more.
+
+    Raises:
+        DamagedStore: A store is missing or damaged.
+        UserError: The config names no such mixture.
+    """
     mixture_and_split(config, which)
     tokenizer = _remote_tokenizer(config)
-    note = read_json(_note_path(config, which, tokenizer)) or {}
-    if _still_holds(note, config):
-        # `prepare` rebuilds a store that is missing, or raises the same error.
-        with contextlib.suppress(UserError):
-            mixture = _noted_mixture(note, config)
-            if tokenizer is None:
-                tokenizer = load_tokenizer(note["tokenizer"], config.tokenizer)
-            return tokenizer, mixture
-    return None
+    name = _note_name(config, which, tokenizer)
+    path = find_side_file(as_path(config.data.store_dir), name)
+    note: Any = read_json(path) if path else None
+    if not _still_holds(note, config):
+        return None
+    try:
+        if tokenizer is None:
+            tokenizer = load_tokenizer(note["tokenizer"], config.tokenizer)
+        return tokenizer, _noted_mixture(note, config, tokenizer, log)
+    except DamagedStore:
+        raise
+    except UserError:
+        return None  # `prepare` raises the same error.
 
 
 def _remote_tokenizer(config: Config) -> Tokenizer | None:
@@ -78,26 +106,31 @@ def _remote_tokenizer(config: Config) -> Tokenizer | None:
     return load_tokenizer(path, config.tokenizer) if is_remote(path) else None
 
 
-def _still_holds(note: Mapping[str, Any], config: Config) -> bool:
-    """Return whether all that a note was made from is what it was."""
-    if note.get("version") != _NOTE_VERSION:
+def _still_holds(note: Any, config: Config) -> bool:
+    """Return whether a note is whole, and all that it was made from is what it was."""
+    if not isinstance(note, dict) or note.pop("sum", None) != json_digest(note):
+        return False
+    if note["version"] != _NOTE_VERSION:
         return False
     if note["surroundings"] != _surroundings(config, note["data_files"]):
         return False
     return all(fingerprints.file_unchanged(record) for record in note["files"])
 
 
-def _noted_mixture(note: Mapping[str, Any], config: Config) -> Mixture:
+def _noted_mixture(
+    note: Mapping[str, Any], config: Config, tokenizer: Tokenizer, log: Log | None
+) -> Mixture:
     """Open the stores of a note.
 
     Raises:
-        UserError: A store is missing, or lost too many examples for the config.
+        UserError: A store is missing or damaged, or lost too many examples for the config.
     """
     tasks = note["tasks"]
     names = [task["name"] for task in tasks]
     store_dir = as_path(config.data.store_dir)
-    folders = [local_copy(store_dir / task["store"]) for task in tasks]
-    stores = open_checked(folders, names, config.data.max_dropped_fraction)
+    folders = [store_dir / task["store"] for task in tasks]
+    max_dropped = config.data.max_dropped_fraction
+    stores = open_usable(folders, names, tokenizer.vocab_size, max_dropped, log)
     rates = np.array([task["rate"] for task in tasks], np.float64)
     return Mixture(names, rates, stores, [task["metric_fns"] for task in tasks])
 
@@ -118,8 +151,8 @@ def _note(config: Config, prepared: "Prepared") -> dict[str, Any]:
     }
 
 
-def _note_path(config: Config, which: str, tokenizer: Tokenizer | None) -> Path:
-    """Return the path of the note, named by what is asked."""
+def _note_name(config: Config, which: str, tokenizer: Tokenizer | None) -> str:
+    """Return the name of the note in the folder of stores, after what is asked."""
     append_working_folder()  # Module names must mean what they mean when they are imported.
     data = dataclasses.asdict(config.data)
     asked = {
@@ -134,8 +167,7 @@ def _note_path(config: Config, which: str, tokenizer: Tokenizer | None) -> Path:
     }
     if tokenizer:
         asked["tokenizer"] = [config.tokenizer.path, tokenizer.fingerprint]
-    name = f"{which}-{json_digest(asked)[:16]}.json"
-    return as_path(config.data.store_dir) / "requests" / name
+    return f"requests/{which}-{json_digest(asked)[:16]}.json"
 
 
 def _surroundings(config: Config, data_files: list[str]) -> list[str]:

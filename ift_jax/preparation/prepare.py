@@ -15,15 +15,15 @@ import numpy as np
 from ift_jax.config.mixtures import mixture_and_split
 from ift_jax.config.schema import Config
 from ift_jax.data.mixture import Mixture
-from ift_jax.data.store_copies import local_copy
 from ift_jax.errors import UserError
 from ift_jax.io.files import Log
+from ift_jax.io.outputs import check_folder
 from ift_jax.io.paths import is_remote
 from ift_jax.metrics import SEQIO_METRICS, metric_names
 from ift_jax.preparation import fingerprints
 from ift_jax.preparation.beam import BeamWorkers
-from ift_jax.preparation.build_stores import build_stores
-from ift_jax.preparation.drop_limits import open_checked
+from ift_jax.preparation.build_stores import build_stores, find_damage
+from ift_jax.preparation.drop_limits import open_usable
 from ift_jax.preparation.executors import Executor, Local
 from ift_jax.preparation.module_files import module_files
 from ift_jax.preparation.store_plan import wanted_stores
@@ -85,8 +85,9 @@ def prepare(
     holdout_check.check_config(data)
     provider = seqio_registry.resolve(name, field)
     tasks = seqio_registry.tasks_of(provider, split, field)
-    if not is_remote(data.store_dir):
-        os.makedirs(data.store_dir, exist_ok=True)
+    if not is_remote(data.store_dir) and not os.path.isdir(data.store_dir):
+        check_folder(data.store_dir, "data.store_dir")
+        os.makedirs(data.store_dir)
 
     modules = module_files(data.modules)
     modules_digest = fingerprints.code_digest(modules)
@@ -98,7 +99,10 @@ def prepare(
 
     formatter = ExampleFormatter.from_config(config, tokenizer)
     stores = wanted_stores(config, tasks, split, formatter, modules_digest)
-    missing = [store for store in stores if not store.exists]
+    damage = find_damage(stores, tokenizer.vocab_size, log)
+    for why in damage.values():
+        log(f"{why}: it is made again")
+    missing = [store for store in stores if not store.exists or store.folder in damage]
     if missing:
         log(f"preparing {len(missing)} of {len(stores)} stores of {name!r}, split {split!r}")
         executor: Executor
@@ -107,11 +111,11 @@ def prepare(
         else:
             by_name = {store.task.name: store.task for store in missing}
             executor = Local(config, by_name, formatter, tokenizer_path)
-        build_stores(config, missing, executor, log)
+        build_stores(config, missing, tokenizer.vocab_size, executor, log)
 
     names = [task.name for task in tasks]
-    folders = [local_copy(store.folder) for store in stores]
-    opened = open_checked(folders, names, data.max_dropped_fraction)
+    folders = [store.folder for store in stores]
+    opened = open_usable(folders, names, tokenizer.vocab_size, data.max_dropped_fraction, log)
     counts = dict(zip(names, map(len, opened), strict=True))
     rates = np.array(mixing_rates(provider, tasks, split, counts), np.float64)
     metric_fns = [_metric_names(task) for task in tasks]

@@ -1,5 +1,6 @@
 """The tokenizer of a run: a given one, or one that is trained on the text of the train mixture."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -53,11 +54,29 @@ def _trained_tokenizer(config: Config, modules_digest: str, log: Log) -> Path:
     key_hash = json_digest(key)[:12]
     store_dir = as_path(config.data.store_dir)
     path = store_dir / "tokenizers" / key_hash / "tokenizer.model"
+    if _is_whole(path):
+        return path  # Before the lock, which a folder that may only be read does not have.
     with build_lock(store_dir, f"tokenizer-{key_hash}", log):
-        if not path.exists():
+        if not _is_whole(path):
+            if path.exists():
+                log(f"{path} is not known to have the bytes that were written: it is made again")
             log(f"training a tokenizer of {size} pieces on {name!r}")
-            write(path, _train(tasks, split, config.seed, size, control, log))
+            content = _train(tasks, split, config.seed, size, control, log)
+            write(path, content)
+            write(_sum_path(path), hashlib.sha256(content).hexdigest().encode())
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a trained tokenizer is there, with the bytes that were written."""
+    if not path.exists() or not _sum_path(path).exists():
+        return False
+    return hashlib.sha256(path.read_bytes()).hexdigest().encode() == _sum_path(path).read_bytes()
+
+
+def _sum_path(path: Path) -> Path:
+    """The file of a trained tokenizer's hash."""
+    return path.with_suffix(".sha256")
 
 
 def _train(

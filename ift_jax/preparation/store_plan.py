@@ -1,6 +1,8 @@
 """Which stores a mixture needs, named by what determines their bytes, and which of them exist."""
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,13 +38,27 @@ class WantedStore:
 
     @property
     def exists(self) -> bool:
-        return (self.folder / MANIFEST).exists()
+        """Whether it is there, whole or damaged. A local folder gets its name when it is whole."""
+        if is_remote(self.folder):
+            return (self.folder / MANIFEST).exists()
+        return self.folder.exists()
 
     @property
     def partial_folder(self) -> Path:
         """Where it is built. A bucket cannot rename, so there it is the store's own folder."""
         suffix = "" if is_remote(self.folder) else ".partial"
         return self.folder.with_name(self.folder.name + suffix)
+
+    def take_apart(self) -> None:
+        """Make a damaged store one that is being built, so that its good parts need not be made.
+
+        The caller must hold its lock.
+        """
+        if not is_remote(self.folder):
+            # What an earlier attempt left is no better than what the store still holds.
+            shutil.rmtree(self.partial_folder, ignore_errors=True)
+            os.rename(self.folder, self.partial_folder)
+        (self.partial_folder / MANIFEST).unlink(missing_ok=True)
 
     def parts(self, variants: int) -> list[shards.Part]:
         """Return the parts that it is made of."""

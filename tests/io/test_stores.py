@@ -89,14 +89,23 @@ def test_an_interrupted_preparation_is_resumed(config, bucket):
     assert {n: bucket.content(n) for n in bucket.names(f"again/{name}/")} == before
 
 
-def test_a_part_with_other_bytes_is_refused(config, bucket, own_cache):
+def test_a_damaged_part_is_made_again_and_a_damaged_copy_fetched_again(config, bucket, own_cache):
     remote = in_bucket(config, "broken")
-    name = prepare(remote, log=quiet).mixture.stores[0].path.name
+    [store] = prepare(remote, log=quiet).mixture.stores
+    name = f"broken/{store.path.name}"
+    before = {n: bucket.content(n) for n in bucket.names(f"{name}/")}
+    copy = store.path / "part-00002.arrow"
+    copy.write_bytes(copy.read_bytes()[:-1])
+    lines = []
+    prepare(remote, log=lines.append)
+    assert lines == [] and copy.read_bytes() == before[f"{name}/part-00002.arrow"]
     shutil.rmtree(own_cache)
-    part = f"broken/{name}/part-00001.arrow"
+    part = f"{name}/part-00001.arrow"
     bucket.put(part, bucket.content(part)[:-1])
-    with pytest.raises(UserError, match=f"{part}: is not what was prepared"):
-        prepare(remote, log=quiet)
+    prepare(remote, log=lines.append)
+    assert lines[0] == f"gs://bucket/{part}: is not what was prepared: it is made again"
+    assert "2 of 3 parts are there already" in lines
+    assert {n: bucket.content(n) for n in bucket.names(f"{name}/")} == before
 
 
 def test_a_tokenizer_in_the_bucket(config, bucket):

@@ -33,7 +33,8 @@ def test_killed_halfway_and_restarted_gives_the_same_bytes(config, tmp_path, mon
     finished = {p.name: p.stat().st_mtime_ns for p in partial.glob("part-*")}
     finished = {n: t for n, t in finished.items() if (partial / n).with_suffix(".json").exists()}
     assert 6 <= len(finished) < 38
-    (partial / ".part-00009.arrow.1.tmp").write_bytes(b"half")
+    name = f".part-00009.arrow.{os.uname().nodename}-{process.pid}-0123456789ab.tmp"
+    (partial / name).write_bytes(b"half")  # Its process is dead, so it is removed.
     lines = []
     store = prepare(config, log=lines.append).mixture.stores[0]
     assert any("parts are there already" in line for line in lines)
