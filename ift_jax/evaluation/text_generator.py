@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import jax
 
-from ift_jax.checkpoint.load_model import load_model
+from ift_jax.checkpoint.load_model import describe_model, load_params
+from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.config.schema import Config
 from ift_jax.data.store import TokenStore
@@ -90,8 +91,21 @@ def open_text_generator(
         step: the checkpoint; None for the newest.
         stop_strings: texts that end an answer besides.
     """
-    loaded = load_model(open_model_source(workdir, step))
-    if loaded.config.train.compile_cache:
-        jax.config.update("jax_compilation_cache_dir", loaded.config.train.compile_cache)
-    text_generator = TextGenerator(loaded.config, loaded.tokenizer, loaded.model, stop_strings)
-    return text_generator, text_generator.generator(loaded.params)
+    source = open_model_source(workdir, step)
+    text_generator = describe_text_generator(source, stop_strings)
+    return text_generator, load_generator(source, text_generator)
+
+
+def describe_text_generator(source: ModelSource, stop_strings: Sequence[str] = ()) -> TextGenerator:
+    """Opens a model in its own format without reading weights, to check prompts before that."""
+    config, tokenizer, model = describe_model(source)
+    return TextGenerator(config, tokenizer, model, stop_strings)
+
+
+def load_generator(source: ModelSource, text_generator: TextGenerator) -> Generator:
+    """Reads the weights of a described model and lays them out for decoding."""
+    compile_cache = text_generator.config.train.compile_cache
+    if compile_cache:
+        jax.config.update("jax_compilation_cache_dir", compile_cache)
+    params = load_params(source, text_generator.model, text_generator.tokenizer)
+    return text_generator.generator(params)
