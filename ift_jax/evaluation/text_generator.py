@@ -10,6 +10,7 @@ from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.config.schema import Config
 from ift_jax.data.store import TokenStore
 from ift_jax.decoding import Generator, Options, Stops
+from ift_jax.io.stop_signals import Stopped, never, until
 from ift_jax.models.model import Model, Params
 from ift_jax.text.prompts import PromptFormatter
 from ift_jax.text.tokenizers.base import Tokenizer
@@ -75,10 +76,25 @@ class TextGenerator:
 
     def generate(self, params: Params, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         """The new ids of each prompt, greedily, as the config's section `evaluation` says."""
+        return list(self.generate_until(never, params, prompts).values())
+
+    def generate_until(
+        self, stopped: Stopped, params: Params, prompts: Sequence[Sequence[int]]
+    ) -> dict[int, list[int]]:
+        """Do what `generate` does, but end before the next batch if `stopped()` holds.
+
+        Returns:
+            The new ids by the place of their prompt; some are missing if it was stopped.
+        """
         evaluation = self.config.evaluation
         options = Options(evaluation.max_new_tokens)
-        generator = self.generator(params)
-        return generator.generate(prompts, options, batch_size=evaluation.batch_size)
+        batches = self.generator(params).generate_batches(
+            prompts, options, batch_size=evaluation.batch_size
+        )
+        outputs: dict[int, list[int]] = {}
+        for batch in until(stopped, batches):
+            outputs |= batch
+        return dict(sorted(outputs.items()))
 
 
 def open_text_generator(
