@@ -85,12 +85,15 @@ class GgufSource(_ReleasedSource):
             UserError: The file cannot be read, or holds an unknown kind of model.
         """
         gguf = open_gguf(path)
-        config = Config(model=from_hugging_face(gguf.fields, path))
+        config = Config(
+            model=from_hugging_face(gguf.fields, path),
+            evaluation=EvaluationConfig(stop_ids=gguf.stop_ids),
+        )
         super().__init__(path, config, gguf.tensors, family_of_fields(gguf.fields, path))
         self._tokenizer_files = gguf.tokenizer_files
 
     def tokenizer(self) -> Tokenizer:
-        return tokenizer_from_files(self._tokenizer_files)
+        return tokenizer_from_files(self._tokenizer_files, self.path)
 
 
 def _extra_ids(folder: str, architecture: str) -> int:

@@ -6,20 +6,28 @@ read; tensors are dequantized to float32. What is not understood in a file is re
 
 import functools
 import importlib
-from collections.abc import Mapping
+import math
+import re
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from ift_jax.errors import UserError
-from ift_jax.interop.gguf_tokenizer import tokenizer_files
+from ift_jax.interop.gguf_config import config_fields, generation_defaults
+from ift_jax.interop.gguf_file import GgufTensor, read_gguf
+from ift_jax.interop.gguf_rope import llama3_scaling
+from ift_jax.interop.gguf_tokenizer import stop_ids, tokenizer_files
 from ift_jax.interop.safetensors_files import Index, Tensor
+from ift_jax.io.typed_fields import TypedFields
 
 # Their tensors -> Hugging Face's; those of layer i are in "blk.{i}." and in "model.layers.{i}.".
-TENSOR_NAMES: dict[str, str] = {
+OUTER_NAMES: dict[str, str] = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
+}
+LAYER_NAMES: dict[str, str] = {
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -30,14 +38,10 @@ TENSOR_NAMES: dict[str, str] = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-# Their fields, which begin with "llama." -> those of a config.json.
-FIELD_NAMES: dict[str, str] = {
-    "embedding_length": "hidden_size",
-    "feed_forward_length": "intermediate_size",
-    "block_count": "num_hidden_layers",
-    "attention.head_count": "num_attention_heads",
-    "context_length": "max_position_embeddings",
-}
+ROPE_FACTORS = "rope_freqs.weight"
+_NAME = re.compile(r"(?:blk\.(\d{1,5})\.)?(\w+)\.(weight|bias)")
+# GGML's numbers of the types that need no dequantizing.
+_PLAIN = {0: np.dtype(np.float32), 1: np.dtype(np.float16), 30: np.dtype(jnp.bfloat16)}
 
 
 class GgufModel(NamedTuple):
@@ -47,103 +51,134 @@ class GgufModel(NamedTuple):
         fields: The fields of a `config.json`.
         tensors: Tensors by the names that Hugging Face gives them, float32.
         tokenizer_files: The tokenizer's files: name -> content.
+        generation: The fields of a `generation_config.json`.
+        stop_ids: The ids of the tokens that end an answer.
     """
 
     fields: dict[str, Any]
     tensors: dict[str, Tensor]
     tokenizer_files: dict[str, bytes]
+    generation: dict[str, Any]
+    stop_ids: tuple[int, ...]
 
 
 def open_gguf(path: str) -> GgufModel:
     """Open a file; tensors are read when they are asked for.
 
     Raises:
-        UserError: The `gguf` package is not installed, the file has another architecture, or it
-            holds something that is not understood.
+        UserError: The file is broken, has another architecture, or holds something that is not
+            understood, or weights in it are quantized and the `gguf` package is not installed.
     """
-    try:
-        gguf = importlib.import_module("gguf")
-    except ImportError:
-        raise UserError(f"{path}: needs the package gguf: run launch/setup.sh gguf") from None
-    try:
-        reader = gguf.GGUFReader(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (ValueError, IndexError) as error:
-        raise UserError(f"{path}: not a whole GGUF file: {error}") from error
-    metadata = {name: field.contents() for name, field in reader.fields.items()}
-    architecture = metadata.get("general.architecture")
-    if architecture != "llama":
-        raise UserError(f"{path}: general.architecture is {architecture!r}; expected 'llama'")
-    fields = _config_fields(metadata, path)
-    tensors = _tensors(gguf, reader, fields, path)
+    metadata, stored = read_gguf(path, functools.partial(_n_bytes, path))
+    fields = TypedFields(metadata, path)
+    config = config_fields(fields)
+    config |= llama3_scaling(config, _rope_factors(path, stored), path)
+    tensors = _tensors(path, stored, config)
     embedding = tensors.get("model.embed_tokens.weight")
-    fields["vocab_size"] = embedding.shape[0] if embedding else 0
-    fields["tie_word_embeddings"] = "lm_head.weight" not in tensors
-    return GgufModel(fields, tensors, tokenizer_files(metadata, path))
+    if embedding is None or len(embedding.shape) != 2:
+        raise UserError(f"{path}: no tensor token_embd.weight; expected the table of embeddings")
+    config["vocab_size"] = embedding.shape[0]
+    if metadata.get("llama.vocab_size", embedding.shape[0]) != embedding.shape[0]:
+        found = metadata["llama.vocab_size"]
+        raise fields.refusal("llama.vocab_size", found, f"the {embedding.shape[0]} embeddings")
+    config["tie_word_embeddings"] = "lm_head.weight" not in tensors
+    files = tokenizer_files(fields, n_rows=embedding.shape[0])
+    return GgufModel(config, tensors, files, generation_defaults(fields), stop_ids(fields))
 
 
-def _config_fields(metadata: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Return the fields of a `config.json`, except those that the tensors decide."""
-
-    def get(name: str, default: Any = None) -> Any:
-        value = metadata.get(f"llama.{name}", default)
-        if value is None:
-            raise UserError(f"{path}: no field llama.{name}")
-        return value
-
-    for name, value in metadata.items():
-        if name.startswith(("llama.rope.scaling", "llama.expert")) and value not in ("none", 0):
-            raise UserError(f"{path}: {name} = {value!r} is not supported")
-    fields = {name: get(gguf_name) for gguf_name, name in FIELD_NAMES.items()}
-    n_heads = fields["num_attention_heads"]
-    head_dim = get("attention.key_length", fields["hidden_size"] // n_heads)
-    if get("rope.dimension_count", head_dim) != head_dim:
-        raise UserError(f"{path}: llama.rope.dimension_count: expected the head's {head_dim}")
-    epsilon = get("attention.layer_norm_rms_epsilon")
-    return fields | {
-        "model_type": "llama",
-        "num_key_value_heads": get("attention.head_count_kv", n_heads),
-        "head_dim": head_dim,
-        # Stored in single precision: 1e-05 comes back as 9.999999747378752e-06.
-        "rms_norm_eps": float(f"{epsilon:.7g}"),
-        "rope_theta": get("rope.freq_base", 10_000.0),
-    }
-
-
-def _tensors(gguf: Any, reader: Any, fields: Mapping[str, Any], path: str) -> dict[str, Tensor]:
+def _tensors(path: str, stored: dict[str, GgufTensor], config: dict[str, Any]) -> dict[str, Tensor]:
     """Return the tensors by the names that Hugging Face gives them."""
     rotated_heads = {
-        "attn_q": fields["num_attention_heads"],
-        "attn_k": fields["num_key_value_heads"],
+        "attn_q": config["num_attention_heads"],
+        "attn_k": config["num_key_value_heads"],
     }
     tensors = {}
-    for tensor in reader.tensors:
-        below_block = tensor.name.rpartition("blk.")[2]
-        module, _, kind = below_block.rpartition(".")  # "3.attn_q", "weight"
-        layer, _, part = module.rpartition(".")  # "3", "attn_q"
-        if part not in TENSOR_NAMES or kind not in ("weight", "bias"):
-            raise UserError(f"{path}: tensor {tensor.name} is not one of a Llama model")
-        name = f"{TENSOR_NAMES[part]}.{kind}"
-        if layer:
-            name = f"model.layers.{layer}.{name}"
-        shape = tuple(int(n) for n in reversed(tensor.shape))
-        read = functools.partial(_read, gguf, tensor, shape, rotated_heads.get(part, 0))
-        tensors[name] = Tensor(shape, np.dtype(np.float32), read)
+    for their_name, tensor in stored.items():
+        if their_name == ROPE_FACTORS:
+            continue
+        match = _NAME.fullmatch(their_name)
+        layer, part, kind = match.groups() if match else (None, "", "")
+        names = OUTER_NAMES if layer is None else LAYER_NAMES
+        if part not in names:
+            raise UserError(f"{path}: tensor {their_name[:60]} is not one of a Llama model")
+        name = f"{names[part]}.{kind}"
+        if layer is not None:
+            name = f"model.layers.{int(layer)}.{name}"
+        n_heads = rotated_heads.get(part, 0)
+        if n_heads and (not tensor.shape or tensor.shape[0] % (2 * n_heads)):
+            raise UserError(
+                f"{path}: tensor {their_name} has the shape {tensor.shape}; expected a multiple of "
+                f"{2 * n_heads} rows, for {n_heads} heads"
+            )
+        read = functools.partial(_read, path, tensor, n_heads)
+        tensors[name] = Tensor(tensor.shape, np.dtype(np.float32), read)
     return tensors
 
 
-def _read(gguf: Any, tensor: Any, shape: tuple[int, ...], n_heads: int, index: Index) -> np.ndarray:
-    """Read a part of a tensor.
+def _rope_factors(path: str, stored: dict[str, GgufTensor]) -> np.ndarray | None:
+    """Return what a file divides the RoPE frequencies by, if anything."""
+    tensor = stored.get(ROPE_FACTORS)
+    if tensor is None:
+        return None
+    if tensor.type_id != 0 or len(tensor.shape) != 1:
+        raise UserError(f"{path}: tensor {ROPE_FACTORS}: expected a list of float32")
+    return _read(path, tensor, 0, (slice(None),))
+
+
+def _n_bytes(path: str, name: str, type_id: int, shape: tuple[int, ...]) -> int:
+    """Return the bytes of a tensor; raise a UserError for a type that cannot be read."""
+    n_elements = math.prod(shape)
+    if type_id in _PLAIN:
+        return n_elements * _PLAIN[type_id].itemsize
+    gguf, kind = _quantization(path, name, type_id)
+    block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    if not shape or shape[-1] % block:
+        raise UserError(
+            f"{path}: tensor {name} has the shape {shape}; expected rows of {block} times n for "
+            f"type {kind.name}"
+        )
+    return n_elements // block * block_bytes
+
+
+def _quantization(path: str, name: str, type_id: int) -> tuple[Any, Any]:
+    """Return the `gguf` package and its name of a quantized type."""
+    try:
+        gguf = importlib.import_module("gguf")
+    except ImportError:
+        raise UserError(
+            f"{path}: tensor {name} is quantized, which needs the package gguf: "
+            "run launch/setup.sh gguf"
+        ) from None
+    try:
+        kind = gguf.GGMLQuantizationType(type_id)
+        _, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+        gguf.quants.dequantize(np.zeros((1, block_bytes), np.uint8), kind)
+    except (ValueError, KeyError, NotImplementedError):
+        raise UserError(f"{path}: tensor {name} is of type {type_id}, which is not read") from None
+    return gguf, kind
+
+
+def _read(path: str, tensor: GgufTensor, n_heads: int, index: Index) -> np.ndarray:
+    """Read a part of a tensor, float32.
 
     Args:
-        gguf: The package.
-        tensor: The package's view of the tensor.
-        shape: The shape in Hugging Face's order of axes.
+        path: The file.
+        tensor: Where the tensor is in it.
         n_heads: The heads along the first axis if RoPE turns them, else 0.
         index: The part.
     """
-    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(shape)
+    shape = tensor.shape
+    if math.prod(shape) == 0:
+        return np.zeros(shape, np.float32)[index]
+    if tensor.type_id in _PLAIN:
+        # The file is mapped for this one read: pages of a mapping that stays count as our memory.
+        values: np.ndarray = np.memmap(path, _PLAIN[tensor.type_id], "r", tensor.offset, shape)
+    else:
+        gguf, kind = _quantization(path, "", tensor.type_id)
+        block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+        stored = (*shape[:-1], shape[-1] // block * block_bytes)
+        packed = np.memmap(path, np.uint8, "r", tensor.offset, stored)
+        values = gguf.quants.dequantize(packed, kind).reshape(shape)
     if n_heads:
         # GGUF interleaves the two halves of a head that RoPE pairs; Hugging Face has them side by
         # side.

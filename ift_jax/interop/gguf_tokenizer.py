@@ -7,6 +7,19 @@ from typing import Any, NamedTuple
 import tokenizers
 
 from ift_jax.errors import UserError
+from ift_jax.io.typed_fields import (
+    ANYTHING,
+    FLAG,
+    TEXT,
+    TEXTS,
+    TOKEN_ID,
+    Kind,
+    TypedFields,
+    list_of,
+    one_of,
+    shown,
+    whole,
+)
 from ift_jax.text.tokenizers.pretoken_cache import SPLITS
 
 # tokenizer.ggml.token_type of a token.
@@ -44,41 +57,101 @@ PRE_TOKENIZERS: Mapping[str, PreTokenizer] = {
 }
 
 
-def tokenizer_files(metadata: Mapping[str, Any], path: str) -> dict[str, bytes]:
+# Fields of the tokenizer that nothing reads: they change no id of a byte-level BPE.
+_IGNORED: Mapping[str, Kind] = {
+    "scores": ANYTHING,
+    "token_type_count": ANYTHING,
+    "add_eos_token": FLAG,
+    "add_sep_token": FLAG,
+    "add_space_prefix": FLAG,  # llama.cpp reads it for SentencePiece models alone.
+    "remove_extra_whitespaces": FLAG,
+    "precompiled_charsmap": ANYTHING,
+}
+# Tokens that nothing reads; their fields end in "_token_id".
+_IGNORED_TOKENS = (
+    "seperator", "separator", "mask", "cls", "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep",
+    "fim_sep", "prefix", "suffix", "middle",
+)  # fmt: skip
+# Our names of the special tokens -> theirs.
+_SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+# The tokens that end an answer, as llama.cpp has them.
+_ENDS = ("eos", "eot", "eom")
+_READ = (
+    {"model", "pre", "tokens", "merges", "token_type", "add_bos_token"}
+    | {f"{name}_token_id" for name in (*_SPECIAL.values(), *_ENDS)}
+)  # fmt: skip
+_PREFIX = "tokenizer.ggml."
+
+
+def tokenizer_files(fields: TypedFields, n_rows: int) -> dict[str, bytes]:
     """Return the tokenizer's files: name -> content.
 
     Args:
-        metadata: The fields of the GGUF file.
-        path: What messages call the file.
+        fields: The fields of the GGUF file.
+        n_rows: The rows of the table of embeddings, one for each token.
 
     Raises:
-        UserError: It is another kind of tokenizer.
+        UserError: It is another kind of tokenizer, or a field is unknown or has a value that is
+            not supported.
     """
 
-    def get(name: str, default: Any = None) -> Any:
-        return metadata.get(f"tokenizer.ggml.{name}", default)
+    def get(name: str, kind: Kind, *default: Any) -> Any:
+        return fields.get(_PREFIX + name, kind, *default)
 
-    if get("model") != "gpt2" or get("pre") not in PRE_TOKENIZERS:
-        raise UserError(
-            f"{path}: tokenizer.ggml.model is {get('model')!r} with pre {get('pre')!r}; expected "
-            f"'gpt2' with one of {', '.join(PRE_TOKENIZERS)}"
+    get("model", one_of(("gpt2",)))
+    pre = PRE_TOKENIZERS[get("pre", one_of(PRE_TOKENIZERS))]
+    tokens = get("tokens", TEXTS)
+    if len(tokens) != n_rows:
+        raise fields.refusal(
+            f"the length of {_PREFIX}tokens", len(tokens), f"the {n_rows} embeddings"
         )
-    tokens = get("tokens")
-    definition = _definition(tokens, get("merges"), PRE_TOKENIZERS[get("pre")])
-    tokenizer = tokenizers.Tokenizer.from_str(json.dumps(definition))
-    _add_tokens(tokenizer, tokens, get("token_type"))
-    fields: dict[str, Any] = {"add_bos_token": bool(get("add_bos_token", False))}
-    for ours, theirs in {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}.items():
-        token_id = get(f"{theirs}_token_id")
+    definition = _definition(tokens, get("merges", TEXTS), pre)
+    token_ids = whole(0, n_rows - 1)
+    _check_names(fields, token_ids)
+    types = get("token_type", list_of(whole()))
+    if len(types) != n_rows:
+        raise fields.refusal(
+            f"the length of {_PREFIX}token_type", len(types), f"that of the {n_rows} tokens"
+        )
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(json.dumps(definition))
+    except Exception as error:  # `tokenizers` raises bare Exception.
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{fields.where}: {_PREFIX}tokens and merges: {reason}") from error
+    if tokenizer.get_vocab_size() != n_rows:
+        raise UserError(f"{fields.where}: {_PREFIX}tokens: a token occurs twice")
+    _add_tokens(tokenizer, tokens, types)
+    names: dict[str, Any] = {"add_bos_token": get("add_bos_token", FLAG, False)}
+    for ours, theirs in _SPECIAL.items():
+        default = () if ours == "eos" else (None,)  # Without an EOS no answer would end.
+        token_id = get(f"{theirs}_token_id", token_ids, *default)
         if token_id is not None:
-            fields[f"{ours}_token"] = tokens[token_id]
+            names[f"{ours}_token"] = tokens[token_id]
     files = {
         "tokenizer.json": tokenizer.to_str(),
-        "tokenizer_config.json": json.dumps(fields, ensure_ascii=False),
+        "tokenizer_config.json": json.dumps(names, ensure_ascii=False),
     }
-    if template := metadata.get("tokenizer.chat_template"):
+    if template := fields.get("tokenizer.chat_template", TEXT, ""):
         files["chat_template.jinja"] = template
     return {name: text.encode() for name, text in files.items()}
+
+
+def stop_ids(fields: TypedFields) -> tuple[int, ...]:
+    """Return the ids of the tokens that end an answer, once each."""
+    ids = [fields.get(f"{_PREFIX}{name}_token_id", TOKEN_ID, None) for name in _ENDS]
+    return tuple(sorted({i for i in ids if i is not None}))
+
+
+def _check_names(fields: TypedFields, token_ids: Kind) -> None:
+    """Refuse a field of the tokenizer that is neither read nor known to change no id."""
+    ignored = {**_IGNORED, **{f"{name}_token_id": token_ids for name in _IGNORED_TOKENS}}
+    for full_name, value in fields.raw.items():
+        name = full_name.removeprefix(_PREFIX)
+        if name == full_name or name in _READ:
+            continue
+        if name not in ignored:
+            raise UserError(f"{fields.where}: {full_name[:60]} = {shown(value)} is not supported")
+        fields.check(full_name, value, ignored[name])
 
 
 def _definition(tokens: list[str], merges: list[str], pre: PreTokenizer) -> dict[str, Any]:

@@ -49,12 +49,23 @@ def load_tokenizer(path: str, options: TokenizerConfig = _NOTHING_ADDED) -> Toke
             raise UserError(str(error).replace(local, path)) from error
 
 
-def tokenizer_from_files(files: Mapping[str, bytes]) -> Tokenizer:
-    """Load a tokenizer from the contents of its files, by name, as in `Tokenizer.files`."""
+def tokenizer_from_files(files: Mapping[str, bytes], where: str = "tokenizer") -> Tokenizer:
+    """Load a tokenizer from the contents of its files, by name, as in `Tokenizer.files`.
+
+    Args:
+        files: The name of each file -> its content.
+        where: What messages call their folder.
+
+    Raises:
+        UserError: As `load_tokenizer`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             Path(folder, name).write_bytes(content)
-        return load_tokenizer(folder)
+        try:
+            return load_tokenizer(folder)
+        except UserError as error:
+            raise UserError(str(error).replace(folder, where)) from error
 
 
 def tokenizer_file_paths(path: str) -> list[str]:
