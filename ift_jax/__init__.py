@@ -1,3 +1,10 @@
-"""Instruction finetuning in JAX."""
+"""Instruction finetuning in JAX.
 
-__version__ = "0.1.0"
+`train` and `load` are the way in from Python; the command `ift` is the one from a shell.
+"""
+
+from ift_jax.api import Conversation, TextModel, load, train
+from ift_jax.errors import UserError
+from ift_jax.version import __version__
+
+__all__ = ["Conversation", "TextModel", "UserError", "__version__", "load", "train"]

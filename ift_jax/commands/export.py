@@ -54,10 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from ift_jax.checkpoint.export_adapter import export_adapter
+    from ift_jax.checkpoint.export_model import export_model
     from ift_jax.checkpoint.load_model import load_model
     from ift_jax.checkpoint.open_model import open_model_source
-    from ift_jax.interop.hugging_face_export import export
-    from ift_jax.text.prompts import PromptFormatter
 
     if args.shard_size <= 0:
         raise UserError(f"--shard-size: expected a positive number of GB; got {args.shard_size}")
@@ -67,17 +66,6 @@ def run(args: argparse.Namespace) -> None:
         return
     source = open_model_source(args.workdir, args.step)
     loaded = load_model(source)
-    formatter = PromptFormatter.from_config(loaded.config, loaded.tokenizer)
-    export(
-        loaded.model,
-        loaded.params,
-        loaded.tokenizer,
-        args.output,
-        template=formatter.template_source,
-        dtype=args.dtype,
-        source_dtypes=source.dtypes(),
-        stop_ids=(*formatter.stop_ids, *loaded.config.evaluation.stop_ids),
-        shard_bytes=int(args.shard_size * 1e9),
-        max_length=loaded.config.data.max_length,
-    )
+    shard_bytes = int(args.shard_size * 1e9)
+    export_model(source, loaded, args.output, dtype=args.dtype, shard_bytes=shard_bytes)
     print(f"step {loaded.step} of {args.workdir} in {args.output}")

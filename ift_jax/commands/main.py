@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from ift_jax import __version__
 from ift_jax.commands.failures import report
 from ift_jax.errors import UserError, did_you_mean
+from ift_jax.version import __version__
 
 COMMANDS = {
     "prepare": "run the tasks, tokenize, and write token stores",

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ift_jax
 from ift_jax.io.files import file_digest, json_digest
 
-_PACKAGE = Path(ift_jax.__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parent.parent
 # The files of this package that determine what is in a store.
 _OUR_CODE = (
     "data/randomness.py",

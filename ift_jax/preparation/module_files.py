@@ -5,10 +5,9 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
-import ift_jax
 from ift_jax.preparation.fingerprints import module_origin
 
-_PACKAGE = Path(ift_jax.__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def module_files(modules: Iterable[str]) -> list[Path]:

@@ -1,0 +1,311 @@
+"""Training and using models from Python: what the commands do, as functions.
+
+    import ift_jax
+
+    ift_jax.train(model="/models/SmolLM2-135M-Instruct", data="chats.jsonl", workdir="runs/a")
+    model = ift_jax.load("runs/a")
+    model.generate("Name three colors.")
+    model.export("my_model")
+
+JAX is imported when a function is called. A mistake raises `ift_jax.UserError` with the line that
+the command would print.
+"""
+
+import argparse
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ift_jax.errors import UserError
+from ift_jax.io.paths import absolute
+
+if TYPE_CHECKING:
+    from ift_jax.checkpoint.model_source import ModelSource
+    from ift_jax.decoding import Generator, Options
+    from ift_jax.evaluation.text_generator import TextGenerator
+    from ift_jax.text.records import Record
+
+_ANY_LENGTH = 2**30  # Tokens.
+# A prompt: a text, or the messages of a conversation as {"role": ..., "content": ...}.
+Prompt = str | Sequence[Mapping[str, Any]]
+
+
+def train(
+    model: str = "",
+    data: str = "",
+    *,
+    workdir: str,
+    config: str = "",
+    lora: int = 0,
+    fields: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> str:
+    """Train to the end, as `ift train` does; resume if the workdir holds a run.
+
+    Args:
+        model: A Hugging Face folder, or a run's workdir, to finetune; with `data`.
+        data: A file, folder or pattern of rows, or several of them; see `ift train --help`.
+        workdir: The folder of the run's files.
+        config: A config file, instead of `model` and `data`.
+        lora: The rank of adapters; 0 trains all parameters.
+        fields: Fields of the config by dotted name, such as {"train.epochs": 1.0}.
+        quiet: Whether to print nothing.
+
+    Returns:
+        The workdir, for `load`.
+
+    Raises:
+        UserError: As the command would report it.
+    """
+    from ift_jax.commands import run_config
+    from ift_jax.training.console import Console
+    from ift_jax.training.loop import train as train_run
+
+    args = argparse.Namespace(
+        model=model,
+        data=data,
+        config=config,
+        lora=lora,
+        workdir=absolute(workdir),
+        overrides=[f"--config.{name}={value}" for name, value in (fields or {}).items()],
+    )
+    console = Console(quiet=quiet)
+    chosen = run_config.load(args, console.line)
+    train_run(chosen.config, args.workdir, console, chosen.reasons)
+    return args.workdir
+
+
+def load(path: str, step: int | None = None) -> "TextModel":
+    """Load a model for use.
+
+    Args:
+        path: The workdir of a run, or a Hugging Face folder.
+        step: The checkpoint of a run; by default its newest.
+
+    Raises:
+        UserError: There is no such model, or it cannot be read.
+    """
+    from ift_jax.checkpoint.open_model import open_model_source
+
+    return TextModel(open_model_source(path, step))
+
+
+class TextModel:
+    """A model with its tokenizer and format; `load` makes one.
+
+    Its methods use the chat template and the stop tokens that it was trained with.
+    """
+
+    def __init__(self, source: "ModelSource"):
+        """Read the weights; nothing is compiled yet.
+
+        Args:
+            source: The opened model.
+        """
+        from ift_jax.checkpoint.load_model import load_model
+        from ift_jax.evaluation.text_generator import TextGenerator
+
+        self._source = source
+        self._loaded = load_model(source)
+        self._text_generator: TextGenerator = TextGenerator(
+            self._loaded.config, self._loaded.tokenizer, self._loaded.model
+        )
+
+    @functools.cached_property
+    def _generator(self) -> "Generator":
+        return self._text_generator.generator(self._loaded.params)
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> str | list[str]:
+        """Answer prompts.
+
+        Args:
+            prompts: A prompt, or a list of prompts. A prompt is a text or a list of messages.
+            max_new_tokens: The most tokens of an answer.
+            temperature: The sampling temperature; 0 is greedy.
+            top_k: Sample from the k likeliest tokens; 0: all.
+            top_p: Sample from the likeliest tokens with this total probability.
+            min_p: Leave out tokens with less than this share of the likeliest one's probability.
+            repetition_penalty: Above 1, tokens that occurred already become less likely.
+            seed: The seed of the sampling.
+            batch_size: How many prompts are answered together.
+
+        Returns:
+            The answer, or a list of answers.
+
+        Raises:
+            UserError: A prompt or a number is wrong, or a prompt does not fit into the model.
+        """
+        from ift_jax.evaluation import batch_prompts
+
+        options = _options(
+            max_new_tokens, seed, temperature, top_k, top_p, min_p, repetition_penalty
+        )
+        is_one = _is_one(prompts)
+        several: Sequence[Any] = [prompts] if is_one else prompts
+        fields = [
+            batch_prompts.Prompt(f"prompts[{number}]", _prompt_fields(prompt))
+            for number, prompt in enumerate(several)
+        ]
+        answers = [
+            answer["answer"]
+            for window in batch_prompts.answer_windows(
+                self._text_generator, self._generator, fields, options, batch_size=batch_size
+            )
+            for answer in window
+        ]
+        return answers[0] if is_one else answers
+
+    def chat(self, system: str = "", *, max_new_tokens: int = 256, seed: int = 0) -> "Conversation":
+        """Begin a conversation; `Conversation.reply` answers a turn.
+
+        Args:
+            system: The system message.
+            max_new_tokens: The most tokens of an answer.
+            seed: The seed of the sampling, which is greedy unless the model's settings say more.
+        """
+        return Conversation(
+            self._text_generator, self._generator, _options(max_new_tokens, seed), system
+        )
+
+    def score(self, prompt: Prompt, answer: str) -> float:
+        """Return the log-probability of an answer, the sum over its tokens and its stop token.
+
+        Args:
+            prompt: A text, or the messages before the answer.
+            answer: The assistant's answer.
+
+        Raises:
+            UserError: The template refuses the conversation, or it does not fit a row.
+        """
+        import jax
+
+        from ift_jax.evaluation.log_likelihoods import Continuation, log_likelihoods
+
+        record = _record(prompt, answer)
+        row = self._continuation(record)
+        params = self._loaded.params
+        mesh = jax.tree.leaves(params)[0].sharding.mesh
+        with jax.set_mesh(mesh):
+            scores = log_likelihoods(
+                self._loaded.model, params, self._loaded.config, [Continuation(*row)]
+            )
+        return float(scores[0])
+
+    def _continuation(self, record: "Record") -> tuple[list[int], list[int], int]:
+        """Return the ids of a record's prompt and answer, and the length of its prefix."""
+        from ift_jax.text.examples import Dropped, ExampleFormatter
+
+        config = self._loaded.config
+        # What may be scored is not limited by the rows of the run that trained the model.
+        data = dataclasses.replace(
+            config.data,
+            max_length=_ANY_LENGTH,
+            inputs_length=_ANY_LENGTH,
+            targets_length=_ANY_LENGTH,
+        )
+        unlimited = dataclasses.replace(config, data=data)
+        made = ExampleFormatter.from_config(unlimited, self._loaded.tokenizer).encode(record)
+        if isinstance(made, Dropped):
+            raise UserError(f"the conversation cannot be scored: {made.reason}")
+        example = made[-1]
+        tokens = example.tokens.tolist()
+        if config.model.architecture == "encoder_decoder":
+            return example.encoder_tokens.tolist(), tokens, 0
+        trained = [
+            i for i, weight in enumerate(example.weights) if weight and i >= example.prompt_length
+        ]
+        end = trained[-1] + 1
+        return (
+            tokens[: example.prompt_length],
+            tokens[example.prompt_length : end],
+            example.prefix_length,
+        )
+
+    def export(self, output: str, *, dtype: str = "source") -> None:
+        """Write the model as a Hugging Face folder, with adapters merged.
+
+        Args:
+            output: The folder to make.
+            dtype: "float32", "bfloat16", "float16", or "source": as the model was released.
+
+        Raises:
+            UserError: The folder exists or cannot be written.
+        """
+        from ift_jax.checkpoint.export_model import export_model
+
+        export_model(self._source, self._loaded, absolute(output), dtype=dtype)
+
+
+class Conversation:
+    """A conversation with a model; `TextModel.chat` begins one."""
+
+    def __init__(
+        self,
+        text_generator: "TextGenerator",
+        generator: "Generator",
+        options: "Options",
+        system: str,
+    ):
+        from ift_jax.evaluation.chat import Chat
+
+        self._chat = Chat(text_generator, generator, options, system=system, note=_ignore)
+
+    def reply(self, text: str) -> str:
+        """Answer the user's next turn.
+
+        Raises:
+            UserError: The turn does not fit into the model, or the template refuses it.
+        """
+        return "".join(self.stream(text))
+
+    def stream(self, text: str) -> Iterator[str]:
+        """Answer the user's next turn piece by piece, as it is generated."""
+        return self._chat.reply(text)
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The turns so far."""
+        return [{"role": turn.role, "content": turn.content} for turn in self._chat.turns]
+
+
+def _ignore(text: str) -> None:
+    """Say nothing: the caller sees the turns in `Conversation.messages`."""
+
+
+def _options(max_new_tokens: int, seed: int, *sampling: Any) -> "Options":
+    from ift_jax.decoding import Options, Sampling
+
+    try:
+        return Options(max_new_tokens, Sampling(*sampling), seed)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _is_one(prompts: Any) -> bool:
+    """Whether a prompt was given rather than a list of them: a text, or a list of messages."""
+    return isinstance(prompts, str) or bool(prompts) and isinstance(prompts[0], Mapping)
+
+
+def _prompt_fields(prompt: Prompt) -> dict[str, Any]:
+    return {"inputs": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
+
+
+def _record(prompt: Prompt, answer: str) -> "Record":
+    from ift_jax.text.records import parse_record
+
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    messages = [*turns, {"role": "assistant", "content": answer}]
+    return parse_record({"messages": messages}, "prompt")

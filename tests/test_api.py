@@ -1,0 +1,113 @@
+"""The functions of the package do what the commands do."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ift_jax
+from ift_jax.commands.main import main
+from tests.small_models import CONFIG, random_model, write_workdir
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("api")
+    write_workdir(folder / "model")
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Say {k}"},
+                {"role": "assistant", "content": "ok"},
+            ]
+        }
+        for k in range(40)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return ift_jax.load(str(folder / "model"))
+
+
+def test_answers_are_those_of_the_command(folder, model, capsys):
+    workdir = str(folder / "model")
+    assert main(["generate", "--workdir", workdir, "--prompt", "Hi", "--max-new-tokens", "8"]) == 0
+    expected = capsys.readouterr().out.rstrip("\n")
+    assert model.generate("Hi", max_new_tokens=8) == expected
+    messages = [{"role": "user", "content": "Hi"}]
+    assert model.generate([messages, "Hi"], max_new_tokens=8) == [expected, expected]
+    assert model.generate(messages, max_new_tokens=8) == expected
+    assert model.chat(max_new_tokens=8).reply("Hi") == expected
+
+
+def test_a_conversation_keeps_its_turns(model):
+    conversation = model.chat(system="Be brief.", max_new_tokens=4)
+    answer = conversation.reply("Hi")
+    assert conversation.messages == [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": answer},
+    ]
+
+
+def test_a_score_is_the_sum_of_log_probabilities(model):
+    network, params = random_model()
+    tokenizer = model._loaded.tokenizer
+    formatter = model._text_generator.formatter
+    from ift_jax.text.records import Message
+
+    prompt = formatter.prompt([Message("user", "Hi")]).tolist()
+    answer = [*tokenizer.encode("yes"), formatter.stop_ids[0]]
+    tokens = np.array([[*prompt, *answer]], np.int32)
+    inputs = {
+        "tokens": tokens,
+        "segment_ids": np.ones_like(tokens),
+        "positions": np.arange(tokens.shape[1], dtype=np.int32)[None],
+    }
+    w_DxV, _ = network.head(params)
+    logits_LxV = np.asarray(network.hidden(params, inputs)[0] @ w_DxV, np.float64)
+    log_probs_LxV = logits_LxV - np.log(np.exp(logits_LxV).sum(-1, keepdims=True))
+    expected = sum(log_probs_LxV[len(prompt) - 1 + k, token] for k, token in enumerate(answer))
+    assert model.score("Hi", "yes") == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_training_and_export(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    fields = {
+        "train.batch_size": 8,
+        "train.epochs": 1.0,
+        "optimizer.learning_rate": 0.01,
+        "train.preview_prompts": 0,
+        "data.max_length": 32,
+        "tokenizer.added_tokens": ("<|im_start|>", "<|im_end|>"),
+    }
+    workdir = ift_jax.train("model", "rows.jsonl", workdir="W", fields=fields, quiet=True)
+    assert workdir == str(folder / "W")
+    assert capsys.readouterr().out == ""
+    config = json.loads((folder / "W" / "config.json").read_text())
+    assert config["train"]["epochs"] == 1.0
+    assert config["tokenizer"]["added_tokens"] == ["<|im_start|>", "<|im_end|>"]
+    trained = ift_jax.load(workdir)
+    assert trained.score("Say 1", "ok") > ift_jax.load("model").score("Say 1", "ok")
+    trained.export("exported")
+    assert json.loads((folder / "exported" / "config.json").read_text())["hidden_size"] == (
+        CONFIG.model.d_model
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda model: ift_jax.load("/nowhere"), "/nowhere"),
+        (lambda model: ift_jax.train("m", workdir="/tmp/none-of-it"), "expected --data FILES"),
+        (lambda model: model.generate("Hi", temperature=-1), "temperature"),
+        (lambda model: model.generate([{"role": "nobody", "content": "x"}]), "nobody"),
+        (lambda model: model.generate("Hi " * 200), "max_length 128"),
+    ],
+)
+def test_a_mistake_is_a_user_error(model, call, expected):
+    with pytest.raises(ift_jax.UserError, match=expected):
+        call(model)
