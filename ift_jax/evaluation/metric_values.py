@@ -22,6 +22,8 @@ def plain(value: Any) -> Any:
     Raises:
         TypeError: The value is anything else, such as an image.
     """
+    if isinstance(value, np.generic):  # Before the types of Python: np.float64 is a float, too.
+        return plain(value.item())
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, bytes):

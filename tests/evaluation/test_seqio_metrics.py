@@ -120,6 +120,8 @@ def test_answers_that_are_the_targets_are_right(tmp_path, monkeypatch):
 
     # NaN is null in JSON, and left out of the means.
     assert math.isnan(scores["m_nan"]["nan_metric"])
+    kinds = {type(value) for of in scores.values() for value in of.values()}
+    assert kinds <= {int, float, bool, str, list}
     read = json.loads(json_text(result))
     assert read["tasks"]["m_nan"] | {"nan_metric": None, "infinite": None} == read["tasks"]["m_nan"]
     assert read["overall"]["nan_metric"] is None and read["overall"]["user_exact"] == 1.0
