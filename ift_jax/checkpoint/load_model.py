@@ -1,6 +1,7 @@
 """A model in memory, with its tokenizer and config, without any data."""
 
 import dataclasses
+from typing import NamedTuple
 
 from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.checkpoint.open_model import WorkdirSource
@@ -29,8 +30,22 @@ class LoadedModel:
     step: int
 
 
-def load_model(source: ModelSource) -> LoadedModel:
-    """Read config, tokenizer and parameters onto all devices.
+class DescribedModel(NamedTuple):
+    """A model without its weights.
+
+    Attributes:
+        config: The config, with `model.vocab_size` filled in.
+        tokenizer: The model's tokenizer.
+        model: The model, without adapters.
+    """
+
+    config: Config
+    tokenizer: Tokenizer
+    model: Model
+
+
+def describe_model(source: ModelSource) -> DescribedModel:
+    """Read all of a model but its parameters.
 
     Raises:
         UserError: What the source holds cannot be read.
@@ -45,12 +60,21 @@ def load_model(source: ModelSource) -> LoadedModel:
     if model_config.vocab_size < tokenizer.vocab_size:
         unsized = dataclasses.replace(model_config, vocab_size=0)
         model_config = resolve_vocab(unsized, tokenizer.vocab_size)
-    model = build_model(model_config)
-    mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
-    return LoadedModel(
-        config=dataclasses.replace(config, model=model_config),
-        tokenizer=tokenizer,
-        model=model,
-        params=source.params(model, mesh, tokenizer),
-        step=source.step,
-    )
+    config = dataclasses.replace(config, model=model_config)
+    return DescribedModel(config, tokenizer, build_model(model_config))
+
+
+def load_model(source: ModelSource) -> LoadedModel:
+    """Read config, tokenizer and parameters onto all devices.
+
+    Raises:
+        UserError: What the source holds cannot be read.
+    """
+    config, tokenizer, model = describe_model(source)
+    params = load_params(source, model, tokenizer)
+    return LoadedModel(config, tokenizer, model, params, source.step)
+
+
+def load_params(source: ModelSource, model: Model, tokenizer: Tokenizer) -> Params:
+    """Read the parameters of a described model, float32, sharded over all devices."""
+    return source.params(model, make_mesh(MeshConfig(data=1, fsdp=-1)), tokenizer)

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as policies
 
 from ift_jax.checkpoint.read_checkpoint import (
     UnreadableCheckpoint,
@@ -21,11 +20,10 @@ from ift_jax.checkpoint.read_checkpoint import (
     read_parts,
     with_checksums,
 )
+from ift_jax.checkpoint.retention import Retention
 from ift_jax.errors import UserError
 from ift_jax.io.paths import absolute, as_path
 from ift_jax.sharding.checksums import former_tree_checksum, tree_checksum
-
-METRIC = "eval_loss"  # Ranks checkpoints; lower is better.
 
 
 class Checkpoints:
@@ -52,7 +50,7 @@ class Checkpoints:
         Args:
             workdir: The workdir, local or in a bucket.
             keep: How many of the newest checkpoints to keep.
-            keep_best: How many of those with the lowest eval loss to keep besides.
+            keep_best: How many of those with the lowest eval loss (`rate`) to keep besides.
             read_only: Whether to leave the folder as it is.
             in_flight: How many bytes may be copied for writing at a time, at least those of the
                 largest array.
@@ -63,27 +61,20 @@ class Checkpoints:
         self.path = os.path.join(absolute(workdir), "checkpoints")
         if read_only and not as_path(self.path).is_dir():
             raise UserError(f"{workdir}: no checkpoints here; expected the workdir of a run")
-        kept: list[Any] = [policies.LatestN(keep)]
-        if keep_best:
-            kept.append(
-                policies.BestN(
-                    get_metric_fn=lambda metrics: metrics[METRIC],
-                    reverse=True,
-                    n=keep_best,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
+        self._has_saved = False
+        self._retention = Retention(absolute(workdir), keep=keep, keep_best=keep_best)
         self._manager = ocp.CheckpointManager(
             self.path,
             item_handlers=ocp.StandardCheckpointHandler(save_concurrent_gb=in_flight / 10**9),
             # Orbax has an option `read_only`, which does no more than these two where nothing is
             # saved, and prints a warning.
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy(kept),
+                preservation_policy=self._retention,
                 cleanup_tmp_directories=not read_only,
                 create=not read_only,
             ),
         )
+        self._retention.forget_after(self.latest_step() or 0)
 
     def latest_step(self) -> int | None:
         """Return the step of the newest complete checkpoint, or None if there is none."""
@@ -93,17 +84,26 @@ class Checkpoints:
         """Return the steps of all complete checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: dict[str, Any], eval_loss: float | None = None) -> None:
+    def save(self, step: int, state: dict[str, Any], *, bad_streak: int = 0) -> None:
         """Start writing a checkpoint; return once the arrays are copied from the devices.
+
+        Checkpoints that are no longer kept are removed when this one is complete.
 
         Args:
             step: The step of the checkpoint.
             state: Trees of arrays by name; `restore` may read some of them only.
-            eval_loss: Ranks the checkpoint for `keep_best`.
+            bad_streak: The number of steps right before it that were not finite. Such a checkpoint
+                takes no other's place among the newest.
         """
-        metrics = None if eval_loss is None else {METRIC: eval_loss}
+        if bad_streak:
+            self._retention.rate(step, bad_streak=bad_streak)
         args = ocp.args.StandardSave(with_checksums(state))
-        self._manager.save(step, args=args, metrics=metrics, force=True)
+        self._manager.save(step, args=args, force=True)
+        self._has_saved = True
+
+    def rate(self, step: int, eval_loss: float) -> None:
+        """Rank a checkpoint, which may still be being written, for `keep_best`."""
+        self._retention.rate(step, eval_loss=eval_loss)
 
     def restore(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
         """Read some parts of a checkpoint ("params", ...) and compare them with their checksums.
@@ -145,8 +145,15 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then releases the folder."""
+        """Wait, remove what the last ratings leave over, and release the folder.
+
+        If nothing was saved, nothing is removed, whatever `keep` and `keep_best` are now.
+        """
         self.wait()
+        if self._has_saved:
+            steps = self.steps()
+            for step in sorted(set(steps) - self._retention.kept(steps)):
+                self._manager.delete(step)
         self._manager.close()
 
 

@@ -8,13 +8,15 @@ For example:
     --untuned runs/smollm2_135m_instruct --shots 5
 
 The model's own tokenizer is used. A metric that cannot be computed is named, and makes the exit
-status 1; all others are reported nonetheless.
+status 2; all others are reported nonetheless.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from ift_jax.commands import arguments
+from ift_jax.commands.failures import USER_ERROR
 from ift_jax.errors import UserError
 
 
@@ -50,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; returns 1 if a metric could not be computed."""
+    """Runs the command; returns 2 if a metric could not be computed."""
     config = arguments.load_config(args)
     if config.evaluation.examples < 1:
         raise UserError("config.evaluation.examples: expected at least 1 to evaluate")
@@ -76,4 +78,7 @@ def run(args: argparse.Namespace) -> int:
         title = f"untuned, {args.shots}-shot: {untuned.path}"
         print(*table(title, result["untuned"]), sep="\n")
         write()
-    return 1 if result["failures"] or result.get("untuned", {}).get("failures") else 0
+    failures = [*result["failures"], *result.get("untuned", {}).get("failures", ())]
+    if args.debug:
+        print(*(failure["traceback"] for failure in failures), sep="\n", end="", file=sys.stderr)
+    return USER_ERROR if failures else 0

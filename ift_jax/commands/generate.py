@@ -4,8 +4,9 @@ For example:
   ift generate --workdir runs/quickstart --prompt "Sort these words: plum, apple, fig"
   ift generate --workdir runs/quickstart --prompts prompts.jsonl --output answers.jsonl
 
-A line of a prompts file is {"inputs": "..."} or
-{"messages": [{"role": "user", "content": "..."}]}.
+A line of a prompts file is {"inputs": "..."}, {"prompt": "..."},
+{"messages": [{"role": "user", "content": "..."}]}, or Alpaca's {"instruction": "...", "input":
+"..."}. A line of training data will do; its answer is not read.
 The same command again continues an output file that is not complete.
 """
 
@@ -36,6 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="most tokens of an answer; default: 128",
     )
     parser.add_argument(
+        "--max-prompt-tokens",
+        type=arguments.whole_number(1),
+        default=0,
+        metavar="N",
+        help="most tokens of a prompt; default: what the model was made for or, if it has no "
+        "maximum, was trained on",
+    )
+    parser.add_argument(
         "--batch-size",
         type=arguments.whole_number(1),
         default=32,
@@ -47,30 +56,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
+    from ift_jax.checkpoint.open_model import open_model_source
     from ift_jax.evaluation import batch_prompts
-    from ift_jax.evaluation.text_generator import open_text_generator
+    from ift_jax.evaluation.text_generator import describe_text_generator, load_generator
     from ift_jax.io.files import append_json_lines
 
     options = arguments.generation_options(args, args.max_new_tokens)
-    if args.prompts:
-        prompts = list(batch_prompts.read_prompts(args.prompts))
+    if args.prompts is not None:
+        prompts = batch_prompts.read_prompts(args.prompts)
     else:
-        prompts = [batch_prompts.Prompt("--prompt", {"inputs": args.prompt})]
-    text_generator, generator = open_text_generator(args.workdir, args.step, args.stop)
+        prompts = [batch_prompts.checked_prompt("--prompt", {"inputs": args.prompt})]
+    source = open_model_source(args.workdir, args.step)
+    text_generator = describe_text_generator(source, args.stop)
+    # All prompts are checked before the weights are read.
+    ids = batch_prompts.prompt_ids(
+        text_generator, prompts, args.max_new_tokens, args.max_prompt_tokens
+    )
+    generator = load_generator(source, text_generator)
     done = 0
     if args.output:
         settings = batch_prompts.settings(text_generator, generator, options, args.batch_size)
         done = batch_prompts.continue_file(args.output, settings, prompts)
     for answers in batch_prompts.answer_windows(
-        text_generator, generator, prompts, options, batch_size=args.batch_size, done=done
+        text_generator, generator, prompts, ids, options, batch_size=args.batch_size, done=done
     ):
         if args.output:
             append_json_lines(args.output, answers)
-        elif args.prompt:
+        elif args.prompts is None:
             print(answers[0]["answer"])
         else:
+            # Where the terminal's encoding lacks characters, JSON has escapes of its own.
+            is_utf8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
             for answer in answers:
-                print(json.dumps(answer, ensure_ascii=False))
+                print(json.dumps(answer, ensure_ascii=not is_utf8))
             sys.stdout.flush()
     if args.output:
         print(f"{len(prompts)} answers in {args.output}; {done} of them were there")

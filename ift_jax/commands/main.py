@@ -3,6 +3,7 @@
 import argparse
 import glob
 import importlib
+import io
 import itertools
 import os
 import re
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         (reported with its traceback), 130 after Ctrl-C, or another status of the command's own; 141
         if the reader of its output is gone.
     """
+    _prepare_streams()
     try:
         try:
             return _run(list(sys.argv[1:] if argv is None else argv))
@@ -121,6 +123,20 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
+
+
+def _prepare_streams() -> None:
+    r"""Makes every text printable.
+
+    Python has no stream where the shell closed one (`>&-`): what goes there is discarded. A
+    character that a stream's encoding lacks, such as in a locale of ASCII, becomes `\xe9`.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _discard_output() -> None:

@@ -117,7 +117,9 @@ class TrainConfig:
     )
     max_to_keep: int = field(2, "Number of newest checkpoints that are kept.", above=0)
     keep_best: int = field(
-        0, "Number of checkpoints with the lowest eval loss that are kept besides.", minimum=0
+        0,
+        "Number of checkpoints with the lowest finite eval loss that are kept besides.",
+        minimum=0,
     )
     eval_every: int = field(
         0, "Steps between computations of the eval loss; 0: only at the end.", minimum=0
@@ -129,7 +131,8 @@ class TrainConfig:
     preview_prompts: int = field(4, "Number of fixed prompts; 0: no previews.", minimum=0)
     max_bad_steps: int = field(
         20,
-        "The run ends after this many steps in a row whose loss or gradient is not finite.",
+        "The run ends after this many steps in a row whose loss or gradient is not finite; "
+        "meanwhile nothing is saved.",
         above=0,
     )
     compile_cache: str = field("", "Folder of JAX's compilation cache; empty: none.")

@@ -100,18 +100,38 @@ class Generator:
         Raises:
             ValueError: A decoder is given an empty prompt, or `batch_size` is less than 1.
         """
+        new_tokens: dict[int, list[int]] = {}
+        for batch in self.generate_batches(
+            prompts, options, batch_size=batch_size, first_index=first_index, block=block
+        ):
+            new_tokens |= batch
+        return [new_tokens[i] for i in range(len(prompts))]
+
+    def generate_batches(
+        self,
+        prompts: Sequence[Sequence[int]],
+        options: Options,
+        *,
+        batch_size: int = 32,
+        first_index: int = 0,
+        block: int = BLOCK,
+    ) -> Iterator[dict[int, list[int]]]:
+        """Do what `generate` does, but yield the new tokens of each batch as soon as it is done.
+
+        Yields:
+            The new tokens of some prompts, by their place in `prompts`.
+        """
         if batch_size < 1:
             raise ValueError("batch_size must be at least 1")
         if not self.stops.strings:
             block = options.max_new_tokens
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         n_rows = min(batch_size, 1 << max(len(prompts) - 1, 0).bit_length())
-        new_tokens: dict[int, list[int]] = {}
         for start in range(0, len(prompts), n_rows):
-            batch = {first_index + i: prompts[i] for i in by_length[start : start + n_rows]}
+            chosen = by_length[start : start + n_rows]
+            batch = {first_index + i: prompts[i] for i in chosen}
             *_, outputs = self._generate_blocks(batch, options, n_rows, block, block)
-            new_tokens |= zip(batch, outputs, strict=True)
-        return [new_tokens[first_index + i] for i in range(len(prompts))]
+            yield dict(zip(chosen, outputs, strict=True))
 
     def stream(
         self, prompt: Sequence[int], options: Options, *, index: int = 0, block: int = 4

@@ -11,8 +11,10 @@ from ift_jax.config.schema import DecoderConfig
 from ift_jax.decoding import Generator, Options
 from ift_jax.errors import UserError
 from ift_jax.evaluation.text_generator import TextGenerator
-from ift_jax.io.json_reader import json_kind, parse_json, read_json_object
-from ift_jax.text.records import parse_record
+from ift_jax.io.json_reader import parse_json, read_json_object
+from ift_jax.sources.json_lines import read_lines
+from ift_jax.sources.layouts import prompt_fields
+from ift_jax.text.records import Record, parse_record
 
 WINDOW = 8  # Batches of prompts that are sorted by length and answered before they are written.
 _ANSWER_FIELDS = ("answer", "stopped", "new_tokens")
@@ -22,56 +24,104 @@ class Prompt(NamedTuple):
     """A record to answer."""
 
     where: str  # Its place for messages, such as "prompts.jsonl:3".
-    fields: dict[str, Any]
+    fields: dict[str, Any]  # As they were given; they are written with the answer.
+    record: Record
 
 
-def read_prompts(path: str) -> Iterator[Prompt]:
-    """The objects of a JSON-lines file; empty lines are skipped.
+def read_prompts(path: str) -> list[Prompt]:
+    """The objects of a JSON-lines file, plain or gzip; empty lines are skipped.
 
     Raises:
-        UserError: the file cannot be read, or a line is not a JSON object.
+        UserError: the file cannot be read or holds no prompt, or a line is none.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = [(f"{path}:{n}", line) for n, line in enumerate(file, start=1) if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    for where, line in lines:
-        expected = "a JSON object with 'inputs' or 'messages'"
-        fields = parse_json(line.strip(), where, expected=expected, strict=True)
-        if not isinstance(fields, dict):
-            raise UserError(f"{where}: expected {expected}, found {json_kind(fields)}")
-        yield Prompt(where, fields)
+        prompts = [checked_prompt(line.place, line.parse()) for line in read_lines(path)]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not prompts:
+        raise UserError(f"{path}: holds no prompt; expected one JSON object per line")
+    return prompts
+
+
+def checked_prompt(where: str, fields: dict[str, Any]) -> Prompt:
+    """Checks all of a record that is to be answered, so that nothing can fail after that.
+
+    Args:
+        where: its place, for messages.
+        fields: a record of any layout that training reads, with or without its answer.
+
+    Raises:
+        UserError: it is no prompt of a layout that training reads, or it cannot be written again
+            together with its answer.
+    """
+    record = parse_record(prompt_fields(fields, where), where, prompt_only=True)
+    for name, value in fields.items():
+        if name in _ANSWER_FIELDS:
+            raise UserError(
+                f"{where}: field {name!r}: is written beside the answer; expected another name"
+            )
+        try:
+            json.dumps({name: value}, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{where}: field {name!r}: holds half of a surrogate pair, which is no text"
+            ) from None
+    return Prompt(where, fields, record)
 
 
 def prompt_ids(
-    text_generator: TextGenerator, prompts: Sequence[Prompt], max_new_tokens: int
+    text_generator: TextGenerator,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    max_prompt_tokens: int = 0,
 ) -> list[list[int]]:
     """The ids of each prompt: `inputs`, or `messages` that end before an answer.
 
+    Args:
+        text_generator: the model's format.
+        prompts: the prompts.
+        max_new_tokens: most tokens of an answer.
+        max_prompt_tokens: most tokens of a prompt; 0: what the model was trained on, if it has no
+            maximum of its own.
+
     Raises:
-        UserError: a prompt has neither field, or does not fit the model's `max_length` together
-            with `max_new_tokens`.
+        UserError: a prompt does not fit the model together with its answer, or is too long.
     """
     model = text_generator.model.config
-    max_length = model.max_length if isinstance(model, DecoderConfig) else 0
+    positions = model.max_length if isinstance(model, DecoderConfig) else 0
+    limit = max_prompt_tokens or (0 if positions else _trained_prompt_length(text_generator))
     ids = []
-    for where, fields in prompts:
-        record = parse_record(fields, where, prompt_only=True)
+    for where, _, record in prompts:
         of_prompt = text_generator.formatter.prompt(record).tolist()
-        if max_length and len(of_prompt) + max_new_tokens > max_length:
+        if positions and len(of_prompt) + max_new_tokens > positions:
             raise UserError(
                 f"{where}: {len(of_prompt)} tokens of prompt and --max-new-tokens "
-                f"{max_new_tokens}: expected at most the model's max_length {max_length} together"
+                f"{max_new_tokens}: expected at most the model's max_length {positions} together"
+            )
+        if limit and len(of_prompt) > limit:
+            why = "--max-prompt-tokens" if max_prompt_tokens else "the most it was trained on"
+            cure = "" if max_prompt_tokens else "; --max-prompt-tokens N takes longer ones"
+            raise UserError(
+                f"{where}: {len(of_prompt)} tokens of prompt: expected at most {limit}, {why}{cure}"
             )
         ids.append(of_prompt)
     return ids
+
+
+def _trained_prompt_length(text_generator: TextGenerator) -> int:
+    """The longest prompt that a run can have trained on; 0 if the model is not that of a run."""
+    config = text_generator.config
+    if not config.data.mixture:
+        return 0
+    lengths = config.row_lengths
+    return lengths.encoder or lengths.decoder - 1
 
 
 def answer_windows(
     text_generator: TextGenerator,
     generator: Generator,
     prompts: Sequence[Prompt],
+    ids: Sequence[Sequence[int]],
     options: Options,
     *,
     batch_size: int,
@@ -82,14 +132,19 @@ def answer_windows(
     A window that is done in part is generated again as a whole, so that even its rounding is that
     of a run without interruption.
 
+    Args:
+        text_generator: the model's format.
+        generator: the model.
+        prompts: the prompts.
+        ids: the ids of each (`prompt_ids`).
+        options: how answers are generated.
+        batch_size: prompts that are answered together.
+        done: how many prompts are answered already.
+
     Yields:
         The fields of each prompt of a window, with "answer", "stopped" (whether it ended with a
         stop token or string) and "new_tokens" (their number).
-
-    Raises:
-        UserError: as `prompt_ids`, before anything is generated.
     """
-    ids = prompt_ids(text_generator, prompts, options.max_new_tokens)
     if done >= len(prompts):
         return
     size = WINDOW * batch_size

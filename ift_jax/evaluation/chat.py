@@ -1,7 +1,7 @@
 """A conversation in the terminal, or through a pipe."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,6 +17,8 @@ HELP = """\
 /reset        forgets the conversation
 /quit         ends the chat; so does the end of the input
 Ctrl-C        stops an answer"""
+
+_BYTE_ORDER_MARK = "\ufeff"  # In front of the first line of a file that comes through a pipe.
 
 
 class TokenLimits(NamedTuple):
@@ -83,8 +85,8 @@ class Chat:
         What was shown becomes a turn, even if the iteration is stopped early.
 
         Raises:
-            UserError: the turn alone does not fit, or the template refuses it; the conversation
-                stays as it was.
+            UserError: the turn alone does not fit, the template refuses it, or it is no valid
+                text; the conversation stays as it was.
         """
         prompt, self.turns = self._fit([*self.turns, Message("user", text)])
         stream = TextStream(self._text_generator.stops)
@@ -103,6 +105,7 @@ class Chat:
         """The prompt ids of the newest turns that fit, and these turns."""
         most = token_limits(self._text_generator).total - self._options.max_new_tokens
         system = [Message("system", self.system)] if self.system else []
+        _check_texts([*system, *turns])
         for first in range(0, len(turns), 2):
             ids = self._text_generator.formatter.prompt([*system, *turns[first:]]).tolist()
             if len(ids) > most:
@@ -111,6 +114,15 @@ class Chat:
                 self._note(f"(more than {most} tokens: the oldest turns are forgotten)")
             return ids, turns[first:]
         raise UserError(f"expected a text of at most {most} tokens, with its system message")
+
+
+def _check_texts(turns: Sequence[Message]) -> None:
+    """Raises a UserError for bytes that are not UTF-8, which Python reads as lone surrogates."""
+    for turn in turns:
+        try:
+            turn.content.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"expected UTF-8 in the {turn.role}'s text: {error.reason}") from None
 
 
 def converse(
@@ -126,7 +138,7 @@ def converse(
     """
     while True:
         try:
-            line = read().strip()
+            line = read().removeprefix(_BYTE_ORDER_MARK).strip()
         except EOFError:
             return
         except KeyboardInterrupt:

@@ -43,11 +43,13 @@ class Failure(NamedTuple):
         task: The task's name.
         metric: The metric's name.
         error: What it raised, in one line.
+        traceback: Where it was raised.
     """
 
     task: str
     metric: str
     error: str
+    traceback: str
 
     def __str__(self) -> str:
         return f"task {self.task!r}, metric {self.metric!r}: {self.error}"
@@ -72,7 +74,7 @@ def score(
         the share of generated answers that ended by themselves; the task's own metrics}.
         `overall`: the plain means over tasks. `groups`: for each data set with several tasks, such
         as one per template, the quartiles of exact match over them. `failures`: for each metric
-        that could not be computed, {"task", "metric", "error"}.
+        that could not be computed, {"task", "metric", "error", "traceback"}.
     """
     tasks: dict[str, dict[str, Any]] = {}
     groups: dict[str, list[float]] = {}
@@ -123,7 +125,7 @@ def _score_part(
     failures = []
     for call in metrics.calls([example.output for example in examples]):
         values, failed = _computed(call)
-        failures += [Failure(task, metric, error) for metric, error in failed.items()]
+        failures += [_failure(task, metric, error) for metric, error in failed.items()]
         if is_ranked and values == {exact_match.__name__: match}:
             continue  # That is the accuracy.
         for key, value in values.items():
@@ -131,25 +133,25 @@ def _score_part(
     return scores, failures
 
 
-def _computed(call: MetricCall) -> tuple[dict[str, Any], dict[str, str]]:
+def _computed(call: MetricCall) -> tuple[dict[str, Any], dict[str, BaseException]]:
     """Compute a metric.
 
     Returns:
         Its plain values by name, where a single value gets the metric's own; and by the names of
-        what failed, the metric itself or one of its values, the error in one line.
+        what failed, the metric itself or one of its values, the exception.
     """
     try:
         made = call.compute()
         items = list(made.items()) if isinstance(made, Mapping) else [(call.name, made)]
     except (Exception, SystemExit) as error:
-        return {}, {call.name: error_line(error)}
+        return {}, {call.name: error}
     values = {}
-    failed = {}
+    failed: dict[str, BaseException] = {}
     for key, value in items:
         try:
             values[str(key)] = plain(value)
         except TypeError as error:
-            failed[f"{call.name}/{key}"] = str(error)
+            failed[f"{call.name}/{key}"] = error
     return values, failed
 
 
@@ -163,16 +165,15 @@ def _free_key(scores: Mapping[str, Any], metric: str, key: str, value: Any) -> s
     raise AssertionError("the numbers end")
 
 
-def error_line(error: BaseException) -> str:
+def _failure(task: str, metric: str, error: BaseException) -> Failure:
     """Return an exception of a user's code in one line, with the place that raised it."""
     message = " ".join(str(error).split())
-    if isinstance(error, UserError):
-        return message
-    line = f"{type(error).__name__}: {message}" if message else type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
-    if not frames or frames[-1].filename.startswith(_PACKAGE):
-        return line
-    return f"{line} ({frames[-1].filename}:{frames[-1].lineno})"
+    if not isinstance(error, UserError):
+        message = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        if frames and not frames[-1].filename.startswith(_PACKAGE):
+            message = f"{message} ({frames[-1].filename}:{frames[-1].lineno})"
+    return Failure(task, metric, message, "".join(traceback.format_exception(error)))
 
 
 def _overall(tasks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

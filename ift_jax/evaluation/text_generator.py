@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import jax
 
-from ift_jax.checkpoint.load_model import load_model
+from ift_jax.checkpoint.load_model import describe_model, load_params
+from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.config.schema import Config
 from ift_jax.data.store import TokenStore
 from ift_jax.decoding import Generator, Options, Stops
+from ift_jax.io.stop_signals import Stopped, never, until
 from ift_jax.models.model import Model, Params
 from ift_jax.text.prompts import PromptFormatter
 from ift_jax.text.tokenizers.base import Tokenizer
@@ -74,10 +76,25 @@ class TextGenerator:
 
     def generate(self, params: Params, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         """The new ids of each prompt, greedily, as the config's section `evaluation` says."""
+        return list(self.generate_until(never, params, prompts).values())
+
+    def generate_until(
+        self, stopped: Stopped, params: Params, prompts: Sequence[Sequence[int]]
+    ) -> dict[int, list[int]]:
+        """Do what `generate` does, but end before the next batch if `stopped()` holds.
+
+        Returns:
+            The new ids by the place of their prompt; some are missing if it was stopped.
+        """
         evaluation = self.config.evaluation
         options = Options(evaluation.max_new_tokens)
-        generator = self.generator(params)
-        return generator.generate(prompts, options, batch_size=evaluation.batch_size)
+        batches = self.generator(params).generate_batches(
+            prompts, options, batch_size=evaluation.batch_size
+        )
+        outputs: dict[int, list[int]] = {}
+        for batch in until(stopped, batches):
+            outputs |= batch
+        return dict(sorted(outputs.items()))
 
 
 def open_text_generator(
@@ -90,8 +107,21 @@ def open_text_generator(
         step: the checkpoint; None for the newest.
         stop_strings: texts that end an answer besides.
     """
-    loaded = load_model(open_model_source(workdir, step))
-    if loaded.config.train.compile_cache:
-        jax.config.update("jax_compilation_cache_dir", loaded.config.train.compile_cache)
-    text_generator = TextGenerator(loaded.config, loaded.tokenizer, loaded.model, stop_strings)
-    return text_generator, text_generator.generator(loaded.params)
+    source = open_model_source(workdir, step)
+    text_generator = describe_text_generator(source, stop_strings)
+    return text_generator, load_generator(source, text_generator)
+
+
+def describe_text_generator(source: ModelSource, stop_strings: Sequence[str] = ()) -> TextGenerator:
+    """Opens a model in its own format without reading weights, to check prompts before that."""
+    config, tokenizer, model = describe_model(source)
+    return TextGenerator(config, tokenizer, model, stop_strings)
+
+
+def load_generator(source: ModelSource, text_generator: TextGenerator) -> Generator:
+    """Reads the weights of a described model and lays them out for decoding."""
+    compile_cache = text_generator.config.train.compile_cache
+    if compile_cache:
+        jax.config.update("jax_compilation_cache_dir", compile_cache)
+    params = load_params(source, text_generator.model, text_generator.tokenizer)
+    return text_generator.generator(params)

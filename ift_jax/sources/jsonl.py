@@ -12,17 +12,11 @@ from ift_jax.errors import UserError
 from ift_jax.io.json_reader import json_kind, parse_json
 from ift_jax.sources.base import PythonDataSource, expand_paths
 from ift_jax.sources.json_lines import JsonLine, read_lines
+from ift_jax.sources.layouts import LAYOUTS, alpaca_inputs
 from ift_jax.sources.validation_split import is_validation
 from ift_jax.text.records import Record, parse_record
 
-# Layouts are recognized by the fields of the first record, in this order.
-_LAYOUTS: Mapping[str, tuple[str, ...]] = {
-    "chat": ("messages",),
-    "text": ("inputs", "targets"),
-    "completion": ("prompt", "completion"),
-    "alpaca": ("instruction", "output"),
-}
-_LAYOUT_NAMES = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in _LAYOUTS.items())
+_LAYOUT_NAMES = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in LAYOUTS.items())
 _VALIDATION_ONE_IN = 20  # Lines, where validation is carved out of training.
 
 
@@ -30,7 +24,7 @@ class _Layout(NamedTuple):
     """How the records of all files are laid out.
 
     Attributes:
-        name: A key of `_LAYOUTS`.
+        name: A key of `LAYOUTS`.
         keys: The file's fields, in the order of the layout's.
         references: The file's field of accepted answers; "" where there is none.
     """
@@ -115,11 +109,11 @@ class JsonLinesDataSource(PythonDataSource):
         record = first.parse()
         mapping = self._mapping
         given = set(mapping or record)
-        name = next((name for name, keys in _LAYOUTS.items() if set(keys) <= given), None)
+        name = next((name for name, keys in LAYOUTS.items() if set(keys) <= given), None)
         if name is None:
             why = f"cannot tell the record's layout from its fields ({', '.join(record)})"
             raise UserError(f"{first.place}: {why}; expected one of {_LAYOUT_NAMES}")
-        keys = tuple(mapping.get(key, key) for key in _LAYOUTS[name])
+        keys = tuple(mapping.get(key, key) for key in LAYOUTS[name])
         references = mapping.get("references", "references")
         return _Layout(name, keys, references if references in record else "")
 
@@ -153,8 +147,8 @@ class JsonLinesDataSource(PythonDataSource):
             record = {"messages": messages, "tools": tools}
         else:
             inputs, targets = (_string(fields, key, line) for key in layout.keys)
-            if layout.name == "alpaca" and fields.get("input", "") != "":
-                inputs += "\n\n" + _string(fields, "input", line)
+            if layout.name == "alpaca" and "input" in fields:
+                inputs = alpaca_inputs(inputs, _string(fields, "input", line))
             record = {"inputs": inputs, "targets": targets}
             if self._as_chat:
                 turns = (("user", inputs), ("assistant", targets))

@@ -1,6 +1,7 @@
 """What a run prints: a progress bar in a terminal, plain lines elsewhere."""
 
 import datetime
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -55,14 +56,15 @@ class Console:
             step - self._first_step, 1
         )
         seconds_left = round((self._n_steps - step) * seconds_per_step)
-        parts = [
-            f"loss {record['nll']:.3f}",
-            f"acc {record['accuracy']:.2f}",
-            f"{speed['trained_tokens_per_second']:,.0f} trained tok/s",
-        ]
+        if math.isfinite(record["nll"]):
+            parts = [f"loss {record['nll']:.3f}", f"acc {record['accuracy']:.2f}"]
+        else:
+            parts = ["no finite loss since the last line"]
+        parts.append(f"{speed['trained_tokens_per_second']:,.0f} trained tok/s")
         if speed["mfu"] is not None:
             parts.append(f"MFU {speed['mfu']:.0%}")
-        parts.append(f"fill {record['fill']:.1%}")
+        if math.isfinite(record["fill"]):
+            parts.append(f"fill {record['fill']:.1%}")
         parts.append(f"{datetime.timedelta(seconds=seconds_left)} left")
         if record["skipped"]:
             parts.append(f"{record['skipped']} steps skipped")

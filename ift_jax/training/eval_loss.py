@@ -7,8 +7,10 @@ import numpy as np
 
 from ift_jax.data.batches import Batch, eval_batches
 from ift_jax.data.mixture import Mixture
+from ift_jax.io.stop_signals import Stopped, never
 from ift_jax.models.model import Params
 from ift_jax.sharding.batch_placement import put_batch
+from ift_jax.training.interval_metrics import mean
 from ift_jax.training.loss_and_grads import Sums
 from ift_jax.training.setup import Run
 from ift_jax.training.step import make_eval_step
@@ -17,7 +19,7 @@ from ift_jax.training.step import make_eval_step
 class MixtureLoss(NamedTuple):
     """Plain NLL per trained token."""
 
-    loss: float  # Over all tasks.
+    loss: float  # Over all tasks; NaN if there is no trained token.
     task_loss: dict[str, float]  # By task, for those that have trained tokens.
 
 
@@ -31,8 +33,16 @@ class EvalLoss:
         eval_step = make_eval_step(run.program.model, run.config.loss, len(mixture.tasks))
         self._eval_step = jax.jit(eval_step)
 
-    def __call__(self, params: Params) -> MixtureLoss:
-        """Compute the loss of all of a model's parameters, frozen ones included."""
+    def __call__(self, params: Params, stopped: Stopped = never) -> MixtureLoss | None:
+        """Compute the loss of all of a model's parameters, frozen ones included.
+
+        Args:
+            params: The parameters.
+            stopped: Whether to give up before the next batch.
+
+        Returns:
+            The loss, or None if it was stopped.
+        """
         config = self._run.config
         batches = eval_batches(
             self._mixture,
@@ -42,7 +52,11 @@ class EvalLoss:
             max_rows=config.train.eval_rows,
             bidirectional_prefix=config.format.bidirectional_prefix,
         )
-        sums = [jax.device_get(self._sums(params, batch)) for batch in batches]
+        sums = []
+        for batch in batches:
+            if stopped():
+                return None
+            sums.append(jax.device_get(self._sums(params, batch)))
         total = jax.tree.map(lambda *parts: np.sum(parts, axis=0, dtype=np.float64), *sums)
         task_loss = {
             task: float(nll / weight)
@@ -51,7 +65,7 @@ class EvalLoss:
             )
             if weight > 0
         }
-        return MixtureLoss(float(total["nll"] / total["weight"]), task_loss)
+        return MixtureLoss(mean(float(total["nll"]), float(total["weight"])), task_loss)
 
     def _sums(self, params: Params, batch: Batch) -> Sums:
         """Put a batch on the devices and compute its sums there."""

@@ -1,5 +1,6 @@
 """The metrics record of a log interval, from the sums that the train step keeps."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,25 +21,31 @@ def interval_metrics(
         "loss" is the mean over steps of the loss that is minimized; "nll", "z_loss" and
         "accuracy" are means over trained tokens by their weights; "fill" is the fraction of
         positions that hold a token; "task_nll" and "task_tokens" (the sum of weights) have an
-        entry for each task with trained tokens. The others are as in `sums`.
+        entry for each task with trained tokens. The others are as in `sums`. Steps that were not
+        finite count in none of the means; a mean over nothing is NaN.
     """
-    n_steps = max(float(sums["steps"]), 1.0)
-    weight = max(float(sums["weight"]), 1e-30)
+    n_steps = float(sums["steps"])
+    weight = float(sums["weight"])
     task_nll = np.asarray(sums["task_nll"])
     task_weight = np.asarray(sums["task_weight"])
     trained_tasks = [(task, i) for i, task in enumerate(tasks) if task_weight[i] > 0]
     return {
         "step": int(sums["step"]),
-        "loss": float(sums["loss"]) / n_steps,
-        "nll": float(sums["nll"]) / weight,
-        "z_loss": float(sums["z_loss"]) / weight,
-        "accuracy": float(sums["correct"]) / weight,
+        "loss": mean(float(sums["loss"]), n_steps),
+        "nll": mean(float(sums["nll"]), weight),
+        "z_loss": mean(float(sums["z_loss"]), weight),
+        "accuracy": mean(float(sums["correct"]), weight),
         "grad_norm": float(sums["grad_norm"]),
         "learning_rate": float(sums["learning_rate"]),
         "trained_tokens": int(sums["trained"]),
         "tokens": int(sums["tokens"]),
-        "fill": float(sums["tokens"]) / (n_steps * positions_per_step),
+        "fill": mean(float(sums["tokens"]), n_steps * positions_per_step),
         "skipped": int(sums["skipped"]),
         "task_nll": {task: float(task_nll[i] / task_weight[i]) for task, i in trained_tasks},
         "task_tokens": {task: float(task_weight[i]) for task, i in trained_tasks},
     }
+
+
+def mean(total: float, weight: float) -> float:
+    """Return `total / weight`, NaN where there is no weight."""
+    return total / weight if weight > 0 else math.nan

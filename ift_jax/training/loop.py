@@ -14,11 +14,12 @@ from ift_jax.config.schema import Config
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.locks import run_lock
 from ift_jax.io.paths import Workdir
+from ift_jax.io.stop_signals import StopSignals
+from ift_jax.training.bad_steps import BadSteps
 from ift_jax.training.console import Console
 from ift_jax.training.eval_loss import EvalLoss
 from ift_jax.training.final_evaluation import final_evaluation
 from ift_jax.training.metric_writer import MetricWriter
-from ift_jax.training.preemption import StopAgreement, stop_signals
 from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.previews import Previews
 from ift_jax.training.resume import checkpointed_part, initial_state, restore_state
@@ -26,6 +27,7 @@ from ift_jax.training.setup import Run, prepare_run
 from ift_jax.training.state import State, all_params
 from ift_jax.training.step_log import StepLog
 from ift_jax.training.step_schedule import Due, StepSchedule
+from ift_jax.training.stop_agreement import StopAgreement, of_first_process
 from ift_jax.training.throughput import Throughput
 
 FILES = {
@@ -33,6 +35,7 @@ FILES = {
     "config.json": "the same with every field",
     "tokenizer": "the tokenizer",
     "checkpoints": "the state, newest last",
+    "checkpoints.json": "eval loss of each saved state",
     "metrics.jsonl": "losses and speed of logged steps, eval losses, stop rates",
     "tensorboard": "the same as event files",
     "samples.jsonl": "completions of fixed prompts",
@@ -46,8 +49,9 @@ def train(
 ) -> None:
     """Train to the end, resuming from the workdir's newest checkpoint if it has one.
 
-    On SIGTERM or the first Ctrl-C the current step is finished, its state is saved, and the
-    function returns; calling it again resumes from that step.
+    On SIGTERM or the first Ctrl-C the current step or batch is finished, the state is saved, and
+    the function returns; calling it again resumes from that step. A run of zero steps saves the
+    state that it would have started from.
 
     Args:
         config: The run's config; `model.init_from` is resolved.
@@ -68,11 +72,12 @@ def train(
     console.line(*run.describe())
 
     lock = run_lock(workdir) if is_first_process else contextlib.nullcontext()
-    with jax.set_mesh(run.program.mesh), lock, stop_signals() as stop_received:
+    with jax.set_mesh(run.program.mesh), lock, StopSignals() as signals:
         if is_first_process:
             save_description(home.local, config, run.tokenizer, reasons)
-        trainer = Trainer(run, home, console, writes=is_first_process)
-        trainer.run_steps(StopAgreement(stop_received, run.program.mesh))
+        stop = StopAgreement(signals, run.program.mesh)
+        trainer = Trainer(run, home, console, stop, writes=is_first_process)
+        trainer.run_steps()
         trainer.finish(began)
     _print_files(workdir, home, console)
 
@@ -100,30 +105,35 @@ class Trainer:
     Call `run_steps` once, then `finish`.
     """
 
-    def __init__(self, run: Run, home: Workdir, console: Console, *, writes: bool):
+    def __init__(
+        self, run: Run, home: Workdir, console: Console, stop: StopAgreement, *, writes: bool
+    ):
         """Restore or initialize the state while the train step compiles.
 
         Args:
             run: The run.
             home: The folder of the run's files.
             console: Where to print.
+            stop: Whether the run was asked to stop.
             writes: Whether this process writes the files other than checkpoints.
         """
         config = run.config.train
         self._run = run
         self._home = home
         self._console = console
+        self._stop = stop
         self._schedule = StepSchedule(config, run.n_steps)
         self._checkpoints = Checkpoints(
             home.path, keep=config.max_to_keep, keep_best=config.keep_best
         )
-        self._first_step = self._checkpoints.latest_step() or 0
+        self._saved_step = self._checkpoints.latest_step()
+        self._first_step = self._saved_step or 0
         # A run that is already finished needs no train step.
         is_finished = self._first_step >= run.n_steps
         self._compiling = None if is_finished else run.program.compile_in_background()
         self._state = self._restored_or_initial_state()
         self._step = self._first_step
-        self._saved_step = self._first_step
+        self._owes_checkpoint = False  # One was due during steps that were not finite.
         self._stopped = False
 
         self._writer = MetricWriter(home.local, self._first_step) if writes else None
@@ -134,11 +144,10 @@ class Trainer:
         self._eval_losses = {"eval": EvalLoss(run, run.eval)}
         if run.heldout:
             self._eval_losses["heldout"] = EvalLoss(run, run.heldout)
-        if not self._first_step and config.preview_prompts:
-            self._preview(0)
         self._prefetcher = Prefetcher(run.device_batch, range(self._first_step, run.n_steps))
         self._throughput = Throughput(run, self._prefetcher)
         self._log = StepLog(run, self._throughput, self._writer, console)
+        self._bad_steps = BadSteps(config.max_bad_steps)
         console.start(self._first_step, run.n_steps)
 
     def _restored_or_initial_state(self) -> State:
@@ -149,29 +158,31 @@ class Trainer:
         self._console.line(f"resumed at step {self._first_step} from {self._checkpoints.path}")
         return state
 
-    def run_steps(self, stop: StopAgreement) -> None:
+    def run_steps(self) -> None:
         """Train until the last step, or until the processes agree to stop.
 
         Raises:
             UserError: Too many steps in a row were not finite.
         """
         try:
+            self._do_what_is_missing()
+            if self._stopped:
+                return
             # Without a compiled step the run is finished, and there are no batches either.
             train_step: Any = None if self._compiling is None else self._compiling.result()
             for step, batch in enumerate(self._prefetcher, start=self._first_step + 1):
                 self._state, metrics = train_step(self._state, batch)
                 self._step = step
                 self._log.report()  # Reports the previous logged step, so the devices never wait.
+                self._bad_steps.watch(step, metrics["bad_streak"])
                 self._throughput.measure_peak_once(metrics)
-                due = self._schedule.at(step, stopping=stop.requested())
+                due = self._schedule.at(step, stopping=self._stop.requested())
                 if due.log:
                     self._log.remember(metrics)
-                if due.interrupts_training:
+                if due.interrupts_training or self._owes_checkpoint:
                     self._log.report()
-                    with self._throughput.paused():
-                        self._evaluate_save_and_preview(step, due)
-                if due.stop:
-                    self._stopped = step < self._run.n_steps
+                    self._save_evaluate_and_preview(due)
+                if self._stopped:
                     break
         finally:
             self._prefetcher.close()
@@ -179,39 +190,97 @@ class Trainer:
             self._home.push()
             self._checkpoints.wait()
 
-    def _evaluate_save_and_preview(self, step: int, due: Due) -> None:
-        """Do what is due after a step besides logging."""
-        eval_loss = self._evaluate(step) if due.evaluate else None
-        # Pushed before the checkpoint is saved, so that a run that resumes there has these lines.
-        self._home.push()
-        if due.checkpoint:
-            self._checkpoints.save(step, checkpointed_part(self._run, self._state), eval_loss)
-            self._saved_step = step
-        if due.preview:
-            self._preview(step)
+    def _do_what_is_missing(self) -> None:
+        """Do what is due at the step that the run starts at, or what a stop or kill cut off there.
+
+        A checkpoint is saved before the evaluation and the preview of its step, so a run that
+        resumes may have to make up for them.
+        """
+        due = self._schedule.at(self._first_step)
+        written = self._writer.names_at_start if self._writer else set()
+        evaluate, preview = of_first_process(
+            [
+                due.evaluate and "eval_loss" not in written,
+                due.preview and "preview_stop_rate" not in written,
+            ]
+        )
+        if preview:
+            self._previews.drop(self._first_step)
+        self._save_evaluate_and_preview(
+            due._replace(
+                checkpoint=due.checkpoint and self._saved_step is None,
+                evaluate=evaluate,
+                preview=preview,
+                stop=self._stop.requested(),
+            )
+        )
+
+    def _save_evaluate_and_preview(self, due: Due) -> None:
+        """Do what is due after the current step besides logging, unless a stop comes between."""
+        with self._throughput.paused():
+            if due.checkpoint or self._owes_checkpoint:
+                self._save(even_if_bad=due.stop or self._step == self._run.n_steps)
+            self._stopped = due.stop or not (
+                (not due.evaluate or self._evaluate()) and (not due.preview or self._preview())
+            )
+            if self._stopped and self._step > self._first_step and self._saved_step != self._step:
+                self._save(even_if_bad=True)
             self._home.push()
 
-    def _evaluate(self, step: int) -> float:
-        """Write the loss of every evaluated mixture; return that of unseen examples."""
+    def _save(self, *, even_if_bad: bool) -> None:
+        """Save the state; if the last steps were not finite, wait for one that is.
+
+        Args:
+            even_if_bad: Save in any case, because there may be no later step.
+        """
+        bad_streak = self._bad_steps.wait()
+        if bad_streak and not even_if_bad:
+            if not self._owes_checkpoint:
+                self._console.line(
+                    f"step {self._step}: not saved, because the last {bad_streak} steps were not "
+                    "finite; the first step that is will be saved"
+                )
+            self._owes_checkpoint = True
+            return
+        self._owes_checkpoint = False
+        # A run that resumes here has these lines.
+        if self._writer:
+            self._writer.sync()
+        self._home.push()
+        state = checkpointed_part(self._run, self._state)
+        self._checkpoints.save(self._step, state, bad_streak=bad_streak)
+        self._saved_step = self._step
+
+    def _evaluate(self) -> bool:
+        """Write the loss of every evaluated mixture; return whether no stop came between."""
         params = all_params(self._state)
-        record: dict[str, Any] = {"step": step}
+        record: dict[str, Any] = {"step": self._step}
         for name, eval_loss in self._eval_losses.items():
-            losses = eval_loss(params)
+            losses = eval_loss(params, self._stop.requested)
+            if losses is None:
+                return False
             record[f"{name}_loss"] = losses.loss
             record[f"{name}_task_loss"] = losses.task_loss
+        if self._saved_step == self._step:
+            self._checkpoints.rate(self._step, record["eval_loss"])
         if self._writer:
             self._writer.write(record)
-        self._console.line(f"step {step}/{self._run.n_steps} · eval loss {record['eval_loss']:.4f}")
-        return record["eval_loss"]
-
-    def _preview(self, step: int) -> None:
-        """Write and print completions of the fixed prompts."""
-        preview = self._previews.write(all_params(self._state), step)
         self._console.line(
-            f"samples at step {step} (stop rate {preview.stop_rate:.2f}):", *preview.lines
+            f"step {self._step}/{self._run.n_steps} · eval loss {record['eval_loss']:.4f}"
+        )
+        return True
+
+    def _preview(self) -> bool:
+        """Write and print completions of the fixed prompts; return whether no stop came between."""
+        preview = self._previews.write(all_params(self._state), self._step, self._stop.requested)
+        if preview is None:
+            return False
+        self._console.line(
+            f"samples at step {self._step} (stop rate {preview.stop_rate:.2f}):", *preview.lines
         )
         if self._writer:
-            self._writer.write({"step": step, "preview_stop_rate": preview.stop_rate})
+            self._writer.write({"step": self._step, "preview_stop_rate": preview.stop_rate})
+        return True
 
     def finish(self, began: float) -> None:
         """Say how the run ended, evaluate it if it is complete, and close all files.
@@ -220,11 +289,14 @@ class Trainer:
             began: The time at which the run began, as read from `time.perf_counter`.
         """
         if self._stopped:
+            saved = "nothing is saved" if self._saved_step is None else "saved"
             self._console.line(
-                f"stopped by a signal at step {self._step}; saved. The same command resumes."
+                f"stopped by a signal at step {self._step}; {saved}. The same command resumes."
             )
         else:
             line = f"trained to step {self._saved_step} in {time.perf_counter() - began:.0f} s"
+            if not self._run.n_steps:
+                line = "the run has no steps: its initial state is saved as step 0"
             if wait_share := self._throughput.data_wait_share():
                 line += f"; the device waited for data {wait_share:.2%} of the time"
             self._console.line(line)

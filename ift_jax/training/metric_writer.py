@@ -2,41 +2,22 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from ift_jax.errors import UserError
-from ift_jax.io.files import write_atomically
-from ift_jax.io.json_reader import json_object, parse_json
+from ift_jax.evaluation.metric_values import without_nan
 from ift_jax.training.event_file import EventFile
-
-
-def drop_later_lines(path: str, step: int) -> None:
-    """Remove the lines of steps after `step` from a JSON-lines file; step 0 removes all lines.
-
-    They come from work that a killed run did after its last checkpoint, and will be written
-    again. An incomplete line at the end is removed too.
-    """
-    if not os.path.exists(path):
-        return
-    with open(path, "rb") as file:
-        lines = [line for line in file if line.endswith(b"\n")]
-    kept = [line for line in lines if step and _step(line, path) <= step]
-    write_atomically(Path(path), b"".join(kept))
-
-
-def _step(line: bytes, path: str) -> int:
-    record = json_object(parse_json(line, path), path)
-    step = record.get("step")
-    if type(step) is not int:
-        raise UserError(f"{path}: a line has the step {step!r}; expected a whole number")
-    return step
+from ift_jax.training.step_lines import keep_lines_until
 
 
 class MetricWriter:
-    """Appends records to `metrics.jsonl`, and their numbers to a TensorBoard event file."""
+    """Appends records to `metrics.jsonl`, and their numbers to a TensorBoard event file.
+
+    Attributes:
+        names_at_start: The names of all that `metrics.jsonl` has of the step that the run resumes
+            at. What is due at this step and missing here was cut off by a kill or a stop.
+    """
 
     def __init__(self, workdir: str, step: int):
         """Open the files.
@@ -47,7 +28,8 @@ class MetricWriter:
                 steps is dropped.
         """
         path = os.path.join(workdir, "metrics.jsonl")
-        drop_later_lines(path, step)
+        kept = keep_lines_until(path, step)
+        self.names_at_start = {name for line in kept if line["step"] == step for name in line}
         self._lines = open(path, "a", encoding="utf-8")  # noqa: SIM115 - held for the run.
         self._events = EventFile(os.path.join(workdir, "tensorboard"), step)
 
@@ -55,10 +37,11 @@ class MetricWriter:
         """Write one record.
 
         Args:
-            record: JSON values by name, "step" among them. Nested ones go to TensorBoard as
-                `outer/inner`; None is left out there.
+            record: JSON values by name, "step" among them. A number that is not finite becomes
+                null. Nested values go to TensorBoard as `outer/inner`; None is left out there.
         """
-        self._lines.write(json.dumps(record) + "\n")
+        record = without_nan(record)
+        self._lines.write(json.dumps(record, allow_nan=False) + "\n")
         self._lines.flush()
         scalars = {
             jax.tree_util.keystr(path, simple=True, separator="/"): value
@@ -66,6 +49,10 @@ class MetricWriter:
         }
         step = scalars.pop("step")
         self._events.write_scalars(step, scalars)
+
+    def sync(self) -> None:
+        """Make the lines durable, before a checkpoint makes their steps part of the past."""
+        os.fsync(self._lines.fileno())
 
     def close(self) -> None:
         """Close both files."""

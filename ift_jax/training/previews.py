@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 from ift_jax.data.mixture import Mixture
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.files import append_json_lines
+from ift_jax.io.stop_signals import Stopped, never
 from ift_jax.models.model import Params
-from ift_jax.training.metric_writer import drop_later_lines
+from ift_jax.training.step_lines import keep_lines, keep_lines_until
 
 SHOWN_PROMPT_CHARACTERS = 300  # The end of a prompt that is printed; the file has all of it.
 
@@ -50,20 +51,31 @@ class Previews:
         self._mixture = mixture
         self._path = os.path.join(workdir, "samples.jsonl") if write else None
         if self._path:
-            drop_later_lines(self._path, step)
+            keep_lines_until(self._path, step)
         self._prompts = [text_generator.prompt(mixture.stores[i], 0) for i in self._task_ids]
 
-    def write(self, params: Params, step: int) -> Preview:
+    def drop(self, step: int) -> None:
+        """Remove what the file has of a step, because it may be incomplete."""
+        if self._path:
+            keep_lines(self._path, lambda line_step: line_step != step)
+
+    def write(self, params: Params, step: int, stopped: Stopped = never) -> Preview | None:
         """Generate the completions and append them to the file.
 
         Args:
             params: All of the model's parameters, frozen ones included.
             step: The number of steps that they were trained for.
+            stopped: Whether to give up before the next batch of prompts.
+
+        Returns:
+            The completions, or None if it was stopped; then the file is as it was.
         """
-        outputs = self._text_generator.generate(params, self._prompts)
+        outputs = self._text_generator.generate_until(stopped, params, self._prompts)
+        if len(outputs) < len(self._prompts):
+            return None
         records = [
-            self._record(step, task_id, prompt, output)
-            for task_id, prompt, output in zip(self._task_ids, self._prompts, outputs, strict=True)
+            self._record(step, self._task_ids[i], self._prompts[i], outputs[i])
+            for i in range(len(self._prompts))
         ]
         if self._path:
             append_json_lines(self._path, records)

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 
-from ift_jax.errors import UserError
 from ift_jax.training.console import Console
 from ift_jax.training.interval_metrics import interval_metrics
 from ift_jax.training.metric_writer import MetricWriter
@@ -31,11 +30,7 @@ class StepLog:
         self._remembered = metrics
 
     def report(self) -> None:
-        """Wait for the remembered metrics, if there are any, and write and print them.
-
-        Raises:
-            UserError: `train.max_bad_steps` steps in a row were not finite.
-        """
+        """Wait for the remembered metrics, if there are any, and write and print them."""
         if self._remembered is None:
             return
         sums: dict[str, Any] = jax.device_get(self._remembered)
@@ -45,9 +40,3 @@ class StepLog:
         if self._writer:
             self._writer.write(record)
         self._console.progress(record)
-        bad_streak = int(sums["bad_streak"])
-        if bad_streak >= self._run.config.train.max_bad_steps:
-            raise UserError(
-                f"step {record['step']}: {bad_streak} steps in a row had a loss or gradient that "
-                "is not finite; lower the learning rate or look at the data"
-            )

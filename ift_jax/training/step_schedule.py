@@ -6,13 +6,13 @@ from ift_jax.config.schema import TrainConfig
 
 
 class Due(NamedTuple):
-    """What to do after a step."""
+    """What to do after a step, in this order."""
 
     log: bool
-    evaluate: bool
     checkpoint: bool
+    evaluate: bool
     preview: bool
-    stop: bool  # Whether to end the run before its last step.
+    stop: bool  # Whether the run was asked to stop.
 
     @property
     def interrupts_training(self) -> bool:
@@ -31,26 +31,28 @@ class StepSchedule:
     def at(self, step: int, *, stopping: bool = False) -> Due:
         """Return what is due after a step.
 
-        The last step is logged, evaluated, saved and previewed, whatever the intervals.
+        The last step is logged, saved, evaluated and previewed, whatever the intervals. Before the
+        first step there is a preview.
 
         Args:
-            step: The number of steps done, from 1.
-            stopping: Whether the run was asked to stop. It then saves, and skips the evaluation
-                that ranks checkpoints, because the grace period of a preemption is short.
+            step: The number of steps done.
+            stopping: Whether the run was asked to stop. It then only saves, because the grace
+                period of a preemption is short; what else is due is done when it resumes.
         """
         config = self._config
         is_last = step == self._n_steps
-        checkpoint = _is_due(step, config.save_every) or is_last or stopping
-        ranks_checkpoint = is_last or (checkpoint and config.keep_best > 0)
-        preview = _is_due(step, config.preview_every) or is_last
+        scheduled = _is_due(step, config.save_every) or is_last
+        ranks_checkpoint = is_last or (scheduled and config.keep_best > 0)
+        evaluate = _is_due(step, config.eval_every) or ranks_checkpoint
+        preview = _is_due(step, config.preview_every) or is_last or step == 0
         return Due(
             log=_is_due(step, config.log_every) or is_last,
-            evaluate=_is_due(step, config.eval_every) or (ranks_checkpoint and not stopping),
-            checkpoint=checkpoint,
-            preview=preview and config.preview_prompts > 0,
+            checkpoint=scheduled or stopping,
+            evaluate=evaluate and not stopping,
+            preview=preview and config.preview_prompts > 0 and not stopping,
             stop=stopping,
         )
 
 
 def _is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
+    return step > 0 and every > 0 and step % every == 0

@@ -62,7 +62,7 @@ def test_a_reader_that_closes_the_pipe_gets_no_traceback():
         (["generate", "--workdir", "none", "--prompt", "x", "--top-p", "2"], "top_p in (0, 1]"),
         (["trian", "--config", "x"], "trian: no such command; did you mean 'train'?"),
         ([], "COMMAND; see ift --help"),
-        (["train", "--workdir", "x"], "are required: --config; see ift train --help"),
+        (["train", "--workdir", "x"], "x is not the workdir of a run yet: expected --config FILE"),
         (
             ["train", "--config", "configs/quickstart.py", "--workdir", "x"]
             + ["--config.train.steps", "3"],

@@ -1,5 +1,6 @@
 """Answers in a file: interrupted anywhere and continued, they are the same bytes."""
 
+import gzip
 import json
 
 import pytest
@@ -13,7 +14,8 @@ from tests import small_models
 OPTIONS = Options(8, Sampling(1.2, min_p=0.01, repetition_penalty=1.1), seed=2)
 TEXTS = ["Anna", "counts 23 apples.", "é 😀", "The user has lost systems", "x y", "So it is", "a"]
 PROMPTS = [
-    batch_prompts.Prompt(f"p.jsonl:{i}", {"id": i, "inputs": text}) for i, text in enumerate(TEXTS)
+    batch_prompts.checked_prompt(f"p.jsonl:{i}", {"id": i, "inputs": text})
+    for i, text in enumerate(TEXTS)
 ]
 
 
@@ -32,7 +34,8 @@ def answer(opened, path, options=OPTIONS, prompts=PROMPTS, stop_after=None):
     """Does what `ift generate --output` does; returns how many answers the file held."""
     settings = batch_prompts.settings(*opened, options, 2)
     done = batch_prompts.continue_file(path, settings, prompts)
-    windows = batch_prompts.answer_windows(*opened, prompts, options, batch_size=2, done=done)
+    ids = batch_prompts.prompt_ids(opened[0], prompts, options.max_new_tokens)
+    windows = batch_prompts.answer_windows(*opened, prompts, ids, options, batch_size=2, done=done)
     for n, answers in enumerate(windows):
         if n == stop_after:
             break
@@ -101,9 +104,71 @@ def test_other_weights_have_another_fingerprint(opened):
 
 
 def test_a_prompt_that_does_not_fit_is_named(opened):
-    long = [*PROMPTS, batch_prompts.Prompt("p.jsonl:8", {"inputs": "x" * 200})]
+    long = [*PROMPTS, batch_prompts.checked_prompt("p.jsonl:8", {"inputs": "x" * 200})]
     with pytest.raises(UserError, match=r"p.jsonl:8: \d+ tokens of prompt and .* 8: .* 128"):
         batch_prompts.prompt_ids(opened[0], long, 8)
+    # A model without a maximum was trained on rows of 64 tokens.
+    unbounded, _ = small_models.open_random_model(max_length=0)
+    message = r"p.jsonl:8: \d+ tokens of prompt: expected at most 63, the most it was trained on; "
+    with pytest.raises(UserError, match=message + "--max-prompt-tokens"):
+        batch_prompts.prompt_ids(unbounded, long, 8)
+    lengths = [len(ids) for ids in batch_prompts.prompt_ids(unbounded, long, 8, 1000)]
+    assert lengths[-1] > 200
+    with pytest.raises(UserError, match="expected at most 9, --max-prompt-tokens"):
+        batch_prompts.prompt_ids(opened[0], PROMPTS, 8, 9)
+
+
+def test_every_layout_that_training_reads_is_a_prompt(tmp_path):
+    rows = [
+        {"inputs": "a"},
+        {"inputs": "a", "targets": "b", "references": ["b"]},
+        {"prompt": "a"},
+        {"prompt": "a", "completion": "b"},
+        {"instruction": "a"},
+        {"instruction": "a", "input": "", "output": "b"},
+        {"instruction": "a", "input": "c", "output": "b"},
+        {"messages": [{"role": "user", "content": "a"}]},
+        {"messages": json.dumps([{"role": "user", "content": "a"}]), "id": 3},
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+    ]
+    text = "\n\n".join(map(json.dumps, rows))
+    plain, packed = tmp_path / "p.jsonl", tmp_path / "p.jsonl.gz"
+    plain.write_bytes(b"\xef\xbb\xbf" + text.encode())  # With a byte order mark.
+    packed.write_bytes(gzip.compress(text.encode()))
+    for path in (plain, packed):
+        prompts = batch_prompts.read_prompts(str(path))
+        assert [prompt.fields for prompt in prompts] == rows
+        texts = [[turn.content for turn in prompt.record.messages] for prompt in prompts]
+        assert texts == [["a"]] * 6 + [["a\n\nc"]] + [["a"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"", "holds no prompt"),
+        (b"[1]", "the line is a list; expected a JSON object"),
+        (b'{"input": "a"}', "expected one of the fields .* 'prompt', .*; did you mean 'inputs'?"),
+        (b'{"prompt": ["a"]}', "field 'prompt' is a list; expected a string"),
+        (b'{"inputs": "\\ud83d"}', "field 'inputs': expected valid UTF-8"),
+        (b'{"inputs": "a", "id": ["\\ud83d"]}', "field 'id': holds half of a surrogate pair"),
+        (b'{"inputs": "a", "\\ud83d": 1}', "holds half of a surrogate pair"),
+        (b'{"inputs": "a", "x": NaN}', "NaN"),
+        (b'{"inputs": "a", "answer": "gold"}', "field 'answer': is written beside the answer"),
+        (b'{"inputs": "\xff"}', "UTF-8"),
+    ],
+)
+def test_a_line_that_is_no_prompt_is_found_when_it_is_read(tmp_path, line, message):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b'{"inputs": "fine"}\n' + line if line else b"\n")
+    with pytest.raises(UserError, match=message) as raised:
+        batch_prompts.read_prompts(str(path))
+    assert str(raised.value).startswith(f"{path}:2: " if line else f"{path}: ")
+
+
+@pytest.mark.parametrize("name", ["missing.jsonl", "."])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
+    with pytest.raises(UserError, match="cannot be read"):
+        batch_prompts.read_prompts(str(tmp_path / name))
 
 
 def test_control_tokens_as_stop_strings_are_stop_ids():

@@ -106,6 +106,15 @@ def test_turns_that_no_longer_fit_are_forgotten_with_a_note():
     assert len(text_generator.formatter.prompt(chat.turns[:-1])) <= 118
 
 
+def test_a_byte_order_mark_is_no_text_and_bytes_that_are_no_text_are_a_note():
+    chat, out, notes = hold(["\ufeffapples", "\udcff", "/system \udcff", "files", "/system"])
+    assert chat.turns[0].content == "apples" and len(chat.turns) == 2
+    assert [note[:36] for note in notes] == ["error: expected UTF-8 in the user's t"[:36]] + [
+        "error: expected UTF-8 in the system's"[:36]
+    ]
+    assert out == f"{expected_answer([Message('user', 'apples')], 0)}\n"
+
+
 def test_token_limits():
     assert token_limits(small_models.open_random_model()[0]) == (128, 127)
     assert token_limits(small_models.open_random_model(max_length=0)[0]) == (64, 63)

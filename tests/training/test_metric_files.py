@@ -5,8 +5,10 @@ import math
 
 import pytest
 
+from ift_jax.errors import UserError
 from ift_jax.training.event_file import EventFile
-from ift_jax.training.metric_writer import MetricWriter, drop_later_lines
+from ift_jax.training.metric_writer import MetricWriter
+from ift_jax.training.step_lines import keep_lines, keep_lines_until
 
 
 def events_in(folder):
@@ -54,13 +56,44 @@ def test_a_record_has_the_same_numbers_in_both_files(tmp_path):
     assert scalars_of(event) == {"nll": 0.5, "time/seconds": 2.0, "task_nll/a": 1.5}
 
 
+def test_numbers_that_are_not_finite_are_null_and_left_out_of_tensorboard(tmp_path):
+    writer = MetricWriter(str(tmp_path), step=0)
+    nan, inf = float("nan"), float("inf")
+    writer.write({"step": 3, "loss": nan, "grad_norm": inf, "nll": 1.5, "task_nll": {"a": -inf}})
+    writer.close()
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    record = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=refuse)
+    nulls = {"loss": None, "grad_norm": None, "task_nll": {"a": None}}
+    assert record == {"step": 3, "nll": 1.5, **nulls}
+    _, event = events_in(tmp_path / "tensorboard")
+    assert scalars_of(event) == {"nll": 1.5}
+
+
+def test_a_resumed_run_knows_what_was_written_of_its_step(tmp_path):
+    writer = MetricWriter(str(tmp_path), step=0)
+    writer.write({"step": 4, "preview_stop_rate": 0.5})
+    writer.write({"step": 5, "loss": 1.5})
+    writer.write({"step": 5, "eval_loss": 1.5})
+    writer.close()
+    resumed = MetricWriter(str(tmp_path), step=5)
+    assert resumed.names_at_start == {"step", "loss", "eval_loss"}
+
+
 def test_lines_of_later_steps_and_an_incomplete_line_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    drop_later_lines(str(path), 2)  # There is nothing to drop yet.
+    assert keep_lines_until(str(path), 2) == []  # There is nothing to drop yet.
     assert not path.exists()
-    lines = [json.dumps({"step": step}) + "\n" for step in (1, 2, 2, 3)]
+    lines = [json.dumps({"step": step}) + "\n" for step in (0, 1, 2, 2, 3)]
     path.write_text("".join(lines) + '{"step": 2')
-    drop_later_lines(str(path), 2)
-    assert path.read_text() == "".join(lines[:3])
-    drop_later_lines(str(path), 0)
+    assert keep_lines_until(str(path), 2) == [{"step": step} for step in (0, 1, 2, 2)]
+    assert path.read_text() == "".join(lines[:4])
+    keep_lines(str(path), lambda step: step != 1)
+    assert path.read_text() == lines[0] + "".join(lines[2:4])
+    path.write_text("no JSON\n")
+    with pytest.raises(UserError, match="metrics.jsonl:1: "):
+        keep_lines_until(str(path), 2)
+    assert keep_lines_until(str(path), 0) == []  # A run that starts anew.
     assert path.read_text() == ""

@@ -74,6 +74,25 @@ def test_interval_sums_start_again_after_each_logged_step(run):
     assert set(singles[2]["task_nll"]) == {"a", "b", "c"}
 
 
+def test_an_interval_without_a_finite_step_has_no_means(run):
+    _, step, state, batch = run
+    bad = {**batch, "loss_weights": np.full_like(batch["loss_weights"], np.inf)}
+    for _ in range(3):
+        state, metrics = step(state, bad)
+    record = interval_metrics(jax.device_get(metrics), ["a", "b", "c"], 40)
+    means = {name: record[name] for name in ("loss", "nll", "z_loss", "accuracy", "fill")}
+    assert all(np.isnan(value) for value in means.values()), means
+    assert record["trained_tokens"] == 0 and record["skipped"] == 3
+    assert record["task_nll"] == {}
+    # One finite step, and the interval's means are those of that step.
+    state, _ = step(state, bad)
+    state, alone = step(state, batch)
+    _, mixed = step(state, bad)
+    assert interval_metrics(jax.device_get(mixed), ["a", "b", "c"], 40)["nll"] == pytest.approx(
+        float(alone["nll"] / alone["weight"])
+    )
+
+
 def test_the_seed_decides_the_dropout(run):
     config, _, _, batch = run
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=0.5))

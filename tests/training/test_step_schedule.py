@@ -39,12 +39,25 @@ def test_ranked_checkpoints_are_evaluated_whenever_they_are_saved():
     assert steps_with("evaluate", **config) == steps_with("checkpoint", **config) == [20, 40, 60]
 
 
-def test_a_run_that_is_asked_to_stop_saves_at_once_without_the_evaluation_that_ranks():
-    schedule = StepSchedule(TrainConfig(save_every=20, eval_every=30, keep_best=1), N_STEPS)
-    due = schedule.at(7, stopping=True)
-    assert due.checkpoint and due.stop and not due.evaluate and not due.preview
-    assert not schedule.at(20, stopping=True).evaluate
-    assert schedule.at(30, stopping=True).evaluate  # This one is due anyway.
+def test_a_run_that_is_asked_to_stop_only_saves():
+    config = TrainConfig(save_every=20, eval_every=30, preview_every=30, keep_best=1)
+    schedule = StepSchedule(config, N_STEPS)
+    for step in (7, 20, 30, N_STEPS):
+        due = schedule.at(step, stopping=True)
+        assert due.checkpoint and due.stop and not due.evaluate and not due.preview
+    # What was due besides is due when the run resumes at that step.
+    assert schedule.at(30).evaluate and schedule.at(30).preview and schedule.at(20).evaluate
+
+
+def test_before_the_first_step_there_is_only_a_preview():
+    config = TrainConfig(log_every=1, save_every=1, eval_every=1, preview_every=0)
+    due = StepSchedule(config, N_STEPS).at(0)
+    assert due.preview and not (due.log or due.checkpoint or due.evaluate)
+
+
+def test_a_run_without_steps_saves_what_it_would_have_started_from():
+    due = StepSchedule(TrainConfig(), 0).at(0)
+    assert due.checkpoint and due.evaluate and due.preview
 
 
 @pytest.mark.parametrize(("step", "interrupts"), [(10, False), (20, True), (30, True), (35, True)])

@@ -50,6 +50,10 @@ _FILTERS = (
     " lower map max min reject rejectattr replace reverse select selectattr sort string title trim"
     " unique upper"
 ).split()
+# These turn what they are given into text; `join` its items.
+_TEXT_FILTERS = frozenset("capitalize indent lower replace string title trim upper".split())
+_VIEWS = tuple(map(type, ({}.keys(), {}.values(), {}.items())))
+_HAVE_TEXT = (str, *_SCALARS, jinja2.Undefined, range, *_VIEWS)
 # These tests walk the values that they compare.
 _COMPARING_TESTS = "eq == equalto ne != lt lessthan < le <= gt greaterthan > ge >= in".split()
 _BANNED_NODES = (
@@ -86,7 +90,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             "indent": _indented_size,
         }
         self.filters = {
-            name: self._paying(self.filters[name], result_sizes.get(name)) for name in _FILTERS
+            name: self._paying(self.filters[name], name, result_sizes.get(name))
+            for name in _FILTERS
         }
         self.filters["tojson"] = self._tojson
         self.filters["safe"] = lambda value: value
@@ -139,13 +144,30 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def write(self, value: Any) -> Any:
         """Pay for what `{{ ... }}` writes."""
         if type(value) is not str:
-            return self.pay_for(value)
+            self.pay_for(value)
+            self._check_has_text(value)
+            return value
         self.pay(len(value))
         return value
 
+    def _check_has_text(self, value: Any) -> None:
+        """Refuse to write what Python would write as `<function f at 0x7f...>`.
+
+        That text is another one in each process, where stores of one name must be the same.
+        """
+        if isinstance(value, dict | list | tuple):
+            for item in (*value, *value.values()) if isinstance(value, dict) else value:
+                if type(item) is not str:
+                    self._check_has_text(item)
+        elif not isinstance(value, _HAVE_TEXT):
+            raise SecurityError(
+                f"it writes a {type(value).__name__}, which has no text: a function needs its (),"
+                " and filters such as 'map' and 'select' need a 'list' or 'join' after them"
+            )
+
     def concatenate(self, *parts: Any) -> str:
         """Compute `~`."""
-        texts = [part if type(part) is str else str(self.pay_for(part)) for part in parts]
+        texts = [part if type(part) is str else str(self.write(part)) for part in parts]
         self.pay(sum(map(len, texts)))
         return "".join(texts)
 
@@ -241,12 +263,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
             yield item
 
     def _paying(
-        self, function: Any, result_size: Callable[..., int] | None = None
+        self, function: Any, name: str = "", result_size: Callable[..., int] | None = None
     ) -> Callable[..., Any]:
         """Wrap a filter or test so that it pays.
 
         Args:
             function: The filter or test.
+            name: The name of a filter.
             result_size: Computes the largest possible size of the result from the same arguments;
                 None if the result cannot be larger than they are.
         """
@@ -262,6 +285,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
             ]
             for value in kwargs.values():
                 self.pay_for(value)
+            if name in _TEXT_FILTERS:
+                self._check_has_text(args[n_passed:])
+            elif name == "join":
+                self._check_has_text(own[:1])  # A list stands there for a generator.
             if result_size is not None:
                 self.pay(result_size(*own, **kwargs))
             result = function(*args[:n_passed], *own, **kwargs)

@@ -114,6 +114,26 @@ HOSTILE = {
     "loop changed": "{% set ns = namespace(x=['a']) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x]"
     " %}{% endfor %}{% for i in range(9) %}{{ loop.changed(ns.x) }}{% endfor %}",
 }  # fmt: skip
+ADDRESSES = {
+    "a function": "{{ raise_exception }}",
+    "a method": "{{ messages[0].content.strip }}",
+    "a method by ~": "{{ 'x' ~ messages[0].content.strip }}",
+    "a method in a list": "{{ [messages[0].items] }}",
+    "a method in an object": "{{ {'f': [messages[0].items]} }}",
+    "an unfinished map": "{{ messages | map(attribute='role') }}",
+    "an unfinished select": "{{ ['a'] | select('eq', 'a') }}",
+    "an unfinished map by ~": "{{ messages | map(attribute='role') ~ '' }}",
+    "an unfinished map as text": "{{ messages | map(attribute='role') | string }}",
+    "an unfinished map, trimmed": "{{ messages | map(attribute='role') | trim }}",
+    "an unfinished map in a list": "{{ [messages | map(attribute='role')] | string }}",
+    "joined functions": "{{ [raise_exception, 'x'] | join }}",
+    "mapped to text": "{{ [raise_exception] | map('string') | list }}",
+    "a macro": "{% macro f() %}x{% endmacro %}{{ f }}",
+    "a loop": "{% for m in messages %}{{ loop }}{% endfor %}",
+    "a namespace": "{{ namespace(a=1) }}",
+    "a reversed list": "{{ messages | reverse }}",
+    "a function as JSON": "{{ raise_exception | tojson }}",
+}
 MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 RUN = """
 import json, pathlib, sys, time
@@ -217,3 +237,21 @@ def test_the_budget_grows_with_the_conversation():
     source = "{% for m in messages %}{{ m.role ~ m.content.strip() | trim }}{% endfor %}"
     rendered = Template(source, "t").render("f", 5_000_000, messages=messages)
     assert len(rendered.text) == 5000 * 1004
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_no_text_holds_a_memory_address(name):
+    """It would be another text in each process, and so stores of one name would differ."""
+    template = Template(ADDRESSES[name], "mine")
+    with pytest.raises(UserError, match=r"^data:3: template 'mine': .*(has no text|serializable)"):
+        template.render("data:3", 10, messages=MESSAGES)
+
+
+def test_what_has_a_text_is_written():
+    source = "{{ [1, 'a', none, {'b': (2.5, true)}] }}{{ range(3) }}{{ messages[0].keys() }}{{ x }}"
+    source += "{{ [messages | map(attribute='role') | join('+'), x] | string }}"
+    text = Template(source, "mine").render("data:3", 10, messages=MESSAGES).text
+    assert text == (
+        "[1, 'a', None, {'b': (2.5, True)}]range(0, 3)dict_keys(['role', 'content'])"
+        "['user+assistant', Undefined]"
+    )

@@ -1,0 +1,102 @@
+"""A run that is killed or stopped anywhere leaves the files of one without interruption."""
+
+import json
+import random
+
+import pytest
+
+from ift_jax.checkpoint.manager import Checkpoints
+from tests.training import in_process
+
+
+@pytest.fixture
+def process(monkeypatch):
+    return in_process.InProcess(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The workdir of a run without interruption, and its events."""
+    workdir = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        process = in_process.InProcess(patch)
+        assert process.train(workdir) == 0
+        return workdir, process.events
+
+
+def test_a_run_writes_each_line_once(whole):
+    workdir, _ = whole
+    kinds = [
+        (record["step"], next(name for name in record if name != "step"))
+        for record in in_process.records(workdir)
+    ]
+    assert kinds == [
+        (0, "preview_stop_rate"),
+        (3, "loss"),
+        (4, "eval_loss"),
+        (5, "eval_loss"),
+        (5, "preview_stop_rate"),
+        (6, "loss"),
+        (8, "eval_loss"),
+        (9, "loss"),
+        (10, "loss"),
+        (10, "eval_loss"),
+        (10, "preview_stop_rate"),
+    ]
+    assert [json.loads(line)["step"] for line in in_process.samples(workdir)] == [0, 5, 10]
+
+
+def test_killed_again_and_again(process, whole, tmp_path):
+    expected, events = whole
+    chance = random.Random(1)
+    n_kills = 0
+    while process.kill(tmp_path, chance.randint(3, len(events) // 2), chance.random() < 0.3):
+        n_kills += 1
+        assert n_kills < 100
+    assert n_kills >= 3
+    in_process.assert_same_run(tmp_path, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lose_save", [False, True])
+def test_killed_once_at_each_event(process, whole, tmp_path, lose_save):
+    expected, events = whole
+    for at_event in range(1 + lose_save, len(events) + 1, 3):
+        workdir = tmp_path / str(at_event)
+        assert process.kill(workdir, at_event, lose_save)
+        assert process.train(workdir) == 0
+        in_process.assert_same_run(workdir, expected)
+
+
+def test_a_stop_is_obeyed_between_batches_everywhere(process, whole, tmp_path):
+    """After SIGTERM at most the batch at hand is finished; then the run saves and returns."""
+    expected, events = whole
+    for event in ["_sums ends", *dict.fromkeys(e for e in events if e.endswith("starts"))]:
+        places = [at for at, name in enumerate(events, 1) if name == event]
+        at_event = places[len(places) // 2]
+        workdir = tmp_path / str(at_event)
+        after = process.stop(workdir, at_event)
+        assert not {"_sums starts", "_generate_blocks starts"} & set(after), (event, after)
+        assert process.train(workdir) == 0
+        in_process.assert_same_run(workdir, expected)
+
+
+def test_a_due_checkpoint_comes_before_the_held_out_pass_and_the_samples(whole):
+    _, events = whole
+    names = [name.removesuffix(" starts") for name in events if name.endswith("starts")]
+    last_save = len(names) - 1 - names[::-1].index("save")
+    assert names[last_save - 1] == "write"  # The log line of the step.
+    assert {"_sums", "rate", "_generate_blocks", "append_json_lines"} <= set(names[last_save:])
+
+
+def test_the_best_checkpoint_is_kept_although_it_is_ranked_after_it_is_saved(whole):
+    workdir, _ = whole
+    losses = {
+        record["step"]: record["eval_loss"]
+        for record in in_process.records(workdir)
+        if "eval_loss" in record and record["step"] != 5
+    }
+    assert set(losses) == {4, 8, 10}
+    best = min(losses, key=lambda step: losses[step])
+    kept = Checkpoints(str(workdir), read_only=True).steps()
+    assert set(kept) == {8, 10, best}
