@@ -6,7 +6,7 @@ import os
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 # Where a traceback inside a message (TensorFlow's messages have one) says what was raised where.
 _PLACE = re.compile(r'File "([^"]+)", line (\d+)')
@@ -17,6 +17,7 @@ _NOT_THEIRS = (  # Code that no user wrote: this package, installed ones, Python
     os.path.dirname(os.path.abspath(__file__)),
     *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
 )
+_LISTED = 5  # Names that a message lists.
 _SHOWN = 300  # Characters of another's message that are shown.
 
 
@@ -44,12 +45,18 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def listed(names: Sequence[str]) -> str:
+    """The first few names of a list, and how many more there are."""
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more:,} more" if more > 0 else "")
+
+
 @contextlib.contextmanager
 def of_users_code(what: str) -> Iterator[None]:
     """Turns an exception of a user's own object into one line that says whose it is.
 
     The object is a source, a preprocessor, a module of tasks, a rate, a metric: anything that we
-    call and did not write. `ift --debug` prints the traceback, which stays attached as the cause.
+    call and did not write.
 
     Args:
         what: Whose code runs, such as "task 'sums', split 'train'".
@@ -59,10 +66,25 @@ def of_users_code(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{what}: {described(error)}; --debug shows the traceback") from error
+    except (Exception, SystemExit) as error:
+        raise mistake_of(what, error) from None
+
+
+def mistake_of(what: str, error: BaseException) -> UserError:
+    """Returns the one line for an exception of a user's own code.
+
+    The traceback, which `ift --debug` prints, is a note of it: text passes from one process to
+    another, and keeps alive nothing of what the traceback refers to.
+
+    Args:
+        what: Whose code raised it.
+        error: The exception; a UserError is returned as it is.
+    """
+    if isinstance(error, UserError):
+        return error
+    mistake = UserError(f"{what}: {described(error)}; --debug shows the traceback")
+    mistake.add_note("".join(traceback.format_exception(error)))
+    return mistake
 
 
 def described(error: BaseException, *, place: bool = True) -> str:

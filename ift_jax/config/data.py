@@ -113,9 +113,16 @@ class DataConfig:
         "Tokens per row of a decoder. (An encoder-decoder has inputs_length and targets_length.)",
         above=0,
     )
-    inputs_length: int = field(512, "Encoder-decoder only: tokens per row of the encoder.", above=0)
+    inputs_length: int = field(
+        512,
+        "Encoder-decoder: tokens per row of the encoder. For a decoder it only tells SeqIO "
+        "preprocessors that take sequence_length, such as T5's prefix_lm, how long inputs are.",
+        above=0,
+    )
     targets_length: int = field(
-        128, "Encoder-decoder only: tokens per row of the decoder.", above=0
+        128,
+        "Encoder-decoder: tokens per row of the decoder. For a decoder as inputs_length.",
+        above=0,
     )
     over_length: str = field(
         "drop",

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Mapping
 
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, of_users_code
 
 FEW_SHOT_MODULE = "ift_jax.sources.few_shot"  # Registers a k-shot twin of any text task.
 _FEW_SHOT_NAME = re.compile(r"_\d+_shot$")
@@ -51,14 +51,15 @@ def systems_table(module: str) -> Mapping[str, str]:
     """Reads the table `SYSTEMS` of a module; it is empty if there is no such module or table.
 
     Raises:
-        UserError: `SYSTEMS` does not map strings to strings.
+        UserError: `SYSTEMS` does not map strings to strings, or the module raises an exception.
     """
-    try:
-        if not module or importlib.util.find_spec(module) is None:
+    with of_users_code(f"config.data.systems: module {module!r}"):
+        try:
+            if not module or importlib.util.find_spec(module) is None:
+                return {}
+        except ModuleNotFoundError:  # A package above the module is missing.
             return {}
-    except ModuleNotFoundError:  # A package above the module is missing.
-        return {}
-    table = getattr(importlib.import_module(module), "SYSTEMS", {})
+        table = getattr(importlib.import_module(module), "SYSTEMS", {})
     if not isinstance(table, Mapping) or not all(
         isinstance(text, str) for pair in table.items() for text in pair
     ):

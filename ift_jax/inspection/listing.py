@@ -34,7 +34,7 @@ def lines(data: DataConfig) -> Iterator[str]:
         try:
             seqio_registry.import_modules((module,), data.root)
         except UserError as error:
-            yield f"  needs its data to be registered: {error}"
+            yield f"  cannot be registered: {error}"
             continue
         for name in sorted(seqio.MixtureRegistry.names()):
             if _registers(systems, module, name):
@@ -60,6 +60,7 @@ def with_split(data: DataConfig) -> DataConfig:
     """
     seqio_registry.import_modules(data.modules, data.root)
     provider = seqio_registry.resolve(data.mixture, "data.mixture")
-    splits = {split for task in seqio.get_subtasks(provider) for split in task.splits}
+    tasks = seqio.get_subtasks(provider)
+    splits = {split for task in tasks for split in seqio_registry.splits_of(task)}
     split = next((name for name in _SPLITS if name in splits), min(splits))
     return dataclasses.replace(data, split=split)

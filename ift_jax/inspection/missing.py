@@ -62,7 +62,7 @@ def _missing_data(config: Config) -> Iterator[str]:
         provider = seqio_registry.resolve(name, field)
         try:
             for task in seqio_registry.tasks_of(provider, split, field):
-                source_fingerprint(task.source, split)
+                source_fingerprint(task, split)
         except UserError as error:
             absent.add(name)
             yield f"{field} {name!r}, split {split!r}: {error}"

@@ -60,6 +60,7 @@ def counts_table(mixture: Mixture, tasks: Sequence[str]) -> Table:
     """Return the examples, tokens and lengths of tasks, and what was dropped or truncated."""
     table = _table(
         "stores",
+        "in source",
         "examples",
         "tokens",
         "trained",
@@ -76,6 +77,7 @@ def counts_table(mixture: Mixture, tasks: Sequence[str]) -> Table:
         dropped = ", ".join(f"{reason} {n}" for reason, n in manifest["dropped"].items())
         table.add_row(
             task,
+            "?" if manifest["input_examples"] is None else f"{manifest['input_examples']:,}",
             f"{len(store):,}",
             f"{tokens:,}",
             f"{manifest['trained_tokens'] / tokens:.0%}",

@@ -1,12 +1,16 @@
 """Which stores can be used: those that are whole, and hold enough of their tasks' examples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ift_jax.data.store import DamagedStore, TokenStore
 from ift_jax.data.store_copies import open_stores
 from ift_jax.errors import UserError
 from ift_jax.io.files import Log
+
+_LENGTH_STEP = 64  # Tokens: lengths above a limit are counted in steps of this.
+_KEPT = 0.99  # The share of a task's examples that a suggested length keeps.
 
 
 def open_usable(
@@ -43,7 +47,7 @@ def check_store(store: TokenStore, task: str, max_dropped_fraction: float) -> No
 
     Raises:
         UserError: No example is left in a variant, or too many were dropped or truncated; names
-            the counts by reason.
+            the counts by reason, and the length that would keep nearly all.
     """
     manifest = store.manifest
     counts = manifest["dropped"] | {"truncated": manifest["truncated_examples"]}
@@ -51,12 +55,54 @@ def check_store(store: TokenStore, task: str, max_dropped_fraction: float) -> No
     total = manifest["examples"] + sum(manifest["dropped"].values())
     reasons = ", ".join(f"{reason} {n}" for reason, n in counts.items() if n)
     where = f"task {task!r}, split {manifest['split']!r}"
+    cure = _longer(manifest, total)
     if not all(len(variant) for variant in store.variants):
-        why = reasons or "its source is empty"
-        raise UserError(f"{where}: no example is left to use ({why})")
-    if lost > max_dropped_fraction * total:
         raise UserError(
-            f"{where}: {lost} of {total} examples were dropped or truncated ({reasons}), more than "
-            f"data.max_dropped_fraction={max_dropped_fraction} allows: raise the lengths, or the "
+            f"{where}: no example is left to use ({_why_empty(manifest, reasons)}){cure}"
+        )
+    if lost > max_dropped_fraction * total:
+        cure = f"{cure}, or" if cure else ":"
+        raise UserError(
+            f"{where}: {lost:,} of {total:,} examples were dropped or truncated ({reasons}), more "
+            f"than data.max_dropped_fraction={max_dropped_fraction} allows{cure} raise that "
             "fraction"
         )
+
+
+def _why_empty(manifest: Mapping[str, Any], reasons: str) -> str:
+    if reasons:
+        return reasons
+    n_input = manifest["input_examples"]
+    if manifest["preprocessors"] and n_input:
+        return f"its preprocessors kept none of the {n_input:,} records of its source"
+    if manifest["preprocessors"] and n_input is None:
+        return "its source is empty, or its preprocessors kept none of its records"
+    return "its source is empty"
+
+
+def over_limit_key(field: str, length: int) -> str:
+    """Return the key under which a manifest counts an example that exceeds a limit.
+
+    Args:
+        field: The limit, as a field of `config.data`.
+        length: The tokens of the example.
+    """
+    return f"{field} {-(-length // _LENGTH_STEP) * _LENGTH_STEP}"
+
+
+def _longer(manifest: Mapping[str, Any], total: int) -> str:
+    """Return which longer limits would keep nearly all examples, as the end of a message."""
+    above: dict[str, dict[int, int]] = {}
+    for key, count in manifest["over_limit"].items():
+        field, length = key.split()
+        above.setdefault(field, {})[int(length)] = count
+    found = []
+    for field, counts in above.items():
+        longer = sum(counts.values())
+        for length in sorted(counts):
+            longer -= counts[length]
+            if longer <= (1 - _KEPT) * total:
+                break
+        kept = f"{_KEPT:.0%}" if longer else "all"
+        found.append(f"data.{field}={length} (it is {manifest[field]}) would keep {kept}")
+    return f"; {' and '.join(found)} of them" if found else ""

@@ -6,7 +6,7 @@ from typing import Any
 
 import seqio
 
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, of_users_code
 
 
 def mixing_rates(
@@ -38,6 +38,32 @@ def mixing_rates(
     return [rates.of(task.name) for task in tasks]
 
 
+def never_drawn(provider: seqio.Task | seqio.Mixture) -> frozenset[str]:
+    """Return the tasks of a mixture whose rate is the number 0, on every way to them.
+
+    SeqIO never reads them. Rate functions are not called: they may count examples.
+    """
+    if isinstance(provider, seqio.Task):
+        return frozenset()
+    return frozenset(task.name for task in provider.tasks) - _drawn(provider)
+
+
+def _drawn(mixture: seqio.Mixture) -> set[str]:
+    tasks = {task.name for task in mixture.tasks}
+    drawn: set[str] = set()
+    for name, rate in mixture.rate_per_task_name.items():
+        if not callable(rate) and rate == 0:
+            continue
+        drawn |= {name} if name in tasks else _drawn(_nested(mixture, name))
+    return drawn
+
+
+def _nested(mixture: seqio.Mixture, name: str) -> seqio.Mixture:
+    if name not in seqio.MixtureRegistry.names():
+        raise UserError(f"mixture {mixture.name!r}: the mixture {name!r} in it is not registered")
+    return seqio.MixtureRegistry.get(name)
+
+
 class _MixtureRates:
     """The rates of one mixture.
 
@@ -63,18 +89,14 @@ class _MixtureRates:
                     f"mixture {mixture.name!r}: the rate of the mixture {name!r} in it must be a "
                     "number"
                 )
-            if name not in seqio.MixtureRegistry.names():
-                raise UserError(
-                    f"mixture {mixture.name!r}: the mixture {name!r} in it is not registered"
-                )
-            self._nested[name] = _MixtureRates(seqio.MixtureRegistry.get(name), seen)
+            self._nested[name] = _MixtureRates(_nested(mixture, name), seen)
 
     def of(self, task: str) -> float:
         """Return the rate of a task of the mixture."""
         value = 0.0
         for name, nested in self._nested.items():
-            if task in nested._tasks:
-                value += self._member_rate(name) * nested.of(task) / nested._total
+            if task in nested._tasks and (rate := nested.of(task)):
+                value += self._member_rate(name) * rate / nested._total
         if task in self._mixture.rate_per_task_name:
             value += self._member_rate(task)
         return value
@@ -87,16 +109,15 @@ class _MixtureRates:
     def _member_rate(self, name: str) -> float:
         """Return the rate that the mixture gives to a task or mixture in it."""
         rate = self._mixture.rate_per_task_name[name]
-        try:
+        wrong = (
+            f"mixture {self._mixture.name!r}: the rate of {name!r} is not a finite number of at "
+            "least 0 (a task whose source does not tell its number of examples needs a number as "
+            "rate)"
+        )
+        with of_users_code(wrong):
             value = float(rate(self._seen[name]) if callable(rate) else rate)
-        except (TypeError, ValueError, AssertionError):
-            value = float("nan")
         if not 0 <= value < float("inf"):
-            raise UserError(
-                f"mixture {self._mixture.name!r}: the rate of {name!r} is not a finite number of "
-                "at least 0 (a task whose source does not tell its number of examples needs a "
-                "number as rate)"
-            )
+            raise UserError(wrong)
         return value
 
 

@@ -49,7 +49,11 @@ def _imports(path: Path, package: str) -> list[str]:
         package: What a relative import in it is relative to.
     """
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):  # No module that was imported: those have been parsed.
+        return names
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -29,7 +29,7 @@ from ift_jax.text.tokenizers.load import load_tokenizer
 if TYPE_CHECKING:
     from ift_jax.preparation.prepare import Prepared
 
-_NOTE_VERSION = 5
+_NOTE_VERSION = 6
 # Fields of DataConfig that change neither a store nor which stores are opened.
 _NOT_ASKED = {"store_dir", "max_dropped_fraction", "pack", "window", "processes"}
 
@@ -59,6 +59,7 @@ def open_or_prepare(
     name = _note_name(config, which, _remote_tokenizer(config))
     content = json_bytes(note | {"sum": json_digest(note)})
     write_side_file(as_path(config.data.store_dir), name, content, log)
+    _log_left_out(prepared.left_out, log)
     return prepared.tokenizer, prepared.mixture
 
 
@@ -93,11 +94,20 @@ def _open_noted(
     try:
         if tokenizer is None:
             tokenizer = load_tokenizer(note["tokenizer"], config.tokenizer)
-        return tokenizer, _noted_mixture(note, config, tokenizer, log)
+        mixture = _noted_mixture(note, config, tokenizer, log)
     except DamagedStore:
         raise
     except UserError:
         return None  # `prepare` raises the same error.
+    _log_left_out(note["left_out"], log)
+    return tokenizer, mixture
+
+
+def _log_left_out(lines: Sequence[str], log: Log | None) -> None:
+    """Say each time which tasks of a mixture are not read: the mixture is another without them."""
+    if log is not None:
+        for line in lines:
+            log(line)
 
 
 def _remote_tokenizer(config: Config) -> Tokenizer | None:
@@ -144,6 +154,7 @@ def _note(config: Config, prepared: "Prepared") -> dict[str, Any]:
         "data_files": prepared.data_files,
         "files": [fingerprints.file_record(file) for file in prepared.files],
         "tokenizer": prepared.tokenizer_path,
+        "left_out": prepared.left_out,
         "tasks": [
             {"name": name, "rate": float(rate), "store": store.path.name, "metric_fns": metric_fns}
             for name, rate, store, metric_fns in tasks

@@ -15,7 +15,8 @@ import numpy as np
 from ift_jax.config.mixtures import mixture_and_split
 from ift_jax.config.schema import Config
 from ift_jax.data.mixture import Mixture
-from ift_jax.errors import UserError
+from ift_jax.data.store import TokenStore
+from ift_jax.errors import UserError, listed
 from ift_jax.io.files import Log
 from ift_jax.io.outputs import check_folder
 from ift_jax.io.paths import is_remote
@@ -46,6 +47,7 @@ class Prepared:
         mixture: The tasks, their rates and stores.
         files: All files that were read: modules, data, tokenizer.
         data_files: The data files among `files`.
+        left_out: Lines on the tasks of the mixture that are not read.
     """
 
     tokenizer: Tokenizer
@@ -53,6 +55,7 @@ class Prepared:
     mixture: Mixture
     files: list[str]
     data_files: list[str]
+    left_out: list[str]
 
 
 def prepare(
@@ -75,6 +78,7 @@ def prepare(
         from ift_jax.preparation.mixing_rates import mixing_rates
         from ift_jax.preparation.read_examples import is_text_task
         from ift_jax.preparation.source_files import source_files
+        from ift_jax.preparation.task_checks import check_task
         from ift_jax.preparation.tokenized_tasks import check_vocabulary
 
     data = config.data
@@ -84,7 +88,9 @@ def prepare(
     seqio_registry.import_modules(data.modules, data.root)
     holdout_check.check_config(data)
     provider = seqio_registry.resolve(name, field)
-    tasks = seqio_registry.tasks_of(provider, split, field)
+    tasks, left_out = seqio_registry.select_tasks(provider, split, field)
+    for task in tasks:
+        check_task(task)
     if not is_remote(data.store_dir) and not os.path.isdir(data.store_dir):
         check_folder(data.store_dir, "data.store_dir")
         os.makedirs(data.store_dir)
@@ -117,15 +123,33 @@ def prepare(
     folders = [store.folder for store in stores]
     opened = open_usable(folders, names, tokenizer.vocab_size, data.max_dropped_fraction, log)
     counts = dict(zip(names, map(len, opened), strict=True))
-    rates = np.array(mixing_rates(provider, tasks, split, counts), np.float64)
-    metric_fns = [_metric_names(task) for task in tasks]
-    data_files = sorted({path for task in tasks for path in source_files(task.source, split)})
+    rates = mixing_rates(provider, tasks, split, counts)
+    mixture = _drawn_tasks(tasks, rates, opened)
+    if at_rate_0 := sorted(set(names) - set(mixture.tasks)):
+        left_out.append(seqio_registry.left_out_at_rate_0(provider, at_rate_0))
+    data_files = sorted({path for task in tasks for path in source_files(task, split)})
     return Prepared(
         tokenizer=tokenizer,
         tokenizer_path=tokenizer_path,
-        mixture=Mixture(names, rates, opened, metric_fns),
+        mixture=mixture,
         files=[*map(str, modules), *data_files, *tokenizer_file_paths(tokenizer_path)],
         data_files=data_files,
+        left_out=left_out,
+    )
+
+
+def _drawn_tasks(
+    tasks: Sequence["seqio.Task"], rates: Sequence[float], stores: Sequence[TokenStore]
+) -> Mixture:
+    """Return the mixture of the tasks that are drawn: a rate function may give 0."""
+    drawn = [i for i, rate in enumerate(rates) if rate]
+    if not drawn:
+        raise UserError(f"every rate is 0: no task is drawn of {listed([t.name for t in tasks])}")
+    return Mixture(
+        [tasks[i].name for i in drawn],
+        np.array([rates[i] for i in drawn], np.float64),
+        [stores[i] for i in drawn],
+        [_metric_names(tasks[i]) for i in drawn],
     )
 
 

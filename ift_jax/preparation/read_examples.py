@@ -1,6 +1,7 @@
 """The examples of one shard of a task, as SeqIO gives them or straight from their source."""
 
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, mistake_of, of_users_code
+from ift_jax.preparation.shards import Part
 from ift_jax.sources.task_examples import direct_source, with_optional_seed
 from ift_jax.text.records import Record, parse_record
 
@@ -22,41 +24,78 @@ def is_text_task(task: seqio.Task) -> bool:
     return all(feature.dtype == tf.string for feature in task.output_features.values())
 
 
-def text_records(
-    task: seqio.Task, split: str, shard: int, shards: int, seed: int
-) -> Iterator[Record]:
-    """Yield the records of a shard of a text task in order, each placed at "task:split:index".
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What is read of a task in one pass, and how.
 
-    Raises:
-        UserError: The source cannot read a record, or a record is not what its fields promise.
-    """
-    source = direct_source(task)
-    if source is not None:
-        yield from source.parsed(split, task.name, seed=seed, shard_index=shard, num_shards=shards)
-        return
-    for position, fields in enumerate(examples(task, split, shard, shards, seed)):
-        yield parse_record(fields, f"{task.name}:{split}:{shard + position * shards}")
-
-
-def examples(
-    task: seqio.Task, split: str, shard: int, shards: int, seed: int, *, limit: int = -1
-) -> Iterator[dict[str, Any]]:
-    """Yield the preprocessed examples of a shard in order: strings, or int32 / float32 arrays.
-
-    Args:
+    Attributes:
         task: The task.
         split: The split.
         shard: Which shard of it, below `shards`.
         shards: The number of shards.
         seed: SeqIO's seed. One seed for all shards: a source may shuffle with it.
+        sequence_length: What preprocessors are told; see `preparation.sequence_length`.
+    """
+
+    task: seqio.Task
+    split: str
+    shard: int
+    shards: int
+    seed: int
+    sequence_length: Mapping[str, int] | None = None
+
+    @classmethod
+    def of_part(
+        cls,
+        part: Part,
+        task: seqio.Task,
+        run_seed: int,
+        sequence_length: Mapping[str, int] | None,
+    ) -> "Reading":
+        """Return the reading that makes a part in a run of `run_seed`."""
+        seed = part.drawn_seed(run_seed)
+        return cls(task, part.split, part.shard, part.shards, seed, sequence_length)
+
+    @property
+    def what(self) -> str:
+        """What is read, for an error of its source or of one of its preprocessors."""
+        source = type(self.task.source).__name__
+        return f"task {self.task.name!r}, split {self.split!r}, source {source}"
+
+
+def text_records(reading: Reading) -> Iterator[Record]:
+    """Yield the records of a shard of a text task in order, each placed at "task:split:index".
+
+    Raises:
+        UserError: The source cannot read a record, or a record is not what its fields promise.
+    """
+    task, split, shard, shards = reading.task, reading.split, reading.shard, reading.shards
+    source = direct_source(task)
+    if source is not None:
+        with of_users_code(reading.what):
+            yield from source.parsed(
+                split, task.name, seed=reading.seed, shard_index=shard, num_shards=shards
+            )
+        return
+    for position, fields in enumerate(examples(reading)):
+        yield parse_record(fields, f"{task.name}:{split}:{shard + position * shards}")
+
+
+def examples(reading: Reading, *, limit: int = -1) -> Iterator[dict[str, Any]]:
+    """Yield the preprocessed examples of a shard in order: strings, or int32 / float32 arrays.
+
+    Args:
+        reading: What is read.
         limit: At most this many examples; -1 for all.
 
     Raises:
-        UserError: The source cannot read a record.
+        UserError: The source cannot read a record, or the source or a preprocessor raises an
+            exception.
     """
+    task = reading.task
     fields = _TEXT_FIELDS if is_text_task(task) else _ID_FIELDS
     try:
-        dataset = _dataset(task, split, shard, shards, seed).take(limit)
+        dataset = _dataset(reading).take(limit)
         kept = [name for name in fields if name in dataset.element_spec]
         if len(kept) < len(dataset.element_spec):
             dataset = dataset.map(_only(kept))
@@ -66,39 +105,38 @@ def examples(
             for values in zip(*columns, strict=True):
                 yield dict(zip(kept, values, strict=True))
         return
-    except tf.errors.OpError as error:
+    except Exception as error:
         failure = getattr(task.source, "failure", None)
-        if failure is None:
-            error.add_note(f"while preparing task {task.name!r}, split {split!r}")
-            raise
-        task.source.failure = None
-        message = str(failure)
+        if isinstance(error, tf.errors.OpError) and failure is not None:
+            task.source.failure = None
+            mistake = UserError(str(failure))
+        else:
+            mistake = mistake_of(reading.what, error)
     # A new error, raised here: the traceback of the old one holds tf.data's iterator, and taking
     # that down with the interpreter would hang.
-    raise UserError(message)
+    raise mistake
 
 
-def whole_examples(
-    task: seqio.Task, split: str, shard: int, shards: int, seed: int
-) -> Iterator[dict[str, Any]]:
+def whole_examples(reading: Reading) -> Iterator[dict[str, Any]]:
     """Yield the preprocessed examples of a shard in order, with all that they hold.
 
     They are what `seqio.Evaluator` gives to postprocessors and metric objects: arrays, and texts as
-    UTF-8 bytes. The arguments are those of `examples`.
+    UTF-8 bytes.
     """
-    yield from tfds.as_numpy(_dataset(task, split, shard, shards, seed))
+    yield from tfds.as_numpy(_dataset(reading))
 
 
-def _dataset(task: seqio.Task, split: str, shard: int, shards: int, seed: int) -> tf.data.Dataset:
-    return with_optional_seed(task).get_dataset(
-        None,  # No lengths: what is too long is for `data.over_length` to decide.
-        split,
+def _dataset(reading: Reading) -> tf.data.Dataset:
+    shard_info = seqio.ShardInfo(reading.shard, reading.shards)
+    return with_optional_seed(reading.task).get_dataset(
+        reading.sequence_length,
+        reading.split,
         shuffle=False,
-        seed=seed,
+        seed=reading.seed,
         num_epochs=1,
         try_in_mem_cache=False,
-        trim_output_features=False,  # Without lengths it trims nothing, but builds a graph for it.
-        shard_info=seqio.ShardInfo(shard, shards) if shards > 1 else None,
+        trim_output_features=False,  # What is too long is for `data.over_length` to decide.
+        shard_info=shard_info if reading.shards > 1 else None,
     )
 
 

@@ -1,8 +1,10 @@
 """The tokenizer of a run: a given one, or one that is trained on the text of the train mixture."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import seqio
 
@@ -12,8 +14,10 @@ from ift_jax.errors import UserError
 from ift_jax.io.files import Log, json_digest, write
 from ift_jax.io.locks import build_lock
 from ift_jax.io.paths import as_path
-from ift_jax.preparation import fingerprints, read_examples, seqio_registry
-from ift_jax.preparation.source_files import source_fingerprint
+from ift_jax.preparation import fingerprints, seqio_registry
+from ift_jax.preparation.read_examples import Reading, is_text_task, text_records
+from ift_jax.preparation.sequence_length import sequence_length
+from ift_jax.preparation.source_files import count_input_examples, source_fingerprint
 from ift_jax.text.chat_templates.registry import controls
 from ift_jax.text.tokenizers.train_sentencepiece import VocabularyTooLarge, train_sentencepiece
 
@@ -49,7 +53,7 @@ def _trained_tokenizer(config: Config, modules_digest: str, log: Log) -> Path:
     tasks = seqio_registry.tasks_of(seqio_registry.resolve(name, field), split, field)
     size = config.tokenizer.train_vocab_size
     control = (*controls(config.format.template), *config.tokenizer.added_tokens)
-    sources = [[task.name, source_fingerprint(task.source, split)] for task in tasks]
+    sources = [_source(task, split, config) for task in tasks]
     key = [fingerprints.our_code(), modules_digest, size, control, sources, split, config.seed]
     key_hash = json_digest(key)[:12]
     store_dir = as_path(config.data.store_dir)
@@ -61,7 +65,8 @@ def _trained_tokenizer(config: Config, modules_digest: str, log: Log) -> Path:
             if path.exists():
                 log(f"{path} is not known to have the bytes that were written: it is made again")
             log(f"training a tokenizer of {size} pieces on {name!r}")
-            content = _train(tasks, split, config.seed, size, control, log)
+            readings = [_reading(task, split, config, len(tasks)) for task in tasks]
+            content = _train(readings, size, control, log)
             write(path, content)
             write(_sum_path(path), hashlib.sha256(content).hexdigest().encode())
     return path
@@ -79,38 +84,51 @@ def _sum_path(path: Path) -> Path:
     return path.with_suffix(".sha256")
 
 
-def _train(
-    tasks: Sequence[seqio.Task],
-    split: str,
-    seed: int,
-    size: int,
-    control: Sequence[str],
-    log: Log,
-) -> bytes:
+def _source(task: seqio.Task, split: str, config: Config) -> list[Any]:
+    """Return what determines the text of a task, as a JSON value."""
+    lengths = sequence_length(task, config.model.architecture, config.data)
+    return [task.name, source_fingerprint(task, split), *([lengths] if lengths else [])]
+
+
+def _reading(task: seqio.Task, split: str, config: Config, n_tasks: int) -> Reading:
+    """Return the reading of evenly spread examples of a task.
+
+    Raises:
+        UserError: The task is tokenized already, or its source raises an exception.
+    """
+    if not is_text_task(task):
+        raise UserError(
+            f"task {task.name!r} is tokenized already: no tokenizer can be trained on it; "
+            "set tokenizer.path to its vocabulary"
+        )
+    lengths = sequence_length(task, config.model.architecture, config.data)
+    whole = Reading(task, split, 0, 1, config.seed, lengths)
+    count = count_input_examples(task, split) or 1
+    wanted_examples = _characters(n_tasks) // _CHARACTERS_PER_EXAMPLE + 1
+    return dataclasses.replace(whole, shards=-(-count // wanted_examples))
+
+
+def _characters(n_tasks: int) -> int:
+    """Return the number of characters that each of several tasks gives."""
+    return _CHARACTERS // n_tasks + 1
+
+
+def _train(readings: Sequence[Reading], size: int, control: Sequence[str], log: Log) -> bytes:
     """Train a tokenizer, a smaller one if the text gives fewer pieces than were asked for."""
     try:
-        texts = _sampled_texts(tasks, split, seed)
+        texts = _sampled_texts(readings)
         return train_sentencepiece(texts, vocab_size=size, control=control)
     except VocabularyTooLarge as error:
         log(f"the text gives only {error.largest} pieces: the tokenizer has {error.largest}")
-        texts = _sampled_texts(tasks, split, seed)
+        texts = _sampled_texts(readings)
         return train_sentencepiece(texts, vocab_size=error.largest, control=control)
 
 
-def _sampled_texts(tasks: Sequence[seqio.Task], split: str, seed: int) -> Iterator[str]:
-    """Yield texts of evenly spread examples, about as many characters of each task."""
-    budget = _CHARACTERS // len(tasks) + 1
-    wanted_examples = budget // _CHARACTERS_PER_EXAMPLE + 1
-    for task in tasks:
-        if not read_examples.is_text_task(task):
-            raise UserError(
-                f"task {task.name!r} is tokenized already: no tokenizer can be trained on it; "
-                "set tokenizer.path to its vocabulary"
-            )
-        count = task.num_input_examples(split) or 1
-        stride = -(-count // wanted_examples)
-        left = budget
-        for record in read_examples.text_records(task, split, 0, stride, seed):
+def _sampled_texts(readings: Sequence[Reading]) -> Iterator[str]:
+    """Yield texts of every reading, about as many characters of each."""
+    for reading in readings:
+        left = _characters(len(readings))
+        for record in text_records(reading):
             for message in record.messages:
                 yield message.content
                 left -= len(message.content)

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
-from ift_jax.text.examples import Dropped, ExampleFormatter
+from ift_jax.text.dropped import Dropped
+from ift_jax.text.examples import ExampleFormatter
 from ift_jax.text.tokenizers.base import Tokenizer
 
 RECORDS = 2000  # About as many are encoded, evenly spread over each task.
@@ -43,13 +44,16 @@ def sample_lengths(config: Config, tokenizer: Tokenizer) -> LengthSample:
         UserError: The data cannot be read, or no record of the sample becomes an example.
     """
     with quiet_tensorflow_import():
-        from ift_jax.preparation import read_examples, seqio_registry
+        from ift_jax.preparation import seqio_registry
+        from ift_jax.preparation.read_examples import Reading, text_records
+        from ift_jax.preparation.sequence_length import sequence_length
+        from ift_jax.preparation.source_files import count_input_examples
 
     data = config.data
     seqio_registry.import_modules(data.modules, data.root)
     provider = seqio_registry.resolve(data.mixture, "data.mixture")
     tasks = seqio_registry.tasks_of(provider, data.split, "data.split")
-    counts = [task.num_input_examples(data.split) or 0 for task in tasks]
+    counts = [count_input_examples(task, data.split) or 0 for task in tasks]
     stride = max(1, -(-sum(counts) // RECORDS))
     formatter = ExampleFormatter.from_config(config, tokenizer)
     encoder: list[int] = []
@@ -57,7 +61,8 @@ def sample_lengths(config: Config, tokenizer: Tokenizer) -> LengthSample:
     n_sampled = 0
     dropped: dict[str, int] = {}
     for task in tasks:
-        records = read_examples.text_records(task, data.split, 0, stride, config.seed)
+        lengths = sequence_length(task, config.model.architecture, data)
+        records = text_records(Reading(task, data.split, 0, stride, config.seed, lengths))
         while batch := list(itertools.islice(records, _TOGETHER)):
             n_sampled += len(batch)
             for made in formatter.encode_each(batch):

@@ -4,6 +4,7 @@ This follows `seqio.Evaluator` and `seqio.metrics`, but calls each metric by its
 that raises costs no other its result. Importing this module imports TensorFlow.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,8 +17,10 @@ from seqio.metrics import ModelOutputType
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.metrics import MetricCall, ModelOutput, is_reference_metric
-from ift_jax.preparation import read_examples, seqio_registry
-from ift_jax.preparation.shards import Part, parts_of_store
+from ift_jax.preparation import seqio_registry
+from ift_jax.preparation.read_examples import Reading, is_text_task, whole_examples
+from ift_jax.preparation.sequence_length import sequence_length
+from ift_jax.preparation.shards import parts_of_store
 
 _TARGETS = "targets"
 
@@ -29,20 +32,17 @@ class SeqioMetrics:
         is_tokenized: Whether the task tokenizes itself; then its own vocabulary decodes answers.
     """
 
-    def __init__(self, task: seqio.Task, part: Part, seed: int):
+    def __init__(self, reading: Reading):
         """Read nothing yet.
 
         Args:
-            task: The task.
-            part: A part of the store that holds the examples; says how they were read.
-            seed: The run's seed.
+            reading: How a part of the store that holds the examples was read.
 
         Raises:
             ValueError: A metric function has other arguments than SeqIO knows.
         """
-        self._task = task
-        self._part = part
-        self._seed = seed
+        task = reading.task
+        self._reading = reading
         self._functions: list[tuple[ModelOutputType, Callable[..., Any]]] = [
             *((ModelOutputType.PREDICTION, metric) for metric in task.predict_metric_fns),
             *((ModelOutputType.SCORE, metric) for metric in task.score_metric_fns),
@@ -54,7 +54,7 @@ class SeqioMetrics:
         # SeqIO puts an object for each function after those that the task was given.
         n_given = len(task.metric_objs) - len(task.metric_fns)
         self._objects = task.metric_objs[:n_given]
-        self.is_tokenized = not read_examples.is_text_task(task)
+        self.is_tokenized = not is_text_task(task)
 
     @property
     def needs_target_scores(self) -> bool:
@@ -72,7 +72,7 @@ class SeqioMetrics:
 
     def calls(self, outputs: Sequence[ModelOutput]) -> list[MetricCall]:
         """Return the metrics of these examples; nothing is computed or read yet."""
-        given = _Given(self._task, self._part, self._seed, outputs)
+        given = _Given(self._reading, outputs)
         objects = [
             MetricCall(_name(metric), functools.partial(given.compute_object, metric))
             for metric in self._objects
@@ -101,7 +101,8 @@ def open_metrics(config: Config, name: str, split: str) -> SeqioMetrics:
     task = seqio.TaskRegistry.get(name)
     try:
         [part, *_] = parts_of_store(task, split, 1, Path())
-        return SeqioMetrics(task, part, config.seed)
+        lengths = sequence_length(task, config.model.architecture, config.data)
+        return SeqioMetrics(Reading.of_part(part, task, config.seed, lengths))
     except ValueError as error:
         raise UserError(f"task {name!r}: metric_fns: {error}") from error
 
@@ -113,14 +114,11 @@ class _Given:
     raises; then each metric that needs it raises that.
     """
 
-    def __init__(
-        self, task: seqio.Task, part: Part, seed: int, outputs: Sequence[ModelOutput]
-    ) -> None:
-        self._task = task
-        self._part = part
-        self._seed = seed
+    def __init__(self, reading: Reading, outputs: Sequence[ModelOutput]) -> None:
+        self._task = reading.task
+        self._reading = reading
         self._outputs = outputs
-        self._is_tokenized = not read_examples.is_text_task(task)
+        self._is_tokenized = not is_text_task(reading.task)
 
     def compute_function(self, metric: Callable[..., Any], kind: ModelOutputType) -> Any:
         """Call a metric function by SeqIO's argument names, or with references if it is marked."""
@@ -252,14 +250,11 @@ class _Given:
 
     def _read(self, wanted: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the examples with these indices, from the shards that hold them."""
-        part = self._part
-        seed = part.drawn_seed(self._seed)
-        for shard in sorted({index % part.shards for index in wanted}):
-            last = max(index for index in wanted if index % part.shards == shard)
-            examples = read_examples.whole_examples(
-                self._task, part.split, shard, part.shards, seed
-            )
-            for index, example in zip(range(shard, last + 1, part.shards), examples, strict=False):
+        shards = self._reading.shards
+        for shard in sorted({index % shards for index in wanted}):
+            last = max(index for index in wanted if index % shards == shard)
+            examples = whole_examples(dataclasses.replace(self._reading, shard=shard))
+            for index, example in zip(range(shard, last + 1, shards), examples, strict=False):
                 if index in wanted:
                     yield index, example
 

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -10,7 +11,8 @@ import seqio
 import tensorflow as tf
 
 from ift_jax.config.systems import append_working_folder
-from ift_jax.errors import UserError, did_you_mean
+from ift_jax.errors import UserError, counted, did_you_mean, listed, of_users_code
+from ift_jax.preparation.mixing_rates import never_drawn
 
 # TensorFlow would take the GPU memory that JAX needs. It raises a RuntimeError where its devices
 # are in use already, which is then the user's wish.
@@ -30,21 +32,26 @@ def import_modules(modules: tuple[str, ...], root: str) -> None:
     """Import modules that register tasks, and call `register(root)` of those that have it.
 
     Raises:
-        UserError: A module cannot be found, or its `register` raises it.
+        UserError: A module cannot be found, or it or its `register` raises an exception.
     """
     append_working_folder()
     for name in modules:
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            is_itself = name.startswith(error.name or name)
-            why = "" if is_itself else f" (it imports {error.name!r})"
-            raise UserError(
-                f"data.modules: module {name!r} cannot be imported{why}; expected a module of "
-                f"an installed package or of a folder on the Python path, such as {os.getcwd()}"
-            ) from None
-        if hasattr(module, "register"):
-            _register(module, os.path.abspath(root) if root else "")
+        with of_users_code(f"data.modules: module {name!r}"):
+            module = _import_module(name)
+            if hasattr(module, "register"):
+                _register(module, os.path.abspath(root) if root else "")
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        is_itself = f"{name}.".startswith(f"{error.name or name}.")
+        why = "" if is_itself else f" (it imports {error.name!r})"
+        raise UserError(
+            f"data.modules: module {name!r} cannot be imported{why}; expected a module of "
+            f"an installed package or of a folder on the Python path, such as {os.getcwd()}"
+        ) from None
 
 
 def _register(module: ModuleType, root: str) -> None:
@@ -90,17 +97,59 @@ def resolve(name: str, field: str) -> seqio.Task | seqio.Mixture:
     raise UserError(f"{field}: no SeqIO task or mixture is called {name!r}{hint}")
 
 
-def tasks_of(provider: seqio.Task | seqio.Mixture, split: str, field: str) -> list[seqio.Task]:
-    """Return the tasks that have a split, sorted by name as SeqIO sorts them.
+class SelectedTasks(NamedTuple):
+    """The tasks of a mixture that are read."""
+
+    tasks: list[seqio.Task]  # Sorted by name, as SeqIO sorts them.
+    left_out: list[str]  # A line for each reason why others are not read, with their names.
+
+
+def select_tasks(provider: seqio.Task | seqio.Mixture, split: str, field: str) -> SelectedTasks:
+    """Return the tasks that have a split and a rate above 0: those that SeqIO reads.
 
     Raises:
-        UserError: None has it; names the config's `field` and the splits that there are.
+        UserError: No task is left; names the config's `field` and the splits that there are.
     """
-    tasks = seqio.get_subtasks(provider)
-    having = [task for task in tasks if split in task.splits]
+    at_rate_0 = never_drawn(provider)
+    drawn = [task for task in seqio.get_subtasks(provider) if task.name not in at_rate_0]
+    if not drawn:
+        raise UserError(f"{field}: every task of {provider.name!r} has the rate 0")
+    splits = {task.name: splits_of(task) for task in drawn}
+    having = [task for task in drawn if split in splits[task.name]]
     if not having:
-        splits = ", ".join(sorted({name for task in tasks for name in task.splits}))
+        known = ", ".join(sorted({name for names in splits.values() for name in names}))
         raise UserError(
-            f"{field}: no task of {provider.name!r} has the split {split!r}; expected: {splits}"
+            f"{field}: no task of {provider.name!r} has the split {split!r}; expected: {known}"
         )
-    return having
+    lacking = [task.name for task in drawn if task not in having]
+    left_out = []
+    if lacking:
+        left_out.append(_left_out(provider, f"have no split {split!r}", lacking))
+    if at_rate_0:
+        left_out.append(left_out_at_rate_0(provider, sorted(at_rate_0)))
+    return SelectedTasks(having, left_out)
+
+
+def left_out_at_rate_0(provider: seqio.Task | seqio.Mixture, names: Sequence[str]) -> str:
+    """Return the line that says which tasks are not read because their rate is 0."""
+    return _left_out(provider, "have the rate 0", names)
+
+
+def _left_out(provider: seqio.Task | seqio.Mixture, why: str, names: Sequence[str]) -> str:
+    n_tasks = counted(len(seqio.get_subtasks(provider)), "task")
+    return f"{provider.name!r}: {len(names):,} of {n_tasks} {why} and are left out: {listed(names)}"
+
+
+def splits_of(task: seqio.Task) -> list[str]:
+    """Return the splits of a task.
+
+    Raises:
+        UserError: Its source raises an exception.
+    """
+    with of_users_code(f"task {task.name!r}, the splits of its source"):
+        return list(task.splits)
+
+
+def tasks_of(provider: seqio.Task | seqio.Mixture, split: str, field: str) -> list[seqio.Task]:
+    """Return the tasks that are read, as `select_tasks` does."""
+    return select_tasks(provider, split, field).tasks

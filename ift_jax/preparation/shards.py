@@ -72,9 +72,11 @@ class Part:
 
 def parts_of_store(task: "seqio.Task", split: str, variants: int, folder: Path) -> list[Part]:
     """Return the parts of a store in their order, which the task alone decides."""
-    from ift_jax.preparation.per_example import may_be_sharded  # Imports TensorFlow.
+    # Both import TensorFlow.
+    from ift_jax.preparation.per_example import may_be_sharded
+    from ift_jax.preparation.source_files import count_input_examples
 
-    count = task.num_input_examples(split) or EXAMPLES_PER_SHARD
+    count = count_input_examples(task, split) or EXAMPLES_PER_SHARD
     files = min(max(-(-count // EXAMPLES_PER_SHARD), 1), _MAX_SHARDS)
     if not may_be_sharded(task):
         return [Part(task.name, split, 0, 1, v, count, folder, files) for v in range(variants)]

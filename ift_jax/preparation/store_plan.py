@@ -66,6 +66,8 @@ class WantedStore:
 
     def manifest(self, config: Config) -> dict[str, Any]:
         """Return what its manifest says besides the counts of the parts."""
+        from ift_jax.preparation.source_files import count_input_examples  # Imports TensorFlow.
+
         settings = {name: getattr(config.data, name) for name in _CONFIG_IN_MANIFEST}
         part = self.parts(config.data.variants)[0]
         return settings | {
@@ -73,6 +75,8 @@ class WantedStore:
             "group": getattr(self.task.source, "group", ""),
             "split": self.split,
             "shards": part.shards * part.files,
+            "input_examples": count_input_examples(self.task, self.split),
+            "preprocessors": len(self.task.preprocessors),
             "architecture": config.model.architecture,
             "format": dataclasses.asdict(config.format),
             "key": self.key,
@@ -96,8 +100,10 @@ def wanted_stores(
         modules_digest: A hash of the modules that register the tasks.
 
     Raises:
-        UserError: The data of a task is not on this machine.
+        UserError: The data of a task is not on this machine, or a task cannot be read with the
+            run's lengths.
     """
+    from ift_jax.preparation.sequence_length import sequence_length
     from ift_jax.preparation.source_files import source_fingerprint
 
     shared = {
@@ -111,8 +117,10 @@ def wanted_stores(
     store_dir = as_path(config.data.store_dir)
     stores = []
     for task in tasks:
-        source = source_fingerprint(task.source, split)
+        source = source_fingerprint(task, split)
         key = shared | {"task": task.name, "split": split, "source": source}
+        if lengths := sequence_length(task, formatter.architecture, formatter.limits):
+            key["sequence_length"] = lengths
         folder = store_dir / f"{task.name}-{split}-{json_digest(key)[:12]}"
         stores.append(WantedStore(task, split, folder, key))
     return stores

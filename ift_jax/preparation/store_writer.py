@@ -13,6 +13,8 @@ import pyarrow as pa
 from ift_jax.data.store import FORMAT_VERSION, MANIFEST, part_path
 from ift_jax.io.files import json_bytes, sync_folder, write
 from ift_jax.io.json_reader import read_json_file
+from ift_jax.preparation.drop_limits import over_limit_key
+from ift_jax.text.dropped import NOTHING_TRAINED, Dropped
 from ift_jax.text.examples import Encoded
 
 
@@ -22,6 +24,7 @@ class PartBuilder:
     def __init__(self) -> None:
         self._records = 0
         self._dropped = Counter[str]()
+        self._over_limit = Counter[str]()
         self._examples: list[Encoded] = []
         self._indices: list[int] = []
 
@@ -29,9 +32,15 @@ class PartBuilder:
         """Count a record of the source, whatever becomes of it."""
         self._records += 1
 
-    def drop(self, reason: str) -> None:
+    def drop(self, dropped: Dropped) -> None:
         """Count a record that gives no example."""
-        self._dropped[reason] += 1
+        self._dropped[dropped.reason] += 1
+        if dropped.field:
+            self._count_over_limit(dropped.field, dropped.length)
+
+    def _count_over_limit(self, field: str, length: int) -> None:
+        """Count an example that a limit drops or truncates, by the length that it needs."""
+        self._over_limit[over_limit_key(field, length)] += 1
 
     def add(self, example: Encoded, index: int) -> None:
         """Add an example, or drop it if it has no trained token.
@@ -41,8 +50,13 @@ class PartBuilder:
             index: The position of its record in the split.
         """
         if not example.weights.any():
-            self.drop("nothing_trained")
+            self.drop(NOTHING_TRAINED)
             return
+        if example.truncated:
+            is_decoder = not len(example.encoder_tokens)
+            tokens = example.tokens if is_decoder else example.encoder_tokens
+            field = "max_length" if is_decoder else "inputs_length"
+            self._count_over_limit(field, len(tokens) + example.truncated)
         self._examples.append(example)
         self._indices.append(index)
 
@@ -50,8 +64,8 @@ class PartBuilder:
         """Write the part, then its report beside it.
 
         Returns:
-            The report: counts of records, examples, tokens, and what was dropped or truncated, a
-            histogram of lengths, and the hash of the part.
+            The report: counts of records, examples, tokens, and what was dropped or truncated (what
+            was too long, by its length), a histogram of lengths, and the hash of the part.
         """
         content = _arrow_file(self._columns())
         write(path, content)
@@ -93,6 +107,7 @@ class PartBuilder:
             "encoder_tokens": sum(len(example.encoder_tokens) for example in examples),
             "trained_tokens": sum(self._trained_tokens()),
             "dropped": dict(self._dropped),
+            "over_limit": dict(self._over_limit),
             "truncated_examples": sum(example.truncated > 0 for example in examples),
             "truncated_tokens": sum(example.truncated for example in examples),
             "control_strings": sum(example.control_strings for example in examples),

@@ -9,8 +9,9 @@ import seqio
 import tensorflow as tf
 
 from ift_jax.errors import UserError
+from ift_jax.text.dropped import NOTHING_TRAINED, Dropped, too_long
 from ift_jax.text.encode_chunks import join_pieces
-from ift_jax.text.examples import NOTHING_TRAINED, TOO_LONG, Dropped, Encoded, ExampleFormatter
+from ift_jax.text.examples import Encoded, ExampleFormatter
 from ift_jax.text.records import parse_references
 from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
@@ -110,7 +111,7 @@ def _decoder_example(
     pieces, truncated = fitted
     before = len(pieces[0]) + len(pieces[1])
     if not before and weights[0] > 0:
-        return TOO_LONG
+        return too_long("max_length", len(inputs) + len(eos) + len(targets))
     weights = np.concatenate([np.zeros(before, np.float32), weights])
     example = Encoded(
         tokens=join_pieces(pieces),

@@ -13,10 +13,13 @@ from ift_jax.config.schema import Config
 from ift_jax.preparation.shards import Part
 from ift_jax.preparation.store_writer import PartBuilder, summed
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
-from ift_jax.text.examples import Dropped, Encoded, ExampleFormatter
+from ift_jax.text.dropped import Dropped
+from ift_jax.text.examples import Encoded, ExampleFormatter
 
 if TYPE_CHECKING:
     import seqio
+
+    from ift_jax.preparation.read_examples import Reading
 
 _TOGETHER = 32  # Records that go from step to step together: few enough for a core's cache.
 
@@ -42,12 +45,15 @@ def write_part(
         UserError: A record cannot be read or encoded (names file and line, or task and index), or
             the examples are others each time that they are read.
     """
+    from ift_jax.preparation.read_examples import Reading
     from ift_jax.preparation.repeatable import check_repeatable
+    from ift_jax.preparation.sequence_length import sequence_length
 
-    drawn = part.drawn_seed(seed)
+    lengths = sequence_length(task, formatter.architecture, formatter.limits)
+    reading = Reading.of_part(part, task, seed, lengths)
     if part.shard == 0:
-        check_repeatable(task, part.split, drawn)
-    encoded = _encoded(part, task, formatter, drawn)
+        check_repeatable(reading)
+    encoded = _encoded(reading, formatter)
     *full, last = part.paths
     reports = []
     for path in full:
@@ -64,7 +70,7 @@ def _write_file(
     for index, made in records:
         builder.add_record()
         if isinstance(made, Dropped):
-            builder.drop(made.reason)
+            builder.drop(made)
             continue
         for example in made:
             builder.add(example, index)
@@ -72,24 +78,24 @@ def _write_file(
 
 
 def _encoded(
-    part: Part, task: "seqio.Task", formatter: ExampleFormatter, seed: int
+    reading: "Reading", formatter: ExampleFormatter
 ) -> Iterator[tuple[int, list[Encoded] | Dropped]]:
     """Yield the index of each record in the split, and what it becomes."""
     from ift_jax.preparation import read_examples
     from ift_jax.preparation.tokenized_tasks import encode_tokenized
 
-    index = part.shard
-    source = (task, part.split, part.shard, part.shards, seed)
-    if not read_examples.is_text_task(task):
-        for fields in read_examples.examples(*source):
-            yield index, encode_tokenized(fields, formatter, f"{part.task}:{part.split}:{index}")
-            index += part.shards
+    index = reading.shard
+    if not read_examples.is_text_task(reading.task):
+        for fields in read_examples.examples(reading):
+            where = f"{reading.task.name}:{reading.split}:{index}"
+            yield index, encode_tokenized(fields, formatter, where)
+            index += reading.shards
         return
-    records = read_examples.text_records(*source)
+    records = read_examples.text_records(reading)
     while batch := list(itertools.islice(records, _TOGETHER)):
         for made in formatter.encode_each(batch):
             yield index, made
-            index += part.shards
+            index += reading.shards
 
 
 def write_part_by_name(config: Config, tokenizer_path: str, part: Part) -> dict[str, Any]:

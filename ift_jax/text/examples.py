@@ -15,6 +15,12 @@ import numpy.typing as npt
 
 from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.render import Chat, Span
+from ift_jax.text.dropped import (
+    NOTHING_TRAINED,
+    TEMPLATE_UNSTABLE,
+    Dropped,
+    too_long,
+)
 from ift_jax.text.encode_chunks import Tokens, join_pieces
 from ift_jax.text.over_length import Cut, shorten_longest
 from ift_jax.text.prompts import PromptFormatter
@@ -49,18 +55,6 @@ class Encoded:
     truncated: int
     control_strings: int
     choices: tuple[tuple[str, list[int]], ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Dropped:
-    """A record that gives no example."""
-
-    reason: str
-
-
-TOO_LONG = Dropped("too_long")
-NOTHING_TRAINED = Dropped("nothing_trained")
-TEMPLATE_UNSTABLE = Dropped("template_unstable")  # An answer does not follow its own prompt.
 
 
 class _FittedTokens(NamedTuple):
@@ -254,7 +248,7 @@ class ExampleFormatter(PromptFormatter):
         targets = [*answer.pieces, [self.tokenizer.eos_id]]
         uncut = [False] * len(targets)
         if self.limits.fit(targets, uncut, "targets_length", record.where) is None:
-            return TOO_LONG
+            return too_long("targets_length", sum(map(len, targets)))
         ids = join_pieces(targets)
         return Encoded(
             tokens=ids,
@@ -271,7 +265,8 @@ class ExampleFormatter(PromptFormatter):
         self, pieces: Sequence[list[int]], may_cut: Sequence[bool], field: str, where: str
     ) -> Cut | Dropped:
         """Fit pieces of ids into a limit as `LengthLimits.fit` does, or drop their record."""
-        return self.limits.fit(pieces, may_cut, field, where) or TOO_LONG
+        cut = self.limits.fit(pieces, may_cut, field, where)
+        return cut or too_long(field, sum(map(len, pieces)))
 
     def _fit_inputs(self, record: Record) -> _FittedTokens | Dropped:
         """Encode what an encoder reads, and make it fit."""
@@ -310,7 +305,7 @@ class ExampleFormatter(PromptFormatter):
         if self.limits.over_length != "truncate-prompt":
             uncut = [False] * len(tokens.pieces)
             if self.limits.fit(tokens.pieces, uncut, field, record.where) is None:
-                return TOO_LONG
+                return too_long(field, size)
         contents = {i: self.tokenizer.encode(record.messages[i].content, "text") for i in cuttable}
         excess, most = size - limit, sum(map(len, contents.values()))
         while excess <= most:
@@ -321,13 +316,13 @@ class ExampleFormatter(PromptFormatter):
             over = encoded.size - limit
             if over <= 0:
                 if self.architecture == "decoder" and self._prompt_is_gone(encoded):
-                    return TOO_LONG
+                    return too_long(field, size)
                 return _FittedTokens(encoded, size - encoded.size)
             if excess == most:
-                return TOO_LONG
+                return too_long(field, size)
             # The ids of a cut text need not be a prefix of the ids of the whole text.
             excess = min(excess + over, most)
-        return TOO_LONG
+        return too_long(field, size)
 
     def _shorten_contents(
         self, record: Record, contents: dict[int, list[int]], excess: int

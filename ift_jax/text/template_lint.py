@@ -7,7 +7,8 @@ import numpy as np
 
 from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.probes import probes
-from ift_jax.text.examples import TEMPLATE_UNSTABLE, Dropped, Encoded, ExampleFormatter
+from ift_jax.text.dropped import TEMPLATE_UNSTABLE, Dropped
+from ift_jax.text.examples import Encoded, ExampleFormatter
 from ift_jax.text.records import Message, Record
 
 _CHECKS = (

@@ -38,6 +38,7 @@ def make_store(folder, name, variants, shards=1, split="train"):
                 part.add(examples[i], i)
             part.write(part_path(partial, v * shards + k))
     manifest = {"shards": shards, "variants": len(variants), "split": split, "task": name}
+    manifest |= {"input_examples": None, "preprocessors": 0}
     finish_store(partial, final, manifest)
     return TokenStore.open(final)
 

@@ -9,6 +9,7 @@ from ift_jax.data.store import TokenStore, part_path
 from ift_jax.errors import UserError
 from ift_jax.preparation.drop_limits import check_store
 from ift_jax.preparation.store_writer import PartBuilder
+from ift_jax.text.dropped import Dropped
 from tests.data.made_stores import example, make_store
 
 
@@ -41,7 +42,7 @@ def test_manifest_counts(tmp_path):
     part = PartBuilder()
     for reason in ("too_long", "too_long", "other"):
         part.add_record()
-        part.drop(reason)
+        part.drop(Dropped(reason, "max_length", 70) if reason == "too_long" else Dropped(reason))
     for k, n in enumerate((3, 4, 9)):
         part.add_record()
         part.add(example(n, prefix=1), k)
@@ -52,6 +53,7 @@ def test_manifest_counts(tmp_path):
     report = part.write(part_path(tmp_path, 0))
     assert report == json.loads((tmp_path / "part-00000.json").read_bytes())
     assert report["dropped"] == {"nothing_trained": 1, "other": 1, "too_long": 2}
+    assert report["over_limit"] == {"max_length 128": 2}
     assert (report["records"], report["examples"], report["tokens"]) == (7, 3, 16)
     assert report["trained_tokens"] == 2 + 3 + 8
     assert report["lengths"] == {"4": 2, "16": 1}
@@ -90,5 +92,50 @@ def test_a_store_that_lost_too_much_is_an_error(tmp_path):
     ):
         check_store(store, "t", 0.1)
     empty = make_store(tmp_path, "empty", [[]])
-    with pytest.raises(UserError, match="task 't'.*no example is left"):
+    with pytest.raises(
+        UserError, match=r"task 't'.*no example is left to use \(its source is empty"
+    ):
         check_store(empty, "t", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("n_input", "preprocessors", "why"),
+    [
+        (0, 1, "its source is empty"),
+        (3000, 1, "its preprocessors kept none of the 3,000 records of its source"),
+        (None, 2, "its source is empty, or its preprocessors kept none of its records"),
+        (None, 0, "its source is empty"),
+    ],
+)
+def test_an_empty_store_says_whether_its_source_or_its_preprocessors_are_to_blame(
+    tmp_path, n_input, preprocessors, why
+):
+    empty = make_store(tmp_path, "empty", [[]])
+    empty.manifest.update(input_examples=n_input, preprocessors=preprocessors)
+    with pytest.raises(UserError) as error:
+        check_store(empty, "t", 1.0)
+    assert str(error.value).endswith(f"no example is left to use ({why})")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "cure"),
+    [
+        # 40 of 140 are too long; with 1,024 tokens one of them still is.
+        (
+            {"max_length 576": 30, "max_length 1024": 9, "max_length 9984": 1},
+            "; data.max_length=1024 (it is 512) would keep 99% of them, or raise that fraction",
+        ),
+        (
+            {"max_length 576": 40},
+            "; data.max_length=576 (it is 512) would keep all of them, or raise that fraction",
+        ),
+        ({}, ": raise that fraction"),
+    ],
+)
+def test_the_error_names_the_length_that_would_keep_nearly_all(tmp_path, lengths, cure):
+    store = make_store(tmp_path, "s", [[example(5)] * 100])
+    store.manifest.update(dropped={"too_long": 40}, over_limit=lengths, max_length=512)
+    with pytest.raises(UserError) as error:
+        check_store(store, "t", 0.05)
+    assert str(error.value).startswith("task 't', split 'train': 40 of 140 examples were dropped")
+    assert str(error.value).endswith(f"data.max_dropped_fraction=0.05 allows{cure}")

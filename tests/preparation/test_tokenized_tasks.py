@@ -5,7 +5,7 @@ import pytest
 
 from ift_jax.errors import UserError
 from ift_jax.preparation.tokenized_tasks import encode_tokenized
-from ift_jax.text.examples import Dropped
+from ift_jax.text.dropped import Dropped
 from tests.text.formatters import make_formatter
 from tests.text.small_tokenizers import sentencepiece_tokenizer
 

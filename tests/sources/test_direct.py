@@ -6,7 +6,7 @@ import pytest
 import seqio
 
 from ift_jax.errors import UserError
-from ift_jax.preparation.read_examples import text_records
+from ift_jax.preparation.read_examples import Reading, text_records
 from ift_jax.sources.features import CHAT_FEATURES, TEXT_FEATURES
 from ift_jax.sources.jsonl import JsonLinesDataSource
 from ift_jax.sources.parquet import ParquetDataSource
@@ -36,8 +36,8 @@ def both(source, split="train", n_shards=2, seed=3):
             "own", source=source, preprocessors=preprocessors, output_features=features
         )
         try:
-            shards = range(n_shards)
-            found.append([list(text_records(task, split, k, n_shards, seed)) for k in shards])
+            readings = [Reading(task, split, k, n_shards, seed) for k in range(n_shards)]
+            found.append([list(text_records(reading)) for reading in readings])
         except UserError as error:
             found.append(str(error))
     return found
@@ -57,7 +57,7 @@ def test_json_lines(tmp_path, monkeypatch, records, ascii_):
     assert [r.where for r in direct[1]] == [f"own:train:{i}" for i in range(1, len(records), 2)]
     monkeypatch.setattr(source, "get_dataset", None)  # No tf.data where it is not needed.
     task = seqio.TaskRegistry.get("own").replace(preprocessors=[])
-    assert list(text_records(task, "train", 0, 2, 3)) == direct[0]
+    assert list(text_records(Reading(task, "train", 0, 2, 3))) == direct[0]
 
 
 def test_carved_validation_and_chat_of_text(tmp_path):

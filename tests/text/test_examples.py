@@ -7,7 +7,7 @@ import pytest
 
 from ift_jax.config.schema import TokenizerConfig
 from ift_jax.errors import UserError
-from ift_jax.text.examples import NOTHING_TRAINED, Dropped
+from ift_jax.text.dropped import NOTHING_TRAINED, Dropped
 from ift_jax.text.records import Message, Record, parse_record
 from ift_jax.text.tokenizers.hugging_face import HuggingFaceTokenizer
 from ift_jax.text.tokenizers.load import load_tokenizer

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ift_jax.text.examples import NOTHING_TRAINED
+from ift_jax.text.dropped import NOTHING_TRAINED
 from ift_jax.text.records import Message, Record
 from tests.text.conversations import conversations
 from tests.text.formatters import small_formatter

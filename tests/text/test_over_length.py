@@ -5,7 +5,7 @@ import pytest
 
 from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.registry import NAMES
-from ift_jax.text.examples import TOO_LONG, Dropped
+from ift_jax.text.dropped import TOO_LONG, Dropped
 from ift_jax.text.records import Message, Record
 from tests.text import chat_tokenizers as tok
 from tests.text import small_tokenizers as small

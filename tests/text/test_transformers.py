@@ -2,7 +2,7 @@
 
 import pytest
 
-from ift_jax.text.examples import Dropped
+from ift_jax.text.dropped import Dropped
 from tests.text.conversations import conversations
 from tests.text.formatters import small_formatter
 from tests.text.small_tokenizers import huggingface_definition

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ift_jax.errors import UserError
-from ift_jax.text.examples import TEMPLATE_UNSTABLE, Dropped
+from ift_jax.text.dropped import TEMPLATE_UNSTABLE, Dropped
 from ift_jax.text.records import Message, Record, parse_record
 from tests.text import chat_tokenizers as tok
 from tests.text.chat_templates.model_templates import FORGETFUL, MODEL_TEMPLATES, ONE_LINE

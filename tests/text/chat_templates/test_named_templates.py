@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ift_jax.text.chat_templates.registry import NAMES
-from ift_jax.text.examples import TEMPLATE_UNSTABLE
+from ift_jax.text.dropped import TEMPLATE_UNSTABLE
 from ift_jax.text.records import parse_record
 from tests.text import chat_tokenizers as tok
 from tests.text.formatters import named_formatter, shown
