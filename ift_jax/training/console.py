@@ -1,6 +1,5 @@
-"""What a run prints: a progress bar in a terminal, plain lines elsewhere."""
+"""What a run prints: a live display in a terminal, plain lines elsewhere."""
 
-import datetime
 import math
 import sys
 import time
@@ -9,10 +8,22 @@ from typing import Any, TextIO
 
 from rich import progress
 from rich.console import Console as RichConsole
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+PLAIN_WIDTH = 80  # Of a line where the output is no terminal, such as a log file.
+_WIDE = 120  # A terminal of this width also shows accuracy and fill.
+_TREND_MEMORY = 0.8  # Weight of the past in the smoothed loss that a trend is told by.
+_LEVEL = 0.002  # A smaller relative change of the smoothed loss is no trend.
 
 
 class Console:
-    """Prints lines of text, and the progress of the steps below them."""
+    """Prints lines of text, and the progress of the steps below them.
+
+    In a terminal, two lines stay at the bottom: the step with the time spent and left, which moves
+    several times a second, and the newest figures. Elsewhere each log step is a line.
+    """
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False):
         """Print nothing yet.
@@ -22,59 +33,138 @@ class Console:
             quiet: Print nothing at all, as all processes of a run but the first do.
         """
         self._rich = RichConsole(file=stream or sys.stdout, quiet=quiet, highlight=False)
-        self._bar: progress.Progress | None = None
+        self._live: Live | None = None
+        self._n_steps = 0
+        self._first_step = 0
+        self._start_time = time.perf_counter()
+        self._smoothed_loss: float | None = None
+        self._held_out_loss: float | None = None
+
+    @property
+    def width(self) -> int:
+        """The number of columns to write for."""
+        return self._rich.width if self._rich.is_terminal else PLAIN_WIDTH
 
     def line(self, *texts: str) -> None:
-        """Print lines of plain text, above the progress bar if there is one."""
+        """Print lines of plain text, above the live display if there is one."""
         self._rich.out(*texts, sep="\n")
 
-    def start(self, step: int, n_steps: int) -> None:
-        """Start the progress display at `step`."""
+    def start(self, step: int, n_steps: int, text: str = "") -> None:
+        """Start the progress display.
+
+        Args:
+            step: The step that the run starts or resumes at.
+            n_steps: The number of steps of the whole run.
+            text: What is shown until the first figures are there.
+        """
         self._n_steps = n_steps
         self._first_step = step
         self._start_time = time.perf_counter()
-        if self._rich.is_terminal:
-            self._bar = progress.Progress(
-                progress.TextColumn("train"),
-                progress.BarColumn(bar_width=20),
-                progress.MofNCompleteColumn(),
-                progress.TextColumn("{task.fields[text]}"),
-                console=self._rich,
-            )
-            self._task = self._bar.add_task("train", total=n_steps, completed=step, text="")
-            self._bar.start()
+        if not self._rich.is_terminal:
+            return
+        self._bar = progress.Progress(
+            progress.SpinnerColumn(),
+            progress.TextColumn("step {task.completed}/{task.total}"),
+            progress.BarColumn(bar_width=None),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("{task.fields[left]}"),
+            console=self._rich,
+            expand=True,
+        )
+        self._task = self._bar.add_task("train", total=n_steps, completed=step, left="")
+        self._figures = Text(text, no_wrap=True, overflow="ellipsis")
+        self._live = Live(Group(self._bar, self._figures), console=self._rich, refresh_per_second=4)
+        self._live.start()
+
+    def held_out(self, step: int, loss: float) -> None:
+        """Remember the newest held-out loss, and print it.
+
+        Args:
+            step: The step that it was computed at.
+            loss: The loss; NaN where it is not finite.
+        """
+        self._held_out_loss = loss
+        self.line(f"step {step}/{self._n_steps} · held-out loss {loss:.4f}")
 
     def progress(self, record: Mapping[str, Any]) -> None:
-        """Show a metrics record: loss, trained tokens per second, MFU, packing fill, time left.
+        """Show a metrics record.
 
         Args:
             record: A record of `metrics.jsonl`, with the "time" of `Throughput.read`.
         """
         step = record["step"]
-        speed = record["time"]
-        seconds_per_step = (time.perf_counter() - self._start_time) / max(
-            step - self._first_step, 1
-        )
-        seconds_left = round((self._n_steps - step) * seconds_per_step)
-        if math.isfinite(record["nll"]):
-            parts = [f"loss {record['nll']:.3f}", f"acc {record['accuracy']:.2f}"]
-        else:
-            parts = ["no finite loss since the last line"]
-        parts.append(f"{speed['trained_tokens_per_second']:,.0f} trained tok/s")
-        if speed["mfu"] is not None:
-            parts.append(f"MFU {speed['mfu']:.0%}")
-        if math.isfinite(record["fill"]):
-            parts.append(f"fill {record['fill']:.1%}")
-        parts.append(f"{datetime.timedelta(seconds=seconds_left)} left")
-        if record["skipped"]:
-            parts.append(f"{record['skipped']} steps skipped")
-        text = " · ".join(parts)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=step, text=text)
-        else:
-            self.line(f"step {step}/{self._n_steps} · {text}")
+        left = self._left(step)
+        if self._live is None:
+            head = f"step {step}/{self._n_steps}"
+            self.line(_joined([head, *self._figures_of(record, wide=False), left], self.width))
+            return
+        parts = self._figures_of(record, wide=self.width >= _WIDE)
+        self._bar.update(self._task, completed=step, left=left)
+        self._figures.plain = "  " + _joined(parts, self.width - 2)
 
     def stop(self) -> None:
-        """Close the progress bar."""
-        if self._bar is not None:
-            self._bar.stop()
+        """Close the live display."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _left(self, step: int) -> str:
+        """The time left, by the mean time of this process's steps."""
+        seconds = time.perf_counter() - self._start_time
+        per_step = seconds / max(step - self._first_step, 1)
+        return f"{_clock((self._n_steps - step) * per_step)} left"
+
+    def _figures_of(self, record: Mapping[str, Any], *, wide: bool) -> list[str]:
+        """What a record says, in the order of importance."""
+        speed = record["time"]
+        loss = record["nll"]
+        if math.isfinite(loss):
+            parts = [f"loss {loss:.3f} {self._trend(loss)}"]
+        else:
+            parts = ["no finite loss"]
+        if self._held_out_loss is not None:
+            parts.append(f"held-out {self._held_out_loss:.3f}")
+        if wide and math.isfinite(loss):
+            parts.append(f"acc {record['accuracy']:.2f}")
+        parts.append(f"{_compact(speed['trained_tokens_per_second'])} tok/s")
+        if speed["mfu"] is not None:
+            parts.append(f"MFU {speed['mfu']:.0%}")
+        if wide and math.isfinite(record["fill"]):
+            parts.append(f"fill {record['fill']:.1%}")
+        if record["skipped"]:
+            parts.append(f"{record['skipped']} skipped")
+        return parts
+
+    def _trend(self, loss: float) -> str:
+        """An arrow: whether the loss is below or above the smoothed one of before."""
+        before = self._smoothed_loss
+        if before is None:
+            self._smoothed_loss = loss
+            return "→"
+        self._smoothed_loss = _TREND_MEMORY * before + (1 - _TREND_MEMORY) * loss
+        change = self._smoothed_loss - before
+        if abs(change) < _LEVEL * abs(before):
+            return "→"
+        return "↓" if change < 0 else "↑"
+
+
+def _joined(parts: list[str], width: int) -> str:
+    """The parts with dots between them, or only spaces where they would not fit."""
+    text = " · ".join(parts)
+    return text if len(text) <= width else " ".join(parts)
+
+
+def _compact(number: float) -> str:
+    """A number in few characters: 808, 12.8k, 1.25M."""
+    if number < 10_000:
+        return f"{number:.0f}"
+    if number < 1_000_000:
+        return f"{number / 1000:.1f}k"
+    return f"{number / 1_000_000:.2f}M"
+
+
+def _clock(seconds: float) -> str:
+    """A duration as h:mm:ss."""
+    minutes, seconds = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -28,6 +28,7 @@ from ift_jax.training.state import State, all_params
 from ift_jax.training.step_log import StepLog
 from ift_jax.training.step_schedule import Due, StepSchedule
 from ift_jax.training.stop_agreement import StopAgreement, of_first_process
+from ift_jax.training.summary import summary_lines
 from ift_jax.training.throughput import Throughput
 
 FILES = {
@@ -79,6 +80,8 @@ def train(
         trainer = Trainer(run, home, console, stop, writes=is_first_process)
         trainer.run_steps()
         trainer.finish(began)
+    if is_first_process and trainer.is_complete:
+        console.line(*summary_lines(home.local, workdir, console.width))
     _print_files(workdir, home, console)
 
 
@@ -148,7 +151,7 @@ class Trainer:
         self._throughput = Throughput(run, self._prefetcher)
         self._log = StepLog(run, self._throughput, self._writer, console)
         self._bad_steps = BadSteps(config.max_bad_steps)
-        console.start(self._first_step, run.n_steps)
+        console.start(self._first_step, run.n_steps, "compiling the train step")
 
     def _restored_or_initial_state(self) -> State:
         """Return the state of the newest checkpoint, or that of step 0."""
@@ -157,6 +160,11 @@ class Trainer:
         state = restore_state(self._run, self._checkpoints, self._first_step)
         self._console.line(f"resumed at step {self._first_step} from {self._checkpoints.path}")
         return state
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last step of the run is done and saved."""
+        return not self._stopped and self._saved_step == self._run.n_steps
 
     def run_steps(self) -> None:
         """Train until the last step, or until the processes agree to stop.
@@ -265,9 +273,7 @@ class Trainer:
             self._checkpoints.rate(self._step, record["eval_loss"])
         if self._writer:
             self._writer.write(record)
-        self._console.line(
-            f"step {self._step}/{self._run.n_steps} · eval loss {record['eval_loss']:.4f}"
-        )
+        self._console.held_out(self._step, record["eval_loss"])
         return True
 
     def _preview(self) -> bool:

@@ -32,7 +32,8 @@ class StepSchedule:
         """Return what is due after a step.
 
         The last step is logged, saved, evaluated and previewed, whatever the intervals. Before the
-        first step there is a preview.
+        first step there is a preview and, in a run that evaluates at intervals, an evaluation, so
+        that what training changes can be seen.
 
         Args:
             step: The number of steps done.
@@ -43,7 +44,8 @@ class StepSchedule:
         is_last = step == self._n_steps
         scheduled = _is_due(step, config.save_every) or is_last
         ranks_checkpoint = is_last or (scheduled and config.keep_best > 0)
-        evaluate = _is_due(step, config.eval_every) or ranks_checkpoint
+        is_first = step == 0 and config.eval_every > 0
+        evaluate = _is_due(step, config.eval_every) or ranks_checkpoint or is_first
         preview = _is_due(step, config.preview_every) or is_last or step == 0
         return Due(
             log=_is_due(step, config.log_every) or is_last,

@@ -49,10 +49,12 @@ def test_a_run_that_is_asked_to_stop_only_saves():
     assert schedule.at(30).evaluate and schedule.at(30).preview and schedule.at(20).evaluate
 
 
-def test_before_the_first_step_there_is_only_a_preview():
+def test_before_the_first_step_there_is_a_preview_and_an_evaluation_to_compare_with():
     config = TrainConfig(log_every=1, save_every=1, eval_every=1, preview_every=0)
     due = StepSchedule(config, N_STEPS).at(0)
-    assert due.preview and not (due.log or due.checkpoint or due.evaluate)
+    assert due.preview and due.evaluate and not (due.log or due.checkpoint)
+    config = TrainConfig(log_every=1, save_every=1, eval_every=0, preview_every=0)
+    assert not StepSchedule(config, N_STEPS).at(0).evaluate
 
 
 def test_a_run_without_steps_saves_what_it_would_have_started_from():

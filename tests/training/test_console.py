@@ -1,0 +1,119 @@
+"""What a run shows, in terminals of 80 and 200 columns and in a file."""
+
+import io
+import re
+import time
+
+import pytest
+from rich.console import Console as RichConsole
+
+from ift_jax.training import console as console_module
+from ift_jax.training.console import Console
+
+
+def record(step=100, nll=1.754, mfu=0.36, **fields):
+    speed = {"trained_tokens_per_second": 12_812.0, "mfu": mfu}
+    return {
+        "step": step,
+        "nll": nll,
+        "accuracy": 0.5,
+        "fill": 0.936,
+        "skipped": 0,
+        "time": speed,
+        **fields,
+    }
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Makes a Console that writes to a terminal of a width; returns it and what it writes."""
+
+    def make(width):
+        stream = io.StringIO()
+        monkeypatch.setattr(
+            console_module,
+            "RichConsole",
+            lambda **options: RichConsole(
+                file=stream, force_terminal=True, width=width, highlight=False
+            ),
+        )
+        return Console(), stream
+
+    return make
+
+
+def screen(stream):
+    """The lines that were written, without the terminal's control sequences."""
+    text = re.sub(r"\r|\x1b\[1A", "\n", stream.getvalue())  # The display is drawn over itself.
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).splitlines()
+
+
+def test_a_file_has_a_line_for_each_log_step_that_fits_80_columns():
+    stream = io.StringIO()
+    console = Console(stream)
+    console.start(0, 60_000)
+    console.held_out(10_000, 1.9)
+    console.progress(record(step=10_000))
+    console.progress(record(step=20_000, nll=1.5))
+    held_out, first, second = stream.getvalue().splitlines()
+    assert held_out == "step 10000/60000 · held-out loss 1.9000"
+    assert re.fullmatch(
+        r"step 10000/60000 loss 1.754 → held-out 1.900 12.8k tok/s MFU 36% \d:\d\d:\d\d left", first
+    )
+    assert "loss 1.500 ↓" in second
+    assert max(map(len, (held_out, first, second))) <= 80
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_terminal_shows_every_figure(terminal, width):
+    console, stream = terminal(width)
+    console.start(0, 600, "compiling the train step")
+    console.held_out(90, 1.9)
+    console.progress(record())
+    console.stop()
+    lines = screen(stream)
+    text = "\n".join(lines)
+    for figure in ("step 100/600", "loss 1.754 →", "held-out 1.900", "12.8k tok/s", "MFU 36%"):
+        assert figure in text, figure
+    assert re.search(r"\d:\d\d:\d\d left", text)
+    assert ("acc 0.50" in text) == (width == 200)
+    assert max(map(len, lines)) <= width
+
+
+def test_something_moves_each_second_while_nothing_is_reported(terminal):
+    console, stream = terminal(80)
+    console.start(0, 600, "compiling the train step")
+    time.sleep(1.1)
+    console.stop()
+    frames = [line for line in screen(stream) if "step 0/600" in line]
+    assert len(set(frames)) >= 3
+    assert "compiling the train step" in "\n".join(screen(stream))
+
+
+def test_the_trend_is_that_of_the_smoothed_loss():
+    stream = io.StringIO()
+    console = Console(stream)
+    console.start(0, 10)
+    for step, nll in enumerate([2.0, 1.0, 2.5, 5.0, 2.3], start=1):
+        console.progress(record(step=step, nll=nll))
+    arrows = re.findall("[→↓↑]", stream.getvalue())
+    # Smoothed with weight 0.8 on the past: 2, 1.8, 1.94, 2.552, 2.5016.
+    assert arrows == ["→", "↓", "↑", "↑", "↓"]
+
+
+def test_an_interval_without_a_finite_loss_says_so():
+    stream = io.StringIO()
+    console = Console(stream)
+    console.start(0, 600)
+    nan = float("nan")
+    console.progress(record(nll=nan, accuracy=nan, fill=nan, mfu=None, skipped=10))
+    assert "step 100/600 · no finite loss · 12.8k tok/s · 10 skipped" in stream.getvalue()
+
+
+def test_a_quiet_console_prints_nothing(capsys):
+    console = Console(quiet=True)
+    console.start(0, 10)
+    console.line("x")
+    console.progress(record(step=1))
+    console.stop()
+    assert capsys.readouterr().out == ""

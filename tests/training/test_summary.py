@@ -1,0 +1,49 @@
+"""The last lines of a run: what training changed."""
+
+import json
+
+from ift_jax.training.summary import summary_lines
+
+
+def write(folder, name, records):
+    lines = [json.dumps(record) + "\n" for record in records]
+    (folder / name).write_text("".join(lines), encoding="utf-8")
+
+
+def test_losses_and_answers_before_and_after(tmp_path):
+    metrics = [
+        {"step": 0, "eval_loss": 2.5},
+        {"step": 0, "preview_stop_rate": 0.0},
+        {"step": 1, "nll": 2.4},
+        {"step": 2, "nll": None},
+        {"step": 2, "eval_loss": 1.25},
+        {"step": 3, "nll": 1.1},
+        {"step": 3, "eval_loss": 1.5},
+        {"step": 3, "preview_stop_rate": 1.0},
+    ]
+    write(tmp_path, "metrics.jsonl", metrics)
+    samples = [
+        {"step": step, "prompt": f"Say {k}:\n", "completion": answer}
+        for step, answer in ((0, "\u00e9\u00e9 " * 100), (3, "yes"))
+        for k in range(3)
+    ]
+    write(tmp_path, "samples.jsonl", samples)
+    lines = list(summary_lines(str(tmp_path), "runs/a", 80))
+    assert lines[:5] == [
+        "what changed:",
+        "  held-out loss: 2.500 at step 0, 1.500 at step 3; lowest 1.250 at step 2",
+        "  training loss: 2.400 at step 1, 1.100 at step 3",
+        "  sampled answers that end by themselves: 0%, then 100%",
+        r"  prompt  'Say 0:\n'",
+    ]
+    assert lines.count("  after   'yes'") == 2
+    assert lines[-3:] == [
+        "  ift chat --workdir runs/a",
+        "  ift eval --workdir runs/a",
+        "  ift export --workdir runs/a --output DIR",
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_run_without_records_says_only_what_is_next(tmp_path):
+    assert list(summary_lines(str(tmp_path), "W", 80))[0] == "what next:"
