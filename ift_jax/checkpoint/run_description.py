@@ -11,6 +11,7 @@ from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_config import FREE
 from ift_jax.io.folders import write_files
+from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.paths import Workdir, as_path, is_remote
 from ift_jax.text.tokenizers.base import Tokenizer
 
@@ -73,7 +74,10 @@ def own_config(workdir: str, overrides: Sequence[str] = ()) -> Config:
         UserError: The workdir holds no run, or an override is wrong.
     """
     local = Workdir(workdir).local if is_remote(workdir) else workdir
-    config = config_files.from_json(os.path.join(local, CONFIG_FILE))
+    path = os.path.join(local, CONFIG_FILE)
+    if os.path.exists(path) and not isinstance(read_json_object(path).get("model"), dict):
+        raise UserError(f"{workdir}: is not the workdir of a run; expected --config FILE beside it")
+    config = config_files.from_json(path)
     if not overrides:
         return config
     return config_files.from_dict(config_files.with_overrides(config, overrides))

@@ -1,28 +1,36 @@
 r"""`ift eval`.
 
 For example:
-  ift eval --config configs/quickstart.py --workdir runs/quickstart
+  ift eval --workdir runs/quickstart
   ift eval --config configs/quickstart.py --workdir runs/quickstart --which heldout \
     --output heldout.json --config.evaluation.examples=50
   ift eval --config configs/smollm2_135m.py --workdir runs/tuned --which heldout \
     --untuned runs/smollm2_135m_instruct --shots 5
 
-The model's own tokenizer is used. A metric that cannot be computed is named, and makes the exit
-status 2; all others are reported nonetheless.
+Without --config the run's own config says what is evaluated. The model's own tokenizer is used. A
+metric that cannot be computed is named, and makes the exit status 2; all others are reported
+nonetheless.
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
 from ift_jax.commands import arguments
 from ift_jax.commands.failures import USER_ERROR
+from ift_jax.config.files import overridden
+from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
+
+_EXAMPLES = 100  # A task, where the run's own config evaluates nothing.
+
+_EXAMPLES = 100  # A task, where the run's own config evaluates nothing.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    arguments.add_config(parser)
+    arguments.add_config(parser, required=False)
     arguments.add_model(parser)
     parser.add_argument(
         "--which",
@@ -53,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 2 if a metric could not be computed."""
-    config = arguments.load_config(args)
+    config = arguments.load_config(args) if args.config else _own_config(args)
     if config.evaluation.examples < 1:
         raise UserError("config.evaluation.examples: expected at least 1 to evaluate")
     from ift_jax.checkpoint.open_model import open_model_source
@@ -82,3 +90,14 @@ def run(args: argparse.Namespace) -> int:
     if args.debug:
         print(*(failure["traceback"] for failure in failures), sep="\n", end="", file=sys.stderr)
     return USER_ERROR if failures else 0
+
+
+def _own_config(args: argparse.Namespace) -> Config:
+    """The config of the run in the workdir; if it evaluates nothing itself, `_EXAMPLES` a task."""
+    from ift_jax.checkpoint.run_description import own_config
+
+    config = arguments.completed(own_config(args.workdir, args.overrides), weights=False)
+    if config.evaluation.examples or "evaluation.examples" in overridden(args.overrides):
+        return config
+    evaluation = dataclasses.replace(config.evaluation, examples=_EXAMPLES)
+    return dataclasses.replace(config, evaluation=evaluation)

@@ -1,6 +1,7 @@
 """`ift train --model MODEL --data ROWS`: a run without a config file, from start to resume."""
 
 import json
+import re
 
 import pytest
 
@@ -138,3 +139,19 @@ def test_the_same_flags_show_and_prepare_the_data(folder, capsys):
     assert main(["inspect", "mixture", *argv]) == 2
     assert main(["prepare"]) == 2
     assert "expected --config FILE, or --model DIR with --data FILES" in capsys.readouterr().err
+
+
+def test_eval_takes_the_config_of_the_run(trained, capsys):
+    assert main(["eval", "--workdir", "W", "--config.evaluation.max_new_tokens=2"]) == 0
+    output = capsys.readouterr().out
+    assert "data_rows" in output
+    assert re.search(r"data_rows +3 ", output)  # All 3 of the rows kept for validation.
+    assert main(["eval", "--workdir", "W", "--config.evaluation.examples=0"]) == 2
+    assert "config.evaluation.examples: expected at least 1" in capsys.readouterr().err
+
+
+def test_eval_of_a_folder_without_a_run_asks_for_a_config(folder, capsys):
+    (folder / "released").mkdir()
+    (folder / "released" / "config.json").write_text('{"model_type": "llama"}')
+    assert main(["eval", "--workdir", "released"]) == 2
+    assert "is not the workdir of a run; expected --config FILE" in capsys.readouterr().err
