@@ -7,16 +7,15 @@ What of a run's state they hold, and what is restored from them, is described in
 import functools
 import os
 import sys
+import time
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from ift_jax.checkpoint.read_checkpoint import (
     UnreadableCheckpoint,
-    has_checksums,
-    misfits,
-    open_arrays,
     read_parts,
     with_checksums,
 )
@@ -105,12 +104,15 @@ class Checkpoints:
         """Rank a checkpoint, which may still be being written, for `keep_best`."""
         self._retention.rate(step, eval_loss=eval_loss)
 
-    def restore(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
+    def restore(
+        self, step: int, wanted: dict[str, Any], other: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Read some parts of a checkpoint ("params", ...) and compare them with their checksums.
 
         Args:
             step: The step of the checkpoint.
             wanted: The shapes, dtypes and shardings of these parts, each complete.
+            other: The same in another structure, in which they may have been saved.
 
         Raises:
             UnreadableCheckpoint: The checkpoint is damaged; says which, and which one is before it.
@@ -118,17 +120,25 @@ class Checkpoints:
         """
         folder = os.path.join(self.path, str(step))
         try:
-            saved = open_arrays(folder)
-            if misfit := misfits(saved, wanted):
-                more = f" and {len(misfit) - 1} more" if len(misfit) > 1 else ""
-                raise UserError(f"{folder}: does not fit the config: {misfit[0]}{more}")
-            if not has_checksums(saved):
-                _say_once(f"{folder}: was written without checksums, so damage would go unnoticed")
-            return read_parts(saved, wanted)
+            return read_parts(folder, wanted, _say_once, other)
         except UnreadableCheckpoint as error:
-            raise UnreadableCheckpoint(
-                f"{folder}: is damaged ({error}){self._cure(step)}"
-            ) from error
+            why = f"{folder}: is damaged ({error}){self._cure(step)}"
+            raise UnreadableCheckpoint(why) from error
+
+    def put_aside(self, step: int) -> str:
+        """Move a checkpoint out of the folder; return where it is now.
+
+        Every process calls this.
+        """
+        self.wait()
+        target = os.path.join(os.path.dirname(self.path), "damaged", f"{step}-{time.time_ns()}")
+        if jax.process_index() == 0:
+            as_path(os.path.dirname(target)).mkdir(parents=True, exist_ok=True)
+            as_path(os.path.join(self.path, str(step))).rename(target)
+        multihost_utils.sync_global_devices(f"put aside {step}")
+        self._manager.reload()
+        self._retention.forget_after(self.latest_step() or 0)
+        return target
 
     def _cure(self, step: int) -> str:
         """Return how to go on without a checkpoint, as the end of a message."""

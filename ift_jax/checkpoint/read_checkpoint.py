@@ -11,13 +11,14 @@ threads of its own, beside the error that it raises.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
 import tensorstore as ts
+from jax.experimental import multihost_utils
 
 from ift_jax.errors import UserError
 from ift_jax.io.paths import is_remote
@@ -85,21 +86,34 @@ def open_arrays(folder: str) -> SavedArrays:
     return arrays
 
 
-def has_checksums(saved: Iterable[str]) -> bool:
-    """Whether a checkpoint with arrays of these names holds checksums: the first ones do not."""
-    return any(name.startswith(f"{CHECKSUMS}.") for name in saved)
-
-
-def misfits(saved: SavedArrays, wanted: dict[str, Any]) -> list[str]:
-    """Return what keeps a checkpoint from being read into some arrays; empty if nothing does.
+def check_misfits(
+    folder: str, saved: SavedArrays, wanted: dict[str, Any], other: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Check that a checkpoint holds the arrays that are wanted.
 
     Args:
-        saved: The arrays of the checkpoint.
+        folder: The checkpoint, for the message.
+        saved: Its arrays.
         wanted: Parts, each complete, with the shape of every array.
+        other: The same arrays in another structure, which will do as well.
 
     Returns:
-        A phrase for each array that only one of the two has, or that has another shape.
+        Whichever of the two has the structure in which the arrays were saved.
+
+    Raises:
+        UserError: An array is missing, is not wanted, or has another shape.
     """
+    misfit = _misfits(saved, wanted)
+    if not misfit:
+        return wanted
+    if other is not None and not _misfits(saved, other):
+        return other
+    more = f" and {len(misfit) - 1} more" if len(misfit) > 1 else ""
+    raise UserError(f"{folder}: does not fit the config: {misfit[0]}{more}")
+
+
+def _misfits(saved: SavedArrays, wanted: dict[str, Any]) -> list[str]:
+    """Return a phrase for each array that keeps a checkpoint from being read."""
     found = {name: array.shape for name, array in saved.items() if name.partition(".")[0] in wanted}
     expected = {name: array.shape for name, array in _by_name(wanted).items()}
     phrases = [f"it has no array {name}" for name in expected.keys() - found.keys()]
@@ -112,39 +126,65 @@ def misfits(saved: SavedArrays, wanted: dict[str, Any]) -> list[str]:
     return sorted(phrases)
 
 
-def read_parts(saved: SavedArrays, wanted: dict[str, Any]) -> dict[str, Any]:
+def read_parts(
+    folder: str,
+    wanted: dict[str, Any],
+    warn: Callable[[str], None],
+    other: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Read some parts of a checkpoint, and compare them with their checksums.
 
-    Every process of a run calls this. It may fail in some of them only.
+    Every process of a run calls this, and all of them agree on whether it fails.
 
     Args:
-        saved: The arrays of the checkpoint, of which none misfits.
+        folder: The checkpoint, a folder named by its step.
         wanted: The parts, each complete, with the shape and dtype of every array and, unless it
             is NumPy's, its sharding. An array that was saved in another dtype is converted.
-
-    Returns:
-        The parts. Those of a checkpoint without checksums are as they were read.
+        warn: Called with a line if the checkpoint has no checksums to compare with.
+        other: The same arrays in another structure, in which they may have been saved.
 
     Raises:
+        UserError: The checkpoint holds other arrays.
         UnreadableCheckpoint: An array cannot be read, or is not what was saved.
     """
-
-    def read(path: Any, like: Any) -> Any:
-        return pool.submit(_read_array, saved[_name(path)], like)
-
+    error: Exception | None = None
+    parts: dict[str, Any] = {}
+    sums: dict[str, np.ndarray] | None = {}
     try:
-        with ThreadPoolExecutor(_ARRAYS_AT_ONCE) as pool:
-            futures = jax.tree_util.tree_map_with_path(read, wanted)
-            parts = jax.tree.map(lambda future: future.result(), futures)
-        if has_checksums(saved):
-            _check_sums(parts, saved)
-    except _READ_ERRORS as error:
-        raise UnreadableCheckpoint(_reason(error)) from error
+        saved = open_arrays(folder)
+        wanted = check_misfits(folder, saved, wanted, other)
+        parts = _read_arrays(saved, wanted)
+        sums = _read_sums(saved, wanted)
+    except (UnreadableCheckpoint, *_READ_ERRORS) as caught:
+        error = caught
+    if not _in_all_processes(error is None):
+        reason = _reason(error) if error else "another process cannot read it"
+        raise UnreadableCheckpoint(reason) from error
+    if sums is None:
+        warn(f"{folder}: was written without checksums, so damage would go unnoticed")
+    else:
+        _check_sums(parts, sums)
     return jax.tree.map(lambda array, like: array.astype(like.dtype), parts, wanted)
 
 
+def _in_all_processes(here: bool) -> bool:
+    """Whether something holds in every process of a run, each of which calls this."""
+    if jax.process_count() == 1:
+        return here
+    return bool(np.all(multihost_utils.process_allgather(np.array(here))))
+
+
+def _read_arrays(saved: SavedArrays, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Read the arrays of some parts, each in the dtype in which it was saved."""
+    with ThreadPoolExecutor(_ARRAYS_AT_ONCE) as pool:
+        futures = jax.tree_util.tree_map_with_path(
+            lambda path, like: pool.submit(_read_array, saved[_name(path)], like), wanted
+        )
+        return jax.tree.map(lambda future: future.result(), futures)
+
+
 def _read_array(saved: ts.TensorStore, like: Any) -> Any:
-    """Read an array in the dtype in which it was saved; a process reads what its devices hold."""
+    """Read an array, or the blocks of it that the devices of this process hold."""
     sharding = getattr(like, "sharding", None)
     if sharding is None:
         return saved.read().result()
@@ -157,17 +197,24 @@ def _read_array(saved: ts.TensorStore, like: Any) -> Any:
     )
 
 
-def _check_sums(parts: dict[str, Any], saved: SavedArrays) -> None:
+def _read_sums(saved: SavedArrays, parts: Iterable[str]) -> dict[str, np.ndarray] | None:
+    """Read the checksums of some parts; None if the checkpoint has none, as the first ones."""
+    if not any(name.startswith(f"{CHECKSUMS}.") for name in saved):
+        return None
+    names = {part: f"{CHECKSUMS}.{part}" for part in parts}
+    # A part without arrays has no checksums.
+    return {part: saved[name].read().result() for part, name in names.items() if name in saved}
+
+
+def _check_sums(parts: dict[str, Any], expected: dict[str, np.ndarray]) -> None:
     """Raise an UnreadableCheckpoint that names the first array with another checksum."""
     for part, sums in checksums(parts).items():
-        name = f"{CHECKSUMS}.{part}"
-        if name not in saved:
-            raise UnreadableCheckpoint(f"it has no {name}")
-        expected_sums = saved[name].read().result()
-        names = _by_name({part: parts[part]})
-        for array, found, expected in zip(names, np.asarray(sums), expected_sums, strict=True):
-            if found != expected:
-                raise UnreadableCheckpoint(f"{array} is not what was saved")
+        names = list(_by_name({part: parts[part]}))
+        if len(expected.get(part, ())) != len(names):
+            raise UnreadableCheckpoint(f"it has no checksums of {part}")
+        for name, found, before in zip(names, np.asarray(sums), expected[part], strict=True):
+            if found != before:
+                raise UnreadableCheckpoint(f"{name} is not what was saved")
 
 
 def _by_name(tree: Any) -> dict[str, Any]:

@@ -1,30 +1,61 @@
-"""What a workdir says about its run: `config.json` and the tokenizer's files."""
+"""What a workdir says about its run: `config.json`, `run.json` and the tokenizer's files."""
 
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from ift_jax.config import files as config_files
 from ift_jax.config import yaml_files
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_config import FREE
+from ift_jax.io.files import json_bytes
 from ift_jax.io.folders import write_files
 from ift_jax.io.json_reader import read_json_object
-from ift_jax.io.paths import Workdir, as_path, is_remote
+from ift_jax.io.paths import Workdir, is_remote
 from ift_jax.text.tokenizers.base import Tokenizer
 
 CONFIG_FILE = "config.json"
+RUN_FILE = "run.json"
 YAML_FILE = "config.yaml"
 TOKENIZER_FOLDER = "tokenizer"
 # The dtype of each tensor of an imported model as it was released.
 DTYPES_FILE = "source_dtypes.json"
 
-# The sections of a config that must be the same when a run is resumed, without these fields,
-# which say where and how stores are made but not what they hold.
-_IDENTITY_SECTIONS = ("tokenizer", "format", "data", "model", "lora")
-_NOT_IDENTITY = ("processes", "store_dir")
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """The contents of `run.json`, which earlier versions did not write.
+
+    Attributes:
+        inputs: What the run reads (`ift_jax.checkpoint.run_inputs`); empty if it is not known.
+        inputs_since: The step since which it reads that: 0 unless it was resumed with new data.
+        finished_at: The step at which the run was complete, scores included; None before.
+    """
+
+    inputs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    inputs_since: int = 0
+    finished_at: int | None = None
+
+    @classmethod
+    def read(cls, workdir: str) -> Self:
+        """Read the record of a local workdir; an empty one if there is none.
+
+        Raises:
+            UserError: The file is not what was written.
+        """
+        path = os.path.join(workdir, RUN_FILE)
+        if not os.path.exists(path):
+            return cls()
+        fields = read_json_object(path)
+        if set(fields) != {field.name for field in dataclasses.fields(cls)}:
+            raise UserError(f"{path}: is not what ift_jax wrote; restore it from a copy")
+        return cls(**fields)
+
+    def write(self, workdir: str) -> None:
+        """Write the record into a local workdir."""
+        write_files(workdir, {RUN_FILE: json_bytes(dataclasses.asdict(self))})
 
 
 def save_description(
@@ -40,10 +71,10 @@ def save_description(
             a run that began with reasons stays as it is.
     """
     files = {f"{TOKENIZER_FOLDER}/{name}": content for name, content in tokenizer.files.items()}
-    files[CONFIG_FILE] = config_files.to_json(config).encode()
     text = _yaml(config, reasons or {})
     if reasons or not _says(os.path.join(workdir, YAML_FILE), text):
         files[YAML_FILE] = text.encode()
+    files[CONFIG_FILE] = config_files.to_json(config).encode()  # Last: it makes this a run's.
     write_files(workdir, files)
 
 
@@ -67,6 +98,12 @@ def _says(path: str, text: str) -> bool:
     )
 
 
+def read_config(workdir: str) -> Config | None:
+    """Return the config of the run in a local workdir; None if there is no run yet."""
+    path = os.path.join(workdir, CONFIG_FILE)
+    return config_files.from_json(path) if os.path.exists(path) else None
+
+
 def own_config(workdir: str, overrides: Sequence[str] = ()) -> Config:
     """The config of the run in a workdir, with overrides applied.
 
@@ -81,43 +118,3 @@ def own_config(workdir: str, overrides: Sequence[str] = ()) -> Config:
     if not overrides:
         return config
     return config_files.from_dict(config_files.with_overrides(config, overrides))
-
-
-def check_same_run(workdir: str, config: Config) -> None:
-    """Refuse to resume a run with other data, another model, or other batches.
-
-    What may change: the length of the run, the optimizer (except what is frozen), the loss, what
-    is written when, the evaluation, and the mesh.
-
-    Args:
-        workdir: The workdir; if it has no `config.json` yet, there is nothing to compare with.
-        config: The config of the run that is about to start there.
-
-    Raises:
-        UserError: Names the first field that differs.
-    """
-    path = os.path.join(workdir, CONFIG_FILE)
-    if not as_path(path).exists():
-        return
-    before = _identity(config_files.from_json(path))
-    for field, value in _identity(config).items():
-        if before.get(field) != value:
-            raise UserError(
-                f"config.{field}: the run in {workdir} has {before.get(field)!r}, now it is "
-                f"{value!r}; use another --workdir for another run"
-            )
-
-
-def _identity(config: Config) -> dict[str, Any]:
-    """Return the fields, by dotted name, that must be the same when a run is resumed."""
-    values = dataclasses.asdict(config)
-    identity = {
-        f"{section}.{name}": value
-        for section in _IDENTITY_SECTIONS
-        for name, value in values[section].items()
-        if name not in _NOT_IDENTITY
-    }
-    identity["optimizer.freeze"] = config.optimizer.freeze
-    identity["seed"] = config.seed
-    identity["train.batch_size"] = config.train.batch_size
-    return identity

@@ -29,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train nothing; print the resolved config, the numbers of parameters, tokens and "
         "steps per epoch, the fill of rows and the memory, or what is missing on this machine",
     )
+    parser.add_argument(
+        "--allow-new-data",
+        action="store_true",
+        help="go on with a run although its data, template or order of batches has changed since "
+        "it began; the model keeps its tokenizer",
+    )
     distributed.add_processes(parser)
 
 
@@ -50,6 +56,6 @@ def run(args: argparse.Namespace) -> None:
         console = Console(quiet=jax.process_index() > 0)
         config, reasons = chosen or run_config.load(args, console.line)
         if args.dry_run:
-            dry_run(config, console)
+            dry_run(config, args.workdir, console, allow_new_data=args.allow_new_data)
         else:
-            train(config, args.workdir, console, reasons)
+            train(config, args.workdir, console, reasons, allow_new_data=args.allow_new_data)

@@ -121,6 +121,12 @@ class TrainConfig:
         "Number of checkpoints with the lowest finite eval loss that are kept besides.",
         minimum=0,
     )
+    damaged_checkpoint: str = field(
+        "previous",
+        "What happens if the newest checkpoint is damaged when a run is resumed: the run goes on "
+        'from the one before it, with a warning ("previous"), or it ends ("error").',
+        choices=("previous", "error"),
+    )
     eval_every: int = field(
         0, "Steps between computations of the eval loss; 0: only at the end.", minimum=0
     )

@@ -140,6 +140,22 @@ class BatchPlan:
         n_rows = int(self._first_rows[last]) + math.ceil(int(rows_W[last]) * share)
         return -(-n_rows // self.batch_size)
 
+    def depends_on_unit(self, n_steps: int) -> bool:
+        """Whether the first batches of a run of steps and of a run of epochs are different ones.
+
+        They are the same until the first epoch ends inside a batch, which a run of epochs fills up
+        with empty rows.
+
+        Args:
+            n_steps: How many batches to look at, at most those of this run.
+        """
+        rows_W = self._rows_of_windows
+        without_gaps = np.concatenate([[0], np.cumsum(rows_W)])
+        in_whole_batches = self._epochs_in_whole_batches(rows_W)
+        differs = without_gaps[:-1] != in_whole_batches[:-1]
+        is_read = without_gaps[:-1] < n_steps * self.batch_size
+        return bool((differs & is_read).any())
+
     @classmethod
     def from_config(cls, config: Config, mixture: Mixture) -> "BatchPlan":
         """The training batches of a run."""

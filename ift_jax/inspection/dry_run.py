@@ -8,10 +8,12 @@ import jax
 from ift_jax.config import files as config_file
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
+from ift_jax.io.paths import Workdir
 from ift_jax.models.model import trained_model
 from ift_jax.training.console import Console
 from ift_jax.training.optimizer import make_optimizer
 from ift_jax.training.setup import Run, prepare_run
+from ift_jax.training.start import check_config, find_start, trained_tokenizer
 from ift_jax.training.state import init_state
 
 COMPILED_PARAMS = 3e9  # Larger models are not compiled: they are not for this machine.
@@ -19,20 +21,28 @@ _NOTHING_TRAINED = "dry run: nothing was trained"
 _BYTES_PER_GRADIENT = 4  # float32.
 
 
-def dry_run(config: Config, console: Console) -> None:
+def dry_run(
+    config: Config, workdir: str, console: Console, *, allow_new_data: bool = False
+) -> None:
     """Print the resolved config and what a run of it would cost, or what it lacks here.
 
     Nothing is trained, and no weight is allocated.
 
     Args:
         config: The run's config.
+        workdir: Where the run would write its files.
         console: Where to print.
+        allow_new_data: Whether the run could go on with other data than before.
 
     Raises:
-        UserError: The config has a mistake, and the run lacks nothing on this machine.
+        UserError: The config has a mistake and the run lacks nothing on this machine, or the
+            workdir holds another run.
     """
+    home = _look_at(workdir, console)
+    if home:
+        check_config(config, home, allow_new_data)
     try:
-        run = prepare_run(config, console.line)
+        run = prepare_run(config, console.line, trained_tokenizer(config, home) if home else "")
     except UserError:
         from ift_jax.inspection.missing import missing
 
@@ -41,14 +51,39 @@ def dry_run(config: Config, console: Console) -> None:
             raise
         _print_lacking(config, lacking, console)
         return
+    start = _start(run, config, home, allow_new_data) if home else []
     console.line(
         config_file.to_json(run.config).rstrip(),
         *_recipe(run.config),
         *run.describe(),
         _epoch_and_run(run),
         _memory(run),
+        *start,
         _NOTHING_TRAINED,
     )
+
+
+def _look_at(workdir: str, console: Console) -> Workdir | None:
+    """Open a workdir for reading; None, with a line, if its bucket cannot be used from here."""
+    try:
+        return Workdir(workdir)
+    except UserError as error:
+        console.line(f"not looked at: {error}")
+        return None
+
+
+def _start(run: Run, config: Config, home: Workdir, allow_new_data: bool) -> list[str]:
+    """Return lines on how the run would begin in its workdir.
+
+    Raises:
+        UserError: It may not.
+    """
+    start = find_start(run, config, home, allow_new_data)
+    if start.step is None:
+        return [*start.lines, f"the run would begin in {home.path}"]
+    if start.step >= run.n_steps:
+        return [*start.lines, f"the run in {home.path} is complete at step {start.step}"]
+    return [*start.lines, f"the run would resume at step {start.step} from {home.path}"]
 
 
 def _print_lacking(config: Config, lacking: Sequence[str], console: Console) -> None:

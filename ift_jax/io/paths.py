@@ -132,6 +132,7 @@ class Workdir:
         """
         self.path = absolute(path)
         self.local = self.path
+        self._watched: int | None = None
         self._pushes = writes and is_remote(path)
         if not is_remote(path):
             return
@@ -141,6 +142,36 @@ class Workdir:
         fetch(path, self.local, (*_SMALL, ".jsonl") if writes else _SMALL)
         fetch(os.path.join(path, "tokenizer"), os.path.join(self.local, "tokenizer"))
         self._pushed = self._stats()
+
+    def watch(self) -> None:
+        """Remembers the workdir, which exists by now, so that `check` notices if it is gone."""
+        if not is_remote(self.path):
+            # While it is open, no other folder gets its number.
+            self._watched = os.open(self.path, os.O_RDONLY)
+
+    def check(self, *, asks_bucket: bool = True) -> None:
+        """Checks that a watched workdir is still where it was; called before writing to it.
+
+        A file that is open can be written even if it was deleted, and Orbax makes folders that are
+        missing, so a run would end well and leave nothing behind that can be used.
+
+        Args:
+            asks_bucket: whether to look at a workdir in a bucket as well, which takes a request.
+
+        Raises:
+            UserError: the workdir was deleted, moved or replaced.
+        """
+        if is_remote(self.path) and not asks_bucket:
+            return
+        config_file = as_path(os.path.join(self.path, "config.json"))
+        is_there = config_file.exists()
+        if self._watched is not None and is_there:
+            is_there = os.path.samestat(os.fstat(self._watched), os.stat(self.path))
+        if not is_there:
+            raise UserError(
+                f"--workdir {self.path}: was deleted, moved or replaced while the run was writing "
+                "there; what it wrote is lost"
+            )
 
     def _stats(self) -> dict[Path, tuple[int, int]]:
         """Size and time of change of every file in the copy."""

@@ -35,18 +35,34 @@ _NOT_ASKED = {"store_dir", "max_dropped_fraction", "pack", "window", "processes"
 
 
 def open_or_prepare(
-    config: Config, which: str = "train", *, log: Log = print, beam: Sequence[str] = ()
+    config: Config,
+    which: str = "train",
+    *,
+    log: Log = print,
+    beam: Sequence[str] = (),
+    run_tokenizer: str = "",
 ) -> tuple[Tokenizer, Mixture]:
     """Open the stores of a mixture, preparing them first where anything has changed.
 
-    Arguments and errors are those of `ift_jax.preparation.prepare.prepare`.
+    The errors are those of `ift_jax.preparation.prepare.prepare`.
+
+    Args:
+        config: The run's config.
+        which: "train", "eval" or "heldout".
+        log: Called with each progress line.
+        beam: Flags of Beam.
+        run_tokenizer: The tokenizer that the run trained when it began; "" if it did not. It is
+            used even if another one would be trained now, because the text has changed.
     """
-    damage = ""
-    try:
-        if opened := _open_noted(config, which, log):
-            return opened
-    except DamagedStore as error:
-        damage = str(error)
+    opened, damage = _opened_or_damage(config, which, log)
+    if run_tokenizer:
+        own = load_tokenizer(run_tokenizer, config.tokenizer)
+        if opened is None or opened[0].fingerprint != own.fingerprint:
+            given = dataclasses.replace(config.tokenizer, path=run_tokenizer)
+            config = dataclasses.replace(config, tokenizer=given)
+            opened, damage = _opened_or_damage(config, which, log)
+    if opened is not None:
+        return opened
     from ift_jax.preparation.prepare import prepare  # Imports TensorFlow, which takes seconds.
 
     try:
@@ -61,6 +77,16 @@ def open_or_prepare(
     write_side_file(as_path(config.data.store_dir), name, content, log)
     _log_left_out(prepared.left_out, log)
     return prepared.tokenizer, prepared.mixture
+
+
+def _opened_or_damage(
+    config: Config, which: str, log: Log
+) -> tuple[tuple[Tokenizer, Mixture] | None, str]:
+    """As `_open_noted`, with what is wrong with a store, or ""."""
+    try:
+        return _open_noted(config, which, log), ""
+    except DamagedStore as error:
+        return None, str(error)
 
 
 def open_if_prepared(config: Config, which: str = "train") -> tuple[Tokenizer, Mixture] | None:

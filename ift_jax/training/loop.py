@@ -9,7 +9,6 @@ from typing import Any
 import jax
 
 from ift_jax.checkpoint.manager import Checkpoints
-from ift_jax.checkpoint.run_description import check_same_run, save_description
 from ift_jax.config.schema import Config
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.locks import run_lock
@@ -22,9 +21,17 @@ from ift_jax.training.final_evaluation import final_evaluation
 from ift_jax.training.metric_writer import MetricWriter
 from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.previews import Previews
-from ift_jax.training.resume import checkpointed_part, initial_state, restore_state
+from ift_jax.training.resume import checkpointed_part, initial_state, restore_newest
 from ift_jax.training.setup import Run, prepare_run
-from ift_jax.training.state import State, all_params
+from ift_jax.training.start import (
+    Start,
+    check_config,
+    find_start,
+    record_end,
+    record_start,
+    trained_tokenizer,
+)
+from ift_jax.training.state import all_params
 from ift_jax.training.step_log import StepLog
 from ift_jax.training.step_schedule import Due, StepSchedule
 from ift_jax.training.stop_agreement import StopAgreement, of_first_process
@@ -34,6 +41,7 @@ from ift_jax.training.throughput import Throughput
 FILES = {
     "config.yaml": "the config, for --config",
     "config.json": "the same with every field",
+    "run.json": "what the run reads, by content, and whether it is complete",
     "tokenizer": "the tokenizer",
     "checkpoints": "the state, newest last",
     "checkpoints.json": "eval loss of each saved state",
@@ -46,7 +54,12 @@ FILES = {
 
 
 def train(
-    config: Config, workdir: str, console: Console, reasons: Mapping[str, str] | None = None
+    config: Config,
+    workdir: str,
+    console: Console,
+    reasons: Mapping[str, str] | None = None,
+    *,
+    allow_new_data: bool = False,
 ) -> None:
     """Train to the end, resuming from the workdir's newest checkpoint if it has one.
 
@@ -59,25 +72,32 @@ def train(
         workdir: The folder of the run's files, local or in a bucket.
         console: Where to print.
         reasons: Dotted names of fields -> why they were chosen, for `config.yaml`.
+        allow_new_data: Whether a run may go on with other data, template or order of batches than
+            it began with.
 
     Raises:
-        UserError: The config or data is invalid, or the run diverged.
+        UserError: The config or data is invalid, another run is in the workdir, or the run
+            diverged.
     """
     began = time.perf_counter()
     _set_compilation_cache(config.train.compile_cache)
     is_first_process = jax.process_index() == 0
     home = Workdir(workdir, writes=is_first_process)
-    os.makedirs(home.local, exist_ok=True)
-    check_same_run(workdir, config)
-    run = prepare_run(config, console.line)
+    check_config(config, home, allow_new_data)
+    run = prepare_run(config, console.line, trained_tokenizer(config, home))
     console.line(*run.describe())
+    start = find_start(run, config, home, allow_new_data, reasons)
+    for line in start.lines:
+        console.line(line)
+    if start.is_done:
+        console.line(f"nothing to do: the run in {workdir} is complete at step {start.step}")
+        return
 
+    os.makedirs(home.local, exist_ok=True)
     lock = run_lock(workdir) if is_first_process else contextlib.nullcontext()
     with jax.set_mesh(run.program.mesh), lock, StopSignals() as signals:
-        if is_first_process:
-            save_description(home.local, config, run.tokenizer, reasons)
         stop = StopAgreement(signals, run.program.mesh)
-        trainer = Trainer(run, home, console, stop, writes=is_first_process)
+        trainer = Trainer(run, home, console, start, stop, writes=is_first_process)
         trainer.run_steps()
         trainer.finish(began)
     if is_first_process and trainer.is_complete:
@@ -109,14 +129,24 @@ class Trainer:
     """
 
     def __init__(
-        self, run: Run, home: Workdir, console: Console, stop: StopAgreement, *, writes: bool
+        self,
+        run: Run,
+        home: Workdir,
+        console: Console,
+        start: Start,
+        stop: StopAgreement,
+        *,
+        writes: bool,
     ):
         """Restore or initialize the state while the train step compiles.
+
+        Nothing is written before the state is restored.
 
         Args:
             run: The run.
             home: The folder of the run's files.
             console: Where to print.
+            start: How the run begins there.
             stop: Whether the run was asked to stop.
             writes: Whether this process writes the files other than checkpoints.
         """
@@ -129,12 +159,21 @@ class Trainer:
         self._checkpoints = Checkpoints(
             home.path, keep=config.max_to_keep, keep_best=config.keep_best
         )
-        self._saved_step = self._checkpoints.latest_step()
-        self._first_step = self._saved_step or 0
         # A run that is already finished needs no train step.
-        is_finished = self._first_step >= run.n_steps
+        is_finished = (start.step or 0) >= run.n_steps
         self._compiling = None if is_finished else run.program.compile_in_background()
-        self._state = self._restored_or_initial_state()
+        if start.step:
+            self._first_step, self._state = restore_newest(
+                run, self._checkpoints, start.begins_interval, console
+            )
+            console.line(f"resumed at step {self._first_step} from {self._checkpoints.path}")
+            if self._compiling is None and self._first_step < run.n_steps:
+                self._compiling = run.program.compile_in_background()
+        else:
+            self._first_step, self._state = 0, initial_state(run)
+        self._saved_step = None if start.step is None else self._first_step
+        if writes:
+            record_start(start, self._first_step, run, home)
         self._step = self._first_step
         self._owes_checkpoint = False  # One was due during steps that were not finite.
         self._stopped = False
@@ -152,14 +191,6 @@ class Trainer:
         self._log = StepLog(run, self._throughput, self._writer, console)
         self._bad_steps = BadSteps(config.max_bad_steps)
         console.start(self._first_step, run.n_steps, "compiling the train step")
-
-    def _restored_or_initial_state(self) -> State:
-        """Return the state of the newest checkpoint, or that of step 0."""
-        if not self._first_step:
-            return initial_state(self._run)
-        state = restore_state(self._run, self._checkpoints, self._first_step)
-        self._console.line(f"resumed at step {self._first_step} from {self._checkpoints.path}")
-        return state
 
     @property
     def is_complete(self) -> bool:
@@ -186,6 +217,7 @@ class Trainer:
                 self._throughput.measure_peak_once(metrics)
                 due = self._schedule.at(step, stopping=self._stop.requested())
                 if due.log:
+                    self._check_workdir(asks_bucket=False)
                     self._log.remember(metrics)
                 if due.interrupts_training or self._owes_checkpoint:
                     self._log.report()
@@ -197,6 +229,11 @@ class Trainer:
             self._console.stop()
             self._home.push()
             self._checkpoints.wait()
+
+    def _check_workdir(self, *, asks_bucket: bool = True) -> None:
+        """Raise a UserError if the workdir was deleted under the run."""
+        if self._writer:
+            self._home.check(asks_bucket=asks_bucket)
 
     def _do_what_is_missing(self) -> None:
         """Do what is due at the step that the run starts at, or what a stop or kill cut off there.
@@ -225,6 +262,7 @@ class Trainer:
 
     def _save_evaluate_and_preview(self, due: Due) -> None:
         """Do what is due after the current step besides logging, unless a stop comes between."""
+        self._check_workdir()
         with self._throughput.paused():
             if due.checkpoint or self._owes_checkpoint:
                 self._save(even_if_bad=due.stop or self._step == self._run.n_steps)
@@ -301,6 +339,8 @@ class Trainer:
             )
         else:
             line = f"trained to step {self._saved_step} in {time.perf_counter() - began:.0f} s"
+            if self._step == self._first_step:
+                line = f"no step is left to train: the run is at step {self._step}"
             if not self._run.n_steps:
                 line = "the run has no steps: its initial state is saved as step 0"
             if wait_share := self._throughput.data_wait_share():
@@ -317,4 +357,7 @@ class Trainer:
         self._checkpoints.close()
         if self._writer:
             self._writer.close()
+            self._check_workdir()
+            if not self._stopped:
+                record_end(self._step, self._home)
         self._home.push()

@@ -12,17 +12,30 @@ read again from `model.init_from`, and their checksum must equal the one in the 
 
 Nothing else needs restoring. Dropout depends on (seed, step). Lines of `metrics.jsonl` and
 `samples.jsonl` that are later than the checkpoint are dropped, because they will be written again.
-Config, data, tokenizer and template must be those of the interrupted run
-(`ift_jax.checkpoint.run_description.check_same_run`); the mesh and the number of processes may
-differ, because every array is restored into the shardings of the new run.
+What config and data must be is decided before (`ift_jax.training.start`); the mesh and the number
+of processes may differ, because every array is restored into the shardings of the new run.
 """
 
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 
 from ift_jax.checkpoint.init_from import init_params
 from ift_jax.checkpoint.manager import Checkpoints, check_frozen
+from ift_jax.checkpoint.read_checkpoint import (
+    UnreadableCheckpoint,
+    check_misfits,
+    open_arrays,
+)
+from ift_jax.io.paths import Workdir
 from ift_jax.models.model import Params, build_model, join
 from ift_jax.sharding import rules
+from ift_jax.training.console import Console
+from ift_jax.training.optimizer import make_optimizer
 from ift_jax.training.setup import Run
 from ift_jax.training.state import State, state_of
 
@@ -63,17 +76,114 @@ def checkpointed_part(run: Run, state: State) -> State:
     return {name: part for name, part in state.items() if name != "frozen"}
 
 
-def restore_state(run: Run, checkpoints: Checkpoints, step: int) -> State:
-    """Restore the state of a checkpoint onto the run's devices.
+def check_fits(run: Run, home: Workdir, steps: list[int], *, without_interval: bool) -> None:
+    """Check that the newest checkpoint that says what it holds is one of this run.
+
+    Args:
+        run: The run.
+        home: The workdir.
+        steps: The steps of its checkpoints, in ascending order.
+        without_interval: Whether the sums of the log interval are not restored.
 
     Raises:
-        UserError: The checkpoint does not fit the config, or the frozen parameters that
-            `model.init_from` names are not those that the run was trained on.
+        UserError: The checkpoint holds other arrays.
     """
+    wanted = _restored_part(run, without_interval)
+    for step in reversed(steps):
+        folder = os.path.join(home.path, "checkpoints", str(step))
+        try:
+            saved = open_arrays(folder)
+        except UnreadableCheckpoint:
+            continue
+        check_misfits(folder, saved, wanted, _with_other_structure(run, wanted))
+        return
+
+
+def restore_newest(
+    run: Run, checkpoints: Checkpoints, begins_interval: Callable[[int], bool], console: Console
+) -> tuple[int, State]:
+    """Restore the newest checkpoint that is not damaged, and put damaged ones aside.
+
+    Args:
+        run: The run.
+        checkpoints: Its checkpoints, at least one.
+        begins_interval: Whether the run begins a log interval at a step, with other data than
+            before.
+        console: Is told about damaged checkpoints.
+
+    Returns:
+        The step and the state on the run's devices.
+
+    Raises:
+        UserError: No checkpoint can be read, or the newest one cannot and the config says that the
+            run ends then, or the frozen parameters that `model.init_from` names are not those that
+            the run was trained on.
+    """
+    damaged: list[int] = []
+    steps = checkpoints.steps()
+    for step in reversed(steps):
+        try:
+            state = _restore_state(run, checkpoints, step, begins_interval(step))
+        except UnreadableCheckpoint as error:
+            damaged.append(step)
+            if run.config.train.damaged_checkpoint == "error" or len(damaged) == len(steps):
+                raise
+            console.line(f"warning: {error}")
+            continue
+        for of_damaged in damaged:
+            moved_to = checkpoints.put_aside(of_damaged)
+            console.line(
+                f"warning: the run goes on from step {step}; the damaged checkpoint of step "
+                f"{of_damaged} is now {moved_to}"
+            )
+        return step, state
+    raise ValueError("there are no checkpoints")
+
+
+def _restore_state(run: Run, checkpoints: Checkpoints, step: int, without_interval: bool) -> State:
+    """Restore the state of a checkpoint onto the run's devices."""
     shapes = run.program.state_shapes
-    state = checkpoints.restore(step, checkpointed_part(run, shapes))
+    wanted = _restored_part(run, without_interval)
+    state = checkpoints.restore(step, wanted, _with_other_structure(run, wanted))
+    structure = jax.tree.structure(shapes["opt_state"])
+    state["opt_state"] = jax.tree.unflatten(structure, jax.tree.leaves(state["opt_state"]))
+    if without_interval:
+        state["interval"] = _zeros(shapes["interval"])
     if state.keys() == shapes.keys():
         return state
     frozen = initial_state(run)["frozen"]
     check_frozen(frozen, state["frozen_sum"], run.config.model.init_from)
     return {**state, "frozen": frozen}
+
+
+def _restored_part(run: Run, without_interval: bool) -> State:
+    """Return the shapes of what a run reads from a checkpoint."""
+    saved = checkpointed_part(run, run.program.state_shapes)
+    return {
+        name: part for name, part in saved.items() if not (without_interval and name == "interval")
+    }
+
+
+def _with_other_structure(run: Run, wanted: State) -> State:
+    """Return the same arrays in the structure that they have with or without weight decay.
+
+    Weight decay adds a level to the optimizer's state but no array, and a resumed run may switch it
+    on or off.
+    """
+    config = run.config.optimizer
+    switched = dataclasses.replace(config, weight_decay=0.0 if config.weight_decay else 1.0)
+    trained_axes, _ = run.program.model.split(run.program.model.logical_axes)
+    optimizer = make_optimizer(switched, trained_axes)
+    structure = jax.tree.structure(jax.eval_shape(optimizer.init, wanted["params"]))
+    leaves = jax.tree.leaves(wanted["opt_state"])
+    return {**wanted, "opt_state": jax.tree.unflatten(structure, leaves)}
+
+
+def _zeros(shapes: Any) -> Any:
+    """Return arrays of zeros with these shapes, dtypes and shardings."""
+    shardings = jax.tree.map(lambda like: like.sharding, shapes)
+
+    def make() -> Any:
+        return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
+
+    return jax.jit(make, out_shardings=shardings)()

@@ -95,7 +95,7 @@ def _chosen_attention(asked: str, n_queries: int, n_keys: int, windowed: bool) -
     return chosen
 
 
-def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
+def prepare_run(config: Config, log: Callable[[str], None], run_tokenizer: str = "") -> Run:
     """Open or prepare the stores, plan the batches, and define model and optimizer.
 
     Nothing is put on a device yet.
@@ -103,6 +103,7 @@ def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
     Args:
         config: The run's config.
         log: Receives lines on the progress of preparation.
+        run_tokenizer: The tokenizer that the run trained when it began, if it did.
 
     Raises:
         UserError: The config or data is invalid.
@@ -112,13 +113,13 @@ def prepare_run(config: Config, log: Callable[[str], None]) -> Run:
             "config.model.remat: 'offload' moves activations to the host's memory, and the "
             "devices here are the host (cpu); expected 'full'"
         )
-    tokenizer, train = open_or_prepare(config, "train", log=log)
+    tokenizer, train = open_or_prepare(config, "train", log=log, run_tokenizer=run_tokenizer)
     if config.model.architecture == "decoder":
         _check_template(config, tokenizer)
-    _, eval_mixture = open_or_prepare(config, "eval", log=log)
+    _, eval_mixture = open_or_prepare(config, "eval", log=log, run_tokenizer=run_tokenizer)
     heldout = None
     if config.data.heldout_mixture:
-        _, heldout = open_or_prepare(config, "heldout", log=log)
+        _, heldout = open_or_prepare(config, "heldout", log=log, run_tokenizer=run_tokenizer)
     config = dataclasses.replace(config, model=resolve_vocab(config.model, tokenizer.vocab_size))
     plan = BatchPlan.from_config(config, train)
     return Run(

@@ -144,7 +144,7 @@ def test_a_checkpoint_without_checksums_is_read_with_one_warning(tmp_path, monke
 
 
 COMMANDS = {
-    "generate": ["--prompt", "x"],
+    "generate": ["--prompt", "x", "--max-new-tokens", "8"],
     "chat": [],
     "export": ["--output", "OUTPUT"],
 }

@@ -1,33 +1,13 @@
 """What a workdir says about its run, and which runs it refuses."""
 
-import dataclasses
 import json
 
 import pytest
 
 from ift_jax.checkpoint.open_model import open_model_source
-from ift_jax.checkpoint.run_description import check_same_run
+from ift_jax.checkpoint.run_description import RunRecord, read_config
 from ift_jax.config import files as config_files
 from ift_jax.errors import UserError
-
-
-def test_another_run_in_the_same_workdir_is_refused(tmp_path):
-    config = config_files.load("configs/quickstart.py")
-    check_same_run(str(tmp_path), config)  # Nothing there yet.
-    (tmp_path / "config.json").write_text(config_files.to_json(config))
-    check_same_run(str(tmp_path), config)
-    longer = dataclasses.replace(config.train, steps=9, save_every=3)
-    check_same_run(str(tmp_path), dataclasses.replace(config, train=longer))
-    changes = {
-        "model": dataclasses.replace(config.model, d_ff=64),
-        "data": dataclasses.replace(config.data, max_length=64),
-        "train": dataclasses.replace(config.train, batch_size=64),
-        "optimizer": dataclasses.replace(config.optimizer, freeze="embedding"),
-        "seed": 5,
-    }
-    for section, value in changes.items():
-        with pytest.raises(UserError, match=rf"config.{section}.*use another --workdir"):
-            check_same_run(str(tmp_path), dataclasses.replace(config, **{section: value}))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +24,7 @@ def test_a_workdir_with_the_former_field_names_is_refused_in_one_line(tmp_path, 
     values[section][old] = values[section].pop(new)
     (tmp_path / "config.json").write_text(json.dumps(values))
     for refused in (
-        lambda: check_same_run(str(tmp_path), config),
+        lambda: read_config(str(tmp_path)),
         lambda: open_model_source(str(tmp_path)),
     ):
         with pytest.raises(UserError) as error:
@@ -53,3 +33,14 @@ def test_a_workdir_with_the_former_field_names_is_refused_in_one_line(tmp_path, 
         assert message.startswith(f"{tmp_path}/config.json: ") and "earlier version" in message
         assert f"{section}.{old} is now {section}.{new}" in message
         assert "\n" not in message
+
+
+def test_the_record_of_a_run_is_read_back_and_a_broken_one_is_refused(tmp_path):
+    assert RunRecord.read(str(tmp_path)) == RunRecord()
+    record = RunRecord({"tokenizer": "t"}, inputs_since=4, finished_at=9)
+    record.write(str(tmp_path))
+    assert RunRecord.read(str(tmp_path)) == record
+    for content in ("{}", '{"inputs": 1', "[]"):
+        (tmp_path / "run.json").write_text(content)
+        with pytest.raises(UserError, match="run.json"):
+            RunRecord.read(str(tmp_path))

@@ -156,6 +156,25 @@ def test_a_finished_run_with_more_epochs_goes_on_where_it_stopped(tmp_path, arch
     assert len(seen) == 1000 and set(seen.values()) == {2}
 
 
+@pytest.mark.parametrize("architecture", ["decoder", "encoder_decoder"])
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_whether_steps_and_epochs_give_the_same_batches_is_known(
+    tmp_path, architecture, batch_size
+):
+    mixture = make_mixture(tmp_path, [70, 30], encoder=30)
+    arguments = (mixture, config(tmp_path, window=32), architecture, batch_size, 0)
+    of_epochs = BatchPlan(*arguments, epochs=3)
+    of_steps = BatchPlan(*arguments, steps=of_epochs.n_steps)
+    differ = [
+        rows_of_step(of_epochs, step) != rows_of_step(of_steps, step)
+        for step in range(of_steps.n_steps)
+    ]
+    assert any(differ) == (batch_size > 1)  # Rows one by one leave nothing to fill up.
+    for n_steps in range(of_steps.n_steps + 1):
+        for plan in (of_epochs, of_steps):
+            assert plan.depends_on_unit(n_steps) == any(differ[:n_steps]), n_steps
+
+
 def test_a_small_task_in_a_large_mixture_is_seen_evenly(tmp_path):
     mixture = make_mixture(tmp_path, [10, 2000], [1.0, 3.0])
     plan = BatchPlan(mixture, config(tmp_path), "decoder", 8, 0, steps=150)

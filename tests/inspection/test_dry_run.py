@@ -76,7 +76,7 @@ def test_published_numbers(name, tmp_path, monkeypatch):
     if name == "smollm2_135m":
         args.overrides.append(f"--config.model.init_from={tmp_path}/none")
     written = io.StringIO()
-    dry_run(arguments.load_config(args, weights=False), Console(written))
+    dry_run(arguments.load_config(args, weights=False), "runs/none", Console(written))
     lines = [line for line in written.getvalue().splitlines() if line]
     length, batch, optimizer, loss, billions = PUBLISHED[name]
     at = lines.index(f"recipe: {length}")
@@ -101,7 +101,7 @@ def test_the_state_is_counted():
     # AdamW: parameters and two moments of four bytes; gradients of four. Counters are nothing.
     args = argparse.Namespace(config="configs/tulu3.py:8b", overrides=[])
     written = io.StringIO()
-    dry_run(arguments.load_config(args, weights=False), Console(written))
+    dry_run(arguments.load_config(args, weights=False), "runs/none", Console(written))
     n = 8_030_261_248
     want = f"{12 * n / 2**30:.1f} GiB over all devices, and {4 * n / 2**30:.1f} GiB of gradients"
     assert want in written.getvalue()

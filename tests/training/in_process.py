@@ -204,7 +204,7 @@ def _mesh_of_one_device(sizes, devices=None):
     return _make_mesh(sizes, jax.devices()[:1])
 
 
-def _prepared_once(config, log):
+def _prepared_once(config, log, run_tokenizer):
     return _prepared(config)
 
 
