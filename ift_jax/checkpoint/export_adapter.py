@@ -14,8 +14,9 @@ from ift_jax.config.schema import Config, DecoderConfig, MeshConfig
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_config import to_hugging_face
 from ift_jax.interop.hugging_face_tokenizer import tokenizer_files
-from ift_jax.interop.safetensors_files import write_safetensors
+from ift_jax.interop.safetensors_files import open_file, write_safetensors
 from ift_jax.interop.tensor_table import leaf_at, leaves, tensor_table
+from ift_jax.interop.verify_export import WrittenTensor, check_tensors, check_tokenizer, written
 from ift_jax.io.folders import new_folder, write_files
 from ift_jax.models.model import Params, build_model, resolve_vocab, trained_model
 from ift_jax.sharding.mesh import make_mesh
@@ -72,11 +73,15 @@ def export_adapter(workdir: str, step: int | None, output: str, *, base: str = "
     adapters = source.load_adapters(model, make_mesh(MeshConfig(data=1, fsdp=-1)))
     tensors = _peft_tensors(config, adapters)
 
+    checksums: dict[str, WrittenTensor] = {}
+
     def get(name: str) -> np.ndarray:
         tensor = tensors[name]
         stacked = leaf_at(adapters, tensor.path)
         of_layer = jax.lax.dynamic_index_in_dim(stacked, tensor.layer, keepdims=False)
-        return multihost_utils.process_allgather(of_layer, tiled=True).T
+        values = multihost_utils.process_allgather(of_layer, tiled=True).T
+        checksums[name] = written(values)
+        return values
 
     shapes = {name: (tensor.shape, np.dtype(np.float32)) for name, tensor in tensors.items()}
     modules = {tensor.module for tensor in tensors.values()}
@@ -88,6 +93,8 @@ def export_adapter(workdir: str, step: int | None, output: str, *, base: str = "
             files = dict(tokenizer_files(tokenizer, model, template, 0))
             files["adapter_config.json"] = _peft_config(config, base or started_from, modules)
             write_files(partial, files)
+            check_tensors(open_file(weights_file), checksums)
+            check_tokenizer(partial, tokenizer)
 
 
 def _check_vocabulary(base: ModelSource, vocab_size: int, tokenizer: Tokenizer) -> None:

@@ -2,8 +2,11 @@
 
 from ift_jax.checkpoint.load_model import LoadedModel
 from ift_jax.checkpoint.model_source import ModelSource
+from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_export import export
+from ift_jax.interop.sample_texts import CONVERSATION
 from ift_jax.text.prompts import PromptFormatter
+from ift_jax.text.records import Message
 
 
 def export_model(
@@ -13,7 +16,7 @@ def export_model(
     *,
     dtype: str = "source",
     shard_bytes: int = 5 * 10**9,
-) -> None:
+) -> tuple[str, ...]:
     """Write weights, tokenizer, chat template and generation settings; adapters are merged.
 
     Args:
@@ -23,11 +26,15 @@ def export_model(
         dtype: "float32", "bfloat16", "float16", or "source": as the model was released.
         shard_bytes: The largest size of a file of weights.
 
+    Returns:
+        What a user should know about the folder, in sentences.
+
     Raises:
-        UserError: The folder exists or cannot be written, or no family has such a model.
+        UserError: The folder exists or cannot be written, no family has such a model, or the folder
+            does not read back as the model.
     """
     formatter = PromptFormatter.from_config(loaded.config, loaded.tokenizer)
-    export(
+    return export(
         loaded.model,
         loaded.params,
         loaded.tokenizer,
@@ -38,4 +45,21 @@ def export_model(
         stop_ids=(*formatter.stop_ids, *loaded.config.evaluation.stop_ids),
         shard_bytes=shard_bytes,
         max_length=loaded.config.data.max_length,
+        generation=source.sampling_defaults(),
+        chat_ids=sample_prompt(formatter),
     )
+
+
+def sample_prompt(formatter: PromptFormatter) -> list[int] | None:
+    """Return the prompt ids of a conversation, with which an export compares what it wrote.
+
+    None for an encoder, which reads no template in `transformers`, and for a template that takes no
+    such conversation.
+    """
+    if formatter.architecture != "decoder":
+        return None
+    messages = [Message(role, text) for role, text in CONVERSATION]
+    try:
+        return formatter.prompt(messages).tolist()
+    except UserError:
+        return None

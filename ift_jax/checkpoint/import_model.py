@@ -8,7 +8,12 @@ import jax
 from ift_jax.checkpoint.load_model import LoadedModel, load_model
 from ift_jax.checkpoint.manager import Checkpoints
 from ift_jax.checkpoint.open_model import WorkdirSource, open_model_source
-from ift_jax.checkpoint.run_description import DTYPES_FILE, TOKENIZER_FOLDER, save_description
+from ift_jax.checkpoint.run_description import (
+    DTYPES_FILE,
+    SAMPLING_FILE,
+    TOKENIZER_FOLDER,
+    save_description,
+)
 from ift_jax.errors import UserError
 from ift_jax.io.folders import new_folder, write_files
 from ift_jax.io.paths import Workdir, absolute, as_path, is_remote
@@ -39,7 +44,8 @@ def import_model(path: str, workdir: str) -> LoadedModel:
         )
         config = dataclasses.replace(loaded.config, tokenizer=own_tokenizer)
         save_description(partial, config, loaded.tokenizer)
-        write_files(partial, {DTYPES_FILE: dict(source.dtypes())})
+        released = {DTYPES_FILE: source.dtypes(), SAMPLING_FILE: source.sampling_defaults()}
+        write_files(partial, {name: dict(values) for name, values in released.items()})
         largest_array = max(leaf.nbytes for leaf in jax.tree.leaves(loaded.params))
         checkpoints = Checkpoints(
             workdir if is_remote(workdir) else partial, in_flight=2 * largest_array

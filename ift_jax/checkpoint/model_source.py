@@ -6,6 +6,7 @@ The three kinds of sources are subclasses: `HuggingFaceSource` and `GgufSource` 
 
 import abc
 from collections.abc import Mapping
+from typing import Any
 
 from jax.sharding import Mesh
 
@@ -57,6 +58,13 @@ class ModelSource(abc.ABC):
         """Return the dtype of each tensor as the model was released, such as "BF16", by name.
 
         Empty if unknown: a run with fresh parameters has no released dtypes.
+        """
+
+    @abc.abstractmethod
+    def sampling_defaults(self) -> Mapping[str, Any]:
+        """Return how the model is meant to be sampled, as a `generation_config.json` spells it.
+
+        Empty if unknown: a run with fresh parameters has none.
         """
 
     def n_known_tokens(self, tokenizer: Tokenizer) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -10,7 +11,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ift_jax.checkpoint.manager import Checkpoints, check_frozen
 from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.checkpoint.released_source import GgufSource, HuggingFaceSource
-from ift_jax.checkpoint.run_description import CONFIG_FILE, DTYPES_FILE, TOKENIZER_FOLDER
+from ift_jax.checkpoint.run_description import (
+    CONFIG_FILE,
+    DTYPES_FILE,
+    SAMPLING_FILE,
+    TOKENIZER_FOLDER,
+)
 from ift_jax.config import files as config_files
 from ift_jax.config.schema import TokenizerConfig
 from ift_jax.errors import UserError
@@ -102,6 +108,13 @@ class WorkdirSource(ModelSource):
             return read_json_object(file)
         base = self.config.model.init_from
         return open_model_source(base).dtypes() if base and exists(base) else {}
+
+    def sampling_defaults(self) -> Mapping[str, Any]:
+        file = os.path.join(self._local, SAMPLING_FILE)
+        if os.path.exists(file):  # Written by `ift import`.
+            return read_json_object(file)
+        base = self.config.model.init_from
+        return open_model_source(base).sampling_defaults() if base and exists(base) else {}
 
     def load_params(self, model: Model, mesh: Mesh) -> Params:
         with_adapters = trained_model(dataclasses.replace(self.config, model=model.config))

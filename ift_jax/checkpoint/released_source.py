@@ -9,19 +9,21 @@ from jax.sharding import Mesh
 from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.config.checks import check
 from ift_jax.config.schema import Config, EvaluationConfig, TokenizerConfig
-from ift_jax.errors import UserError
+from ift_jax.interop.generation_config import read_generation_config, sampling_defaults
 from ift_jax.interop.gguf import open_gguf
 from ift_jax.interop.hugging_face_config import family_of_fields, from_hugging_face
 from ift_jax.interop.hugging_face_weights import load_params
 from ift_jax.interop.model_family import ModelFamily
 from ift_jax.interop.safetensors_files import DTYPES, Tensor, open_safetensors
 from ift_jax.io.json_reader import read_json_object
+from ift_jax.io.typed_fields import TypedFields, whole
 from ift_jax.models.model import Model, Params
 from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.tokenizers.load import load_tokenizer, tokenizer_from_files
 
 # The number of sentinels that T5's tokenizer has unless its config says otherwise.
 T5_EXTRA_IDS = 100
+MOST_EXTRA_IDS = 100_000
 
 
 class _ReleasedSource(ModelSource):
@@ -33,11 +35,13 @@ class _ReleasedSource(ModelSource):
         config: Config,
         tensors: Mapping[str, Tensor],
         family: ModelFamily[Any],
+        sampling_defaults: Mapping[str, Any],
     ):
         self.path = path
         self.config = check(config)
         self._tensors = tensors
         self._family = family  # Knows the tensors' names.
+        self._sampling_defaults = sampling_defaults
 
     def load_params(self, model: Model, mesh: Mesh) -> Params:
         return load_params(model, mesh, self._tensors, self.path, self._family)
@@ -45,6 +49,9 @@ class _ReleasedSource(ModelSource):
     def dtypes(self) -> Mapping[str, str]:
         names = {dtype: name for name, dtype in DTYPES.items()}
         return {name: names[tensor.dtype] for name, tensor in self._tensors.items()}
+
+    def sampling_defaults(self) -> Mapping[str, Any]:
+        return self._sampling_defaults
 
 
 class HuggingFaceSource(_ReleasedSource):
@@ -64,12 +71,14 @@ class HuggingFaceSource(_ReleasedSource):
         model = from_hugging_face(fields, config_file)
         tensors = open_safetensors(folder)
         extra_ids = _extra_ids(folder, model.architecture)
+        generation = read_generation_config(folder)
         config = Config(
             model=model,
             tokenizer=TokenizerConfig(path=folder, extra_ids=extra_ids),
-            evaluation=EvaluationConfig(stop_ids=_stop_ids(folder, fields)),
+            evaluation=EvaluationConfig(stop_ids=_stop_ids(generation, fields)),
         )
-        super().__init__(folder, config, tensors, family_of_fields(fields, folder))
+        family = family_of_fields(fields, folder)
+        super().__init__(folder, config, tensors, family, sampling_defaults(generation))
 
     def tokenizer(self) -> Tokenizer:
         return load_tokenizer(self.config.tokenizer.path, self.config.tokenizer)
@@ -89,7 +98,8 @@ class GgufSource(_ReleasedSource):
             model=from_hugging_face(gguf.fields, path),
             evaluation=EvaluationConfig(stop_ids=gguf.stop_ids),
         )
-        super().__init__(path, config, gguf.tensors, family_of_fields(gguf.fields, path))
+        family = family_of_fields(gguf.fields, path)
+        super().__init__(path, config, gguf.tensors, family, gguf.generation)
         self._tokenizer_files = gguf.tokenizer_files
 
     def tokenizer(self) -> Tokenizer:
@@ -100,24 +110,20 @@ def _extra_ids(folder: str, architecture: str) -> int:
     """Return how many sentinels T5's tokenizer adds to the pieces of its SentencePiece model."""
     if os.path.exists(os.path.join(folder, "tokenizer.json")):
         return 0  # It holds the sentinels.
-    config_file = os.path.join(folder, "tokenizer_config.json")
-    fields = read_json_object(config_file) if os.path.exists(config_file) else {}
+    path = os.path.join(folder, "tokenizer_config.json")
+    fields = TypedFields(read_json_object(path) if os.path.exists(path) else {}, path)
     default = T5_EXTRA_IDS if architecture == "encoder_decoder" else 0
-    return int(fields.get("extra_ids", default))
+    return int(fields.get("extra_ids", whole(0, MOST_EXTRA_IDS), default))
 
 
-def _stop_ids(folder: str, config_fields: dict[str, Any]) -> tuple[int, ...]:
-    """Return the ids that end an answer: of generation_config.json, or else of config.json."""
-    generation_file = os.path.join(folder, "generation_config.json")
-    fields = config_fields
-    if os.path.exists(generation_file):
-        fields = {**config_fields, **read_json_object(generation_file)}
-    eos = fields.get("eos_token_id")
+def _stop_ids(generation: TypedFields, config_fields: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the ids that end an answer: of generation_config.json, or else of config.json.
+
+    Args:
+        generation: The fields of the one, whose types are checked.
+        config_fields: The fields of the other, whose types are checked too.
+    """
+    eos = generation.raw.get("eos_token_id", config_fields.get("eos_token_id"))
     if eos is None:
         return ()
-    ids = eos if isinstance(eos, list) else [eos]
-    if any(type(token) is not int for token in ids):
-        raise UserError(
-            f"{generation_file}: eos_token_id is {eos!r}; expected an id or a list of ids"
-        )
-    return tuple(ids)
+    return tuple(eos) if isinstance(eos, list) else (eos,)

@@ -67,5 +67,7 @@ def run(args: argparse.Namespace) -> None:
     source = open_model_source(args.workdir, args.step)
     loaded = load_model(source)
     shard_bytes = int(args.shard_size * 1e9)
-    export_model(source, loaded, args.output, dtype=args.dtype, shard_bytes=shard_bytes)
+    notes = export_model(source, loaded, args.output, dtype=args.dtype, shard_bytes=shard_bytes)
+    for note in notes:
+        print(note)
     print(f"step {loaded.step} of {args.workdir} in {args.output}")

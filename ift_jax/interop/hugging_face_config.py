@@ -84,9 +84,8 @@ def to_hugging_face(config: ModelConfig, max_length: int = 0) -> HuggingFaceMode
         UserError: No family has this combination of fields; names those in which the nearest
             families differ.
     """
-    if isinstance(config, DecoderConfig) and not config.max_length:
-        config = dataclasses.replace(config, max_length=max_length or DEFAULT_POSITIONS)
-    differences: list[tuple[ModelFamily[Any], dict[str, Any]]] = []
+    config = with_positions(config, max_length)
+    candidates: list[tuple[ModelFamily[Any], dict[str, Any]]] = []
     for family in registered_families():
         if not isinstance(config, family.config_class):
             continue
@@ -95,30 +94,42 @@ def to_hugging_face(config: ModelConfig, max_length: int = 0) -> HuggingFaceMode
             read_back = from_hugging_face(fields, family.model_type)
         except UserError:
             continue
-        different = _differences(config, read_back)
+        different = differences(config, read_back)
         if not different:
             return HuggingFaceModel(family, fields)
-        differences.append((family, different))
+        candidates.append((family, different))
     raise UserError(
         "config.model: no Hugging Face family has this combination of fields; "
-        f"the nearest differs in {_nearest(differences)}"
+        f"the nearest differs in {_nearest(candidates)}"
     )
 
 
-def _nearest(differences: list[tuple[ModelFamily[Any], dict[str, Any]]]) -> str:
+def with_positions(config: ModelConfig, max_length: int) -> ModelConfig:
+    """Return a config in which a decoder without a bound has one, as a `config.json` must.
+
+    Args:
+        config: A model's config.
+        max_length: The bound; 0: DEFAULT_POSITIONS.
+    """
+    if isinstance(config, DecoderConfig) and not config.max_length:
+        return dataclasses.replace(config, max_length=max_length or DEFAULT_POSITIONS)
+    return config
+
+
+def _nearest(candidates: list[tuple[ModelFamily[Any], dict[str, Any]]]) -> str:
     """Describe the families that differ from a config in the fewest fields."""
-    if not differences:
+    if not candidates:
         return "rope_scaling, which it does not have beside sliding_window"
-    fewest = min(len(different) for _, different in differences)
+    fewest = min(len(different) for _, different in candidates)
     descriptions = []
-    for family, different in differences:
+    for family, different in candidates:
         if len(different) == fewest:
             fields = ", ".join(f"{name} = {value!r}" for name, value in different.items())
             descriptions.append(f"{fields} (of {family.model_type} models)")
     return ", or in ".join(descriptions)
 
 
-def _differences(config: ModelConfig, other: ModelConfig) -> dict[str, Any]:
+def differences(config: ModelConfig, other: ModelConfig) -> dict[str, Any]:
     """Return the fields of the model in which two configs differ, with the other's values."""
     ours = dataclasses.asdict(config)
     theirs = dataclasses.asdict(other)

@@ -11,10 +11,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from ift_jax.errors import UserError
-from ift_jax.interop.hugging_face_config import to_hugging_face
+from ift_jax.interop import verify_export
 from ift_jax.interop.hugging_face_tokenizer import token_ids, tokenizer_files
-from ift_jax.interop.safetensors_files import DTYPES, INDEX, write_safetensors
+from ift_jax.interop.qwen2_tokenizer import choose_family
+from ift_jax.interop.safetensors_files import DTYPES, INDEX, open_safetensors, write_safetensors
 from ift_jax.interop.tensor_table import TensorEntry, leaf_at, tensor_table
+from ift_jax.interop.verify_export import WrittenTensor, written
 from ift_jax.io.folders import new_folder, write_files
 from ift_jax.models.model import Model, Params
 from ift_jax.text.tokenizers.base import Tokenizer
@@ -47,11 +49,14 @@ def export(
     source_dtypes: Mapping[str, str] | None = None,
     shard_bytes: int = 5_000_000_000,
     max_length: int = 0,
-) -> None:
+    generation: Mapping[str, Any] | None = None,
+    chat_ids: Sequence[int] | None = None,
+) -> tuple[str, ...]:
     """Write weights, config, tokenizer, chat template and generation config.
 
     Every process of a run calls it, and process 0 writes. One tensor (of one layer) is gathered at
-    a time. The folder appears under its name once it is complete.
+    a time. The folder appears under its name once it is complete, and has been read back and
+    compared.
 
     Args:
         model: The model, with stacked layers.
@@ -65,12 +70,20 @@ def export(
         source_dtypes: The name of a tensor -> its dtype in the release ("BF16").
         shard_bytes: The most bytes of a file, which holds at least one tensor.
         max_length: The positions of a model whose config has no bound.
+        generation: The sampling defaults of the model that the run started from.
+        chat_ids: The prompt ids of `sample_texts.CONVERSATION` by the template, to compare with.
+
+    Returns:
+        What a user should know about the folder, in sentences.
 
     Raises:
-        UserError: The folder is not empty, no Hugging Face family has the model's fields, or a
-            weight does not fit float16.
+        UserError: The folder is not empty, no Hugging Face family has the model's fields, a weight
+            does not fit float16, or the folder does not read back as what was written.
     """
-    family, fields = to_hugging_face(model.config, max_length)
+    files = tokenizer_files(tokenizer, model, template, max_length)
+    exported = choose_family(model, params, files["tokenizer.json"], max_length)
+    model, params = exported.model, exported.params
+    family, fields = exported.target
     tensors = _exported_tensors(tensor_table(model, family), dtype, source_dtypes or {})
     shards = _shards({name: tensor.n_bytes for name, tensor in tensors.items()}, shard_bytes)
     counts = collections.Counter(tensor.dtype for tensor in tensors.values())
@@ -78,20 +91,25 @@ def export(
 
     writes = jax.process_index() == 0
     with new_folder(output, "--output", writes) as folder:
-        weight_map = _write_shards(folder, shards, tensors, params, writes)
+        weight_map, checksums = _write_shards(folder, shards, tensors, params, writes)
         if not writes:
-            return
-        files: dict[str, Any] = tokenizer_files(tokenizer, model, template, max_length)
+            return ()
         files["config.json"] = {
             **fields,
             "torch_dtype": TORCH_DTYPES[commonest],
             **token_ids(tokenizer, model),
         }
-        files["generation_config.json"] = token_ids(tokenizer, model, stop_ids)
+        own_ids = token_ids(tokenizer, model, stop_ids)
+        files["generation_config.json"] = {**(generation or {}), **own_ids}
         if len(shards) > 1:
             total = sum(tensor.n_bytes for tensor in tensors.values())
             files[INDEX] = {"metadata": {"total_size": total}, "weight_map": weight_map}
         write_files(folder, files)
+        verify_export.check_tensors(open_safetensors(folder), checksums)
+        verify_export.check_config(folder, model.config, max_length)
+        verify_export.check_tokenizer(folder, tokenizer)
+        verify_export.check_in_transformers(folder, tokenizer, chat_ids)
+    return (exported.note,) if exported.note else ()
 
 
 def _exported_tensors(
@@ -136,19 +154,27 @@ def _write_shards(
     tensors: Mapping[str, _ExportedTensor],
     params: Params,
     writes: bool,
-) -> dict[str, str]:
-    """Write the weights and return the file of each tensor."""
+) -> tuple[dict[str, str], dict[str, WrittenTensor]]:
+    """Write the weights; return the file of each tensor, and what was written of it."""
     gather = _gatherer(tensors, params)
     weight_map: dict[str, str] = {}
+    checksums: dict[str, WrittenTensor] = {}
+
+    def gather_and_note(name: str) -> np.ndarray:
+        values = gather(name)
+        if writes:
+            checksums[name] = written(values)
+        return values
+
     for i, names in enumerate(shards, start=1):
         stem = f"model-{i:05}-of-{len(shards):05}" if len(shards) > 1 else "model"
         layout = {
             name: (tensors[name].entry.their_shape, DTYPES[tensors[name].dtype]) for name in names
         }
         file = f"{stem}.safetensors"
-        write_safetensors(os.path.join(folder, file), layout, gather, writes)
+        write_safetensors(os.path.join(folder, file), layout, gather_and_note, writes)
         weight_map |= dict.fromkeys(names, file)
-    return weight_map
+    return weight_map, checksums
 
 
 def _gatherer(

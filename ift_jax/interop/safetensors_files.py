@@ -61,7 +61,7 @@ def open_safetensors(folder: str) -> dict[str, Tensor]:
             raise UserError(
                 f"{index}: names {shown(shard)}; expected a .safetensors file beside it"
             )
-        of_shard = _open_file(os.path.join(folder, shard))
+        of_shard = open_file(os.path.join(folder, shard))
         if twice := sorted(set(of_shard) & set(tensors)):
             raise UserError(f"{index}: two shards hold {some(twice)}; expected each tensor once")
         tensors |= of_shard
@@ -75,7 +75,7 @@ def _open_single(folder: str) -> dict[str, Tensor]:
     """Open a folder without an index."""
     single = os.path.join(folder, SINGLE_FILE)
     if os.path.exists(single):
-        return _open_file(single)
+        return open_file(single)
     pickles = [os.path.join(glob.escape(folder), pattern) for pattern in ("*.bin", "*.pt*")]
     if any(glob.glob(pattern) for pattern in pickles):
         raise UserError(
@@ -87,7 +87,7 @@ def _open_single(folder: str) -> dict[str, Tensor]:
     raise UserError(f"{folder}: expected {SINGLE_FILE} or {INDEX}")
 
 
-def _open_file(path: str) -> dict[str, Tensor]:
+def open_file(path: str) -> dict[str, Tensor]:
     """Open the tensors of one file.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-from tokenizers import models, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from ift_jax.config import files as config_file
 from ift_jax.config.schema import Config
@@ -14,6 +14,10 @@ from ift_jax.interop.safetensors_files import open_safetensors
 from tests.models import hugging_face as hf
 
 SPECIAL = ("<pad>", "</s>", "<s>")
+QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def write_tokenizer(folder: Path, n_words: int = hf.VOCAB, **fields: Any) -> None:
@@ -29,10 +33,28 @@ def write_tokenizer(folder: Path, n_words: int = hf.VOCAB, **fields: Any) -> Non
     (folder / "tokenizer_config.json").write_text(json.dumps(names | fields))
 
 
+def write_qwen2_tokenizer(folder: Path) -> None:
+    """A tokenizer of Qwen2's kind: byte-level BPE, with only a part of the alphabet."""
+    letters = [*map(chr, range(0x21, 0x7F)), "\u0120", "\u010a"]  # ASCII, space and newline.
+    vocab = {token: i for i, token in enumerate([*SPECIAL, *letters, "ab", "abc"])}
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab, [("a", "b"), ("ab", "c")]))
+    split = pre_tokenizers.Split(tokenizers.Regex(QWEN2_SPLIT), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL))
+    folder.mkdir(exist_ok=True)
+    (folder / "tokenizer.json").write_text(tokenizer.to_str())
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+
+
 def write_folder(folder: Path, name: str, dtype: Any = hf.torch.float32) -> Path:
     """A model of `hf.DECODERS` or `hf.T5S` with a tokenizer, as it would be released."""
     hf.save(hf.reference(name), folder, dtype)
-    write_tokenizer(folder)
+    # transformers 5 reads any tokenizer beside a Qwen2 as Qwen2's own.
+    (write_qwen2_tokenizer if name.startswith("qwen2") else write_tokenizer)(folder)
     return folder
 
 

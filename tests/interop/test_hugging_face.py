@@ -72,12 +72,11 @@ def test_import_greedy_text_and_export(name, tmp_path):
     back = load_in_transformers(out, name)
     np.testing.assert_array_equal(logits(back, name), logits(reference, name))
     assert back.generation_config.eos_token_id == list(STOP)
-    # transformers 5.23 reads any tokenizer beside a qwen2 as Qwen2's own, whatever the folder says.
-    if not name.startswith("qwen2"):
-        theirs = transformers.AutoTokenizer.from_pretrained(out)
-        chat = [{"role": "user", "content": "w9 w11"}]
-        ids = theirs.apply_chat_template(chat, tokenize=True, return_dict=False)
-        assert ids == [9, 11, 1] and theirs.pad_token_id == 0
+    theirs = transformers.AutoTokenizer.from_pretrained(out)
+    chat = [{"role": "user", "content": "w9 w11"}]
+    ids = theirs.apply_chat_template(chat, tokenize=True, return_dict=False)
+    assert ids == tokenizer.encode_with_controls("w9 w11 </s>") and theirs.pad_token_id == 0
+    assert name.startswith("qwen2") or ids == [9, 11, 1]
     assert open_model_source(str(out)).config.model == source.config.model
 
 
