@@ -206,7 +206,9 @@ def test_the_mixtures_of_the_pages_of_systems_are_registered():
     systems = systems_table("tasks")
     lines = list(listing.lines(schema.DataConfig()))
     without_data = {
-        module for module, line in zip(lines, lines[1:], strict=False) if "cannot be registered" in line
+        module
+        for module, line in zip(lines, lines[1:], strict=False)
+        if "cannot be registered" in line
     }
     registered = seqio.MixtureRegistry.names() | seqio.TaskRegistry.names()
     checked = set()

@@ -222,7 +222,7 @@ names, needing = sys.argv[3:], []
 for line in out.splitlines():
     if not line.startswith(" "):
         module = line
-    elif line.startswith("  needs its data"):
+    elif line.startswith("  cannot be registered"):
         needing.append(module)
     elif not line.startswith("  and ") and module != "tasks.quickstart.tasks":
         names.append(line.split()[0])
