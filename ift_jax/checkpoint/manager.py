@@ -4,10 +4,12 @@ What of a run's state they hold, and what is restored from them, is described in
 `ift_jax.training.resume`.
 """
 
+import contextlib
 import functools
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -20,9 +22,15 @@ from ift_jax.checkpoint.read_checkpoint import (
     with_checksums,
 )
 from ift_jax.checkpoint.retention import Retention
-from ift_jax.errors import UserError
-from ift_jax.io.paths import absolute, as_path
+from ift_jax.checkpoint.save_errors import save_errors
+from ift_jax.errors import UserError, WriteError
+from ift_jax.io.files import write_errors
+from ift_jax.io.outputs import check_space
+from ift_jax.io.paths import absolute, as_path, is_remote
 from ift_jax.sharding.checksums import former_tree_checksum, tree_checksum
+
+# Orbax compresses a checkpoint: random float32 numbers by about 8%.
+_LEAST_SHARE = 0.8
 
 
 class Checkpoints:
@@ -56,23 +64,26 @@ class Checkpoints:
 
         Raises:
             UserError: `read_only` is set, and there is no such folder.
+            WriteError: The folder cannot be made.
         """
         self.path = os.path.join(absolute(workdir), "checkpoints")
         if read_only and not as_path(self.path).is_dir():
             raise UserError(f"{workdir}: no checkpoints here; expected the workdir of a run")
         self._has_saved = False
         self._retention = Retention(absolute(workdir), keep=keep, keep_best=keep_best)
-        self._manager = ocp.CheckpointManager(
-            self.path,
-            item_handlers=ocp.StandardCheckpointHandler(save_concurrent_gb=in_flight / 10**9),
-            # Orbax has an option `read_only`, which does no more than these two where nothing is
-            # saved, and prints a warning.
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=self._retention,
-                cleanup_tmp_directories=not read_only,
-                create=not read_only,
-            ),
-        )
+        self._saving: int | None = None  # The step of the last save.
+        with write_errors(self.path):
+            self._manager = ocp.CheckpointManager(
+                self.path,
+                item_handlers=ocp.StandardCheckpointHandler(save_concurrent_gb=in_flight / 10**9),
+                # Orbax has an option `read_only`, which does no more than these two where nothing
+                # is saved, and prints a warning.
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=self._retention,
+                    cleanup_tmp_directories=not read_only,
+                    create=not read_only,
+                ),
+            )
         self._retention.forget_after(self.latest_step() or 0)
 
     def latest_step(self) -> int | None:
@@ -82,6 +93,20 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Return the steps of all complete checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
+
+    def check_space(self, state: Any) -> None:
+        """Check on the first process that the disk has room for one more checkpoint.
+
+        Args:
+            state: Arrays, or their shapes and dtypes.
+
+        Raises:
+            UserError: It has not.
+        """
+        if is_remote(self.path) or jax.process_index():
+            return
+        n_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+        check_space(self.path, n_bytes * _LEAST_SHARE, "a checkpoint in")
 
     def save(self, step: int, state: dict[str, Any], *, bad_streak: int = 0) -> None:
         """Start writing a checkpoint; return once the arrays are copied from the devices.
@@ -93,11 +118,19 @@ class Checkpoints:
             state: Trees of arrays by name; `restore` may read some of them only.
             bad_streak: The number of steps right before it that were not finite. Such a checkpoint
                 takes no other's place among the newest.
+
+        Raises:
+            UserError: The disk has no room for it.
+            WriteError: This checkpoint, or the one before it, cannot be written.
         """
         if bad_streak:
             self._retention.rate(step, bad_streak=bad_streak)
         args = ocp.args.StandardSave(with_checksums(state))
-        self._manager.save(step, args=args, force=True)
+        self.wait()
+        self.check_space(state)
+        self._saving = step
+        with self._failed_save():
+            self._manager.save(step, args=args, force=True)
         self._has_saved = True
 
     def rate(self, step: int, eval_loss: float) -> None:
@@ -151,8 +184,33 @@ class Checkpoints:
         )
 
     def wait(self) -> None:
-        """Block until everything that is being written is on disk."""
-        self._manager.wait_until_finished()
+        """Block until everything that is being written is on disk.
+
+        Raises:
+            WriteError: It could not be written.
+        """
+        with self._failed_save():
+            self._manager.wait_until_finished()
+
+    def raise_failed_save(self) -> None:
+        """Raise the error of a save that has failed in the background; never block.
+
+        Raises:
+            WriteError: As `wait`.
+        """
+        if not self._manager.is_saving_in_progress():
+            self.wait()
+
+    @contextlib.contextmanager
+    def _failed_save(self) -> Iterator[None]:
+        """Turn the error of a failed save into a line that says what is left."""
+        try:
+            with save_errors(os.path.join(self.path, str(self._saving))):
+                yield
+        except WriteError as error:
+            newest = self.latest_step()
+            left = "there is none before it" if newest is None else f"step {newest} is complete"
+            raise WriteError(f"{error}; {left}") from error
 
     def close(self) -> None:
         """Wait, remove what the last ratings leave over, and release the folder.

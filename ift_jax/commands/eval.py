@@ -15,15 +15,13 @@ nonetheless.
 import argparse
 import dataclasses
 import sys
-from pathlib import Path
 
 from ift_jax.commands import arguments
 from ift_jax.commands.failures import USER_ERROR
 from ift_jax.config.files import overridden
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
-
-_EXAMPLES = 100  # A task, where the run's own config evaluates nothing.
+from ift_jax.io.outputs import file_output, write_output
 
 _EXAMPLES = 100  # A task, where the run's own config evaluates nothing.
 
@@ -64,16 +62,21 @@ def run(args: argparse.Namespace) -> int:
     config = arguments.load_config(args) if args.config else _own_config(args)
     if config.evaluation.examples < 1:
         raise UserError("config.evaluation.examples: expected at least 1 to evaluate")
+    with file_output(args.output, "--output"):
+        return _evaluate(args, config)
+
+
+def _evaluate(args: argparse.Namespace, config: Config) -> int:
+    """Evaluates one model or two; returns 2 if a metric could not be computed."""
     from ift_jax.checkpoint.open_model import open_model_source
     from ift_jax.evaluation.evaluate_model import evaluate_model
     from ift_jax.evaluation.few_shot_config import few_shot_config
     from ift_jax.evaluation.metric_values import json_text
     from ift_jax.evaluation.score_table import table
-    from ift_jax.io.files import write_atomically
 
     def write() -> None:
         if args.output:
-            write_atomically(Path(args.output), json_text(result).encode())
+            write_output(args.output, json_text(result).encode())
 
     result = evaluate_model(config, open_model_source(args.workdir, args.step), args.which)
     print(*table(f"{args.which}, step {result['step']}", result), sep="\n")

@@ -12,6 +12,7 @@ import argparse
 
 from ift_jax.commands import arguments
 from ift_jax.errors import UserError
+from ift_jax.io.outputs import new_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,13 +54,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
+    if args.shard_size <= 0:
+        raise UserError(f"--shard-size: expected a positive number of GB; got {args.shard_size}")
+    with new_output(args.output, "--output"):
+        _export(args)
+
+
+def _export(args: argparse.Namespace) -> None:
+    """Reads the model and writes the folder."""
     from ift_jax.checkpoint.export_adapter import export_adapter
     from ift_jax.checkpoint.export_model import export_model
     from ift_jax.checkpoint.load_model import load_model
     from ift_jax.checkpoint.open_model import open_model_source
 
-    if args.shard_size <= 0:
-        raise UserError(f"--shard-size: expected a positive number of GB; got {args.shard_size}")
     if args.adapter:
         export_adapter(args.workdir, args.step, args.output, base=args.base)
         print(f"the adapters of {args.workdir} in {args.output}")

@@ -1,5 +1,6 @@
 """How a command ends that fails: one line for a user's mistake, a traceback for ours."""
 
+import errno
 import sys
 import traceback
 
@@ -16,6 +17,8 @@ _OUT_OF_MEMORY = (
     "train.gradient_accumulation_steps), a row (data.max_length) and what is kept for the backward "
     "pass (model.remat): docs/memory.md"
 )
+# A disk that is full or may only be read: nothing that the command could have checked before.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def report(error: Exception, *, debug: bool) -> int:
@@ -36,6 +39,11 @@ def report(error: Exception, *, debug: bool) -> int:
     return USER_ERROR
 
 
+def output_is_full(error: OSError) -> bool:
+    """Whether standard output, which has no file name, is on a disk that is full."""
+    return error.errno in _DISK and error.filename is None
+
+
 def _line(error: Exception) -> str | None:
     """Return the one line for a mistake of the user or a limit of the machine, else None."""
     text = " ".join(str(error).split())
@@ -43,6 +51,8 @@ def _line(error: Exception) -> str | None:
         return text
     if isinstance(error, MemoryError):
         return _OUT_OF_MEMORY.format(why=text[:200] or "the host has no more")
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return f"{error.filename}: cannot be written: {error.strerror}"
     # JAX's exception is known by its text: importing JAX for its class would take a second.
     if "RESOURCE_EXHAUSTED" in text:
         _, _, why = text.partition("RESOURCE_EXHAUSTED: ")

@@ -15,6 +15,7 @@ import json
 import sys
 
 from ift_jax.commands import arguments
+from ift_jax.io.outputs import file_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
+    from ift_jax.evaluation import batch_prompts
+
+    with file_output(args.output, "--output", appends=True):
+        if args.output:
+            batch_prompts.check_continuable(args.output)
+        _answer(args)
+
+
+def _answer(args: argparse.Namespace) -> None:
+    """Answers the prompts, and writes or prints the answers."""
     from ift_jax.checkpoint.open_model import open_model_source
     from ift_jax.evaluation import batch_prompts
     from ift_jax.evaluation.text_generator import describe_text_generator, load_generator

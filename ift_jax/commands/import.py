@@ -8,6 +8,7 @@ For example:
 import argparse
 
 from ift_jax.commands import arguments
+from ift_jax.io.outputs import new_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,8 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from ift_jax.checkpoint.import_model import import_model
 
-    loaded = import_model(args.source, args.workdir)
+    with new_output(args.workdir, "--workdir"):
+        loaded = import_model(args.source, args.workdir)
     config = loaded.config
     print(
         f"{loaded.model.n_params:,} parameters, {config.model.architecture}; tokenizer of "

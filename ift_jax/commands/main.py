@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from ift_jax.commands.failures import report
+from ift_jax.commands.failures import USER_ERROR, output_is_full, report
 from ift_jax.errors import UserError, did_you_mean
 from ift_jax.version import __version__
 
@@ -59,6 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _discard_output()
         return 141  # As if SIGPIPE had ended it.
+    except OSError as error:
+        if not output_is_full(error):
+            raise
+        _discard_output()
+        print(f"error: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        return USER_ERROR
 
 
 def _run(argv: list[str]) -> int:
@@ -90,6 +96,8 @@ def _run(argv: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and output_is_full(error):
+            raise
         return report(error, debug=debug)
 
 

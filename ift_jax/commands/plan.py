@@ -16,6 +16,7 @@ from typing import Any
 
 from ift_jax.commands import arguments
 from ift_jax.config.schema import Config
+from ift_jax.io.outputs import file_output, write_output
 from ift_jax.planning.environment import set_environment
 
 
@@ -53,13 +54,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compile several meshes, remat policies and gradient accumulation steps, and rank "
         "them",
     )
-    parser.add_argument("--json", metavar="FILE", help="where to write the result as JSON")
+    parser.add_argument(
+        "--json",
+        type=arguments.local_path,
+        metavar="FILE",
+        help="where to write the result as JSON",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     set_environment()
     config = arguments.load_config(args, weights=False)
+    with file_output(args.json, "--json"):
+        return _plan(args, config)
+
+
+def _plan(args: argparse.Namespace, config: Config) -> int:
+    """Compiles one plan or several; returns 1 if none fits."""
     from ift_jax.planning import compile_decode, compile_step, report, search
 
     def judge(config: Config) -> dict[str, Any]:
@@ -81,6 +93,6 @@ def run(args: argparse.Namespace) -> int:
     for record in records[:1]:
         print(*report.lines(record), sep="\n")
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(records if args.search else records[0], file, indent=2)
+        found = records if args.search else records[0]
+        write_output(args.json, json.dumps(found, indent=2).encode())
     return 0 if any(record["fits"] for record in records) else 1

@@ -15,7 +15,7 @@ For example:
 import argparse
 
 from ift_jax.commands import arguments, distributed, run_config
-from ift_jax.io.paths import check_bucket
+from ift_jax.io.outputs import check_workdir
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     chooses = run_config.chooses(args)
     chosen = None if chooses else run_config.load(args, weights=not args.dry_run)
     if not args.dry_run:
-        check_bucket(args.workdir, writes=True)
+        check_workdir(args.workdir)
     import jax
 
     from ift_jax.inspection.dry_run import dry_run

@@ -11,12 +11,14 @@ from ift_jax.config.schema import DecoderConfig
 from ift_jax.decoding import Generator, Options
 from ift_jax.errors import UserError
 from ift_jax.evaluation.text_generator import TextGenerator
+from ift_jax.io.files import write
 from ift_jax.io.json_reader import parse_json, read_json_object
 from ift_jax.sources.json_lines import read_lines
 from ift_jax.sources.layouts import prompt_fields
 from ift_jax.text.records import Record, parse_record
 
 WINDOW = 8  # Batches of prompts that are sorted by length and answered before they are written.
+_REMEDY = "remove it or name another --output"
 _ANSWER_FIELDS = ("answer", "stopped", "new_tokens")
 
 
@@ -178,6 +180,28 @@ def settings(
     }
 
 
+def check_continuable(path: str) -> None:
+    """Checks what can be told of an output file before a model is loaded; see `continue_file`.
+
+    Raises:
+        UserError: the file holds something, and nothing says what it was begun with.
+    """
+    settings_file = Path(f"{path}.settings.json")
+    if os.path.exists(path) and os.path.getsize(path) and not settings_file.exists():
+        raise UserError(
+            f"{path}: exists, and there is no {settings_file} to continue it; {_REMEDY}"
+        )
+
+
+def _check_is_ours(settings_file: Path, now: dict[str, Any]) -> None:
+    """Raises a UserError if a file that would be replaced holds something other than settings."""
+    if settings_file.exists() and not read_json_object(settings_file).keys() & now.keys():
+        raise UserError(
+            f"{settings_file}: holds no settings of ours, and would be replaced; name another "
+            "--output"
+        )
+
+
 def continue_file(path: str, now: dict[str, Any], prompts: Sequence[Prompt]) -> int:
     """Prepares an output file to be continued; removes a half-written line at its end.
 
@@ -192,31 +216,29 @@ def continue_file(path: str, now: dict[str, Any], prompts: Sequence[Prompt]) -> 
 
     Raises:
         UserError: the file was begun with other settings or other prompts.
+        WriteError: the settings cannot be written.
     """
     settings_file = Path(f"{path}.settings.json")
-    remedy = "remove it or name another --output"
     try:
         if not os.path.exists(path) or not os.path.getsize(path):
-            settings_file.write_text(json.dumps(now, indent=2), encoding="utf-8")
+            _check_is_ours(settings_file, now)
+            write(settings_file, json.dumps(now, indent=2).encode())
             return 0
-        if not settings_file.exists():
-            raise UserError(
-                f"{path}: exists, and there is no {settings_file} to continue it; {remedy}"
-            )
+        check_continuable(path)
         before = read_json_object(settings_file)
         for name in now | before:
             old = before.get(name)
             new = now.get(name)
             if new != old:
                 raise UserError(
-                    f"{path}: was begun with {name} {old!r}, now it is {new!r}; {remedy}"
+                    f"{path}: was begun with {name} {old!r}, now it is {new!r}; {_REMEDY}"
                 )
-        return _count_answers(path, prompts, remedy)
+        return _count_answers(path, prompts)
     except OSError as error:
-        raise UserError(f"{path}: cannot be continued: {error}; {remedy}") from error
+        raise UserError(f"{path}: cannot be continued: {error}; {_REMEDY}") from error
 
 
-def _count_answers(path: str, prompts: Sequence[Prompt], remedy: str) -> int:
+def _count_answers(path: str, prompts: Sequence[Prompt]) -> int:
     """Checks the answers in a file against the prompts, and removes a half-written last line."""
     done = 0
     end = 0
@@ -225,9 +247,9 @@ def _count_answers(path: str, prompts: Sequence[Prompt], remedy: str) -> int:
             if not line.endswith(b"\n"):
                 break
             where = f"{path}:{done + 1}"
-            answer = parse_json(line, where, expected=f"an answer; {remedy}")
+            answer = parse_json(line, where, expected=f"an answer; {_REMEDY}")
             if done == len(prompts) or not _answers(answer, prompts[done].fields):
-                raise UserError(f"{where}: is no answer to these prompts; {remedy}")
+                raise UserError(f"{where}: is no answer to these prompts; {_REMEDY}")
             done += 1
             end += len(line)
         lines.truncate(end)

@@ -12,7 +12,9 @@ the overlapping examples.
 """
 
 import argparse
+import contextlib
 import importlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -29,9 +31,14 @@ from ift_jax.inspection.ngram_overlap import (
     Overlap,
     overlaps,
 )
+from ift_jax.io.files import append_json_lines
+from ift_jax.io.folders import new_folder
 from ift_jax.io.json_reader import parse_json
+from ift_jax.io.outputs import file_output, new_output, write_output
 from ift_jax.sources.row_files import read_rows
 from ift_jax.sources.task_examples import text_examples
+
+_TOGETHER = 10_000  # Records that are written at a time.
 
 
 def contamination(
@@ -139,28 +146,33 @@ def write_filtered(report: dict[str, Any], folder: str, drop_sets: bool = False)
 
     Args:
         report: What `contamination` returned.
-        folder: Where to write.
+        folder: The folder to make.
         drop_sets: Leave out contaminated tasks altogether.
 
     Returns:
         Task -> the number of records written.
     """
-    os.makedirs(folder, exist_ok=True)
     written = {}
-    for name, found in report["tasks"].items():
-        if drop_sets and found["contaminated"]:
-            continue
-        left_out = set(found["examples"])
-        written[name] = 0
-        with open(os.path.join(folder, f"{name}.jsonl"), "w", encoding="utf-8") as file:
-            records = text_examples(seqio.TaskRegistry.get(name), found["split"])
-            for index, record in enumerate(records):
-                if index in left_out:
-                    continue
-                fields = {key: _json_value(key, text) for key, text in record.items() if text}
-                file.write(json.dumps(fields, ensure_ascii=False) + "\n")
-                written[name] += 1
+    with new_folder(folder, "--filtered") as temporary:
+        for name, found in report["tasks"].items():
+            if drop_sets and found["contaminated"]:
+                continue
+            path = os.path.join(temporary, f"{name}.jsonl")
+            records = _kept_records(name, found)
+            written[name] = 0
+            while together := list(itertools.islice(records, _TOGETHER)):
+                append_json_lines(path, together)
+                written[name] += len(together)
     return written
+
+
+def _kept_records(task: str, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the fields of each record of a task that does not overlap."""
+    left_out = set(found["examples"])
+    records = text_examples(seqio.TaskRegistry.get(task), found["split"])
+    for index, record in enumerate(records):
+        if index not in left_out:
+            yield {key: _json_value(key, text) for key, text in record.items() if text}
 
 
 def _json_value(field: str, text: str) -> Any:
@@ -194,24 +206,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = _parser().parse_args(arguments)
     try:
-        for name in args.module:
-            importlib.import_module(name).register(args.root)
-        report = contamination(
-            args.train,
-            args.against,
-            n=args.n,
-            token_share=args.token_share,
-            set_share=args.set_share,
-        )
-        _print_report(report)
-        if args.report:
-            with open(args.report, "w", encoding="utf-8") as file:
-                json.dump(report, file, indent=1)
-        if args.filtered:
-            for name, kept in write_filtered(report, args.filtered, args.drop_sets).items():
-                print(f"{name}: {kept:,} examples written")
+        with contextlib.ExitStack() as outputs:
+            outputs.enter_context(file_output(args.report, "--report"))
+            if args.filtered:
+                outputs.enter_context(new_output(args.filtered, "--filtered"))
+            _run(args)
     except (UserError, ModuleNotFoundError) as error:
         raise SystemExit(f"error: {error}") from None
+
+
+def _run(args: argparse.Namespace) -> None:
+    for name in args.module:
+        importlib.import_module(name).register(args.root)
+    report = contamination(
+        args.train, args.against, n=args.n, token_share=args.token_share, set_share=args.set_share
+    )
+    _print_report(report)
+    if args.report:
+        write_output(args.report, json.dumps(report, indent=1).encode())
+    if args.filtered:
+        for name, kept in write_filtered(report, args.filtered, args.drop_sets).items():
+            print(f"{name}: {kept:,} examples written")
 
 
 def _print_report(report: dict[str, Any]) -> None:

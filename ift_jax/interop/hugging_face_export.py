@@ -18,6 +18,7 @@ from ift_jax.interop.safetensors_files import DTYPES, INDEX, open_safetensors, w
 from ift_jax.interop.tensor_table import TensorEntry, leaf_at, tensor_table
 from ift_jax.interop.verify_export import WrittenTensor, written
 from ift_jax.io.folders import new_folder, write_files
+from ift_jax.io.outputs import check_space
 from ift_jax.models.model import Model, Params
 from ift_jax.text.tokenizers.base import Tokenizer
 
@@ -77,8 +78,10 @@ def export(
         What a user should know about the folder, in sentences.
 
     Raises:
-        UserError: The folder is not empty, no Hugging Face family has the model's fields, a weight
-            does not fit float16, or the folder does not read back as what was written.
+        UserError: The folder is not empty, its disk has no room for the weights, no Hugging Face
+            family has the model's fields, a weight does not fit float16, or the folder does not
+            read back as what was written.
+        WriteError: A file cannot be written.
     """
     files = tokenizer_files(tokenizer, model, template, max_length)
     exported = choose_family(model, params, files["tokenizer.json"], max_length)
@@ -90,6 +93,9 @@ def export(
     commonest, _ = counts.most_common(1)[0]
 
     writes = jax.process_index() == 0
+    total = sum(tensor.n_bytes for tensor in tensors.values())
+    if writes:
+        check_space(output, total, "--output")
     with new_folder(output, "--output", writes) as folder:
         weight_map, checksums = _write_shards(folder, shards, tensors, params, writes)
         if not writes:
@@ -102,7 +108,6 @@ def export(
         own_ids = token_ids(tokenizer, model, stop_ids)
         files["generation_config.json"] = {**(generation or {}), **own_ids}
         if len(shards) > 1:
-            total = sum(tensor.n_bytes for tensor in tensors.values())
             files[INDEX] = {"metadata": {"total_size": total}, "weight_map": weight_map}
         write_files(folder, files)
         verify_export.check_tensors(open_safetensors(folder), checksums)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ift_jax.errors import UserError
 from ift_jax.interop.safetensors_header import LENGTH_BYTES, read_header
+from ift_jax.io.files import write_errors
 from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.typed_fields import TEXT, TypedFields, object_of, shown
 
@@ -131,12 +132,15 @@ def write_safetensors(
         get: Returns the values of a tensor; called once for each, in order.
         writes: Whether this process writes; if not, it only calls `get`, which may be a collective
             operation of all processes.
+
+    Raises:
+        WriteError: The file exists already, or cannot be written.
     """
     if not writes:
         for name in tensors:
             get(name)
         return
-    with open(path, "wb") as file:
+    with write_errors(path), open(path, "xb") as file:
         file.write(_header(tensors))
         for name, (shape, dtype) in tensors.items():
             values = get(name)

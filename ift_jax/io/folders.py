@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ift_jax.errors import WriteError
+from ift_jax.errors import UserError, WriteError
 from ift_jax.io.files import sync_folder, write, write_errors
 from ift_jax.io.outputs import check_new_folder
 from ift_jax.io.temporary import temporary_folder
@@ -40,9 +40,11 @@ def new_folder(path: str, flag: str, writes: bool = True) -> Iterator[str]:
             temporary = stack.enter_context(temporary_folder(target))
         try:
             yield str(temporary)
-        except WriteError as error:
+        except UserError as error:
+            if str(temporary) not in str(error):
+                raise
             # The temporary name means nothing to a user.
-            raise WriteError(str(error).replace(str(temporary), path)) from error
+            raise type(error)(str(error).replace(str(temporary), path)) from error
         try:
             os.rename(temporary, target)  # Replaces an empty folder.
             sync_folder(target.parent)

@@ -5,6 +5,7 @@ The checks create nothing, so a command that is refused leaves nothing behind.
 
 import contextlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from ift_jax.errors import UserError, WriteError
 from ift_jax.io.files import write_atomically, write_errors
 from ift_jax.io.locks import output_lock
-from ift_jax.io.paths import is_remote
+from ift_jax.io.paths import check_bucket, is_remote
 from ift_jax.io.temporary import remove_leftovers_of
 
 
@@ -110,6 +111,36 @@ def check_folder(path: str, flag: str) -> None:
         raise UserError(f"{flag} {path}: the folder may not be written")
 
 
+def check_space(path: str, n_bytes: float, flag: str) -> None:
+    """Check that the disk of a local path has room for so many bytes.
+
+    Raises:
+        UserError: It has not.
+    """
+    free = shutil.disk_usage(_existing_folder(path)).free
+    if free < n_bytes:
+        raise UserError(
+            f"{flag} {path}: takes {_size(n_bytes)}, and its disk has {_size(free)} free; make "
+            "room, or name a folder on another disk"
+        )
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
+
+
+def check_workdir(path: str) -> None:
+    """Check that a run can write into its workdir, on this machine or in a bucket.
+
+    Raises:
+        UserError: It cannot.
+    """
+    if is_remote(path):
+        check_bucket(path, writes=True)
+    else:
+        check_folder(path, "--workdir")
+
+
 def check_new_folder(path: str, flag: str) -> None:
     """Check that a folder can be made; one that is there and empty may be replaced.
 
@@ -138,13 +169,19 @@ def _check_absent_folder(path: str, flag: str) -> None:
 
 def _check_parent(path: str, flag: str) -> None:
     """Check that the nearest folder above a path that exists may be written."""
-    parent = os.path.dirname(os.path.realpath(path))
-    while not os.path.lexists(parent):
-        parent = os.path.dirname(parent)
+    parent = _existing_folder(os.path.dirname(os.path.realpath(path)))
     if not os.path.isdir(parent):
         raise UserError(f"{flag} {path}: {parent} is a file; expected a folder")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise UserError(f"{flag} {path}: the folder {parent} may not be written")
+
+
+def _existing_folder(path: str) -> str:
+    """Return the path itself or, if there is no such thing, the nearest folder above it."""
+    path = os.path.realpath(path)
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def _may_be_replaced(path: str) -> bool:

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ift_jax.io.files import write_errors
+
 # Field numbers of the protocol buffers.
 EVENT_WALL_TIME = 1
 EVENT_STEP = 2
@@ -47,10 +49,12 @@ class EventFile:
             step: The step that the run starts or resumes at. TensorBoard then hides what older
                 files hold of later steps; 0 hides nothing.
         """
-        os.makedirs(folder, exist_ok=True)
         seconds = f"{int(time.time()):010d}"
         name = f"events.out.tfevents.{seconds}.{socket.gethostname()}.{os.getpid()}"
-        self._file = open(os.path.join(folder, name), "ab")  # noqa: SIM115 - held for the run.
+        self._path = os.path.join(folder, name)
+        with write_errors(self._path):
+            os.makedirs(folder, exist_ok=True)
+            self._file = open(self._path, "ab")  # noqa: SIM115 - held for the run.
         self._write(_bytes_field(EVENT_FILE_VERSION, b"brain.Event:2"))
         if step:
             session_log = _varint_field(SESSION_LOG_STATUS, SESSION_START)
@@ -72,8 +76,9 @@ class EventFile:
         """Append one event, to which the time is added, and flush."""
         content = _double_field(EVENT_WALL_TIME, time.time()) + event
         length = struct.pack("<Q", len(content))
-        self._file.write(length + _masked_crc(length) + content + _masked_crc(content))
-        self._file.flush()
+        with write_errors(self._path):
+            self._file.write(length + _masked_crc(length) + content + _masked_crc(content))
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""

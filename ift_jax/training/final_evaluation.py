@@ -1,13 +1,13 @@
 """Scores on unseen examples when training ends."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from ift_jax.evaluation.evaluate import evaluate
 from ift_jax.evaluation.metric_values import json_text, without_nan
 from ift_jax.evaluation.score_table import table
 from ift_jax.evaluation.text_generator import TextGenerator
+from ift_jax.io.folders import write_files
 from ift_jax.models.model import Params
 from ift_jax.training.console import Console
 from ift_jax.training.setup import Run
@@ -40,6 +40,6 @@ def final_evaluation(
         results[title] = {key: result[key] for key in ("tasks", "overall", "groups", "failures")}
         answers += result["answers"]
     if workdir is not None:
-        Path(workdir, "evaluation.json").write_text(json_text(results), "utf-8")
         lines = [json.dumps(without_nan(answer), ensure_ascii=False) + "\n" for answer in answers]
-        Path(workdir, "answers.jsonl").write_text("".join(lines), "utf-8")
+        files = {"evaluation.json": json_text(results), "answers.jsonl": "".join(lines)}
+        write_files(workdir, {name: content.encode() for name, content in files.items()})

@@ -9,9 +9,13 @@ from typing import Any
 import jax
 
 from ift_jax.checkpoint.manager import Checkpoints
+from ift_jax.checkpoint.run_description import read_config
 from ift_jax.config.schema import Config
+from ift_jax.errors import UserError
 from ift_jax.evaluation.text_generator import TextGenerator
+from ift_jax.io.files import write_errors
 from ift_jax.io.locks import run_lock
+from ift_jax.io.outputs import check_workdir
 from ift_jax.io.paths import Workdir
 from ift_jax.io.stop_signals import StopSignals
 from ift_jax.training.bad_steps import BadSteps
@@ -82,20 +86,30 @@ def train(
     began = time.perf_counter()
     _set_compilation_cache(config.train.compile_cache)
     is_first_process = jax.process_index() == 0
+    check_workdir(workdir)
     home = Workdir(workdir, writes=is_first_process)
-    check_config(config, home, allow_new_data)
-    run = prepare_run(config, console.line, trained_tokenizer(config, home))
-    console.line(*run.describe())
-    start = find_start(run, config, home, allow_new_data, reasons)
-    for line in start.lines:
-        console.line(line)
-    if start.is_done:
-        console.line(f"nothing to do: the run in {workdir} is complete at step {start.step}")
-        return
+    with contextlib.ExitStack() as stack:
+        is_new = not os.path.isdir(home.local)
+        if is_first_process and not is_new:
+            stack.enter_context(run_lock(workdir))  # Before any work that a second run would do.
+        check_config(config, home, allow_new_data)
+        run = prepare_run(config, console.line, trained_tokenizer(config, home))
+        console.line(*run.describe())
+        start = find_start(run, config, home, allow_new_data, reasons)
+        for line in start.lines:
+            console.line(line)
+        if start.is_done:
+            console.line(f"nothing to do: the run in {workdir} is complete at step {start.step}")
+            return
 
-    os.makedirs(home.local, exist_ok=True)
-    lock = run_lock(workdir) if is_first_process else contextlib.nullcontext()
-    with jax.set_mesh(run.program.mesh), lock, StopSignals() as signals:
+        if is_new:
+            with write_errors(workdir):
+                os.makedirs(home.local, exist_ok=True)
+        if is_first_process and is_new:
+            stack.enter_context(run_lock(workdir))
+            _check_still_new(home)
+        stack.enter_context(jax.set_mesh(run.program.mesh))
+        signals = stack.enter_context(StopSignals())
         stop = StopAgreement(signals, run.program.mesh)
         trainer = Trainer(run, home, console, start, stop, writes=is_first_process)
         trainer.run_steps()
@@ -103,6 +117,14 @@ def train(
     if is_first_process and trainer.is_complete:
         console.line(*summary_lines(home.local, workdir, console.width))
     _print_files(workdir, home, console)
+
+
+def _check_still_new(home: Workdir) -> None:
+    """Raise a UserError if a run began in a workdir that was not there a moment ago."""
+    if read_config(home.local) is not None:
+        raise UserError(
+            f"--workdir {home.path}: another run began here meanwhile; the same command resumes it"
+        )
 
 
 def _set_compilation_cache(folder: str) -> None:
@@ -161,6 +183,8 @@ class Trainer:
         )
         # A run that is already finished needs no train step.
         is_finished = (start.step or 0) >= run.n_steps
+        if not is_finished:
+            self._checkpoints.check_space(checkpointed_part(run, run.program.state_shapes))
         self._compiling = None if is_finished else run.program.compile_in_background()
         if start.step:
             self._first_step, self._state = restore_newest(
@@ -202,6 +226,7 @@ class Trainer:
 
         Raises:
             UserError: Too many steps in a row were not finite.
+            WriteError: A checkpoint or another file of the run cannot be written.
         """
         try:
             self._do_what_is_missing()
@@ -213,6 +238,7 @@ class Trainer:
                 self._state, metrics = train_step(self._state, batch)
                 self._step = step
                 self._log.report()  # Reports the previous logged step, so the devices never wait.
+                self._checkpoints.raise_failed_save()
                 self._bad_steps.watch(step, metrics["bad_streak"])
                 self._throughput.measure_peak_once(metrics)
                 due = self._schedule.at(step, stopping=self._stop.requested())

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from ift_jax.evaluation.metric_values import without_nan
+from ift_jax.io.files import write_errors
 from ift_jax.training.event_file import EventFile
 from ift_jax.training.step_lines import keep_lines_until
 
@@ -27,10 +28,11 @@ class MetricWriter:
             step: The step that the run starts or resumes at; what `metrics.jsonl` has from later
                 steps is dropped.
         """
-        path = os.path.join(workdir, "metrics.jsonl")
+        self._path = path = os.path.join(workdir, "metrics.jsonl")
         kept = keep_lines_until(path, step)
         self.names_at_start = {name for line in kept if line["step"] == step for name in line}
-        self._lines = open(path, "a", encoding="utf-8")  # noqa: SIM115 - held for the run.
+        with write_errors(path):
+            self._lines = open(path, "a", encoding="utf-8")  # noqa: SIM115 - held for the run.
         self._events = EventFile(os.path.join(workdir, "tensorboard"), step)
 
     def write(self, record: dict[str, Any]) -> None:
@@ -39,10 +41,15 @@ class MetricWriter:
         Args:
             record: JSON values by name, "step" among them. A number that is not finite becomes
                 null. Nested values go to TensorBoard as `outer/inner`; None is left out there.
+
+        Raises:
+            WriteError: A file cannot be written.
         """
         record = without_nan(record)
-        self._lines.write(json.dumps(record, allow_nan=False) + "\n")
-        self._lines.flush()
+        line = json.dumps(record, allow_nan=False) + "\n"
+        with write_errors(self._path):
+            self._lines.write(line)
+            self._lines.flush()
         scalars = {
             jax.tree_util.keystr(path, simple=True, separator="/"): value
             for path, value in jax.tree_util.tree_leaves_with_path(record)
@@ -52,7 +59,8 @@ class MetricWriter:
 
     def sync(self) -> None:
         """Make the lines durable, before a checkpoint makes their steps part of the past."""
-        os.fsync(self._lines.fileno())
+        with write_errors(self._path):
+            os.fsync(self._lines.fileno())
 
     def close(self) -> None:
         """Close both files."""

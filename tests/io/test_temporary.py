@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ift_jax.errors import WriteError
-from ift_jax.io.files import write_atomically
+from ift_jax.io.files import append_json_lines, write_atomically
 from ift_jax.io.folders import new_folder, write_files
 from ift_jax.io.temporary import (
     remove_leftovers,
@@ -15,6 +15,7 @@ from ift_jax.io.temporary import (
     temporary_file,
     temporary_folder,
 )
+from tests.io.full_disk import files_of_at_most
 
 
 def dead_process():
@@ -88,26 +89,17 @@ def test_a_new_folder_and_its_files_take_over_nothing(tmp_path):
 def test_a_write_that_fails_is_named_and_leaves_the_file_as_it_was(tmp_path):
     path = tmp_path / "scores.json"
     path.write_bytes(b"old")
-    script = (
-        "import resource, sys\n"
-        "from pathlib import Path\n"
-        "from ift_jax.errors import WriteError\n"
-        "from ift_jax.io.files import append_json_lines, write_atomically\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "for write in (lambda: write_atomically(Path(sys.argv[1]), b'x' * 5000),\n"
-        "              lambda: append_json_lines(sys.argv[1] + 'l', ['x' * 5000])):\n"
-        "    try:\n        write()\n"
-        "    except WriteError as error:\n        print(error)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, path], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines() == [
-        f"{path}: cannot be written: File too large",
-        f"{path}l: cannot be written: File too large",
-    ]
+    lines = str(tmp_path / "answers.jsonl")
+    with files_of_at_most(1000):
+        for name, write in (
+            (path, lambda: write_atomically(path, b"x" * 5000)),
+            (lines, lambda: append_json_lines(lines, ["x" * 5000])),
+        ):
+            with pytest.raises(WriteError) as caught:
+                write()
+            assert str(caught.value) == f"{name}: cannot be written: File too large"
     assert path.read_bytes() == b"old"
-    assert sorted(os.listdir(tmp_path)) == ["scores.json", "scores.jsonl"]
+    assert sorted(os.listdir(tmp_path)) == ["answers.jsonl", "scores.json"]
 
 
 def test_a_write_error_in_a_new_folder_names_the_folder_of_the_user(tmp_path):

@@ -5,10 +5,11 @@ import math
 
 import pytest
 
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, WriteError
 from ift_jax.training.event_file import EventFile
 from ift_jax.training.metric_writer import MetricWriter
 from ift_jax.training.step_lines import keep_lines, keep_lines_until
+from tests.io.full_disk import files_of_at_most
 
 
 def events_in(folder):
@@ -54,6 +55,17 @@ def test_a_record_has_the_same_numbers_in_both_files(tmp_path):
     _, event = events_in(tmp_path / "tensorboard")
     assert event.step == 3
     assert scalars_of(event) == {"nll": 0.5, "time/seconds": 2.0, "task_nll/a": 1.5}
+
+
+def test_a_full_disk_is_named(tmp_path):
+    for name, limit in (("metrics.jsonl", 1000), ("tensorboard", 1050)):
+        (tmp_path / name).mkdir()
+        writer = MetricWriter(str(tmp_path / name), step=0)
+        with files_of_at_most(limit), pytest.raises(WriteError) as caught:
+            writer.write({"step": 1, "x" * 1000: 1.0})  # The event is the longer one.
+        path, _, reason = str(caught.value).partition(": ")
+        assert path.startswith(str(tmp_path / name / name))
+        assert reason == "cannot be written: File too large"
 
 
 def test_numbers_that_are_not_finite_are_null_and_left_out_of_tensorboard(tmp_path):
