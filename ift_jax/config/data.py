@@ -16,7 +16,10 @@ class TokenizerConfig:
         "With model.init_from the checkpoint's own tokenizer is the default.",
     )
     extra_ids: int = field(
-        0, "Number of T5's sentinel tokens, which are numbered down from the last id.", minimum=0
+        0,
+        "Number of T5's sentinel tokens, which are numbered down from the last id.",
+        minimum=0,
+        maximum=100_000,
     )
     train_vocab_size: int = field(
         0,

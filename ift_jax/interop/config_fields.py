@@ -11,7 +11,6 @@ from ift_jax.io.typed_fields import FLAG, NULL, REQUIRED, Kind, TypedFields, one
 MOST_LAYERS = 10_000
 MOST_HEADS = 1 << 16
 MOST_WIDTH = 1 << 22
-MOST_TOKENS = 1 << 24
 SIZE = whole(1, MOST_WIDTH)
 
 

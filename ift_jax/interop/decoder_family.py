@@ -7,7 +7,6 @@ from ift_jax.config.schema import DecoderConfig
 from ift_jax.interop.config_fields import (
     MOST_HEADS,
     MOST_LAYERS,
-    MOST_TOKENS,
     SIZE,
     ConfigFields,
 )
@@ -17,6 +16,7 @@ from ift_jax.interop.model_family import ModelFamily
 from ift_jax.interop.rope_fields import read_rope, rope_parameters, write_rope
 from ift_jax.interop.tensor_names import LayerNames, TensorNames
 from ift_jax.io.typed_fields import ANYTHING, NOT_NEGATIVE, Kind, one_of, whole
+from ift_jax.text.tokenizers.base import MOST_TOKENS
 
 # Our fields that are the same number as one of theirs, and the kind of number.
 NUMBERS: Mapping[str, tuple[str, Kind]] = {

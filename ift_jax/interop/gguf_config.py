@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ift_jax.errors import UserError
-from ift_jax.interop.config_fields import MOST_HEADS, MOST_LAYERS, MOST_TOKENS, SIZE
+from ift_jax.interop.config_fields import MOST_HEADS, MOST_LAYERS, SIZE
 from ift_jax.io.typed_fields import (
     FLAG,
     NOT_NEGATIVE,
@@ -15,6 +15,7 @@ from ift_jax.io.typed_fields import (
     shown,
     whole,
 )
+from ift_jax.text.tokenizers.base import MOST_TOKENS
 
 # Their fields, which begin with "llama." -> those of a config.json.
 FIELD_NAMES: Mapping[str, tuple[str, Kind]] = {

@@ -9,11 +9,11 @@ occurs twice, of which it reads the last.
 
 import math
 import os
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ift_jax.errors import UserError
 from ift_jax.io.json_reader import json_object, parse_json
-from ift_jax.io.typed_fields import NULL, OBJECT, Kind, TypedFields, list_of, object_of, whole
+from ift_jax.io.typed_fields import NULL, OBJECT, TEXT, Kind, TypedFields, list_of, object_of, whole
 
 LENGTH_BYTES = 8
 _LONGEST_HEADER = 100_000_000  # Bytes; the limit of the reference implementation.
@@ -27,12 +27,6 @@ _BITS = {
 }  # fmt: skip
 
 
-def _is_unicode(value: Any) -> bool:
-    """Whether a value is a string without half a surrogate pair, which JSON can spell."""
-    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
-
-
-_UNICODE = Kind("a string", _is_unicode)
 _DTYPE = Kind(f"one of {', '.join(_BITS)}", lambda value: isinstance(value, str) and value in _BITS)
 _OFFSET = whole(0, 2**63 - 1)
 _RANGE = Kind(
@@ -74,13 +68,13 @@ def read_header(path: str) -> dict[str, HeaderEntry]:
         raise _broken(path, "its header is no JSON object")
     where = f"{path}: its header"
     header = TypedFields(json_object(parse_json(content, where, strict=True), where), where)
-    header.get("__metadata__", object_of(_UNICODE) | NULL, None)
+    header.get("__metadata__", object_of(TEXT) | NULL, None)
     names = [name for name in header.raw if name != "__metadata__"]
     data_start = LENGTH_BYTES + length
     ranges: list[tuple[int, int, str]] = []
     entries = {}
     for name in names:
-        header.check("the name of a tensor", name, _UNICODE)
+        header.check("the name of a tensor", name, TEXT)
         entry = TypedFields(header.get(name, OBJECT), f"{path}: tensor {name}")
         begin, end = entry.get("data_offsets", _RANGE)
         ranges.append((begin, end, name))

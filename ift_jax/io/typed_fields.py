@@ -41,7 +41,15 @@ def _is_finite_number(value: Any) -> bool:
     return type(value) is float and math.isfinite(value)
 
 
-TEXT = Kind("a string", lambda value: isinstance(value, str))
+def _is_text(value: Any) -> bool:
+    """Whether a value is a string that can be written: JSON can spell half a surrogate pair."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+TEXT = Kind("a string", _is_text)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 NULL = Kind("null", lambda value: value is None)
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))

@@ -12,7 +12,7 @@ KINDS = {
     "number": (typed.NUMBER, [0, -1.5, 10**200], [True, math.nan, math.inf, 10**400, "1", None]),
     "positive": (typed.POSITIVE, [1, 1e-9], [0, -1, False, math.inf]),
     "flag": (typed.FLAG, [True, False], [0, 1, "true", None]),
-    "text": (typed.TEXT, ["", "x"], [b"x", 1, None, ["x"]]),
+    "text": (typed.TEXT, ["", "x", "\U0001f600"], [b"x", 1, None, ["x"], "\ud83d"]),
     "texts": (typed.TEXTS, [[], ["x"]], ["x", ["x", 1], {"x": 1}]),
     "object": (typed.object_of(typed.TEXT), [{}, {"a": "b"}], [[], {"a": 1}]),
     "one of": (typed.one_of((1, "x")), [1, "x"], [True, 1.0, "y", [1], {}]),

@@ -7,13 +7,13 @@ from ift_jax.config.schema import EncoderDecoderConfig
 from ift_jax.interop.config_fields import (
     MOST_HEADS,
     MOST_LAYERS,
-    MOST_TOKENS,
     SIZE,
     ConfigFields,
 )
 from ift_jax.interop.model_family import ModelFamily, register_family
 from ift_jax.interop.tensor_names import LayerNames, TensorNames
 from ift_jax.io.typed_fields import NOT_NEGATIVE, Kind, one_of, whole
+from ift_jax.text.tokenizers.base import MOST_TOKENS
 
 # Our fields that are the same number as one of theirs, and the kind of number.
 NUMBERS: Mapping[str, tuple[str, Kind]] = {

@@ -3,6 +3,9 @@
 import abc
 from collections.abc import Mapping, Sequence
 
+# More than any vocabulary has. An id beyond it is a mistake, and nothing may be counted up to it.
+MOST_TOKENS = 1 << 24
+
 
 class Tokenizer(abc.ABC):
     """Turns text into token ids and back.

@@ -13,6 +13,7 @@ import tokenizers
 
 from ift_jax.errors import UserError
 from ift_jax.io.json_reader import json_kind, read_json_object
+from ift_jax.io.typed_fields import TEXT
 
 _CONFIG, _MAP, _ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 _EXTRA = ("additional_special_tokens", "extra_special_tokens")  # The old name, and the new one.
@@ -173,9 +174,9 @@ def _added_token(key: str, value: Any, where: str) -> DeclaredToken:
 
 def _token(value: Any, where: str) -> DeclaredToken:
     """Return a token that is given as its text, or as the fields of an `AddedToken`."""
-    if isinstance(value, str) and value:
+    if value and TEXT.accepts(value):
         return DeclaredToken(value)
-    if not isinstance(value, dict) or not isinstance(value.get("content"), str):
+    if not isinstance(value, dict) or not TEXT.accepts(value.get("content")):
         raise UserError(f"{where} is {json_kind(value)}; expected a token")
     special = value.get("special", False)
     flags = {"normalized": not special} | {

@@ -11,7 +11,7 @@ from tokenizers import processors
 from ift_jax.errors import UserError
 from ift_jax.io.json_reader import parse_json
 from ift_jax.text.control_strings import WHITE_SPACE, control_pattern
-from ift_jax.text.tokenizers.base import Tokenizer, template_file
+from ift_jax.text.tokenizers.base import MOST_TOKENS, Tokenizer, template_file
 from ift_jax.text.tokenizers.declared_tokens import DeclaredToken
 from ift_jax.text.tokenizers.pretoken_cache import PretokenCache, cuts_at_spaces
 
@@ -59,6 +59,7 @@ class HuggingFaceTokenizer(Tokenizer):
         control = {*names.values(), *added_tokens}
         control |= {token.content for token in declared if token.special}
         inner = _parse(definition, control, name)
+        _check_ids(inner, name)
         _add_declared(inner, [token.among(control) for token in declared], name)
         ids = inner.get_vocab(with_added_tokens=True)
         _check_names(names, ids, name)
@@ -186,13 +187,24 @@ def _parse(definition: str, special: set[str], name: str) -> tokenizers.Tokenize
     """Parse a `tokenizer.json`; its added tokens that are in `special` become special."""
     fields = parse_json(definition, name, expected="a tokenizer.json")
     try:
-        # Truncation and padding that were left switched on would change what is encoded.
-        fields.update(truncation=None, padding=None)
         for token in fields["added_tokens"]:
-            token["special"] = token["special"] or token["content"] in special
-        return tokenizers.Tokenizer.from_str(json.dumps(fields))
+            if token["special"] is False and token["content"] in special:
+                token["special"] = True
+        inner = tokenizers.Tokenizer.from_str(json.dumps(fields))
     except Exception as error:  # `tokenizers` raises bare Exception.
-        raise UserError(f"{name}: not a tokenizer.json ({error})") from error
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{name}: not a tokenizer.json ({reason})") from error
+    # Truncation and padding that were left switched on would change what is encoded.
+    inner.no_truncation()
+    inner.no_padding()
+    return inner
+
+
+def _check_ids(inner: tokenizers.Tokenizer, name: str) -> None:
+    """Refuse an id that no vocabulary reaches: `tokenizers` counts up to it for hours."""
+    for token, i in inner.get_vocab(with_added_tokens=True).items():
+        if i >= MOST_TOKENS:
+            raise UserError(f"{name}: {token[:40]!r} has id {i}; expected less than {MOST_TOKENS}")
 
 
 def _add_declared(

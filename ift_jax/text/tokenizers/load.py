@@ -13,12 +13,23 @@ from ift_jax.errors import UserError
 from ift_jax.io.files import read_template_file
 from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.paths import as_path, fetch, is_remote
+from ift_jax.io.typed_fields import NULL, TEXT, Kind, TypedFields, list_of
 from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.tokenizers.declared_tokens import read_declared
 from ift_jax.text.tokenizers.hugging_face import HuggingFaceTokenizer
 from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
 _NOTHING_ADDED = TokenizerConfig()
+
+
+def _is_named_template(entry: Any) -> bool:
+    """Whether an item of a list of chat templates has a name and a template."""
+    is_text = TEXT.accepts
+    return isinstance(entry, dict) and all(is_text(entry.get(key)) for key in ("name", "template"))
+
+
+_NAMED = Kind("an object of a name and a template", _is_named_template)
+_TEMPLATES = TEXT | NULL | list_of(_NAMED)
 _SENTINEL = re.compile(r"<extra_id_\d+>")
 
 
@@ -161,7 +172,9 @@ def _chat_template(folder: str) -> str:
     path = os.path.join(folder, "chat_template.jinja")
     if os.path.exists(path):
         return read_template_file(path)
-    template = _read_json(folder, "tokenizer_config.json").get("chat_template") or ""
+    name = "tokenizer_config.json"
+    config = TypedFields(_read_json(folder, name), os.path.join(folder, name))
+    template = config.get("chat_template", _TEMPLATES, None) or ""
     if isinstance(template, list):
         by_name = {entry["name"]: entry["template"] for entry in template}
         return by_name.get("default", "")

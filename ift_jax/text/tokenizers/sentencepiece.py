@@ -65,9 +65,12 @@ class SentencePieceTokenizer(Tokenizer):
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
+            self._n_pieces = self._processor.vocab_size()
+            self._processor.id_to_piece(list(range(self._n_pieces)))
         except RuntimeError as error:
             raise UserError(f"{name}: not a SentencePiece model") from error
-        self._n_pieces = self._processor.vocab_size()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{name}: a piece of the SentencePiece model is not UTF-8") from error
         self.extra_ids = extra_ids
         self.vocab_size = self._n_pieces + extra_ids
         self.special_tokens: dict[str, int] = self._control_pieces() | self._sentinels()
