@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import numbers
 import os
 import re
 import sysconfig
@@ -40,9 +41,10 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def counted(n: int, noun: str) -> str:
-    """A number of things, such as "1 task" or "1,200 tasks"."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+def counted(n: float, noun: str) -> str:
+    """A number of things, such as "1 task", "1,200 tasks" or "0.5 epochs"."""
+    number = f"{n:,}" if isinstance(n, numbers.Integral) else f"{n:g}"
+    return f"{number} {noun}" if n == 1 else f"{number} {noun}s"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ import json
 import sys
 
 from ift_jax.commands import arguments
+from ift_jax.errors import counted
 from ift_jax.io.outputs import file_output
 
 
@@ -102,4 +103,4 @@ def _answer(args: argparse.Namespace) -> None:
                 print(json.dumps(answer, ensure_ascii=not is_utf8))
             sys.stdout.flush()
     if args.output:
-        print(f"{len(prompts)} answers in {args.output}; {done} of them were there")
+        print(f"{counted(len(prompts), 'answer')} in {args.output}; {done} of them were there")

@@ -14,6 +14,7 @@ import argparse
 import os
 
 from ift_jax.commands import arguments, run_config
+from ift_jax.errors import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +47,9 @@ def run(args: argparse.Namespace) -> None:
         _, mixture = open_or_prepare(config, which, log=print, beam=beam)
         examples = sum(len(store) for store in mixture.stores)
         tokens = sum(int(store.lengths.sum()) for store in mixture.stores)
-        print(f"{which}: {len(mixture.tasks)} tasks, {examples:,} examples, {tokens:,} tokens")
+        print(
+            f"{which}: {counted(len(mixture.tasks), 'task')}, {counted(examples, 'example')}, "
+            f"{counted(tokens, 'token')}"
+        )
         for name, store in zip(mixture.tasks, mixture.stores, strict=True):
             print(f"  {name}: {os.path.join(config.data.store_dir, store.path.name)}")

@@ -3,16 +3,17 @@
 import dataclasses
 
 from ift_jax.config.fields import rules_of
+from ift_jax.config.learning_rate import with_learning_rate
 from ift_jax.config.schema import Config, DecoderConfig
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, counted
 
 
 def check(config: Config) -> Config:
     """Checks a config, whether it trains or only describes a model.
 
     Returns:
-        The config with `train.batch_size` resolved from `train.batch_tokens`, and without
-        `tokenizer.train_vocab_size` if a tokenizer is given.
+        The config with `train.batch_size` resolved from `train.batch_tokens`, with a learning
+        rate, and without `tokenizer.train_vocab_size` if a tokenizer is given.
 
     Raises:
         UserError: names the first field that is wrong, its value, and what was expected.
@@ -20,6 +21,7 @@ def check(config: Config) -> Config:
     _check_fields(config)
     config = _with_batch_size(config)
     config = _with_given_tokenizer(config)
+    config = with_learning_rate(config)
     _check_batch(config)
     _check_model(config)
     _check_mesh(config)
@@ -100,7 +102,7 @@ def _with_batch_size(config: Config) -> Config:
     if train.batch_size not in (0, rows):
         raise UserError(
             f"config.train.batch_size: {train.batch_size}, but batch_tokens {train.batch_tokens} "
-            f"are {rows} rows of {row_tokens}; set one of them to 0"
+            f"are {counted(rows, 'row')} of {row_tokens}; set one of them to 0"
         )
     return dataclasses.replace(config, train=dataclasses.replace(train, batch_size=rows))
 

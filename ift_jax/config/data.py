@@ -112,7 +112,7 @@ class DataConfig:
     heldout_split: str = field("test", "The split of data.heldout_mixture.")
     store_dir: str = field("stores", "Folder for token stores; runs share them.")
     max_length: int = field(
-        512,
+        2048,
         "Tokens per row of a decoder. (An encoder-decoder has inputs_length and targets_length.)",
         above=0,
     )

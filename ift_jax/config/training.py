@@ -15,7 +15,12 @@ class OptimizerConfig:
         "b1 and trains the matrices of the layers, while AdamW trains the rest.",
         choices=("adamw", "adafactor", "lion", "sgd", "muon"),
     )
-    learning_rate: float = field(1e-3, "The peak of the schedule.", above=0)
+    learning_rate: float = field(
+        0.0,
+        "The peak of the schedule. 0: 1e-3 for fresh weights; with model.init_from 2e-5 for adamw, "
+        "2e-4 for adamw with LoRA, and 1e-3 for adafactor.",
+        minimum=0,
+    )
     schedule: str = field(
         "cosine",
         "The learning rate after the warm-up.",
@@ -96,7 +101,7 @@ class TrainConfig:
     """The length of a run, its batches, and when it writes what."""
 
     batch_size: int = field(
-        32, "Rows per step over all devices; 0: batch_tokens decides.", minimum=0
+        8, "Rows per step over all devices; 0: batch_tokens decides.", minimum=0
     )
     batch_tokens: int = field(
         0,
@@ -113,7 +118,7 @@ class TrainConfig:
     epochs: float = field(0.0, "Number of epochs of the mixture, if steps is 0.", minimum=0)
     log_every: int = field(10, "Steps between lines of metrics.", above=0)
     save_every: int = field(
-        0, "Steps between checkpoints; 0: only at the end, or on SIGTERM.", minimum=0
+        500, "Steps between checkpoints; 0: only at the end, or on SIGTERM.", minimum=0
     )
     max_to_keep: int = field(2, "Number of newest checkpoints that are kept.", above=0)
     keep_best: int = field(
@@ -128,7 +133,7 @@ class TrainConfig:
         choices=("previous", "error"),
     )
     eval_every: int = field(
-        0, "Steps between computations of the eval loss; 0: only at the end.", minimum=0
+        500, "Steps between computations of the eval loss; 0: only at the end.", minimum=0
     )
     eval_rows: int = field(256, "Most rows that an eval loss is computed from; 0: all.", minimum=0)
     preview_every: int = field(

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ift_jax.data.store import MANIFEST, TokenStore, part_path
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, counted
 from ift_jax.io.files import Log, file_digest, json_bytes, json_digest, read_json
 from ift_jax.io.side_folder import find_side_file, write_side_file
 
@@ -53,7 +53,10 @@ def damaged_stores(
 
     n_bytes = sum(_size(path) for store in unknown for path in _part_paths(store))
     if log and n_bytes >= _SAID_FROM:
-        log(f"checking {len(unknown)} stores, {n_bytes / 1e9:,.1f} GB, once on this machine")
+        log(
+            f"checking {counted(len(unknown), 'store')}, {n_bytes / 1e9:,.1f} GB, once on this "
+            "machine"
+        )
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = {
             store.path: [

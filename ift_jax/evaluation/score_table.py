@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ift_jax.errors import counted
 from ift_jax.evaluation.metric_values import is_number
 from ift_jax.evaluation.scoring import Failure
 
@@ -120,7 +121,8 @@ def _other_values(tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         if any(
             is_number(scores.get(key)) and math.isfinite(scores[key]) for scores in tasks.values()
         ):
-            yield f"  the mean of {key} leaves out {count} tasks, where it is not a finite number"
+            left_out = counted(count, "task")
+            yield f"  the mean of {key} leaves out {left_out}, where it is not a finite number"
 
 
 def _shortened(value: Any) -> str:

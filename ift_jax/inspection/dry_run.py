@@ -7,12 +7,12 @@ import jax
 
 from ift_jax.config import files as config_file
 from ift_jax.config.schema import Config
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, counted
 from ift_jax.io.paths import Workdir
 from ift_jax.models.model import trained_model
 from ift_jax.training.console import Console
 from ift_jax.training.optimizer import make_optimizer
-from ift_jax.training.setup import Run, prepare_run
+from ift_jax.training.setup import Run, describe_training, prepare_run
 from ift_jax.training.start import check_config, find_start, trained_tokenizer
 from ift_jax.training.state import init_state
 
@@ -98,19 +98,16 @@ def _print_lacking(config: Config, lacking: Sequence[str], console: Console) -> 
 def _recipe(config: Config) -> list[str]:
     """Return the numbers that papers give, and what the state takes."""
     train = config.train
-    optimizer = config.optimizer
-    length = f"{train.steps:,} steps" if train.steps else f"{train.epochs:g} epochs"
+    length = counted(train.steps, "step") if train.steps else counted(train.epochs, "epoch")
     row = " + ".join(f"{tokens:,}" for tokens in config.row_lengths if tokens)
     tokens = f", {train.batch_tokens:,} tokens" if train.batch_tokens else ""
     packing = "packed" if config.data.pack else "one example per row"
-    warmup = optimizer.warmup_steps or f"{optimizer.warmup_ratio:.0%}"
-    rate = f"{optimizer.schedule} {optimizer.learning_rate:g}, warm-up {warmup}"
     dropout = f"{config.model.dropout:g} {getattr(config.model, 'dropout_schedule', '')}".rstrip()
     lines = [
         f"recipe: {length}",
-        f"  batch: {train.batch_size:,} rows of {row} tokens{tokens}; {packing}",
-        f"  optimizer: {optimizer.name}, {rate}; loss: {config.loss.normalization}; "
-        f"dropout: {dropout}",
+        f"  batch: {counted(train.batch_size, 'row')} of {row} tokens{tokens}; {packing}",
+        f"  {describe_training(config)}",
+        f"  loss: {config.loss.normalization}; dropout: {dropout}",
     ]
     if config.model.vocab_size:
         lines.append(_state_size(config))
@@ -136,9 +133,9 @@ def _epoch_and_run(run: Run) -> str:
     epochs = plan.n_examples / max(plan.order.n_examples, 1)
     tokens = plan.n_tokens + plan.n_encoder_tokens
     return (
-        f"an epoch: {plan.order.n_examples:,} examples, {tokens / epochs:,.0f} tokens, "
+        f"an epoch: {counted(plan.order.n_examples, 'example')}, {tokens / epochs:,.0f} tokens, "
         f"{plan.n_trained_tokens / epochs:,.0f} trained, {plan.steps_per_epoch:,.1f} steps; "
-        f"this run: {plan.n_steps:,} steps, {epochs:,.2f} epochs"
+        f"this run: {counted(plan.n_steps, 'step')}, {epochs:,.2f} epochs"
     )
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from ift_jax.config.schema import Config
 from ift_jax.data.batches import BatchPlan
 from ift_jax.data.mixture import Mixture
-from ift_jax.errors import UserError, did_you_mean
+from ift_jax.errors import UserError, counted, did_you_mean
 from ift_jax.inspection.example_texts import TRAINED, example_texts
 from ift_jax.text.tokenizers.base import Tokenizer
 
@@ -117,8 +117,8 @@ def rates_table(plan: BatchPlan, mixture: Mixture) -> Table:
 def plan_lines(plan: BatchPlan) -> Iterator[str]:
     """Yield the planned run in a few lines."""
     yield (
-        f"run: {plan.n_steps:,} steps of {plan.batch_size} rows, "
-        f"{plan.steps_per_epoch:,.1f} steps per epoch, {plan.n_examples:,} examples, "
+        f"run: {counted(plan.n_steps, 'step')} of {counted(plan.batch_size, 'row')}, "
+        f"{plan.steps_per_epoch:,.1f} steps per epoch, {counted(plan.n_examples, 'example')}, "
         f"{plan.n_tokens + plan.n_encoder_tokens:,} tokens, {plan.n_trained_tokens:,} trained"
     )
     yield f"packing: fill {plan.fill:.2%} of {' + '.join(map(str, plan.capacities))} positions"

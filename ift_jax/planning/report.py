@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from ift_jax.errors import counted
 from ift_jax.planning.chips import Chip, chips
 from ift_jax.planning.collectives import KINDS
 from ift_jax.planning.compile_step import Compiled, model_flops
@@ -102,10 +103,12 @@ def lines(record: dict[str, Any]) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     slices = f"{record['slices']} slices of " if record["slices"] > 1 else ""
     text = [
-        f"{record['parameters']:,} parameters, {record['dtype']}; {record['rows']:,} rows, "
-        f"{record['tokens']:,} tokens per step; mesh {describe_mesh(record['mesh'])}, "
+        f"{record['parameters']:,} parameters, {record['dtype']}; "
+        f"{counted(record['rows'], 'row')}, {counted(record['tokens'], 'token')} per step; "
+        f"mesh {describe_mesh(record['mesh'])}, "
         f"remat {record['remat']}, {record['gradient_accumulation_steps']} microbatches",
-        f"{slices}{record['topology']}, {record['devices']} devices; compiled by {versions}",
+        f"{slices}{record['topology']}, {counted(record['devices'], 'device')}; "
+        f"compiled by {versions}",
         *_memory_lines("train step", record),
         f"model FLOPs of a step with full rows: {record['model_flops']:.3g}",
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ift_jax.config.schema import Config
 from ift_jax.data.store_copies import forget_copy, open_stores
+from ift_jax.errors import counted
 from ift_jax.io.files import Log, read_json, write_errors
 from ift_jax.io.locks import build_lock
 from ift_jax.io.paths import is_remote
@@ -97,7 +98,7 @@ def _parts_to_make(
         is_made = _is_reported if remote and store.folder not in damaged else _is_whole
         missing += [part for part in of_store if not is_made(part)]
     if len(missing) < len(parts):
-        log(f"{len(parts) - len(missing)} of {len(parts)} parts are there already")
+        log(f"{len(parts) - len(missing)} of {counted(len(parts), 'part')} are there already")
     return missing
 
 
@@ -122,5 +123,5 @@ def _make_parts(parts: Sequence[Part], executor: Executor, log: Log) -> None:
     for done, report in enumerate(executor.run(parts), 1):
         examples += report["examples"]
         if time.monotonic() > last_line + _LOG_SECONDS or done == len(parts):
-            log(f"  part {done} of {len(parts)}: {examples:,} examples")
+            log(f"  part {done} of {len(parts)}: {counted(examples, 'example')}")
             last_line = time.monotonic()

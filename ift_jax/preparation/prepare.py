@@ -16,7 +16,7 @@ from ift_jax.config.mixtures import mixture_and_split
 from ift_jax.config.schema import Config
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.store import TokenStore
-from ift_jax.errors import UserError, listed
+from ift_jax.errors import UserError, counted, listed
 from ift_jax.io.files import Log
 from ift_jax.io.outputs import check_folder
 from ift_jax.io.paths import is_remote
@@ -110,7 +110,8 @@ def prepare(
         log(f"{why}: it is made again")
     missing = [store for store in stores if not store.exists or store.folder in damage]
     if missing:
-        log(f"preparing {len(missing)} of {len(stores)} stores of {name!r}, split {split!r}")
+        n_stores = counted(len(stores), "store")
+        log(f"preparing {len(missing)} of {n_stores} of {name!r}, split {split!r}")
         executor: Executor
         if beam:
             executor = BeamWorkers(config, tokenizer_path, beam)

@@ -26,7 +26,7 @@ from ift_jax.training.metric_writer import MetricWriter
 from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.previews import Previews
 from ift_jax.training.resume import checkpointed_part, initial_state, restore_newest
-from ift_jax.training.setup import Run, prepare_run
+from ift_jax.training.setup import Run, describe_training, prepare_run
 from ift_jax.training.start import (
     Start,
     check_config,
@@ -94,7 +94,7 @@ def train(
             stack.enter_context(run_lock(workdir))  # Before any work that a second run would do.
         check_config(config, home, allow_new_data)
         run = prepare_run(config, console.line, trained_tokenizer(config, home))
-        console.line(*run.describe())
+        console.line(*run.describe(), describe_training(config))
         start = find_start(run, config, home, allow_new_data, reasons)
         for line in start.lines:
             console.line(line)

@@ -1,6 +1,7 @@
 """From a config to everything that a run is made of, before its first step."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 
 import jax
@@ -8,7 +9,7 @@ import jax
 from ift_jax.config.schema import Config, DecoderConfig
 from ift_jax.data.batches import BatchPlan
 from ift_jax.data.mixture import Mixture
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, counted
 from ift_jax.models.attention.implementations import KERNEL_PLATFORMS, choose_implementation
 from ift_jax.models.model import resolve_vocab
 from ift_jax.preparation.open_or_prepare import open_or_prepare
@@ -67,10 +68,41 @@ class Run:
         return [
             f"model: {config.model.architecture}, {self.program.model.n_params:,} parameters, "
             f"{config.model.dtype}; mesh: {mesh}; attention: {describe_attention(config)}",
-            f"data: {len(self.train.tasks)} tasks, {n_examples:,} examples, "
-            f"{plan.steps_per_epoch:,.1f} steps per epoch, fill {plan.fill:.1%}; {plan.n_steps:,} "
-            f"steps of {config.train.batch_size} rows",
+            f"data: {counted(len(self.train.tasks), 'task')}, {counted(n_examples, 'example')}"
+            f"{self._left_out()}, {plan.steps_per_epoch:,.1f} steps per epoch, fill "
+            f"{plan.fill:.1%}; {counted(plan.n_steps, 'step')} of "
+            f"{counted(config.train.batch_size, 'row')} of {_row(config)} tokens",
         ]
+
+    def _left_out(self) -> str:
+        """Describe how many examples of the trained tasks are not in their stores, and why."""
+        dropped = Counter[str]()
+        for store in self.train.stores:
+            dropped.update(store.manifest["dropped"])
+        if not dropped:
+            return ""
+        reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(dropped.items()))
+        return f" ({dropped.total():,} dropped: {reasons})"
+
+
+def _row(config: Config) -> str:
+    return " + ".join(f"{tokens:,}" for tokens in config.row_lengths if tokens)
+
+
+def describe_training(config: Config) -> str:
+    """Describe in a line how a run trains, and when it saves and evaluates: defaults included."""
+    optimizer = config.optimizer
+    warmup = optimizer.warmup_steps or f"{optimizer.warmup_ratio:.0%}"
+    saves = _every(config.train.save_every, "a checkpoint")
+    evaluates = _every(config.train.eval_every, "an eval loss")
+    return (
+        f"optimizer: {optimizer.name}, {optimizer.schedule} {optimizer.learning_rate:g}, warm-up "
+        f"{warmup}; {saves}, {evaluates}"
+    )
+
+
+def _every(steps: int, what: str) -> str:
+    return f"{what} every {counted(steps, 'step')}" if steps else f"{what} at the end"
 
 
 def describe_attention(config: Config) -> str:

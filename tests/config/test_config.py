@@ -251,7 +251,7 @@ def test_a_batch_in_tokens():
         config = config_file.load("configs/t0.py:3b", [f"--config.data.inputs_length={length}"])
         assert config.train.batch_size == 2**20 // length
     assert config_file.from_dict(json.loads(config_file.to_json(config))) == config
-    with pytest.raises(UserError, match=r"batch_size: 32, but batch_tokens 1048576 are 1024 rows"):
+    with pytest.raises(UserError, match=r"batch_size: 32, but batch_tokens 1048576 are 1,024 rows"):
         config_file.load("configs/t0.py:3b", ["--config.train.batch_size=32"])
 
 

@@ -62,7 +62,7 @@ def test_add_a_task(open_page):
     assert "66.667%" in shown["ift inspect"]  # The rates, 2 to 1.
     assert "train: 2 tasks, 68 examples" in shown["ift prepare"]  # 38 of 40 lines, and 30 words.
     assert "eval: 2 tasks, 8 examples" in shown["ift prepare"]
-    assert "recipe: 1 epochs" in shown["ift train"]
+    assert "recipe: 1 epoch" in shown["ift train"]
 
 
 def test_add_a_metric(open_page):
@@ -105,7 +105,7 @@ def test_own_system(open_page):
     assert "units_length" in shown["ift inspect"]
     assert "66.667%" in shown["ift inspect"]  # The rates, 2 to 1.
     assert "units_weight" in shown["ift inspect"]  # The last command needs no recipe.
-    assert "heldout: 1 tasks, 200 examples" in shown["ift prepare"]
+    assert "heldout: 1 task, 200 examples" in shown["ift prepare"]
     assert "trained to step 20" in shown["ift train"]
     scores = json.loads((page.folder / "scores.json").read_text())
     assert set(scores["tasks"]) == {"units_time"} and len(scores["answers"]) == 5

@@ -34,7 +34,7 @@ PUBLISHED = {
                        "6.7"),
     "lima:65b": ("15 epochs", "32 rows of 2,048 tokens", "adamw, linear 1e-05", "tokens", "65.3"),
     "lima:7b": ("15 epochs", "64 rows of 2,048 tokens", "adamw, linear 1e-05", "tokens", "6.7"),
-    "natural_instructions_small": ("1 epochs", "8 rows of 1,024 + 128 tokens",
+    "natural_instructions_small": ("1 epoch", "8 rows of 1,024 + 128 tokens",
                                    "adafactor, constant 0.01", "tokens", ""),
     "smollm2_135m": ("100 steps", "2 rows of 1,024 tokens", "adamw, linear 0.0001", "tokens", ""),
     "t0:11b": ("12,200 steps", "1,024 rows of 1,024 + 256 tokens, 1,048,576 tokens",
@@ -83,9 +83,9 @@ def test_published_numbers(name, tmp_path, monkeypatch):
     packed = "one example per row" if not _packs(name) else "packed"
     assert lines[at + 1] == f"  batch: {batch}; {packed}"
     assert lines[at + 2].startswith(f"  optimizer: {optimizer}, warm-up")
-    assert f"loss: {loss};" in lines[at + 2]
+    assert lines[at + 3].startswith(f"  loss: {loss};")
     if billions:
-        n_params = int(lines[at + 3].split()[0].replace(",", ""))
+        n_params = int(lines[at + 4].split()[0].replace(",", ""))
         assert f"{n_params / 1e9:.1f}" == billions
     missing = [line for line in lines if line.startswith("missing: ")]
     assert missing and lines[-1].startswith("dry run: nothing was trained")

@@ -106,7 +106,7 @@ def test_schedules(name, step, want):
 
 
 def test_warmup_by_ratio():
-    config = OptimizerConfig(schedule="constant", warmup_ratio=0.1)
+    config = OptimizerConfig(learning_rate=1e-3, schedule="constant", warmup_ratio=0.1)
     learning_rate = make_learning_rate(config, 50)
     rates = [learning_rate(jnp.int32(step)) for step in range(6)]
     np.testing.assert_allclose(rates, [2e-4, 4e-4, 6e-4, 8e-4, 1e-3, 1e-3], rtol=1e-5)
