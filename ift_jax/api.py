@@ -155,14 +155,20 @@ class TextModel:
         )
         is_one = _is_one(prompts)
         several: Sequence[Any] = [prompts] if is_one else prompts
-        fields = [
-            batch_prompts.Prompt(f"prompts[{number}]", _prompt_fields(prompt))
+        checked = [
+            batch_prompts.checked_prompt(f"prompts[{number}]", _prompt_fields(prompt))
             for number, prompt in enumerate(several)
         ]
+        ids = batch_prompts.prompt_ids(self._text_generator, checked, max_new_tokens)
         answers = [
             answer["answer"]
             for window in batch_prompts.answer_windows(
-                self._text_generator, self._generator, fields, options, batch_size=batch_size
+                self._text_generator,
+                self._generator,
+                checked,
+                ids,
+                options,
+                batch_size=batch_size,
             )
             for answer in window
         ]

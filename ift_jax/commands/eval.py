@@ -7,6 +7,7 @@ For example:
   ift eval --config configs/smollm2_135m.py --workdir runs/tuned --which heldout \
     --untuned runs/smollm2_135m_instruct --shots 5
 
+SIGTERM or Ctrl-C ends it after the batch at hand; --output then has the answers so far.
 Without --config the run's own config says what is evaluated. The model's own tokenizer is used. A
 metric that cannot be computed is named, and makes the exit status 2; all others are reported
 nonetheless.
@@ -15,13 +16,15 @@ nonetheless.
 import argparse
 import dataclasses
 import sys
+from typing import Any
 
 from ift_jax.commands import arguments
 from ift_jax.commands.failures import USER_ERROR
 from ift_jax.config.files import overridden
 from ift_jax.config.schema import Config
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, counted
 from ift_jax.io.outputs import file_output, write_output
+from ift_jax.io.stop_signals import StopSignals
 
 _EXAMPLES = 100  # A task, where the run's own config evaluates nothing.
 
@@ -58,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; returns 2 if a metric could not be computed."""
+    """Runs the command; returns 2 if a metric could not be computed, or the status of a signal."""
     config = arguments.load_config(args) if args.config else _own_config(args)
     if config.evaluation.examples < 1:
         raise UserError("config.evaluation.examples: expected at least 1 to evaluate")
@@ -74,21 +77,31 @@ def _evaluate(args: argparse.Namespace, config: Config) -> int:
     from ift_jax.evaluation.metric_values import json_text
     from ift_jax.evaluation.score_table import table
 
-    def write() -> None:
+    signals = StopSignals()
+
+    def write_and_show(title: str, part: dict[str, Any]) -> None:
         if args.output:
             write_output(args.output, json_text(result).encode())
+        if part["complete"]:
+            print(*table(title, part), sep="\n")
+        else:
+            where = f"; they are in {args.output}" if args.output else ""
+            n_answers = counted(len(part["answers"]), "answer")
+            print(f"stopped by a signal: {n_answers}, not scored{where}", file=sys.stderr)
 
-    result = evaluate_model(config, open_model_source(args.workdir, args.step), args.which)
-    print(*table(f"{args.which}, step {result['step']}", result), sep="\n")
-    write()
+    source = open_model_source(args.workdir, args.step)
+    result = evaluate_model(config, source, args.which, signals)
+    write_and_show(f"{args.which}, step {result['step']}", result)
+    if not result["complete"] or (args.untuned and signals.received()):
+        return signals.exit_status()
     if args.untuned:
         untuned = open_model_source(args.untuned)
         tokenizer = untuned.tokenizer_config or config.tokenizer
         few_shot = few_shot_config(config, untuned.config, tokenizer, args.which, args.shots)
-        result["untuned"] = evaluate_model(few_shot, untuned, args.which)
-        title = f"untuned, {args.shots}-shot: {untuned.path}"
-        print(*table(title, result["untuned"]), sep="\n")
-        write()
+        result["untuned"] = evaluate_model(few_shot, untuned, args.which, signals)
+        write_and_show(f"untuned, {args.shots}-shot: {untuned.path}", result["untuned"])
+        if not result["untuned"]["complete"]:
+            return signals.exit_status()
     failures = [*result["failures"], *result.get("untuned", {}).get("failures", ())]
     if args.debug:
         print(*(failure["traceback"] for failure in failures), sep="\n", end="", file=sys.stderr)

@@ -7,16 +7,20 @@ For example:
 A line of a prompts file is {"inputs": "..."}, {"prompt": "..."},
 {"messages": [{"role": "user", "content": "..."}]}, or Alpaca's {"instruction": "...", "input":
 "..."}. A line of training data will do; its answer is not read.
-The same command again continues an output file that is not complete.
+SIGTERM or Ctrl-C ends it after the batch at hand. The same command again continues an output file
+that is not complete.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ift_jax.commands import arguments
 from ift_jax.errors import counted
 from ift_jax.io.outputs import file_output
+from ift_jax.io.stop_signals import StopSignals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,20 +60,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_generation(parser)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Runs the command."""
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; returns the status of a signal that stopped it."""
     from ift_jax.evaluation import batch_prompts
 
     with file_output(args.output, "--output", appends=True):
         if args.output:
             batch_prompts.check_continuable(args.output)
-        _answer(args)
+        return _answer(args)
 
 
-def _answer(args: argparse.Namespace) -> None:
+def _answer(args: argparse.Namespace) -> int:
     """Answers the prompts, and writes or prints the answers."""
     from ift_jax.checkpoint.open_model import open_model_source
     from ift_jax.evaluation import batch_prompts
+    from ift_jax.evaluation.finished_batches import FinishedBatches
     from ift_jax.evaluation.text_generator import describe_text_generator, load_generator
     from ift_jax.io.files import append_json_lines
 
@@ -85,22 +90,48 @@ def _answer(args: argparse.Namespace) -> None:
         text_generator, prompts, args.max_new_tokens, args.max_prompt_tokens
     )
     generator = load_generator(source, text_generator)
+    signals = StopSignals()
     done = 0
+    finished = None
     if args.output:
         settings = batch_prompts.settings(text_generator, generator, options, args.batch_size)
         done = batch_prompts.continue_file(args.output, settings, prompts)
-    for answers in batch_prompts.answer_windows(
-        text_generator, generator, prompts, ids, options, batch_size=args.batch_size, done=done
-    ):
-        if args.output:
-            append_json_lines(args.output, answers)
-        elif args.prompts is None:
-            print(answers[0]["answer"])
-        else:
-            # Where the terminal's encoding lacks characters, JSON has escapes of its own.
-            is_utf8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
-            for answer in answers:
-                print(json.dumps(answer, ensure_ascii=not is_utf8))
-            sys.stdout.flush()
+        finished = FinishedBatches(args.output, settings)
+    windows = batch_prompts.answer_windows(
+        text_generator,
+        generator,
+        prompts,
+        ids,
+        options,
+        batch_size=args.batch_size,
+        done=done,
+        finished=finished,
+        stopped=signals.received,
+    )
+    n_answers = done
+    with signals:
+        for answers in windows:
+            n_answers += len(answers)
+            if args.output:
+                append_json_lines(args.output, answers)
+            elif args.prompts is None:
+                print(answers[0]["answer"])
+            else:
+                _print(answers)
+    if n_answers < len(prompts):
+        cure = "; the same command continues" if args.output else ""
+        line = f"stopped by a signal: {n_answers} of {len(prompts)} answers{cure}"
+        print(line, file=sys.stderr)
+        return signals.exit_status()
     if args.output:
-        print(f"{counted(len(prompts), 'answer')} in {args.output}; {done} of them were there")
+        print(f"{counted(n_answers, 'answer')} in {args.output}; {done} of them were there")
+    return 0
+
+
+def _print(answers: Sequence[Mapping[str, Any]]) -> None:
+    """Print JSON lines."""
+    # Where the terminal's encoding lacks characters, JSON has escapes of its own.
+    is_utf8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
+    for answer in answers:
+        print(json.dumps(answer, ensure_ascii=not is_utf8))
+    sys.stdout.flush()

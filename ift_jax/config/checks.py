@@ -65,7 +65,10 @@ def check_run(config: Config) -> Config:
             "of them to 0, as in --config.train.epochs=0"
         )
     if train.steps <= 0 and train.epochs <= 0:
-        raise UserError("config.train: set either steps or epochs to a positive number")
+        raise UserError(
+            "config.train: steps and epochs are both 0; set one of them (to evaluate a model "
+            "without training: ift eval --workdir MODEL)"
+        )
     if isinstance(model, DecoderConfig) and 0 < model.max_length < data.max_length:
         raise UserError(
             f"config.data.max_length: {data.max_length} is more than the {model.max_length} "

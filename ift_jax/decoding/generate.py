@@ -115,8 +115,18 @@ class Generator:
         batch_size: int = 32,
         first_index: int = 0,
         block: int = BLOCK,
+        known: Mapping[int, list[int]] | None = None,
     ) -> Iterator[dict[int, list[int]]]:
         """Do what `generate` does, but yield the new tokens of each batch as soon as it is done.
+
+        Args:
+            prompts: As for `generate`, as are the others.
+            options: See `generate`.
+            batch_size: See `generate`.
+            first_index: See `generate`.
+            block: See `generate`.
+            known: The new tokens of some prompts, by their place in `prompts`. A batch that needs
+                no others is not decoded.
 
         Yields:
             The new tokens of some prompts, by their place in `prompts`.
@@ -129,6 +139,9 @@ class Generator:
         n_rows = min(batch_size, 1 << max(len(prompts) - 1, 0).bit_length())
         for start in range(0, len(prompts), n_rows):
             chosen = by_length[start : start + n_rows]
+            if known and all(i in known for i in chosen):
+                yield {i: known[i] for i in chosen}
+                continue
             batch = {first_index + i: prompts[i] for i in chosen}
             *_, outputs = self._generate_blocks(batch, options, n_rows, block, block)
             yield dict(zip(chosen, outputs, strict=True))

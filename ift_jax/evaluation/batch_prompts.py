@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 from ift_jax.config.schema import DecoderConfig
 from ift_jax.decoding import Generator, Options
 from ift_jax.errors import UserError
+from ift_jax.evaluation.finished_batches import FinishedBatches
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.files import write
 from ift_jax.io.json_reader import parse_json, read_json_object
+from ift_jax.io.stop_signals import Stopped, never, until
 from ift_jax.sources.json_lines import read_lines
 from ift_jax.sources.layouts import prompt_fields
 from ift_jax.text.records import Record, parse_record
@@ -128,10 +130,12 @@ def answer_windows(
     *,
     batch_size: int,
     done: int = 0,
+    finished: FinishedBatches | None = None,
+    stopped: Stopped = never,
 ) -> Iterator[list[dict[str, Any]]]:
     """The answers from prompt number `done` on, window by window.
 
-    A window that is done in part is generated again as a whole, so that even its rounding is that
+    A batch that is done in part is generated again as a whole, so that even its rounding is that
     of a run without interruption.
 
     Args:
@@ -142,6 +146,9 @@ def answer_windows(
         options: how answers are generated.
         batch_size: prompts that are answered together.
         done: how many prompts are answered already.
+        finished: keeps the answers of batches until their window is yielded.
+        stopped: whether to end before the next batch. The last window then holds the answers up to
+            the first one that is missing.
 
     Yields:
         The fields of each prompt of a window, with "answer", "stopped" (whether it ended with a
@@ -152,16 +159,31 @@ def answer_windows(
     size = WINDOW * batch_size
     for start in range(done - done % size, len(prompts), size):
         window = slice(start, start + size)
-        outputs = generator.generate(ids[window], options, batch_size=batch_size, first_index=start)
+        known = finished.of_window(start, ids[window]) if finished else {}
+        outputs: dict[int, list[int]] = {}
+        batches = generator.generate_batches(
+            ids[window], options, batch_size=batch_size, first_index=start, known=known
+        )
+        for batch in until(stopped, batches):
+            outputs |= batch
+            if finished:
+                finished.add(start, ids[window], {i: batch[i] for i in batch if i not in known})
         answers = []
-        for prompt, output in zip(prompts[window], outputs, strict=True):
+        for i, prompt in enumerate(prompts[window]):
+            if i not in outputs:
+                break
             answer = {
-                "answer": text_generator.text(output),
-                "stopped": text_generator.stopped(output),
-                "new_tokens": len(output),
+                "answer": text_generator.text(outputs[i]),
+                "stopped": text_generator.stopped(outputs[i]),
+                "new_tokens": len(outputs[i]),
             }
             answers.append(prompt.fields | answer)
-        yield answers[max(done - start, 0) :]
+        if new := answers[max(done - start, 0) :]:
+            yield new
+        if len(answers) < len(prompts[window]):
+            return
+        if finished:
+            finished.clear()
 
 
 def settings(

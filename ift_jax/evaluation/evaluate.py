@@ -13,6 +13,7 @@ from ift_jax.evaluation.rank_choices import Choices, log_probs
 from ift_jax.evaluation.scoring import Scored, score
 from ift_jax.evaluation.task_metrics import TaskMetrics, task_metrics
 from ift_jax.evaluation.text_generator import TextGenerator
+from ift_jax.io.stop_signals import Stopped, never
 from ift_jax.metrics import ModelOutput
 from ift_jax.models.model import Params
 
@@ -40,7 +41,9 @@ class Answer(NamedTuple):
     ids: list[int]
 
 
-def evaluate(text_generator: TextGenerator, params: Params, mixture: Mixture) -> dict[str, Any]:
+def evaluate(
+    text_generator: TextGenerator, params: Params, mixture: Mixture, stopped: Stopped = never
+) -> dict[str, Any]:
     """Answers the first examples of every task, and scores the answers.
 
     An example with choices is answered with the likeliest one (`rank_choices.log_probs`), any
@@ -50,12 +53,14 @@ def evaluate(text_generator: TextGenerator, params: Params, mixture: Mixture) ->
         text_generator: the model; `config.evaluation` says how many examples per task, and how.
         params: its weights.
         mixture: tasks with their stores, which should hold nothing that was trained on.
+        stopped: whether to end before the next batch.
 
     Returns:
         `tasks`, `overall`, `groups` and `failures` as `score` gives them, and `answers`, a dict per
         example: "task", "index" (the record's index in the source), "prompt", "references", what
         `generate` or `rank` found, and, where a metric takes them, "target_score" and
-        "answer_score", the log-likelihoods of the target and of the answer.
+        "answer_score", the log-likelihoods of the target and of the answer. `complete` is whether
+        it came to its end; if it was stopped, there are only the answers so far.
     """
     metrics = task_metrics(mixture, text_generator.config)
     questions = ask(text_generator, mixture)
@@ -63,13 +68,16 @@ def evaluate(text_generator: TextGenerator, params: Params, mixture: Mixture) ->
     with_choices = [i for i, question in enumerate(questions) if question.choices]
     found: dict[int, Answer] = {}
     if free:
-        generated = generate(text_generator, params, [questions[i] for i in free])
-        found |= zip(free, generated, strict=True)
+        generated = generate(text_generator, params, [questions[i] for i in free], stopped)
+        found |= {free[i]: answer for i, answer in generated.items()}
     if with_choices:
-        ranked = rank(text_generator, params, [questions[i] for i in with_choices])
-        found |= zip(with_choices, ranked, strict=True)
-    given = [found[i] for i in range(len(questions))]
-    likelihoods = _likelihoods(text_generator, params, questions, given, metrics)
+        ranked = rank(text_generator, params, [questions[i] for i in with_choices], stopped)
+        found |= {with_choices[i]: answer for i, answer in ranked.items()}
+    answered = [questions[i] for i in sorted(found)]
+    given = [found[i] for i in sorted(found)]
+    likelihoods = None
+    if len(answered) == len(questions):
+        likelihoods = _likelihoods(text_generator, params, questions, given, metrics, stopped)
     answers = [
         {
             "task": question.task,
@@ -79,13 +87,17 @@ def evaluate(text_generator: TextGenerator, params: Params, mixture: Mixture) ->
             **answer.fields,
             **scores,
         }
-        for question, answer, scores in zip(questions, given, likelihoods, strict=True)
+        for question, answer, scores in zip(
+            answered, given, likelihoods or [{} for _ in answered], strict=True
+        )
     ]
+    if likelihoods is None:
+        return {"complete": False, "answers": answers}
     scored = [
         Scored(fields["task"], _model_output(fields, answer), fields.get("stopped", False))
         for fields, answer in zip(answers, given, strict=True)
     ]
-    return {**score(mixture, scored, metrics), "answers": answers}
+    return {**score(mixture, scored, metrics), "complete": True, "answers": answers}
 
 
 def ask(text_generator: TextGenerator, mixture: Mixture) -> list[Question]:
@@ -100,31 +112,38 @@ def ask(text_generator: TextGenerator, mixture: Mixture) -> list[Question]:
 
 
 def generate(
-    text_generator: TextGenerator, params: Params, questions: Sequence[Question]
-) -> list[Answer]:
-    """Generates an answer to each question, greedily.
+    text_generator: TextGenerator,
+    params: Params,
+    questions: Sequence[Question],
+    stopped: Stopped = never,
+) -> dict[int, Answer]:
+    """Generates an answer to each question, greedily, unless it is stopped before.
 
     Returns:
-        For each question "answer" and "stopped", whether it ended with a stop token or string
-        rather than at `max_new_tokens`.
+        By the place of the question: "answer" and "stopped", whether it ended with a stop token or
+        string rather than at `max_new_tokens`.
     """
-    outputs = text_generator.generate(params, [question.prompt for question in questions])
-    return [
-        Answer(
+    prompts = [question.prompt for question in questions]
+    outputs = text_generator.generate(params, prompts, stopped)
+    return {
+        i: Answer(
             {"answer": text_generator.text(output), "stopped": text_generator.stopped(output)},
             output,
         )
-        for output in outputs
-    ]
+        for i, output in outputs.items()
+    }
 
 
 def rank(
-    text_generator: TextGenerator, params: Params, questions: Sequence[Question]
-) -> list[Answer]:
-    """Chooses the likeliest choice of each question.
+    text_generator: TextGenerator,
+    params: Params,
+    questions: Sequence[Question],
+    stopped: Stopped = never,
+) -> dict[int, Answer]:
+    """Chooses the likeliest choice of each question, unless it is stopped before.
 
     Returns:
-        For each question "answer", the texts of its "choices", and their "scores".
+        By the place of the question: "answer", the texts of its "choices", and their "scores".
     """
     asked = [
         Choices(
@@ -134,12 +153,12 @@ def rank(
         )
         for question in questions
     ]
-    scores = log_probs(text_generator.model, params, text_generator.config, asked)
-    answers = []
-    for question, of_choices in zip(questions, scores, strict=True):
-        texts = [text for text, _ in question.choices]
-        text, ids = question.choices[int(np.argmax(of_choices))]
-        answers.append(Answer({"answer": text, "choices": texts, "scores": of_choices}, ids))
+    scores = log_probs(text_generator.model, params, text_generator.config, asked, stopped)
+    answers = {}
+    for i, of_choices in scores.items():
+        texts = [text for text, _ in questions[i].choices]
+        text, ids = questions[i].choices[int(np.argmax(of_choices))]
+        answers[i] = Answer({"answer": text, "choices": texts, "scores": of_choices}, ids)
     return answers
 
 
@@ -149,8 +168,9 @@ def _likelihoods(
     questions: Sequence[Question],
     answers: Sequence[Answer],
     metrics: Mapping[str, TaskMetrics],
-) -> list[dict[str, float]]:
-    """The log-likelihoods that the metrics of each question's task take."""
+    stopped: Stopped,
+) -> list[dict[str, float]] | None:
+    """The log-likelihoods that the metrics of each question's task take; None if it is stopped."""
     rows: list[Continuation] = []
     names: list[tuple[int, str]] = []  # The question and the name of each row's score.
     for i, (question, answer) in enumerate(zip(questions, answers, strict=True)):
@@ -164,9 +184,11 @@ def _likelihoods(
             names.append((i, "answer_score"))
     found: list[dict[str, float]] = [{} for _ in questions]
     if rows:
-        scores = log_likelihoods(text_generator.model, params, text_generator.config, rows)
-        for (i, name), value in zip(names, scores.tolist(), strict=True):
-            found[i][name] = value
+        scores = log_likelihoods(text_generator.model, params, text_generator.config, rows, stopped)
+        if len(scores) < len(rows):
+            return None
+        for row, (i, name) in enumerate(names):
+            found[i][name] = scores[row]
     return found
 
 

@@ -12,11 +12,14 @@ from ift_jax.data.mixture import Mixture
 from ift_jax.errors import UserError
 from ift_jax.evaluation.evaluate import evaluate
 from ift_jax.evaluation.text_generator import TextGenerator
+from ift_jax.io.stop_signals import StopSignals
 from ift_jax.preparation.open_or_prepare import open_if_prepared, open_or_prepare
 from ift_jax.text.tokenizers.load import load_tokenizer
 
 
-def evaluate_model(config: Config, source: ModelSource, which: str) -> dict[str, Any]:
+def evaluate_model(
+    config: Config, source: ModelSource, which: str, signals: StopSignals
+) -> dict[str, Any]:
     """Loads a model and evaluates it.
 
     Args:
@@ -24,6 +27,8 @@ def evaluate_model(config: Config, source: ModelSource, which: str) -> dict[str,
             the model's own.
         source: the opened model.
         which: "eval" or "heldout".
+        signals: ends the evaluation between two batches; while the model is loaded, a signal ends
+            the process as usual.
 
     Returns:
         What `evaluate` returns, with "which" and the "step" of the checkpoint.
@@ -41,8 +46,8 @@ def evaluate_model(config: Config, source: ModelSource, which: str) -> dict[str,
     loaded = load_model(source)
     config = dataclasses.replace(config, model=loaded.config.model)
     text_generator = TextGenerator(config, loaded.tokenizer, loaded.model)
-    with jax.set_mesh(jax.tree.leaves(loaded.params)[0].sharding.mesh):
-        result = evaluate(text_generator, loaded.params, mixture)
+    with jax.set_mesh(jax.tree.leaves(loaded.params)[0].sharding.mesh), signals:
+        result = evaluate(text_generator, loaded.params, mixture, signals.received)
     return {"which": which, "step": loaded.step, **result}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from ift_jax.config.schema import Config
 from ift_jax.data.packed_layout import RowLayout
 from ift_jax.decoding.generate import bucket
+from ift_jax.io.stop_signals import Stopped, never, until
 from ift_jax.models.fused_cross_entropy import CrossEntropyOptions, fused_linear_cross_entropy
 from ift_jax.models.model import Model, Params
 from ift_jax.sharding import rules
@@ -46,9 +47,13 @@ class _Batch(NamedTuple):
 
 
 def log_likelihoods(
-    model: Model, params: Params, config: Config, rows: Sequence[Continuation]
-) -> np.ndarray:
-    """Return the log-likelihood of each answer given its prompt, float64[N].
+    model: Model,
+    params: Params,
+    config: Config,
+    rows: Sequence[Continuation],
+    stopped: Stopped = never,
+) -> dict[int, float]:
+    """Return the log-likelihood of each answer given its prompt, by row.
 
     `evaluation.batch_size` rows of similar lengths are scored together. Rows are padded to one of a
     few lengths, so that few programs are compiled. On a mesh (`jax.set_mesh`), rows are sharded
@@ -58,16 +63,17 @@ def log_likelihoods(
         model: The model.
         params: Its parameters.
         config: The run's config.
-        rows: N prompts with their answers, of at least one token each.
+        rows: Prompts with their answers, of at least one token each.
+        stopped: Whether to end before the next batch; the rows that are left are then missing.
     """
     by_length = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), len(rows[i].answer)))
     size = min(config.evaluation.batch_size, 1 << max(len(rows) - 1, 0).bit_length())
-    scores = np.zeros(len(rows))
-    for start in range(0, len(rows), size):
+    scores: dict[int, float] = {}
+    for start in until(stopped, range(0, len(rows), size)):
         chosen = by_length[start : start + size]
         batch = _batch([rows[i] for i in chosen], size, config)
         sums_B = np.asarray(_sums(model, params, *batch))
-        scores[chosen] = sums_B[: len(chosen)]
+        scores |= zip(chosen, sums_B[: len(chosen)].tolist(), strict=True)
     return scores
 
 

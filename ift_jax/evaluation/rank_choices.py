@@ -10,10 +10,9 @@ and FLAN end in EOS as well.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from ift_jax.config.schema import Config
 from ift_jax.evaluation.log_likelihoods import Continuation, log_likelihoods
+from ift_jax.io.stop_signals import Stopped, never
 from ift_jax.models.model import Model, Params
 
 
@@ -26,20 +25,41 @@ class Choices(NamedTuple):
 
 
 def log_probs(
-    model: Model, params: Params, config: Config, examples: Sequence[Choices]
-) -> list[list[float]]:
+    model: Model,
+    params: Params,
+    config: Config,
+    examples: Sequence[Choices],
+    stopped: Stopped = never,
+) -> dict[int, list[float]]:
     """Scores each choice of each example.
 
     Every choice is a row with a copy of the prompt, and rows of similar lengths are scored
     together (`log_likelihoods`), so different numbers of choices cost nothing.
+
+    Args:
+        model: the model.
+        params: its parameters.
+        config: the run's config.
+        examples: what is ranked.
+        stopped: whether to end before the next batch.
+
+    Returns:
+        The scores of an example's choices, by its place in `examples`; an example with a choice
+        that a stop left unscored is missing.
     """
     rows = [
         Continuation(example.prompt, answer, example.prefix_length)
         for example in examples
         for answer in example.answers
     ]
-    scores = log_likelihoods(model, params, config, rows)
+    scores = log_likelihoods(model, params, config, rows, stopped)
     if config.evaluation.length_normalize:
-        scores /= [len(row.answer) for row in rows]
-    ends = np.cumsum([len(example.answers) for example in examples])
-    return [of_example.tolist() for of_example in np.split(scores, ends)[:-1]]
+        scores = {row: score / len(rows[row].answer) for row, score in scores.items()}
+    found: dict[int, list[float]] = {}
+    first_row = 0
+    for i, example in enumerate(examples):
+        of_example = range(first_row, first_row + len(example.answers))
+        first_row = of_example.stop
+        if all(row in scores for row in of_example):
+            found[i] = [scores[row] for row in of_example]
+    return found

@@ -74,14 +74,15 @@ class TextGenerator:
             bidirectional_prompt=self.config.format.bidirectional_prefix,
         )
 
-    def generate(self, params: Params, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """The new ids of each prompt, greedily, as the config's section `evaluation` says."""
-        return list(self.generate_until(never, params, prompts).values())
-
-    def generate_until(
-        self, stopped: Stopped, params: Params, prompts: Sequence[Sequence[int]]
+    def generate(
+        self, params: Params, prompts: Sequence[Sequence[int]], stopped: Stopped = never
     ) -> dict[int, list[int]]:
-        """Do what `generate` does, but end before the next batch if `stopped()` holds.
+        """The new ids of each prompt, greedily, as the config's section `evaluation` says.
+
+        Args:
+            params: the model's parameters.
+            prompts: the ids of each prompt.
+            stopped: whether to end before the next batch.
 
         Returns:
             The new ids by the place of their prompt; some are missing if it was stopped.

@@ -8,15 +8,23 @@ from ift_jax.evaluation.metric_values import json_text, without_nan
 from ift_jax.evaluation.score_table import table
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.folders import write_files
+from ift_jax.io.stop_signals import Stopped
 from ift_jax.models.model import Params
 from ift_jax.training.console import Console
 from ift_jax.training.setup import Run
 
 
 def final_evaluation(
-    run: Run, text_generator: TextGenerator, params: Params, console: Console, workdir: str | None
-) -> None:
+    run: Run,
+    text_generator: TextGenerator,
+    params: Params,
+    console: Console,
+    workdir: str | None,
+    stopped: Stopped,
+) -> bool:
     """Evaluate the mixtures that `evaluation.sets` names, and print the scores.
+
+    If it is stopped, the answers so far and the scores of complete mixtures are written.
 
     Args:
         run: The run.
@@ -25,6 +33,10 @@ def final_evaluation(
         console: Where to print.
         workdir: The local folder of `evaluation.json` (the scores) and `answers.jsonl` (every
             answer behind them); None for processes that write nothing.
+        stopped: Whether to end before the next batch.
+
+    Returns:
+        Whether it came to its end.
     """
     mixtures = {
         "eval": ("unseen examples of the trained tasks", run.eval),
@@ -32,14 +44,23 @@ def final_evaluation(
     }
     results: dict[str, Any] = {}
     answers: list[dict[str, Any]] = []
+    is_complete = True
     for name, (title, mixture) in mixtures.items():
         if mixture is None or name not in run.config.evaluation.sets:
             continue
-        result = evaluate(text_generator, params, mixture)
+        result = evaluate(text_generator, params, mixture, stopped)
+        answers += result["answers"]
+        if not result["complete"]:
+            console.line(
+                f"stopped by a signal while evaluating {title}: {len(answers)} answers so far are "
+                "in answers.jsonl. The same command evaluates again."
+            )
+            is_complete = False
+            break
         console.line(*table(title, result))
         results[title] = {key: result[key] for key in ("tasks", "overall", "groups", "failures")}
-        answers += result["answers"]
     if workdir is not None:
         lines = [json.dumps(without_nan(answer), ensure_ascii=False) + "\n" for answer in answers]
         files = {"evaluation.json": json_text(results), "answers.jsonl": "".join(lines)}
         write_files(workdir, {name: content.encode() for name, content in files.items()})
+    return is_complete

@@ -68,8 +68,7 @@ def train(
     """Train to the end, resuming from the workdir's newest checkpoint if it has one.
 
     On SIGTERM or the first Ctrl-C the current step or batch is finished, the state is saved, and
-    the function returns; calling it again resumes from that step. A run of zero steps saves the
-    state that it would have started from.
+    the function returns; calling it again resumes from that step.
 
     Args:
         config: The run's config; `model.init_from` is resolved.
@@ -279,7 +278,7 @@ class Trainer:
             self._previews.drop(self._first_step)
         self._save_evaluate_and_preview(
             due._replace(
-                checkpoint=due.checkpoint and self._saved_step is None,
+                checkpoint=False,
                 evaluate=evaluate,
                 preview=preview,
                 stop=self._stop.requested(),
@@ -367,18 +366,17 @@ class Trainer:
             line = f"trained to step {self._saved_step} in {time.perf_counter() - began:.0f} s"
             if self._step == self._first_step:
                 line = f"no step is left to train: the run is at step {self._step}"
-            if not self._run.n_steps:
-                line = "the run has no steps: its initial state is saved as step 0"
             if wait_share := self._throughput.data_wait_share():
                 line += f"; the device waited for data {wait_share:.2%} of the time"
             self._console.line(line)
             if self._run.config.evaluation.examples:
-                final_evaluation(
+                self._stopped = not final_evaluation(
                     self._run,
                     self._text_generator,
                     all_params(self._state),
                     self._console,
                     self._home.local if self._writer else None,
+                    self._stop.requested,
                 )
         self._checkpoints.close()
         if self._writer:

@@ -70,7 +70,7 @@ class Previews:
         Returns:
             The completions, or None if it was stopped; then the file is as it was.
         """
-        outputs = self._text_generator.generate_until(stopped, params, self._prompts)
+        outputs = self._text_generator.generate(params, self._prompts, stopped)
         if len(outputs) < len(self._prompts):
             return None
         records = [

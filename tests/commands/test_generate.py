@@ -2,11 +2,13 @@
 
 import io
 import json
+import signal
 import sys
 
 import pytest
 
 from ift_jax.commands.main import main
+from ift_jax.decoding import Generator
 from ift_jax.evaluation import text_generator
 from tests import small_models
 
@@ -62,3 +64,30 @@ def test_any_text_can_be_printed_anywhere(monkeypatch):
     print("é😀")
     ascii_only.flush()
     assert ascii_only.buffer.getvalue() == b"\\xe9\\U0001f600\n"
+
+
+def test_a_signal_ends_it_after_the_batch_and_the_answers_are_kept(
+    workdir, tmp_path, capsys, monkeypatch
+):
+    small_models.compile_one_program(monkeypatch)
+    prompts, output = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
+    prompts.write_text("".join(json.dumps({"inputs": "x" * n}) + "\n" for n in range(1, 6)))
+    arguments = ["generate", "--workdir", workdir, "--prompts", str(prompts)]
+    arguments += ["--output", str(output), "--batch-size", "2", "--max-new-tokens", "2"]
+    generate_blocks = Generator._generate_blocks
+    n_batches = 0
+
+    def interrupted(*args):
+        nonlocal n_batches
+        n_batches += 1
+        if n_batches == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return generate_blocks(*args)
+
+    monkeypatch.setattr(Generator, "_generate_blocks", interrupted)
+    assert main(arguments) == 128 + signal.SIGTERM
+    assert n_batches == 2 and len(output.read_text().splitlines()) == 4
+    assert "stopped by a signal: 4 of 5 answers; the same" in capsys.readouterr().err
+    assert main(arguments) == 0
+    assert n_batches == 3
+    assert "5 answers" in capsys.readouterr().out

@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import os
 
 import pytest
 
-from ift_jax.decoding import Options, Sampling
+from ift_jax.decoding import Generator, Options, Sampling
 from ift_jax.errors import UserError
 from ift_jax.evaluation import batch_prompts
+from ift_jax.evaluation.finished_batches import FinishedBatches
 from ift_jax.io.files import append_json_lines
 from tests import small_models
 
@@ -69,6 +71,58 @@ def test_a_continued_file_equals_one_without_interruption(opened, tmp_path):
     assert answer(opened, other) == 4
     with open(other, "rb") as file:
         assert file.read() == whole
+
+
+def test_a_stop_keeps_the_batches_that_are_done(opened, tmp_path, monkeypatch):
+    def batches(path, stopped=lambda: False):
+        """Answers like `ift generate`; returns the numbers of the prompts that were decoded."""
+        settings = batch_prompts.settings(*opened, OPTIONS, 2)
+        done = batch_prompts.continue_file(path, settings, PROMPTS)
+        ids = batch_prompts.prompt_ids(opened[0], PROMPTS, OPTIONS.max_new_tokens)
+        decoded.clear()
+        for answers in batch_prompts.answer_windows(
+            *opened,
+            PROMPTS,
+            ids,
+            OPTIONS,
+            batch_size=2,
+            done=done,
+            finished=FinishedBatches(path, settings),
+            stopped=stopped,
+        ):
+            append_json_lines(path, answers)
+        return list(decoded)
+
+    decoded = []
+    generate_blocks = Generator._generate_blocks
+
+    def counted(generator, prompts, *args):
+        decoded.append(sorted(prompts))
+        return generate_blocks(generator, prompts, *args)
+
+    monkeypatch.setattr(Generator, "_generate_blocks", counted)
+    whole, path = str(tmp_path / "whole.jsonl"), str(tmp_path / "answers.jsonl")
+    of_all = batches(whole)
+    assert len(of_all) == 4 and not os.path.exists(f"{whole}.unordered.jsonl")
+    assert sorted(sum(of_all, [])) == list(range(7))
+    # Stopped after each batch, it decodes each batch once.
+    of_parts = [batches(path, stopped=lambda: bool(decoded)) for _ in of_all]
+    assert sum(of_parts, []) == of_all
+    assert batches(path) == []
+    with open(path, "rb") as file, open(whole, "rb") as expected:
+        assert file.read() == expected.read()
+    assert not os.path.exists(f"{path}.unordered.jsonl")
+
+
+def test_batches_of_other_settings_or_half_written_ones_are_not_used(tmp_path):
+    path = str(tmp_path / "answers.jsonl")
+    finished = FinishedBatches(path, {"seed": 1})
+    finished.add(4, [[1, 2], [3]], {0: [7], 1: [8]})
+    with open(f"{path}.unordered.jsonl", "a") as file:
+        file.write('["half a li')
+    assert FinishedBatches(path, {"seed": 1}).of_window(4, [[1, 2], [3]]) == {0: [7], 1: [8]}
+    assert FinishedBatches(path, {"seed": 1}).of_window(4, [[1, 2], [4]]) == {0: [7]}
+    assert FinishedBatches(path, {"seed": 2}).of_window(4, [[1, 2], [3]]) == {}
 
 
 def test_a_file_of_something_else_is_refused(opened, tmp_path):

@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 
 import pytest
 
 from ift_jax.commands.main import main
+from ift_jax.decoding import Generator
 from tests import small_models
 from tests.text.small_tokenizers import t5_like_tokenizer
 
@@ -33,6 +35,26 @@ def test_no_tokenizer_is_trained(arguments, tmp_path, capsys, monkeypatch):
     assert "exact match" in printed and "ROUGE-L" in printed and "training a" not in printed
     scores = json.loads(output.read_text())
     assert scores["tasks"]["jsonl_data"]["examples"] == 2 and scores["failures"] == []
+
+
+def test_a_signal_ends_it_after_the_batch_and_the_answers_are_kept(
+    arguments, tmp_path, capsys, monkeypatch
+):
+    small_models.compile_one_program(monkeypatch)
+    generate_blocks = Generator._generate_blocks
+
+    def interrupted(*args):
+        signal.raise_signal(signal.SIGINT)
+        return generate_blocks(*args)
+
+    monkeypatch.setattr(Generator, "_generate_blocks", interrupted)
+    output = tmp_path / "scores.json"
+    arguments += ["--output", str(output), "--config.evaluation.batch_size=1"]
+    assert main(arguments) == 128 + signal.SIGINT
+    kept = json.loads(output.read_text())
+    assert not kept["complete"] and "tasks" not in kept
+    assert [answer["task"] for answer in kept["answers"]] == ["jsonl_data"]
+    assert f"1 answer, not scored; they are in {output}" in capsys.readouterr().err
 
 
 def test_another_tokenizer_is_refused_before_anything_is_prepared(arguments, tmp_path, capsys):

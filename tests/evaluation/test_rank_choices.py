@@ -126,7 +126,7 @@ def scores(text_generator, params, examples):
         decoder = text_generator.config.model.architecture == "decoder"
         prompt = e.tokens[: e.prompt_length] if decoder else e.encoder_tokens
         asked.append(Choices(prompt.tolist(), [ids for _, ids in e.choices], e.prefix_length))
-    return log_probs(text_generator.model, params, text_generator.config, asked)
+    return list(log_probs(text_generator.model, params, text_generator.config, asked).values())
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_against_transformers(family):
         for n, lengths in ((7, (1, 3)), (20, (2, 2, 9, 4)), (3, (5,)))
     ]
     whole = Config(model=config, evaluation=EvaluationConfig(batch_size=3))
-    got = log_probs(build_model(config), params, whole, examples)
+    got = log_probs(build_model(config), params, whole, examples).values()
     for of, example in zip(got, examples, strict=True):
         for score, answer in zip(of, example.answers, strict=True):
             with torch.no_grad():

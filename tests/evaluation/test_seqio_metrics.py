@@ -75,7 +75,7 @@ def evaluated(config, monkeypatch, given=None):
             ids = store.tokens(i)[store.prompt_lengths[i] :].tolist()
             outputs.append(given(i, ids) if given else ids)
 
-    monkeypatch.setattr(TextGenerator, "generate", lambda *_: outputs)
+    monkeypatch.setattr(TextGenerator, "generate", lambda *_: dict(enumerate(outputs)))
     return evaluate(text_generator, random_params(model), mixture), mixture
 
 

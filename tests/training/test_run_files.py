@@ -101,3 +101,33 @@ def test_the_best_checkpoint_is_kept_although_it_is_ranked_after_it_is_saved(who
     best = min(losses, key=lambda step: losses[step])
     kept = Checkpoints(str(workdir), read_only=True).steps()
     assert set(kept) == {8, 10, best}
+
+
+def test_a_stop_in_the_final_evaluation_keeps_the_answers_so_far(monkeypatch, tmp_path, capsys):
+    scored = ["evaluation.examples=5", "train.preview_prompts=0", "train.eval_every=0"]
+    process = in_process.InProcess(monkeypatch, scored)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert process.train(whole) == 0
+    batches = [at for at, name in enumerate(process.events, 1) if name == "_generate_blocks starts"]
+    assert len(batches) == 3
+    after = process.stop(broken, batches[1])
+    assert "_generate_blocks starts" not in after
+    assert "4 answers so far are in answers.jsonl" in capsys.readouterr().out
+
+    def lines(workdir):
+        return (workdir / "answers.jsonl").read_text().splitlines()
+
+    assert len(lines(broken)) == 4 and set(lines(broken)) < set(lines(whole))
+    assert json.loads((broken / "evaluation.json").read_text()) == {}
+    assert process.train(broken) == 0
+    for name in ("answers.jsonl", "evaluation.json"):
+        assert (broken / name).read_text() == (whole / name).read_text()
+
+
+def test_no_run_ends_without_a_checkpoint(monkeypatch, tmp_path, capsys):
+    """The smallest part of an epoch is a step; no steps at all are refused."""
+    process = in_process.InProcess(monkeypatch, ["train.steps=0"])
+    assert process.train(tmp_path) == 2
+    assert "config.train: steps and epochs are both 0; set one" in capsys.readouterr().err
+    assert process.train(tmp_path, ["train.epochs=1e-9"]) == 0
+    assert Checkpoints(str(tmp_path), read_only=True).steps() == [1]

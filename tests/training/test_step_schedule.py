@@ -57,11 +57,6 @@ def test_before_the_first_step_there_is_a_preview_and_an_evaluation_to_compare_w
     assert not StepSchedule(config, N_STEPS).at(0).evaluate
 
 
-def test_a_run_without_steps_saves_what_it_would_have_started_from():
-    due = StepSchedule(TrainConfig(), 0).at(0)
-    assert due.checkpoint and due.evaluate and due.preview
-
-
 @pytest.mark.parametrize(("step", "interrupts"), [(10, False), (20, True), (30, True), (35, True)])
 def test_logging_alone_does_not_interrupt_training(step, interrupts):
     config = TrainConfig(log_every=10, save_every=20, eval_every=30, preview_every=35)
