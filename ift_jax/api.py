@@ -39,6 +39,7 @@ def train(
     config: str = "",
     lora: int = 0,
     fields: Mapping[str, Any] | None = None,
+    allow_new_data: bool = False,
     quiet: bool = False,
 ) -> str:
     """Train to the end, as `ift train` does; resume if the workdir holds a run.
@@ -50,6 +51,7 @@ def train(
         config: A config file, instead of `model` and `data`.
         lora: The rank of adapters; 0 trains all parameters.
         fields: Fields of the config by dotted name, such as {"train.epochs": 1.0}.
+        allow_new_data: Whether a run may go on with other data than it began with.
         quiet: Whether to print nothing.
 
     Returns:
@@ -72,7 +74,7 @@ def train(
     )
     console = Console(quiet=quiet)
     chosen = run_config.load(args, console.line)
-    train_run(chosen.config, args.workdir, console, chosen.reasons)
+    train_run(chosen.config, args.workdir, console, chosen.reasons, allow_new_data=allow_new_data)
     return args.workdir
 
 

@@ -175,6 +175,7 @@ class Trainer:
         self._run = run
         self._home = home
         self._console = console
+        self._start = start
         self._stop = stop
         self._schedule = StepSchedule(config, run.n_steps)
         self._checkpoints = Checkpoints(
@@ -383,5 +384,5 @@ class Trainer:
             self._writer.close()
             self._check_workdir()
             if not self._stopped:
-                record_end(self._step, self._home)
+                record_end(self._start, self._first_step, self._step, self._home)
         self._home.push()

@@ -162,18 +162,19 @@ def record_start(start: Start, step: int, run: Run, home: Workdir) -> None:
         home: The workdir, written by this process.
     """
     finished_at = start.record.finished_at
-    if finished_at is not None and finished_at != step:
-        finished_at = None
-    RunRecord(start.inputs, start.since(step), finished_at).write(home.local)
+    _record(start, step, finished_at if finished_at == step else None).write(home.local)
     save_description(home.local, start.config, run.tokenizer, start.reasons)
     home.push()
     home.watch()
 
 
-def record_end(step: int, home: Workdir) -> None:
-    """Write that a run is complete, its scores included."""
-    record = RunRecord.read(home.local)
-    dataclasses.replace(record, finished_at=step).write(home.local)
+def record_end(start: Start, first_step: int, step: int, home: Workdir) -> None:
+    """Write that a run, which began at `first_step`, is complete at `step`, scores included."""
+    _record(start, first_step, step).write(home.local)
+
+
+def _record(start: Start, first_step: int, finished_at: int | None) -> RunRecord:
+    return RunRecord(start.inputs, start.since(first_step), finished_at)
 
 
 def _saved_steps(home: Workdir) -> list[int]:

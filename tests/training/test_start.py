@@ -100,6 +100,22 @@ def test_a_complete_run_called_again_does_nothing_and_says_so(run, capsys):
     assert run.files() == before
 
 
+def test_a_dry_run_says_how_the_run_would_begin_and_writes_nothing(run, capsys):
+    before = run.files()
+    begins = {
+        "train.steps=6": f"the run in {run.workdir} is complete at step 6",
+        "train.steps=8": f"the run would resume at step 6 from {run.workdir}",
+    }
+    for override, line in begins.items():
+        assert run.train(override, flags=["--dry-run"]) == 0
+        assert line in capsys.readouterr().out.splitlines()
+    assert run.files() == before
+    run.workdir = run.folder / "new"
+    assert run.train(flags=["--dry-run"]) == 0
+    assert f"the run would begin in {run.workdir}" in capsys.readouterr().out.splitlines()
+    assert not run.workdir.exists()
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
