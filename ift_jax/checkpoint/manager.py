@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.experimental import multihost_utils
 
 from ift_jax.checkpoint.read_checkpoint import (
@@ -223,6 +224,18 @@ class Checkpoints:
             for step in sorted(set(steps) - self._retention.kept(steps)):
                 self._manager.delete(step)
         self._manager.close()
+
+
+def saved_steps(workdir: str) -> list[int]:
+    """Return the steps of the complete checkpoints of a workdir, in ascending order.
+
+    A process may call this alone: unlike `Checkpoints` it waits for no other.
+    """
+    folder = epath.Path(absolute(workdir)) / "checkpoints"
+    if not folder.is_dir():
+        return []
+    found = ocp.path.step.standard_name_format().find_all(folder)
+    return sorted(metadata.step for metadata in found)
 
 
 def check_frozen(frozen: Any, expected_sum: jax.Array, where: str) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 
-from ift_jax.checkpoint.manager import Checkpoints
+from ift_jax.checkpoint.manager import saved_steps
 from ift_jax.checkpoint.run_description import (
     CONFIG_FILE,
     TOKENIZER_FOLDER,
@@ -21,7 +21,7 @@ from ift_jax.checkpoint.run_inputs import Inputs, changed_data, changed_tokenize
 from ift_jax.checkpoint.same_run import changed_training, check_same_config, moved_start
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
-from ift_jax.io.paths import Workdir, as_path
+from ift_jax.io.paths import Workdir
 from ift_jax.text.tokenizers.load import load_tokenizer
 from ift_jax.training.resume import check_fits
 from ift_jax.training.setup import Run
@@ -113,7 +113,7 @@ def find_start(
     if run.heldout:
         mixtures["heldout"] = run.heldout
     inputs = run_inputs(run.config, run.tokenizer, mixtures)
-    steps = _saved_steps(home)
+    steps = saved_steps(home.path)
     before = read_config(home.local)
     if before is None:
         if steps:
@@ -175,13 +175,6 @@ def record_end(start: Start, first_step: int, step: int, home: Workdir) -> None:
 
 def _record(start: Start, first_step: int, finished_at: int | None) -> RunRecord:
     return RunRecord(start.inputs, start.since(first_step), finished_at)
-
-
-def _saved_steps(home: Workdir) -> list[int]:
-    """Return the steps of the complete checkpoints of a workdir, in ascending order."""
-    if not as_path(os.path.join(home.path, "checkpoints")).is_dir():
-        return []
-    return Checkpoints(home.path, read_only=True).steps()
 
 
 def _changes(run: Run, home: Workdir, record: RunRecord, inputs: Inputs) -> list[str]:
