@@ -3,7 +3,7 @@
 For example:
   ift train --model /models/SmolLM2-135M-Instruct --data chats.jsonl --workdir runs/mine
   ift train --model /models/Qwen3-0.6B --data chats.jsonl --lora --workdir runs/lora
-  ift train --workdir runs/mine
+  ift train --workdir runs/mine --track wandb
   ift train --config configs/quickstart.py --workdir runs/quickstart
   ift train --config configs/quickstart.py --workdir runs/low --config.optimizer.learning_rate=1e-4
   ift train --config configs/jsonl.py:my_data.jsonl --workdir runs/mine --dry-run
@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "steps per epoch, the fill of rows and the memory, or what is missing on this machine",
     )
     parser.add_argument(
+        "--track",
+        metavar="NAMES",
+        help="trackers that receive the metrics: wandb, mlflow, trackio, or several with commas; "
+        "TensorBoard's event files are always written",
+    )
+    parser.add_argument(
         "--allow-new-data",
         action="store_true",
         help="go on with a run although its data, template or order of batches has changed since "
@@ -40,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
+    if args.track is not None:
+        names = tuple(name for name in args.track.split(",") if name != "tensorboard")
+        args.overrides.append(f"--config.train.track={names!r}")
     # Mistakes in the config and the bucket are found before any device is used. What is chosen
     # depends on the devices, which may be used only after all processes have joined.
     chooses = run_config.chooses(args)

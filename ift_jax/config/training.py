@@ -146,6 +146,12 @@ class TrainConfig:
         "meanwhile nothing is saved.",
         above=0,
     )
+    track: tuple[str, ...] = field(
+        (),
+        "Experiment trackers that receive the metrics besides TensorBoard's event files. Each "
+        "needs the extra package of its name.",
+        choices=("wandb", "mlflow", "trackio"),
+    )
     compile_cache: str = field("", "Folder of JAX's compilation cache; empty: none.")
     peak_tflops: float = field(
         0.0,

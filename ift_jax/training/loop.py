@@ -1,6 +1,7 @@
 """The training loop: resume, step, log, evaluate, save, preview."""
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Mapping
@@ -41,6 +42,7 @@ from ift_jax.training.step_schedule import Due, StepSchedule
 from ift_jax.training.stop_agreement import StopAgreement, of_first_process
 from ift_jax.training.summary import summary_lines
 from ift_jax.training.throughput import Throughput
+from ift_jax.training.trackers import check_installed, open_trackers
 
 FILES = {
     "config.yaml": "the config, for --config",
@@ -83,6 +85,7 @@ def train(
             diverged.
     """
     began = time.perf_counter()
+    check_installed(config.train.track)
     _set_compilation_cache(config.train.compile_cache)
     is_first_process = jax.process_index() == 0
     check_workdir(workdir)
@@ -202,7 +205,10 @@ class Trainer:
         self._owes_checkpoint = False  # One was due during steps that were not finite.
         self._stopped = False
 
-        self._writer = MetricWriter(home.local, self._first_step) if writes else None
+        self._writer = None
+        if writes:
+            trackers = open_trackers(config.track, home.local, dataclasses.asdict(run.config))
+            self._writer = MetricWriter(home.local, self._first_step, trackers)
         self._text_generator = TextGenerator(run.config, run.tokenizer, run.program.model)
         self._previews = Previews(
             self._text_generator, run.eval, home.local, self._first_step, write=writes

@@ -1,7 +1,8 @@
-"""Metrics of a run on disk: JSON lines, and the same as TensorBoard events."""
+"""Metrics of a run: JSON lines, and the same as TensorBoard events and for trackers."""
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from ift_jax.evaluation.metric_values import without_nan
 from ift_jax.io.files import write_errors
 from ift_jax.training.event_file import EventFile
 from ift_jax.training.step_lines import keep_lines_until
+from ift_jax.training.trackers import Tracker, finite
 
 
 class MetricWriter:
@@ -20,13 +22,14 @@ class MetricWriter:
             at. What is due at this step and missing here was cut off by a kill or a stop.
     """
 
-    def __init__(self, workdir: str, step: int):
+    def __init__(self, workdir: str, step: int, trackers: Sequence[Tracker] = ()):
         """Open the files.
 
         Args:
             workdir: The local folder of the files.
             step: The step that the run starts or resumes at; what `metrics.jsonl` has from later
                 steps is dropped.
+            trackers: Receive the same numbers, and are closed with the files.
         """
         self._path = path = os.path.join(workdir, "metrics.jsonl")
         kept = keep_lines_until(path, step)
@@ -34,6 +37,7 @@ class MetricWriter:
         with write_errors(path):
             self._lines = open(path, "a", encoding="utf-8")  # noqa: SIM115 - held for the run.
         self._events = EventFile(os.path.join(workdir, "tensorboard"), step)
+        self._trackers = trackers
 
     def write(self, record: dict[str, Any]) -> None:
         """Write one record.
@@ -56,6 +60,8 @@ class MetricWriter:
         }
         step = scalars.pop("step")
         self._events.write_scalars(step, scalars)
+        for tracker in self._trackers:
+            tracker.log(step, finite(scalars))
 
     def sync(self) -> None:
         """Make the lines durable, before a checkpoint makes their steps part of the past."""
@@ -63,6 +69,8 @@ class MetricWriter:
             os.fsync(self._lines.fileno())
 
     def close(self) -> None:
-        """Close both files."""
+        """Close the files and the trackers."""
         self._lines.close()
         self._events.close()
+        for tracker in self._trackers:
+            tracker.close()

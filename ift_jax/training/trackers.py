@@ -1,0 +1,232 @@
+"""Experiment trackers: what `metrics.jsonl` holds, handed to their own libraries.
+
+Each tracker is an extra package that is imported only where `train.track` names it. Nothing leaves
+the machine unless the user has set the tracker up for that: Weights & Biases runs offline without a
+key, MLflow writes into the workdir without MLFLOW_TRACKING_URI, and Trackio writes into its own
+folder in the user's cache. This package itself reports nothing to anybody.
+"""
+
+import abc
+import contextlib
+import importlib
+import math
+import netrc
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ift_jax.errors import UserError
+from ift_jax.io.files import json_bytes, write_atomically
+from ift_jax.io.json_reader import read_json_object
+
+PROJECT = "ift_jax"  # Where the user's environment names no other.
+# The run's name at each tracker, by which a resumed run goes on in the same one.
+IDS_FILE = "trackers.json"
+_MOST_PARAMS = 100  # MLflow takes so many parameters at a time.
+_LONGEST_PARAM = 500  # Characters.
+
+
+class Tracker(abc.ABC):
+    """A run at one tracker.
+
+    Attributes:
+        id: What the tracker calls the run.
+    """
+
+    id: str
+
+    @abc.abstractmethod
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Hand over finite numbers of a step."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End the run at the tracker."""
+
+
+def open_trackers(names: Sequence[str], workdir: str, config: Mapping[str, Any]) -> list[Tracker]:
+    """Open the trackers of a run, or go on with those of the run that is resumed.
+
+    Args:
+        names: Keys of `TRACKERS`.
+        workdir: The local folder of the run's files.
+        config: The run's config as nested plain values.
+
+    Raises:
+        UserError: The package of a tracker is not installed, or the tracker refuses the run.
+    """
+    if not names:
+        return []
+    path = os.path.join(workdir, IDS_FILE)
+    ids = read_json_object(path) if os.path.exists(path) else {}
+    modules = {name: _package(name) for name in names}
+    trackers = {
+        name: TRACKERS[name](module, workdir, config, ids.get(name))
+        for name, module in modules.items()
+    }
+    ids |= {name: tracker.id for name, tracker in trackers.items()}
+    write_atomically(Path(path), json_bytes(ids))
+    return list(trackers.values())
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Check that the package of each tracker can be imported.
+
+    Raises:
+        UserError: One cannot; names the extra to install.
+    """
+    for name in names:
+        _package(name)
+
+
+def _package(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"config.train.track: {name} is not installed ({error}); run launch/setup.sh {name}"
+        ) from error
+
+
+def run_name(workdir: str) -> str:
+    """Return the name of a run: that of its workdir."""
+    return os.path.basename(os.path.normpath(workdir))
+
+
+class WandbTracker(Tracker):
+    """Weights & Biases. `wandb sync` uploads what an offline run wrote into `<workdir>/wandb`."""
+
+    def __init__(
+        self, wandb: ModuleType, workdir: str, config: Mapping[str, Any], known_id: str | None
+    ):
+        """Begin or resume the run."""
+        mode = None if os.environ.get("WANDB_MODE") or _has_wandb_key() else "offline"
+        try:
+            self._run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", PROJECT),
+                name=run_name(workdir),
+                dir=workdir,
+                config=dict(config),
+                id=known_id,
+                resume="allow",
+                mode=mode,
+            )
+        except wandb.errors.Error as error:
+            raise UserError(f"config.train.track: wandb: {error}") from error
+        self.id = self._run.id
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _has_wandb_key() -> bool:
+    """Whether the user has logged in to Weights & Biases on this machine."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    return False
+
+
+class MlflowTracker(Tracker):
+    """MLflow; `mlflow ui --backend-store-uri <workdir>/mlflow` shows a run of a local folder."""
+
+    def __init__(
+        self, mlflow: ModuleType, workdir: str, config: Mapping[str, Any], known_id: str | None
+    ):
+        """Begin or resume the run."""
+        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+        if not uri:
+            # A folder can be read wherever the workdir goes. Newer versions of MLflow ask for this
+            # consent, because their new features are in databases alone.
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+            uri = Path(workdir, "mlflow").absolute().as_uri()
+        client = importlib.import_module("mlflow.tracking").MlflowClient(tracking_uri=uri)
+        self._client = client
+        try:
+            if known_id is None:
+                name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+                experiment = client.get_experiment_by_name(name)
+                experiment_id = (
+                    experiment.experiment_id if experiment else client.create_experiment(name)
+                )
+                run = client.create_run(experiment_id, run_name=run_name(workdir))
+                self.id = run.info.run_id
+                self._log_params(config)
+            else:
+                client.update_run(known_id, status="RUNNING")
+                self.id = known_id
+        except mlflow.exceptions.MlflowException as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"config.train.track: mlflow at {uri}: {reason}") from error
+
+    def _log_params(self, config: Mapping[str, Any]) -> None:
+        entities = importlib.import_module("mlflow.entities")
+        params = [
+            entities.Param(name, str(value)[:_LONGEST_PARAM])
+            for name, value in _flat(config).items()
+        ]
+        for start in range(0, len(params), _MOST_PARAMS):
+            self._client.log_batch(self.id, params=params[start : start + _MOST_PARAMS])
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._client.log_metric(self.id, name, value, step=step)
+
+    def close(self) -> None:
+        self._client.set_terminated(self.id)
+
+
+class TrackioTracker(Tracker):
+    """Trackio; `trackio show --project ift_jax` shows the runs."""
+
+    def __init__(
+        self, trackio: ModuleType, workdir: str, config: Mapping[str, Any], known_id: str | None
+    ):
+        """Begin or resume the run."""
+        name = known_id or run_name(workdir)
+        self._run = trackio.init(
+            project=os.environ.get("TRACKIO_PROJECT", PROJECT),
+            name=name,
+            config=dict(_flat(config)),
+            resume="allow",
+            embed=False,
+            auto_log_gpu=False,
+            auto_log_cpu=False,
+        )
+        self._trackio = trackio
+        self.id = name
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self._trackio.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self._trackio.finish()
+
+
+TRACKERS = {"wandb": WandbTracker, "mlflow": MlflowTracker, "trackio": TrackioTracker}
+
+
+def finite(scalars: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers among values, without NaN and infinity, which trackers do not take."""
+    return {
+        name: float(value)
+        for name, value in scalars.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
