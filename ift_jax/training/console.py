@@ -15,7 +15,7 @@ from rich.text import Text
 PLAIN_WIDTH = 80  # Of a line where the output is no terminal, such as a log file.
 _WIDE = 120  # A terminal of this width also shows accuracy and fill.
 _TREND_MEMORY = 0.8  # Weight of the past in the smoothed loss that a trend is told by.
-_LEVEL = 0.002  # A smaller relative change of the smoothed loss is no trend.
+_LEVEL = 0.0005  # A smaller relative change of the smoothed loss is no trend.
 
 
 class Console:

@@ -10,7 +10,9 @@ from ift_jax.io.stop_signals import Stopped, never
 from ift_jax.models.model import Params
 from ift_jax.training.step_lines import keep_lines, keep_lines_until
 
-SHOWN_PROMPT_CHARACTERS = 300  # The end of a prompt that is printed; the file has all of it.
+# What is printed of a prompt (its end) and of an answer; the file has all of them.
+SHOWN_PROMPT_CHARACTERS = 60
+SHOWN_ANSWER_CHARACTERS = 100
 
 
 class Preview(NamedTuple):
@@ -100,7 +102,6 @@ class Previews:
 def _line(record: dict[str, Any]) -> str:
     """Return a line for the terminal."""
     prompt_end = record["prompt"][-SHOWN_PROMPT_CHARACTERS:]
-    return (
-        f"  {record['task']}: {prompt_end!r} -> {record['completion']!r}"
-        f" (expected {record['references'][0]!r})"
-    )
+    answer = record["completion"][:SHOWN_ANSWER_CHARACTERS]
+    expected = record["references"][0][:SHOWN_ANSWER_CHARACTERS]
+    return f"  {record['task']}: {prompt_end!r} -> {answer!r} (expected {expected!r})"
