@@ -61,6 +61,9 @@ def train(
         UserError: As the command would report it.
     """
     from ift_jax.commands import run_config
+    from ift_jax.commands.main import choose_platform
+
+    choose_platform()  # Before JAX is imported.
     from ift_jax.training.console import Console
     from ift_jax.training.loop import train as train_run
 
@@ -88,6 +91,9 @@ def load(path: str, step: int | None = None) -> "TextModel":
     Raises:
         UserError: There is no such model, or it cannot be read.
     """
+    from ift_jax.commands.main import choose_platform
+
+    choose_platform()  # Before JAX is imported.
     from ift_jax.checkpoint.open_model import open_model_source
 
     return TextModel(open_model_source(path, step))
