@@ -6,11 +6,13 @@ The TPU compiler rewrites collectives, and each one is counted once, as what it 
   "windowed dot general").
 * A reduce-scatter becomes a fusion that contains an all-reduce.
 * An asynchronous collective becomes several pieces.
+* On tpu7x most collectives run on the sparse cores: each is a computation of its own, which a
+  `call-start` starts.
 """
 
 import dataclasses
 
-from ift_jax.planning.executions import count_executions
+from ift_jax.planning.executions import count_executions, fused_computations, started_by
 from ift_jax.planning.hlo import Computation, Instruction, Module, array_shapes, shape_bytes
 from ift_jax.planning.replica_groups import first_group, integers
 
@@ -43,7 +45,7 @@ class Collective:
         group_size: The devices that take part together; slices, if it crosses them.
         dtype: As HLO spells it: "bf16", "f32".
         crosses_slices: Whether it goes over the data center's network.
-        computation: The computation that executes it.
+        computation: The computation that executes it, or that starts what executes it.
         overlaps: Whether the device computes in the meantime.
         ring: Whether parts are passed on to a neighbor.
         group: The first of its groups: devices by their index in the mesh.
@@ -64,18 +66,23 @@ class Collective:
 def collectives(module: Module, data_trip_count: int = 1) -> list[Collective]:
     """Return every collective of a program; `data_trip_count` as in `count_executions`."""
     found = []
+    starters = started_by(module)
     for name, executions in count_executions(module, data_trip_count).items():
-        fusions = [
-            instruction.fused_computation
-            for instruction in module.computations[name].values()
-            if instruction.opcode == "fusion"
-        ]
-        for holder in (name, *fusions):
+        for holder in (name, *fused_computations(module, name)):
             for instruction in module.computations[holder].values():
-                place = _Place(module, name, holder, instruction)
+                is_started = name in starters
+                place = _Place(module, starters.get(name, name), holder, instruction, is_started)
                 if kind := place.kind():
                     found.append(place.collective(kind, executions))
     return found
+
+
+def collective_kind(instruction: Instruction) -> str:
+    """Return which of KINDS an instruction is by its opcode, or "" if it is none."""
+    kind = instruction.opcode.removesuffix("-start")
+    if instruction.opcode == "send":
+        kind = instruction.attribute(_TRANSFER_TYPE).lower().replace("_", "-")
+    return kind if kind in KINDS else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,23 +91,25 @@ class _Place:
 
     Attributes:
         module: The program.
-        computation: The name of the computation that executes the instruction.
-        holder: The name of the computation that contains it: the same one, or a fusion in it.
+        computation: The name of the computation that executes the instruction, or that starts what
+            executes it.
+        holder: The name of the computation that contains it: the one that executes it, or a fusion
+            in it.
         instruction: The instruction.
+        is_started: Whether it runs beside `computation`.
     """
 
     module: Module
     computation: str
     holder: str
     instruction: Instruction
+    is_started: bool
 
     def kind(self) -> str:
         """Return which of KINDS the instruction is, or "" if it is none."""
         instruction = self.instruction
-        kind = instruction.opcode.removesuffix("-start")
-        if instruction.opcode == "send":
-            kind = instruction.attribute(_TRANSFER_TYPE).lower().replace("_", "-")
-        if kind not in KINDS:
+        kind = collective_kind(instruction)
+        if not kind:
             return ""
         is_piece = "async_collective_fusion_config" in instruction.attributes
         if is_piece and not self._starts_collective():
@@ -134,6 +143,7 @@ class _Place:
             crosses_slices=crosses_slices,
             computation=self.computation,
             overlaps=crosses_slices
+            or self.is_started
             or instruction.opcode.endswith("-start")
             or self._starts_collective(),
             ring=ring,

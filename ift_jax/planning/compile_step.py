@@ -73,11 +73,15 @@ class Compiled:
 
     @property
     def memory(self) -> dict[str, Any]:
-        """Bytes on a device: the `parts` by kind, and, if the program fits, `total` and `peak`.
+        """Bytes on a device: the `parts` by kind, and, if the program fits, `total` and `live`.
 
-        The total is the compiler's sum of arguments, temporaries, and outputs that do not reuse an
-        argument's buffer. The peak is its figure for the worst moment. If the program does not fit,
-        the parts are what is known beforehand.
+        The total is what the program takes: the compiler's sum of its code, arguments, temporaries,
+        and outputs that do not reuse an argument's buffer. The compiler sets aside all temporaries
+        from beginning to end, so no moment takes more, and the peak is the total. `live` is its
+        figure for the arrays that are live at the worst moment, those in on-chip memory included:
+        less than the total where temporaries leave gaps, and more in a program so small that its
+        arrays stay on the chip. If the program does not fit, the parts are what is known
+        beforehand.
         """
         if self.executable is None:
             return {"parts": dict(self.known_bytes)}
@@ -90,11 +94,14 @@ class Compiled:
         gradients = min(self.known_bytes.get("gradients", 0), temporaries)
         parts["gradients"] = gradients
         parts["activations, temporaries"] = temporaries - gradients
-        parts["outputs"] = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+        outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+        parts["outputs"] = outputs
+        program = analysis.generated_code_size_in_bytes
+        parts["program"] = program
         return {
             "parts": parts,
-            "total": sum(parts.values()),
-            "peak": analysis.peak_memory_in_bytes,
+            "total": analysis.argument_size_in_bytes + temporaries + outputs + program,
+            "live": analysis.peak_memory_in_bytes,
         }
 
 
@@ -112,13 +119,21 @@ def compile_step(program: TrainProgram) -> Compiled:
 
 
 def compile_lowered(lowered: jax.stages.Lowered, known_bytes: Mapping[str, int]) -> Compiled:
-    """Compile a program; one that needs more memory than a device has is no error."""
+    """Compile a program; one that needs more memory than a device has is no error.
+
+    Raises:
+        UserError: The compiler failed for another reason, which is a fault of the compiler.
+    """
     start = time.perf_counter()
     try:
         executable = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
+            said = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"the TPU's compiler failed: {said}; another chip, row length or number of heads "
+                "may compile; --debug shows the traceback"
+            ) from error
         seconds = time.perf_counter() - start
         return Compiled(seconds, known_bytes, refusal=_first_sentences(str(error)))
     return Compiled(time.perf_counter() - start, known_bytes, executable)

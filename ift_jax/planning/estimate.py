@@ -23,7 +23,7 @@ from ift_jax.models.fused_cross_entropy import chunk_length, grouped_shape
 from ift_jax.models.model import Model
 from ift_jax.planning.chips import Chip
 from ift_jax.planning.collectives import Collective, collectives
-from ift_jax.planning.executions import count_executions, inner_computations
+from ift_jax.planning.executions import count_executions, inner_computations, started_by
 from ift_jax.planning.hlo import Computation, Instruction, Module, shape_bytes
 
 # The matrix products of queries, keys, values or their gradients in each splash attention kernel.
@@ -92,7 +92,12 @@ def estimate(
     for collective in found:
         link_seconds = beside if collective.overlaps else waited_for
         link_seconds[collective.computation] += _link_seconds(collective, chip, devices)
-    not_counted = set(counts)
+    interconnect = sum(beside.values()) + sum(waited_for.values())
+    # What a sparse core computes runs beside the computation that starts it.
+    starters = started_by(module)
+    for name in [name for name in own if name in starters]:
+        beside[starters[name]] += counts[name] * sum(own.pop(name))
+    not_counted = set(own)
 
     def all_runs(name: str) -> float:
         """Seconds of all runs of a computation, with all that it runs."""
@@ -102,14 +107,14 @@ def estimate(
         return max(on_device, beside[name]) + waited_for[name]
 
     seconds = all_runs(module.entry)
-    compute = sum(counts[name] * own[name].compute for name in counts)
-    memory = sum(counts[name] * own[name].memory for name in counts)
+    compute = sum(counts[name] * own[name].compute for name in own)
+    memory = sum(counts[name] * own[name].memory for name in own)
     shares = {"compute": compute, "memory": memory, "interconnect": seconds - compute - memory}
     return StepEstimate(
         seconds=seconds,
         compute_seconds=compute,
         memory_seconds=memory,
-        interconnect_seconds=sum(beside.values()) + sum(waited_for.values()),
+        interconnect_seconds=interconnect,
         bound=max(shares, key=lambda name: shares[name]),
         mfu=model_flops / seconds / chip.peak_flops,
         model_flops=model_flops,

@@ -44,7 +44,10 @@ def count_executions(module: Module, data_trip_count: int = 1) -> Counter[str]:
 
 
 def inner_computations(module: Module, name: str) -> list[str]:
-    """Return the bodies of the loops in a computation, and the computations that it calls."""
+    """Return the bodies of the loops in a computation, and the computations that it calls.
+
+    Those that it starts are not among them: they run beside it, see `started_by`.
+    """
     inner: list[str] = []
     for instruction in module.computations[name].values():
         if instruction.opcode == "while":
@@ -52,6 +55,40 @@ def inner_computations(module: Module, name: str) -> list[str]:
         else:
             inner += instruction.called_computations
     return inner
+
+
+def fused_computations(module: Module, name: str) -> list[str]:
+    """Return the computations that the fusions in a computation consist of, inner ones included."""
+    found = []
+    for instruction in module.computations[name].values():
+        if instruction.opcode == "fusion":
+            fused = instruction.fused_computation
+            found += [fused, *fused_computations(module, fused)]
+    return found
+
+
+def started_by(module: Module) -> dict[str, str]:
+    """Return the computations that run beside another one, and which one starts each."""
+    starters = {
+        started: name
+        for name, computation in module.computations.items()
+        for instruction in computation.values()
+        if (started := instruction.started_computation)
+    }
+    # What a started computation runs belongs to it, such as the body of a loop.
+    waiting = list(starters)
+    while waiting:
+        name = waiting.pop()
+        for inner in inner_computations(module, name):
+            if inner not in starters:
+                starters[inner] = starters[name]
+                waiting.append(inner)
+    # One that is itself started leads to the one that waits for neither.
+    for name, starter in starters.items():
+        while starter in starters:
+            starter = starters[starter]
+        starters[name] = starter
+    return starters
 
 
 def _runs(
@@ -76,7 +113,8 @@ def _runs(
             body = instruction.loop_body
             yield from _runs(module, body, times * trips, loop.invariant, data_trip_count)
         else:
-            for called in instruction.called_computations:
+            started = instruction.started_computation
+            for called in (*instruction.called_computations, *([started] if started else [])):
                 yield from _runs(module, called, times, {}, data_trip_count)
 
 

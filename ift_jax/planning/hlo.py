@@ -5,21 +5,10 @@ import math
 import re
 from typing import NamedTuple
 
-BYTES_PER_ELEMENT = {
-    "pred": 1,
-    "s8": 1,
-    "u8": 1,
-    "s16": 2,
-    "u16": 2,
-    "s32": 4,
-    "u32": 4,
-    "s64": 8,
-    "u64": 8,
-    "f16": 2,
-    "bf16": 2,
-    "f32": 4,
-    "f64": 8,
-}
+# Bits of an element, where the digits of the dtype's name do not say it.
+_OTHER_BITS = {"pred": 8, "token": 0, "opaque": 0}
+# Start a computation that runs beside what follows.
+STARTS = ("async-start", "call-start", "fusion-start")
 _COMPUTATION = re.compile(r"(?P<entry>ENTRY )?%?(?P<name>[\w.-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"\s+(ROOT )?%?(?P<name>[\w.-]+) = ")
 _OPERAND = re.compile(r"%([\w.-]+)")
@@ -39,18 +28,31 @@ class ArrayShape(NamedTuple):
 
 def array_shapes(shape: str) -> list[ArrayShape]:
     """Return the arrays of a shape, which may be a tuple: "(s32[], f32[8,128]{1,0})"."""
-    found = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", shape)
+    found = re.findall(r"\b([a-z][a-z0-9]*)\[([\d,<=]*)\]", shape)
     return [
-        ArrayShape(dtype, math.prod(int(n) for n in sizes.split(",") if n))
+        ArrayShape(dtype, math.prod(int(n.removeprefix("<=")) for n in sizes.split(",") if n))
         for dtype, sizes in found
     ]
 
 
 def shape_bytes(shape: str) -> int:
-    """Return the bytes of all arrays of a shape, without the padding of their layouts."""
-    return sum(
-        BYTES_PER_ELEMENT.get(array.dtype, 0) * array.n_elements for array in array_shapes(shape)
-    )
+    """Return the bytes of all arrays of a shape, without the padding of their layouts.
+
+    Raises:
+        ValueError: The size of a dtype is not known.
+    """
+    arrays = array_shapes(shape)
+    return sum(-(-_element_bits(array.dtype) * array.n_elements // 8) for array in arrays)
+
+
+def _element_bits(dtype: str) -> int:
+    """Return the bits of an element: of "bf16" 16, of "f8e4m3fn" 8, of "s4" 4."""
+    if dtype in _OTHER_BITS:
+        return _OTHER_BITS[dtype]
+    width = re.match(r"(?:bf|[sufc])(\d+)", dtype)
+    if not width:
+        raise ValueError(f"the compiled program has an array of {dtype!r}, whose size is not known")
+    return int(width[1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +98,27 @@ class Instruction:
     @property
     def called_computations(self) -> list[str]:
         """The computations that it runs once; those of fusions and loops are not among them."""
-        if self.opcode not in ("call", "async-start", "conditional"):
+        if self.opcode not in ("call", "conditional"):
             return []
         branches = self.attribute(r"branch_computations=\{([^}]*)\}")
-        called = branches or self.attribute(r"(?:calls|to_apply)=(%?[\w.-]+)")
-        return re.findall(r"[\w.-]+", called)
+        if branches:
+            return re.findall(r"[\w.-]+", branches)
+        # A conditional of two branches names them one by one.
+        return re.findall(
+            r"(?:to_apply|true_computation|false_computation)=%?([\w.-]+)", self.attributes
+        )
+
+    @property
+    def started_computation(self) -> str:
+        """The computation that it starts, and that runs beside what follows; or "".
+
+        Collectives of tpu7x run so, each in a computation of its own on the sparse cores. The
+        `to_apply` of other operations that start something, such as `all-reduce-start`, is how two
+        numbers are added.
+        """
+        if self.opcode not in STARTS:
+            return ""
+        return self.attribute(r"(?:calls|to_apply)=%?([\w.-]+)")
 
 
 Computation = dict[str, Instruction]

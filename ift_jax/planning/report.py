@@ -12,6 +12,8 @@ from ift_jax.planning.collectives import KINDS
 from ift_jax.planning.compile_step import Compiled, model_flops
 from ift_jax.planning.estimate import estimate, head_trip_count, visited_share
 from ift_jax.planning.hlo import Module
+from ift_jax.planning.identities import check_plan, least_sent
+from ift_jax.planning.operations import uncounted
 from ift_jax.sharding.mesh import config_sizes, describe_mesh
 from ift_jax.training.train_program import TrainProgram
 
@@ -31,7 +33,11 @@ def memory_record(compiled: Compiled) -> dict[str, Any]:
 def step_record(
     program: TrainProgram, compiled: Compiled, topology: str, slices: int
 ) -> dict[str, Any]:
-    """Return all that is known of a compiled train step; memory in bytes on a device."""
+    """Return all that is known of a compiled train step; memory in bytes on a device.
+
+    Raises:
+        RuntimeError: See `check_plan`.
+    """
     config = program.config
     chip = chips()[topology.partition(":")[0]]
     record = {
@@ -52,16 +58,18 @@ def step_record(
     if compiled.executable is not None:
         record |= _costs(program, compiled.executable.as_text(), chip)
     record["versions"] = {name: importlib.metadata.version(name) for name in ("jax", "libtpu")}
+    check_plan(record, least_sent(program))
     return record
 
 
 def _costs(program: TrainProgram, text: str, chip: Chip) -> dict[str, Any]:
     """Return the collectives and the estimated time of a step, from a program's text."""
     mesh = program.mesh
+    module = Module(text)
     with jax.set_mesh(mesh):
         data_trip_count = head_trip_count(program.config)
     found = estimate(
-        Module(text),
+        module,
         chip,
         list(mesh.devices.flat),
         model_flops=model_flops(program) / mesh.size,
@@ -72,7 +80,8 @@ def _costs(program: TrainProgram, text: str, chip: Chip) -> dict[str, Any]:
     collectives = step.pop("collectives")
     for collective in collectives:
         del collective["group"]  # A long list of devices.
-    return {"collectives": collectives, "compiler_estimate": step}
+    not_counted = [dataclasses.asdict(one) for one in uncounted(module, data_trip_count)]
+    return {"collectives": collectives, "not_counted": not_counted, "compiler_estimate": step}
 
 
 class Sent(NamedTuple):
@@ -115,6 +124,7 @@ def lines(record: dict[str, Any]) -> list[str]:
     if record["fits"]:
         text += _collective_lines(record)
         text.append(_estimate_line(record["compiler_estimate"]))
+        text += _not_counted_lines(record)
     for name, part in record.get("generation", {}).items():
         text += _memory_lines(name, part)
     return text
@@ -139,6 +149,20 @@ def _collective_lines(record: dict[str, Any]) -> list[str]:
     if sum(between_slices):
         text.append(f"    {'of which between slices':<26}{sum(between_slices) / GIB:>9.3f}")
     return text
+
+
+def _not_counted_lines(record: dict[str, Any]) -> list[str]:
+    """The operations that no figure above counts: the program does more than the plan says."""
+    if not record["not_counted"]:
+        return []
+    return [
+        "operations that are counted nowhere above, as it is not known what they do (GiB of their "
+        "operands): please report them",
+        *(
+            f"    {one['operation']:<26}{one['n_bytes'] / GIB:>9.3f} in {one['executions']:,}"
+            for one in record["not_counted"]
+        ),
+    ]
 
 
 def _estimate_line(step: dict[str, Any]) -> str:

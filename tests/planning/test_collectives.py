@@ -13,6 +13,8 @@ from jax.sharding import PartitionSpec as P
 from ift_jax.config.schema import MeshConfig
 from ift_jax.planning.collectives import collectives
 from ift_jax.planning.hlo import Module
+from ift_jax.planning.operations import uncounted
+from ift_jax.planning.topology import AXES
 from ift_jax.sharding.mesh import config_sizes, make_mesh
 from tests.planning.compiled import compile_for, devices_of, layers, step_program, train_step
 
@@ -109,6 +111,23 @@ def test_layers_in_a_loop(n):
     assert 2 * n * once <= totals(found, "all-gather")[1] <= 2 * n * once * 17 / 15
     assert n * once <= totals(found, "reduce-scatter")[1] <= n * once * 17 / 15
     assert totals(found, "all-reduce") == totals(found, "collective-permute") == (0, 0)
+
+
+@pytest.mark.parametrize("chip", AXES)
+def test_every_chip_gathers_and_scatters(chip):
+    """The bytes by hand, however a compiler expresses them: for tpu7x, beside the products."""
+    topology = f"{chip}:{'x'.join(['2', '2', '1'][: AXES[chip]])}"
+    n = 8 if chip == "tpu7x" else 4
+    weights, tokens = ((2, 1024, 1024), BF16, P(None, "x")), ((n * 512, 1024), BF16, P("x"))
+    module, mesh = compile_for(topology, layers(2), weights, tokens, out=P(None, "x"))
+    found = collectives(module)
+    once = 2 * 2 * MIB * (n - 1) / n
+    assert mesh.size == n and uncounted(module) == []
+    assert 2 * once <= totals(found, "all-gather")[1] <= 2 * once * (n + 1) / (n - 1)
+    assert once <= totals(found, "reduce-scatter")[1] <= once * (n + 1) / (n - 1)
+    assert totals(found, "all-reduce") == totals(found, "collective-permute") == (0, 0)
+    assert module.entry not in {one.computation for one in found}  # But in the loops over layers.
+    assert all(one.overlaps for one in found) or chip != "tpu7x"
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+import jax
 import pytest
 
 from ift_jax.config.schema import (
@@ -22,6 +23,7 @@ from ift_jax.config.schema import (
 from ift_jax.errors import UserError
 from ift_jax.planning import compile_decode, compile_step, report, search, topology
 from ift_jax.planning.environment import set_environment
+from ift_jax.planning.identities import check_plan, least_sent
 from ift_jax.sharding.mesh import config_sizes
 
 needs_libtpu = pytest.mark.skipif(
@@ -69,7 +71,11 @@ def test_memory_by_kind_is_the_compilers(small):
     not_aliased = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     parts = memory["parts"]
     assert sum(parts.values()) == memory["total"]
-    assert memory["total"] == state_and_batch + analysis.temp_size_in_bytes + not_aliased
+    program_code = parts["program"]
+    assert program_code == analysis.generated_code_size_in_bytes > 0
+    needed = state_and_batch + analysis.temp_size_in_bytes + not_aliased + program_code
+    assert memory["total"] == needed
+    assert memory["live"] == analysis.peak_memory_in_bytes >= state_and_batch + not_aliased
     # By hand, in float32: all parameters but the norms are cut over four devices.
     n_norms = 256 * (2 * 3 + 1)
     parameter_bytes = (program.model.n_params - n_norms) + 4 * n_norms
@@ -81,6 +87,36 @@ def test_memory_by_kind_is_the_compilers(small):
     record = json.loads(json.dumps(report.step_record(program, compiled, "v5p:2x2x1", 1)))
     assert record["fits"] and record["memory"]["total"] == memory["total"]
     assert record["mesh"] == {"data": 1, "fsdp": 4, "tensor": 1, "sequence": 1}
+    # A gradient that no figure counts makes the plan impossible, and is reported where it is known.
+    assert sum(one["bytes_sent"] for one in record["collectives"]) >= least_sent(program) > 1e5
+    with pytest.raises(RuntimeError, match="a device sends 0 bytes, and the sum of the gradients"):
+        check_plan(record | {"collectives": []}, least_sent(program))
+    unknown = {"operation": "teleport", "executions": 3, "n_bytes": 2**30}
+    assert report.lines(record | {"not_counted": [unknown]})[-1].split() == [
+        "teleport",
+        "1.000",
+        "in",
+        "3",
+    ]
+    assert "counted nowhere" not in "\n".join(report.lines(record))
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_plan_counts_the_collectives_of_sparse_cores():
+    """Those of tpu7x are behind `call-start`: its plan had none, and a step took 1.6e-07 s."""
+    set_environment()
+    heads = dataclasses.replace(SMALL.model, n_heads=4, n_kv_heads=2)
+    program = compile_step.program_of(dataclasses.replace(SMALL, model=heads), "tpu7x:2x2x1")
+    record = report.step_record(program, compile_step.compile_step(program), "tpu7x:2x2x1", 1)
+    assert record["fits"] and record["not_counted"] == [] and record["devices"] == 8
+    sent = report.sent_by_kind(record)
+    layers = jax.tree.leaves(program.model.shapes["layers"])
+    weights = 2 * sum(leaf.size for leaf in layers if leaf.ndim > 2) * 7 / 8  # In bfloat16.
+    # Gathered in the forward pass and, recomputed, in the backward pass.
+    assert 2 * weights <= sent["all-gather"].n_bytes < 4 * weights
+    assert weights <= sent["reduce-scatter"].n_bytes < 2 * weights
+    assert record["compiler_estimate"]["interconnect_seconds"] > 1e-5
 
 
 @needs_libtpu
@@ -93,6 +129,22 @@ def test_a_program_that_does_not_fit_is_no_error(small):
     assert "hbm" in record["refusal"].lower()  # The compiler's own words.
     assert record["memory"]["parts"]["parameters"] > 0
     assert any("does not fit: " in line for line in report.lines(record))
+
+
+def test_a_compiler_that_fails_is_one_line():
+    """libtpu 0.0.42.1 does so for tpu7x and attention with one head of keys and values."""
+
+    class Failing:
+        def compile(self):
+            raise jax.errors.JaxRuntimeError(
+                "INTERNAL: during context [x]: Fused\n is not\nSuspected"
+            )
+
+    with pytest.raises(
+        UserError, match=r"the TPU's compiler failed: INTERNAL: .* Fused is not"
+    ) as e:
+        compile_step.compile_lowered(Failing(), {})
+    assert "\n" not in str(e.value)
 
 
 @needs_libtpu
