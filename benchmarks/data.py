@@ -116,11 +116,11 @@ def preparing(folder: Path, n: int) -> dict[str, Any]:
     """Measure source, template, tokenizer and store of n records."""
     # Imported here: both pull in TensorFlow.
     from ift_jax.preparation.prepare import prepare
-    from ift_jax.sources.register import register_jsonl_task
+    from ift_jax.sources.register import register_rows_task
 
     path = folder / "made.jsonl"
     write_text_records(path, n)
-    register_jsonl_task("benchmark_made", {"train": str(path)})
+    register_rows_task("benchmark_made", {"train": str(path)})
     config = Config(
         tokenizer=TokenizerConfig(train_vocab_size=2048),
         format=FormatConfig(template="chatml"),

@@ -61,11 +61,11 @@ def prepare_ours(folder: Path, n: int, kind: str) -> dict[str, Any]:
     """Run what `ift prepare` does in this process."""
     from ift_jax.config.schema import Config, DataConfig, FormatConfig, TokenizerConfig
     from ift_jax.preparation.prepare import prepare
-    from ift_jax.sources.register import register_jsonl_task
+    from ift_jax.sources.register import register_rows_task
 
     path = conversations(folder, n)
     # Without a validation split, 5% of the lines would become one.
-    register_jsonl_task("benchmark_made", {"train": str(path), "validation": str(path)})
+    register_rows_task("benchmark_made", {"train": str(path), "validation": str(path)})
     tokenizer = tokenizer_folder(folder, path, kind)
     if kind == "sentencepiece":
         tokenizer /= "tokenizer.model"

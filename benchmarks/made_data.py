@@ -8,7 +8,7 @@ import numpy as np
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.store import TokenStore, part_path
 from ift_jax.preparation.store_writer import PartBuilder, finish_store
-from ift_jax.text.examples import Encoded
+from ift_jax.text.encoded import Encoded
 
 MAX_LENGTH = 2048  # Tokens of a row.
 CONTROL_TOKENS = ("<|pad|>", "<|im_start|>", "<|im_end|>")

@@ -318,7 +318,7 @@ def _prompt_fields(prompt: Prompt) -> dict[str, Any]:
 
 
 def _record(prompt: Prompt, answer: str) -> "Record":
-    from ift_jax.text.records import parse_record
+    from ift_jax.text.rows.parse_record import parse_record
 
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     messages = [*turns, {"role": "assistant", "content": answer}]

@@ -1,25 +1,28 @@
-"""Your own JSON lines: `--config.data.modules=tasks.jsonl --config.data.root=<file or folder>`.
+"""Your own files of rows: `--config.data.modules=tasks.jsonl --config.data.root=<file or folder>`.
 
-`register(root)` registers a task `jsonl_<name>` for every `<name>.jsonl` or `<name>.jsonl.gz`, and
-the mixture `jsonl` of all of them, in proportion to their sizes. Every task has the split "train".
-Its split "validation" is the file `<name>.validation.jsonl[.gz]` if there is one, or else 5% of the
-lines (none if there are fewer than 20). `ift_jax.sources.jsonl` describes the records; a folder
-with both chat and text-to-text files is read as chat throughout.
+A file holds JSON lines (.jsonl, .jsonl.gz, .json), one array of objects (.json), Parquet or Arrow.
+`register(root)` registers a task `jsonl_<name>` for every file, and the mixture `jsonl` of all of
+them, in proportion to their sizes. Every task has the split "train". Its split "validation" is the
+file `<name>.validation.<ending>` if there is one, or else 5% of the rows (none if there are fewer
+than 20). `ift_jax.text.rows.shapes` lists what rows may be; a folder with both conversations and
+pairs of texts is read as conversations throughout.
 """
 
 import os
 
 from ift_jax.errors import UserError
 from ift_jax.metrics import exact_match, rouge_l
-from ift_jax.sources.jsonl import JsonLinesDataSource
 from ift_jax.sources.register import register_mixture, register_task, task_name
+from ift_jax.sources.row_files import ENDINGS
+from ift_jax.sources.row_files_source import RowFilesSource
+from ift_jax.text.rows.parse_record import AUTOMATIC, RowOptions
 
 MIXTURE = "jsonl"
 _VALIDATION = ".validation"
 
 
-def register(root: str) -> tuple[str, ...]:
-    """Register the tasks of a JSON lines file or folder, and return their names.
+def register(root: str, row_options: RowOptions = AUTOMATIC) -> tuple[str, ...]:
+    """Register the tasks of a file or folder of rows, and return their names.
 
     Raises:
         UserError: There is no such file or folder, or a file has no file to train on beside it.
@@ -27,15 +30,16 @@ def register(root: str) -> tuple[str, ...]:
     files = _find(root)
     for stem, splits in files.items():
         if "train" not in splits:
-            raise UserError(f"{splits['validation']}: there is no {stem}.jsonl to train on beside")
+            raise UserError(f"{splits['validation']}: there is no {stem} to train on beside it")
     sources = {
-        stem: JsonLinesDataSource(splits, carve_validation=True) for stem, splits in files.items()
+        stem: RowFilesSource(splits, carve_validation=True, options=row_options)
+        for stem, splits in files.items()
     }
     is_chat = [source.is_chat for source in sources.values()]
     if any(is_chat) and not all(is_chat):
         # The tasks of a SeqIO mixture must have the same features.
         sources = {
-            stem: JsonLinesDataSource(splits, carve_validation=True, as_chat=True)
+            stem: RowFilesSource(splits, carve_validation=True, as_chat=True, options=row_options)
             for stem, splits in files.items()
         }
     names = []
@@ -52,7 +56,9 @@ def _find(root: str) -> dict[str, dict[str, str]]:
     paths = _paths(root)
     found: dict[str, dict[str, str]] = {}
     for path in paths:
-        name = os.path.basename(path).removesuffix(".gz").removesuffix(".jsonl")
+        name = os.path.basename(path)
+        for ending in ENDINGS:
+            name = name.removesuffix(ending)
         # A file that was given alone is trained on, whatever its name is.
         stem = name.removesuffix(_VALIDATION) if len(paths) > 1 else name
         split = "train" if stem == name else "validation"
@@ -64,13 +70,14 @@ def _find(root: str) -> dict[str, dict[str, str]]:
 
 
 def _paths(root: str) -> list[str]:
+    expected = f"a file that ends in {', '.join(ENDINGS)}, or a folder of them"
     if not root:
-        raise UserError("data.root is empty; expected a .jsonl file or a folder of them")
+        raise UserError(f"data.root is empty; expected {expected}")
     if os.path.isfile(root):
         return [root]
     if not os.path.isdir(root):
-        raise UserError(f"{root}: does not exist; expected a .jsonl file or a folder of them")
-    names = [name for name in sorted(os.listdir(root)) if name.endswith((".jsonl", ".jsonl.gz"))]
+        raise UserError(f"{root}: does not exist; expected {expected}")
+    names = [name for name in sorted(os.listdir(root)) if name.endswith(ENDINGS)]
     if not names:
-        raise UserError(f"{root}: holds no .jsonl or .jsonl.gz file")
+        raise UserError(f"{root}: holds no file that ends in {', '.join(ENDINGS)}")
     return [os.path.join(root, name) for name in names]

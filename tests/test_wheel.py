@@ -41,9 +41,9 @@ RECIPE = """
         return config
 """
 TASKS = """
-    from ift_jax.sources.register import register_jsonl_task
+    from ift_jax.sources.register import register_rows_task
 
-    register_jsonl_task("mine", {{"train": {data!r}}}, inputs="question", targets="answer")
+    register_rows_task("mine", {{"train": {data!r}}}, inputs="question", targets="answer")
 """
 
 

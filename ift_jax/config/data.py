@@ -5,6 +5,18 @@ from typing import NamedTuple
 
 from ift_jax.config.fields import field
 
+# The shapes of rows; see ift_jax.text.rows.shapes.
+SCHEMAS = (
+    "auto",
+    "messages",
+    "conversations",
+    "conversation",
+    "prompt_completion",
+    "instruction",
+    "inputs_targets",
+    "text",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:
@@ -53,6 +65,12 @@ class FormatConfig:
         "tokenizer's own.",
         choices=("auto", "always", "never"),
     )
+    unwritten: str = field(
+        "error",
+        "What happens to a record with a text that the template does not write, such as a thought: "
+        "it is an error, the record is dropped and counted, or the text is left out and counted.",
+        choices=("error", "drop", "leave-out"),
+    )
     train_on: str = field(
         "all",
         "Which assistant turns are trained: all of them, or only the last one. A turn's own weight "
@@ -100,6 +118,31 @@ class DataConfig:
         (), "Modules that register SeqIO tasks and mixtures; they are imported in this order."
     )
     root: str = field("", "Folder or file passed to each module's register(root), if it has one.")
+    schema: str = field(
+        "auto",
+        "What the rows of one's own files are. auto: it is told by the fields of the first row.",
+        choices=SCHEMAS,
+    )
+    ignore_fields: tuple[str, ...] = field(
+        (),
+        "Fields of a row or a message that are left unread although their names mean something "
+        'here, such as "weight" or "system".',
+    )
+    merge_same_role: bool = field(
+        False,
+        "Whether turns of one role in a row become one turn, with an empty line between their "
+        "texts. Otherwise such a conversation is dropped and counted.",
+    )
+    drop_leading_assistant: bool = field(
+        False,
+        "Whether what an assistant says before the first question is left out. Otherwise such a "
+        "conversation is dropped and counted.",
+    )
+    any_turn_order: bool = field(
+        False,
+        "Whether turns may come in any order that the template accepts, such as a system turn in "
+        "the middle. Otherwise such a conversation is dropped and counted.",
+    )
     mixture: str = field("", "The SeqIO task or mixture to train on.")
     split: str = field("train", "The split to train on.")
     eval_mixture: str = field(

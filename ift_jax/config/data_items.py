@@ -18,7 +18,7 @@ from ift_jax.errors import UserError
 
 MODULE = "ift_jax.sources.given_data"  # Registers a task for each item.
 MIXTURE = "data"  # Of all items.
-ENDINGS = (".jsonl", ".jsonl.gz")
+ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".arrow")
 # Words in a file's name that say its split.
 _SPLIT_WORDS = {
     "validation": "validation",

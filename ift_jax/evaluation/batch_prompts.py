@@ -16,8 +16,8 @@ from ift_jax.io.files import write
 from ift_jax.io.json_reader import parse_json, read_json_object
 from ift_jax.io.stop_signals import Stopped, never, until
 from ift_jax.sources.json_lines import read_lines
-from ift_jax.sources.layouts import prompt_fields
-from ift_jax.text.records import Record, parse_record
+from ift_jax.text.records import Record
+from ift_jax.text.rows.parse_record import parse_record
 
 WINDOW = 8  # Batches of prompts that are sorted by length and answered before they are written.
 _REMEDY = "remove it or name another --output"
@@ -58,7 +58,7 @@ def checked_prompt(where: str, fields: dict[str, Any]) -> Prompt:
         UserError: it is no prompt of a layout that training reads, or it cannot be written again
             together with its answer.
     """
-    record = parse_record(prompt_fields(fields, where), where, prompt_only=True)
+    record = parse_record(fields, where, prompt_only=True)
     for name, value in fields.items():
         if name in _ANSWER_FIELDS:
             raise UserError(

@@ -10,6 +10,7 @@ from ift_jax.config.schema import DataConfig
 from ift_jax.config.systems import modules_of, systems_table
 from ift_jax.errors import UserError
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
+from ift_jax.text.rows.parse_record import RowOptions
 
 with quiet_tensorflow_import():
     import seqio
@@ -32,7 +33,7 @@ def lines(data: DataConfig) -> Iterator[str]:
     for module in modules:
         yield module
         try:
-            seqio_registry.import_modules((module,), data.root)
+            seqio_registry.import_modules((module,), data.root, RowOptions.of(data))
         except UserError as error:
             yield f"  cannot be registered: {error}"
             continue
@@ -58,7 +59,7 @@ def with_split(data: DataConfig) -> DataConfig:
         UserError: The mixture is not registered, or the data that registering it needs is not
             there.
     """
-    seqio_registry.import_modules(data.modules, data.root)
+    seqio_registry.import_modules(data.modules, data.root, RowOptions.of(data))
     provider = seqio_registry.resolve(data.mixture, "data.mixture")
     tasks = seqio.get_subtasks(provider)
     splits = {split for task in tasks for split in seqio_registry.splits_of(task)}

@@ -8,6 +8,7 @@ from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.io.paths import exists
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
+from ift_jax.text.rows.parse_record import RowOptions
 
 
 def missing(config: Config) -> list[str]:
@@ -28,7 +29,9 @@ def missing(config: Config) -> list[str]:
 
     lines = list(_missing_paths(config))
     try:
-        seqio_registry.import_modules(config.data.modules, config.data.root)
+        seqio_registry.import_modules(
+            config.data.modules, config.data.root, RowOptions.of(config.data)
+        )
     except UserError as error:
         return [*lines, str(error)]
     holdout_check.check_config(config.data)

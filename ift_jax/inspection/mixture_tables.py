@@ -12,6 +12,7 @@ from ift_jax.data.batches import BatchPlan
 from ift_jax.data.mixture import Mixture
 from ift_jax.errors import UserError, counted, did_you_mean
 from ift_jax.inspection.example_texts import TRAINED, example_texts
+from ift_jax.preparation.row_notes import row_notes
 from ift_jax.text.tokenizers.base import Tokenizer
 
 PERCENTILES = (50, 95, 100)
@@ -46,6 +47,10 @@ def show(
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
     tasks = asked or mixture.tasks
     console.print(counts_table(mixture, tasks))
+    for task in tasks:
+        manifest = mixture.stores[mixture.tasks.index(task)].manifest
+        for note in row_notes(task, manifest):
+            console.print(note, markup=False, soft_wrap=True)
     if which == "train":
         plan = BatchPlan.from_config(config, mixture)
         console.print(rates_table(plan, mixture), *plan_lines(plan), sep="\n")

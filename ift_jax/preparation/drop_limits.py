@@ -1,5 +1,6 @@
 """Which stores can be used: those that are whole, and hold enough of their tasks' examples."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,23 @@ from ift_jax.data.store import DamagedStore, TokenStore
 from ift_jax.data.store_copies import open_stores
 from ift_jax.errors import UserError
 from ift_jax.io.files import Log
+from ift_jax.text.dropped import UNWRITTEN
+from ift_jax.text.records import (
+    ASSISTANT_FIRST,
+    SAME_ROLE_TWICE,
+    SYSTEM_IN_THE_MIDDLE,
+    WRONG_ORDER,
+)
 
 _LENGTH_STEP = 64  # Tokens: lengths above a limit are counted in steps of this.
+# What takes rows that are dropped for a reason.
+_CURES = {
+    ASSISTANT_FIRST: "data.drop_leading_assistant=True",
+    SAME_ROLE_TWICE: "data.merge_same_role=True",
+    SYSTEM_IN_THE_MIDDLE: "data.any_turn_order=True",
+    WRONG_ORDER: "data.any_turn_order=True",
+    UNWRITTEN.reason: "format.unwritten='leave-out'",
+}
 _KEPT = 0.99  # The share of a task's examples that a suggested length keeps.
 
 
@@ -55,7 +71,7 @@ def check_store(store: TokenStore, task: str, max_dropped_fraction: float) -> No
     total = manifest["examples"] + sum(manifest["dropped"].values())
     reasons = ", ".join(f"{reason} {n}" for reason, n in counts.items() if n)
     where = f"task {task!r}, split {manifest['split']!r}"
-    cure = _longer(manifest, total)
+    cure = _longer(manifest, total) + _taking(manifest)
     if not all(len(variant) for variant in store.variants):
         raise UserError(
             f"{where}: no example is left to use ({_why_empty(manifest, reasons)}){cure}"
@@ -88,6 +104,15 @@ def over_limit_key(field: str, length: int) -> str:
         length: The tokens of the example.
     """
     return f"{field} {-(-length // _LENGTH_STEP) * _LENGTH_STEP}"
+
+
+def _taking(manifest: Mapping[str, Any]) -> str:
+    """Return which options would take what was dropped, as the end of a message."""
+    cures = Counter[str]()
+    for reason, n in manifest["dropped"].items():
+        if reason in _CURES:
+            cures[_CURES[reason]] += n
+    return "".join(f"; {cure} would take {n:,} of them" for cure, n in cures.items())
 
 
 def _longer(manifest: Mapping[str, Any], total: int) -> str:

@@ -27,9 +27,11 @@ from ift_jax.preparation.build_stores import build_stores, find_damage
 from ift_jax.preparation.drop_limits import open_usable
 from ift_jax.preparation.executors import Executor, Local
 from ift_jax.preparation.module_files import module_files
+from ift_jax.preparation.row_notes import row_notes
 from ift_jax.preparation.store_plan import wanted_stores
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
 from ift_jax.text.examples import ExampleFormatter
+from ift_jax.text.rows.parse_record import RowOptions
 from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.tokenizers.load import load_tokenizer, tokenizer_file_paths
 
@@ -85,7 +87,7 @@ def prepare(
     name, split, field = mixture_and_split(config, which)
     if is_remote(data.root):
         raise UserError(f"data.root: {data.root} is in a bucket; expected a copy on this machine")
-    seqio_registry.import_modules(data.modules, data.root)
+    seqio_registry.import_modules(data.modules, data.root, RowOptions.of(data))
     holdout_check.check_config(data)
     provider = seqio_registry.resolve(name, field)
     tasks, left_out = seqio_registry.select_tasks(provider, split, field)
@@ -123,6 +125,10 @@ def prepare(
     names = [task.name for task in tasks]
     folders = [store.folder for store in stores]
     opened = open_usable(folders, names, tokenizer.vocab_size, data.max_dropped_fraction, log)
+    new = {store.folder for store in missing}
+    for task, store in zip(names, opened, strict=True):
+        for line in row_notes(task, store.manifest) if store.path in new else ():
+            log(line)
     counts = dict(zip(names, map(len, opened), strict=True))
     rates = mixing_rates(provider, tasks, split, counts)
     mixture = _drawn_tasks(tasks, rates, opened)

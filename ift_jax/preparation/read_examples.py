@@ -11,8 +11,10 @@ import tensorflow_datasets as tfds
 
 from ift_jax.errors import UserError, mistake_of, of_users_code
 from ift_jax.preparation.shards import Part
+from ift_jax.sources.base import PythonDataSource
 from ift_jax.sources.task_examples import direct_source, with_optional_seed
-from ift_jax.text.records import Record, parse_record
+from ift_jax.text.records import Record
+from ift_jax.text.rows.parse_record import parse_record
 
 _BATCH = 256  # Examples that leave tf.data at a time.
 _TEXT_FIELDS = ("inputs", "targets", "messages", "tools", "references", "choices")
@@ -93,7 +95,7 @@ def examples(reading: Reading, *, limit: int = -1) -> Iterator[dict[str, Any]]:
             exception.
     """
     task = reading.task
-    fields = _TEXT_FIELDS if is_text_task(task) else _ID_FIELDS
+    fields = _text_fields(reading) if is_text_task(task) else _ID_FIELDS
     try:
         dataset = _dataset(reading).take(limit)
         kept = [name for name in fields if name in dataset.element_spec]
@@ -115,6 +117,14 @@ def examples(reading: Reading, *, limit: int = -1) -> Iterator[dict[str, Any]]:
     # A new error, raised here: the traceback of the old one holds tf.data's iterator, and taking
     # that down with the interpreter would hang.
     raise mistake
+
+
+def _text_fields(reading: Reading) -> tuple[str, ...]:
+    """Return the fields that are read of a text task's examples."""
+    source = reading.task.source
+    is_ours = isinstance(source, PythonDataSource)
+    own = source.dataset_fields(reading.split) if is_ours else ()
+    return tuple(dict.fromkeys((*_TEXT_FIELDS, *own)))
 
 
 def whole_examples(reading: Reading) -> Iterator[dict[str, Any]]:

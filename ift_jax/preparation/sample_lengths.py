@@ -11,6 +11,7 @@ from ift_jax.errors import UserError
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
 from ift_jax.text.dropped import Dropped
 from ift_jax.text.examples import ExampleFormatter
+from ift_jax.text.rows.parse_record import RowOptions
 from ift_jax.text.tokenizers.base import Tokenizer
 
 RECORDS = 2000  # About as many are encoded, evenly spread over each task.
@@ -50,7 +51,7 @@ def sample_lengths(config: Config, tokenizer: Tokenizer) -> LengthSample:
         from ift_jax.preparation.source_files import count_input_examples
 
     data = config.data
-    seqio_registry.import_modules(data.modules, data.root)
+    seqio_registry.import_modules(data.modules, data.root, RowOptions.of(data))
     provider = seqio_registry.resolve(data.mixture, "data.mixture")
     tasks = seqio_registry.tasks_of(provider, data.split, "data.split")
     counts = [count_input_examples(task, data.split) or 0 for task in tasks]

@@ -21,6 +21,7 @@ from ift_jax.preparation import seqio_registry
 from ift_jax.preparation.read_examples import Reading, is_text_task, whole_examples
 from ift_jax.preparation.sequence_length import sequence_length
 from ift_jax.preparation.shards import parts_of_store
+from ift_jax.text.rows.parse_record import RowOptions
 
 _TARGETS = "targets"
 
@@ -95,7 +96,7 @@ def open_metrics(config: Config, name: str, split: str) -> SeqioMetrics:
     Raises:
         UserError: The modules do not register this task, or its metrics are not SeqIO's.
     """
-    seqio_registry.import_modules(config.data.modules, config.data.root)
+    seqio_registry.import_modules(config.data.modules, config.data.root, RowOptions.of(config.data))
     if name not in seqio.TaskRegistry.names():
         raise UserError(f"data.modules: no SeqIO task is called {name!r}; its metrics are needed")
     task = seqio.TaskRegistry.get(name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import inspect
 import os
 from collections.abc import Sequence
 from types import ModuleType
@@ -13,6 +14,7 @@ import tensorflow as tf
 from ift_jax.config.systems import append_working_folder
 from ift_jax.errors import UserError, counted, did_you_mean, listed, of_users_code
 from ift_jax.preparation.mixing_rates import never_drawn
+from ift_jax.text.rows.parse_record import AUTOMATIC, RowOptions
 
 # TensorFlow would take the GPU memory that JAX needs. It raises a RuntimeError where its devices
 # are in use already, which is then the user's wish.
@@ -22,14 +24,17 @@ with contextlib.suppress(RuntimeError):
 
 class _Registered(NamedTuple):
     root: str  # The data.root that `register` was called with.
+    options: RowOptions  # How rows are read.
     names: set[str]  # The tasks and mixtures that it registered.
 
 
 _registered: dict[str, _Registered] = {}  # By the names of modules.
 
 
-def import_modules(modules: tuple[str, ...], root: str) -> None:
+def import_modules(modules: tuple[str, ...], root: str, options: RowOptions = AUTOMATIC) -> None:
     """Import modules that register tasks, and call `register(root)` of those that have it.
+
+    A `register` with a parameter `row_options` is told how the config wants rows to be read.
 
     Raises:
         UserError: A module cannot be found, or it or its `register` raises an exception.
@@ -39,7 +44,7 @@ def import_modules(modules: tuple[str, ...], root: str) -> None:
         with of_users_code(f"data.modules: module {name!r}"):
             module = _import_module(name)
             if hasattr(module, "register"):
-                _register(module, os.path.abspath(root) if root else "")
+                _register(module, os.path.abspath(root) if root else "", options)
 
 
 def _import_module(name: str) -> ModuleType:
@@ -54,18 +59,23 @@ def _import_module(name: str) -> ModuleType:
         ) from None
 
 
-def _register(module: ModuleType, root: str) -> None:
-    """Call `register(root)`, once for a root; what it registered for another root is removed."""
+def _register(module: ModuleType, root: str, options: RowOptions) -> None:
+    """Call `register(root)`, once for a root; what it registered for another root is removed.
+
+    The same holds for the options of rows, if `register` takes them.
+    """
+    takes_options = "row_options" in inspect.signature(module.register).parameters
+    options = options if takes_options else AUTOMATIC
     before = _registered.get(module.__name__)
     if before is not None:
-        if before.root == root and before.names <= _all_names():
+        if before[:2] == (root, options) and before.names <= _all_names():
             return
         for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
             for name in before.names & set(registry.names()):
                 registry.remove(name)
     there = _all_names()
-    module.register(root)
-    _registered[module.__name__] = _Registered(root, _all_names() - there)
+    module.register(root, **({"row_options": options} if takes_options else {}))
+    _registered[module.__name__] = _Registered(root, options, _all_names() - there)
 
 
 def registered_by(module: str) -> set[str]:

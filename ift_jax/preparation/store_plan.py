@@ -75,6 +75,7 @@ class WantedStore:
             "group": getattr(self.task.source, "group", ""),
             "split": self.split,
             "shards": part.shards * part.files,
+            "rows": getattr(self.task.source, "shape", ""),
             "input_examples": count_input_examples(self.task, self.split),
             "preprocessors": len(self.task.preprocessors),
             "architecture": config.model.architecture,

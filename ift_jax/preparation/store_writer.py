@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ift_jax.io.files import json_bytes, sync_folder, write
 from ift_jax.io.json_reader import read_json_file
 from ift_jax.preparation.drop_limits import over_limit_key
 from ift_jax.text.dropped import NOTHING_TRAINED, Dropped
-from ift_jax.text.examples import Encoded
+from ift_jax.text.encoded import Encoded
 
 
 class PartBuilder:
@@ -25,12 +25,18 @@ class PartBuilder:
         self._records = 0
         self._dropped = Counter[str]()
         self._over_limit = Counter[str]()
+        self._unread = Counter[str]()
         self._examples: list[Encoded] = []
         self._indices: list[int] = []
 
-    def add_record(self) -> None:
-        """Count a record of the source, whatever becomes of it."""
+    def add_record(self, unread: Iterable[str] = ()) -> None:
+        """Count a record of the source, whatever becomes of it.
+
+        Args:
+            unread: The names of its fields that nothing read.
+        """
         self._records += 1
+        self._unread.update(unread)
 
     def drop(self, dropped: Dropped) -> None:
         """Count a record that gives no example."""
@@ -65,7 +71,8 @@ class PartBuilder:
 
         Returns:
             The report: counts of records, examples, tokens, and what was dropped or truncated (what
-            was too long, by its length), a histogram of lengths, and the hash of the part.
+            was too long, by its length), of fields that were not read or not written, a histogram
+            of lengths, and the hash of the part.
         """
         content = _arrow_file(self._columns())
         write(path, content)
@@ -111,6 +118,8 @@ class PartBuilder:
             "truncated_examples": sum(example.truncated > 0 for example in examples),
             "truncated_tokens": sum(example.truncated for example in examples),
             "control_strings": sum(example.control_strings for example in examples),
+            "unread": dict(self._unread),
+            "unwritten": dict(Counter(name for e in examples for name in e.unwritten)),
             "lengths": dict(histogram),
         }
 

@@ -11,8 +11,9 @@ import tensorflow as tf
 from ift_jax.errors import UserError
 from ift_jax.text.dropped import NOTHING_TRAINED, Dropped, too_long
 from ift_jax.text.encode_chunks import join_pieces
-from ift_jax.text.examples import Encoded, ExampleFormatter
-from ift_jax.text.records import parse_references
+from ift_jax.text.encoded import Encoded
+from ift_jax.text.examples import ExampleFormatter
+from ift_jax.text.rows.parse_record import parse_references
 from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
 

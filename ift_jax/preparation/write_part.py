@@ -7,14 +7,18 @@ import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ift_jax.config.schema import Config
+from ift_jax.errors import UserError
 from ift_jax.preparation.shards import Part
 from ift_jax.preparation.store_writer import PartBuilder, summed
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
 from ift_jax.text.dropped import Dropped
-from ift_jax.text.examples import Encoded, ExampleFormatter
+from ift_jax.text.encoded import Encoded
+from ift_jax.text.examples import ExampleFormatter
+from ift_jax.text.rows.alike import with_count
+from ift_jax.text.rows.parse_record import RowOptions
 
 if TYPE_CHECKING:
     import seqio
@@ -62,13 +66,19 @@ def write_part(
     return summed([*reports, _write_file(last, encoded)])
 
 
-def _write_file(
-    path: Path, records: Iterable[tuple[int, list[Encoded] | Dropped]]
-) -> dict[str, Any]:
+class _Made(NamedTuple):
+    """What a record became."""
+
+    position: int  # In the split.
+    made: list[Encoded] | Dropped
+    unread: tuple[str, ...] = ()  # The names of its fields that nothing read.
+
+
+def _write_file(path: Path, records: Iterable[_Made]) -> dict[str, Any]:
     """Write what records become to a file, and its report beside it; return the report."""
     builder = PartBuilder()
-    for index, made in records:
-        builder.add_record()
+    for index, made, unread in records:
+        builder.add_record(unread)
         if isinstance(made, Dropped):
             builder.drop(made)
             continue
@@ -77,10 +87,8 @@ def _write_file(
     return builder.write(path)
 
 
-def _encoded(
-    reading: "Reading", formatter: ExampleFormatter
-) -> Iterator[tuple[int, list[Encoded] | Dropped]]:
-    """Yield the index of each record in the split, and what it becomes."""
+def _encoded(reading: "Reading", formatter: ExampleFormatter) -> Iterator[_Made]:
+    """Yield what each record of a reading becomes."""
     from ift_jax.preparation import read_examples
     from ift_jax.preparation.tokenized_tasks import encode_tokenized
 
@@ -88,13 +96,20 @@ def _encoded(
     if not read_examples.is_text_task(reading.task):
         for fields in read_examples.examples(reading):
             where = f"{reading.task.name}:{reading.split}:{index}"
-            yield index, encode_tokenized(fields, formatter, where)
+            yield _Made(index, encode_tokenized(fields, formatter, where))
             index += reading.shards
         return
     records = read_examples.text_records(reading)
     while batch := list(itertools.islice(records, _TOGETHER)):
-        for made in formatter.encode_each(batch):
-            yield index, made
+        encoded = formatter.encode_each(batch)
+        for position, record in enumerate(batch):
+            try:
+                made = next(encoded)
+            except UserError as error:
+                later = itertools.chain(batch[position + 1 :], records)
+                attempts = (functools.partial(formatter.encode, record) for record in later)
+                raise with_count(error, attempts) from None
+            yield _Made(index, made, record.unread)
             index += reading.shards
 
 
@@ -113,6 +128,6 @@ def _worker_formatter(config: Config, tokenizer_path: str) -> ExampleFormatter:
         from ift_jax.preparation import seqio_registry
         from ift_jax.text.tokenizers.load import load_tokenizer
 
-    seqio_registry.import_modules(config.data.modules, config.data.root)
+    seqio_registry.import_modules(config.data.modules, config.data.root, RowOptions.of(config.data))
     tokenizer = load_tokenizer(tokenizer_path, config.tokenizer)
     return ExampleFormatter.from_config(config, tokenizer)

@@ -4,7 +4,7 @@ import abc
 import glob
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from ift_jax.errors import UserError
 from ift_jax.io.files import file_digest, json_digest
-from ift_jax.text.records import Record, parse_record
+from ift_jax.text.records import Record
+from ift_jax.text.rows.parse_record import parse_record
 
 _BATCH = 512  # Records handed to tf.data at a time; one call a record costs ten times more.
 
@@ -84,6 +85,16 @@ class PythonDataSource(seqio.DataSource):
     def holds_out(self) -> frozenset[str]:
         """The `datasets` that must not be trained on where this source is held out."""
         return self.datasets
+
+    # What a subclass may give, if its records have fields that only some of them need.
+
+    def dataset_fields(self, split: str) -> tuple[str, ...]:
+        """Return the keys of the examples of a split as SeqIO reads them."""
+        return self.fields
+
+    def text_of(self, record: Mapping[str, str], field: str) -> str:
+        """Return what a record has in one of the `dataset_fields`."""
+        return record[field]
 
     # What preparation reads.
 
@@ -165,7 +176,8 @@ class PythonDataSource(seqio.DataSource):
         """Return the records as scalar string tensors, in order: SeqIO's Task shuffles itself."""
         self.check_split(split)
         shard = shard_info or seqio.ShardInfo(0, 1)
-        signature = {field: tf.TensorSpec([None], tf.string) for field in self.fields}
+        fields = self.dataset_fields(split)
+        signature = {field: tf.TensorSpec([None], tf.string) for field in fields}
 
         def batches() -> Iterator[dict[str, list[str]]]:
             records = self.records(
@@ -173,7 +185,10 @@ class PythonDataSource(seqio.DataSource):
             )
             try:
                 while batch := list(itertools.islice(records, _BATCH)):
-                    yield {field: [record[field] for record in batch] for field in signature}
+                    yield {
+                        field: [self.text_of(record, field) for record in batch]
+                        for field in signature
+                    }
             except UserError as error:
                 self.failure = error
                 raise

@@ -8,22 +8,25 @@ import os
 
 from ift_jax.config.data_items import ENDINGS, MIXTURE, Item, parse
 from ift_jax.metrics import exact_match, rouge_l
-from ift_jax.sources.jsonl import JsonLinesDataSource
 from ift_jax.sources.register import register_mixture, register_task, task_name
+from ift_jax.sources.row_files_source import RowFilesSource
+from ift_jax.text.rows.parse_record import AUTOMATIC, RowOptions
 
 
-def register(root: str) -> tuple[str, ...]:
+def register(root: str, row_options: RowOptions = AUTOMATIC) -> tuple[str, ...]:
     """Registers a task for each item of `root`, and the mixture "data"; returns the tasks' names.
 
     Raises:
         UserError: As `parse`.
     """
     items = parse(root)
-    sources = [JsonLinesDataSource(item.files, carve_validation=True) for item in items]
+    sources = [
+        RowFilesSource(item.files, carve_validation=True, options=row_options) for item in items
+    ]
     if any(source.is_chat for source in sources):
         # The tasks of a SeqIO mixture must have the same features.
         sources = [
-            JsonLinesDataSource(item.files, carve_validation=True, as_chat=True)
+            RowFilesSource(item.files, carve_validation=True, as_chat=True, options=row_options)
             if not source.is_chat
             else source
             for item, source in zip(items, sources, strict=True)

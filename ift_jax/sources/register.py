@@ -15,7 +15,7 @@ from ift_jax.errors import UserError
 from ift_jax.metrics import Metric
 from ift_jax.sources.base import PythonDataSource
 from ift_jax.sources.features import CHAT_FEATURES, TEXT_FEATURES
-from ift_jax.sources.jsonl import JsonLinesDataSource
+from ift_jax.sources.row_files_source import RowFilesSource
 
 
 def register_task(
@@ -85,7 +85,7 @@ def register_mixture(name: str, tasks: Sequence[Any]) -> None:
     seqio.MixtureRegistry.add(name, tasks, default_rate=seqio.mixing_rate_num_examples)
 
 
-def register_jsonl_task(
+def register_rows_task(
     name: str,
     files: Mapping[str, str | Sequence[str]],
     *,
@@ -94,7 +94,7 @@ def register_jsonl_task(
     messages: str = "",
     metric_fns: Sequence[Metric] = (),
 ) -> seqio.Task:
-    """Register a task that reads JSON lines.
+    """Register a task that reads rows of files: JSON lines, a JSON array, Parquet, or Arrow.
 
     Args:
         name: The task's name.
@@ -103,7 +103,7 @@ def register_jsonl_task(
         inputs: The file's name for the input; with `targets`.
         targets: The file's name for the answer.
         messages: The file's name for the messages of a conversation. Without any of the three the
-            first record decides between the layouts that `JsonLinesDataSource` knows.
+            fields of the first row say what rows are (`ift_jax.text.rows.shapes`).
         metric_fns: As for `register_task`.
 
     Raises:
@@ -111,7 +111,7 @@ def register_jsonl_task(
     """
     keys = {"inputs": inputs, "targets": targets, "messages": messages}
     fields = {field: key for field, key in keys.items() if key}
-    source = JsonLinesDataSource(files, fields, carve_validation="train" in files)
+    source = RowFilesSource(files, fields, carve_validation="train" in files)
     return register_task(name, source, metric_fns=metric_fns)
 
 

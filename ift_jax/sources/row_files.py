@@ -1,4 +1,4 @@
-"""Rows of one file: JSON lines, a JSON array, Parquet, or Arrow as the package `datasets` writes.
+"""Rows of one file: JSON lines, a JSON array, Parquet, or Arrow.
 
 Every source of published data sets reads its rows here. A row is decoded only when its fields are
 asked for, because the shards and the tasks of a mixture that share a file skip most of its rows.
@@ -15,7 +15,9 @@ from ift_jax.errors import UserError
 from ift_jax.io.json_reader import json_kind, read_json_file
 from ift_jax.sources.json_lines import JsonLine, read_lines
 
-ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json")  # .json: one array of objects.
+# .json: one array of objects, or an object per line.
+ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".arrow")
+_ARROW_FILE = b"ARROW1"  # How a file in Arrow's file format begins.
 _BATCH_ROWS = 1024
 
 
@@ -69,8 +71,8 @@ def _rows(path: str) -> Iterator[StoredRow]:
     if path.endswith(".parquet"):
         yield from _rows_of_batches(path, pq.ParquetFile(path).iter_batches(_BATCH_ROWS))
     elif path.endswith(".arrow"):
-        yield from _rows_of_batches(path, pa.ipc.open_stream(pa.memory_map(path)))
-    elif path.endswith(".json"):
+        yield from _rows_of_batches(path, _arrow_batches(path))
+    elif path.endswith(".json") and _is_array(path):
         rows = read_json_file(path, expected="an array of objects", strict=True)
         if not isinstance(rows, list):
             raise UserError(f"{path}: expected an array of objects, found {json_kind(rows)}")
@@ -79,6 +81,24 @@ def _rows(path: str) -> Iterator[StoredRow]:
     else:
         for line in read_lines(path):
             yield StoredRow(line.place, line)
+
+
+def _is_array(path: str) -> bool:
+    """Whether a file of JSON holds one array; many of that ending hold an object per line."""
+    with open(path, "rb") as file:
+        return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+
+
+def _arrow_batches(path: str) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a stream, as the package `datasets` writes it, or of a file."""
+    source = pa.memory_map(path)
+    if source.read(len(_ARROW_FILE)) != _ARROW_FILE:
+        source.seek(0)
+        yield from pa.ipc.open_stream(source)
+        return
+    reader = pa.ipc.open_file(source)
+    for index in range(reader.num_record_batches):
+        yield reader.get_batch(index)
 
 
 def _rows_of_batches(path: str, batches: Iterator[pa.RecordBatch]) -> Iterator[StoredRow]:

@@ -21,6 +21,7 @@ class Dropped:
 TOO_LONG = Dropped("too_long")
 NOTHING_TRAINED = Dropped("nothing_trained")
 TEMPLATE_UNSTABLE = Dropped("template_unstable")  # An answer does not follow its own prompt.
+UNWRITTEN = Dropped("unwritten")  # The template leaves out a text.
 
 
 def too_long(field: str, length: int) -> Dropped:

@@ -20,6 +20,7 @@ from ift_jax.text.control_strings import (
     unbroken_parts,
 )
 from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.unwritten import Unwritten
 
 _CACHED_CHUNKS = 512  # Enough for headers, and for the answers of one long conversation.
 
@@ -30,6 +31,7 @@ class Tokens(NamedTuple):
     pieces: list[list[int]]
     spans: list[Span]  # The span that each piece belongs to.
     control_strings: int  # How many the record's own texts contain.
+    unwritten: frozenset[Unwritten] = frozenset()  # Texts that the template left out.
 
     @property
     def size(self) -> int:

@@ -11,50 +11,27 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.render import Chat, Span
 from ift_jax.text.dropped import (
     NOTHING_TRAINED,
     TEMPLATE_UNSTABLE,
+    UNWRITTEN,
     Dropped,
     too_long,
 )
 from ift_jax.text.encode_chunks import Tokens, join_pieces
+from ift_jax.text.encoded import Encoded
 from ift_jax.text.over_length import Cut, shorten_longest
+from ift_jax.text.plain_text import plain_text_example, whole_text
 from ift_jax.text.prompts import PromptFormatter
-from ift_jax.text.records import Message, Record
+from ift_jax.text.range_weights import mask_ranges
+from ift_jax.text.records import Record
+from ift_jax.text.trained_turns import message_weights, one_for_each_answer, references_of
+from ift_jax.text.unwritten import Unwritten, never_written
 
 _NO_TOKENS = np.zeros(0, np.int32)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Encoded:
-    """One example, ready to be trained on.
-
-    Attributes:
-        tokens: int32[N], all of a decoder's tokens, or an encoder-decoder's targets with EOS.
-        weights: float32[N], the loss weight of each token as a target.
-        encoder_tokens: int32[M]; empty for a decoder.
-        prompt_length: The number of a decoder's tokens before its last trained answer; 0 for an
-            encoder-decoder.
-        prefix_length: The number of tokens before the first trained one.
-        references: What an answer is compared with, the trained one among them.
-        truncated: The number of tokens that were cut from the prompt.
-        control_strings: The number of control strings that the messages' own texts contain.
-        choices: Answers to be ranked: each text, and the ids that would be trained with it.
-    """
-
-    tokens: npt.NDArray[np.int32]
-    weights: npt.NDArray[np.float32]
-    encoder_tokens: npt.NDArray[np.int32]
-    prompt_length: int
-    prefix_length: int
-    references: tuple[str, ...]
-    truncated: int
-    control_strings: int
-    choices: tuple[tuple[str, list[int]], ...] = ()
 
 
 class _FittedTokens(NamedTuple):
@@ -67,7 +44,7 @@ class _FittedTokens(NamedTuple):
 class ExampleFormatter(PromptFormatter):
     """Turns records into training examples, by one format, tokenizer and set of lengths.
 
-    The loss mask is made here, in two steps. `_message_weights` gives each message a loss weight:
+    The loss mask is made here, in two steps. `message_weights` gives each message a loss weight:
     0 for what is not trained. The chat template turns messages into spans, and a span that an
     answer fills names its message (`Span.message`); `_decoder_example` gives each token the weight
     of its span's message, 0 for a span without one. An encoder-decoder's targets all have the
@@ -89,7 +66,13 @@ class ExampleFormatter(PromptFormatter):
             UserError: The template raises it, such as for a role that it does not know, or the
                 record is too long under "error".
         """
-        return self._encode_record(record, None)
+        ordered = self._ordered(record)
+        return ordered if isinstance(ordered, Dropped) else self._encode_record(ordered, None)
+
+    def _ordered(self, record: Record) -> Record | Dropped:
+        """Return a record with its turns in order, or why they are not."""
+        ordered = self._turn_rules.apply(record)
+        return Dropped(ordered) if isinstance(ordered, str) else ordered
 
     def encode_each(self, records: Sequence[Record]) -> Iterator[list[Encoded] | Dropped]:
         """Yield what `encode` returns for each record.
@@ -97,11 +80,17 @@ class ExampleFormatter(PromptFormatter):
         Each step runs for all records before the next step begins, so that its code and data stay
         in the processor's caches: that takes a sixth less time.
         """
-        encoded = self._encode_conversations(records)
-        for record, conversation in zip(records, encoded, strict=True):
-            yield self._encode_record(record, conversation)
+        ordered = [self._ordered(record) for record in records]
+        encoded = self._encode_conversations(ordered)
+        for record, conversation in zip(ordered, encoded, strict=True):
+            if isinstance(record, Dropped):
+                yield record
+            else:
+                yield self._encode_record(record, conversation)
 
-    def _encode_conversations(self, records: Sequence[Record]) -> list[Tokens | Dropped | None]:
+    def _encode_conversations(
+        self, records: Sequence[Record | Dropped]
+    ) -> list[Tokens | Dropped | None]:
         """Do the first step of `_encode_record` for each record.
 
         The result is None where that step is not needed or fails. `_encode_record` repeats a step
@@ -110,6 +99,8 @@ class ExampleFormatter(PromptFormatter):
         rendered: list[tuple[Chat, list[Span] | None] | None] = []
         for record in records:
             rendered.append(None)
+            if isinstance(record, Dropped) or record.is_text:
+                continue
             if self.architecture == "decoder" and not record.choices:
                 with contextlib.suppress(UserError):
                     chat = self._renderer.prepare(record)
@@ -126,28 +117,29 @@ class ExampleFormatter(PromptFormatter):
         self, record: Record, conversation: Tokens | Dropped | None
     ) -> list[Encoded] | Dropped:
         """Encode a record; `conversation` is what `_encode_conversation` returns, if known."""
+        if record.is_text:
+            return _all_or_dropped([self._text_example(record)])
         if record.choices:
             return self._encode_with_choices(record)
-        weights = _message_weights(record.messages, self._format.train_on)
+        weights = message_weights(record.messages, self._format.train_on)
         trained = [i for i, weight in enumerate(weights) if weight > 0]
         if not trained:
             return NOTHING_TRAINED
         if self.architecture != "decoder":
             return _all_or_dropped(
                 self._encoder_decoder_example(part, turn, weights[turn])
-                for part, turn in _one_for_each_answer(record, trained)
+                for part, turn in one_for_each_answer(record, trained)
             )
         if conversation is None:
             conversation = self._encode_conversation(record)
-        if not isinstance(conversation, Dropped):
-            example = self._decoder_example(
-                record, weights, trained[-1], conversation, self._encode_conversation
-            )
-            return _all_or_dropped([example])
-        return _all_or_dropped(
-            self._last_answer_example(part, turn, weights[turn])
-            for part, turn in _one_for_each_answer(record, trained)
+        if isinstance(conversation, Dropped):
+            return self._last_answer_examples(record, trained, weights)
+        if not self._check_written(record, conversation.unwritten, trained):
+            return UNWRITTEN
+        example = self._decoder_example(
+            record, weights, trained[-1], conversation, self._encode_conversation
         )
+        return _all_or_dropped([example])
 
     def _encode_with_choices(self, record: Record) -> list[Encoded] | Dropped:
         """Encode a record with choices, each with the ids that it would train as the answer."""
@@ -181,15 +173,46 @@ class ExampleFormatter(PromptFormatter):
         """Encode what the template wrote; `spans` is None if generation would write otherwise."""
         if spans is None:
             return TEMPLATE_UNSTABLE
-        return self._with_beginning(self._encode(chat, spans))
+        return self._with_beginning(self._encode_written(chat, spans))
 
-    def _last_answer_example(self, record: Record, turn: int, weight: float) -> Encoded | Dropped:
-        """Make the example of a record that ends in the one answer that is trained."""
-        encode = functools.partial(self._encode_last_answer, turn=turn)
-        tokens = encode(record)
-        if isinstance(tokens, Dropped):
-            return tokens
-        return self._decoder_example(record, [0.0] * turn + [weight], turn, tokens, encode)
+    def _last_answer_examples(
+        self, record: Record, trained: Sequence[int], weights: Sequence[float]
+    ) -> list[Encoded] | Dropped:
+        """Make an example for each trained answer, which ends in that answer."""
+        examples: list[Encoded | Dropped] = []
+        left_out: list[tuple[int, frozenset[Unwritten]]] = []
+        for part, turn in one_for_each_answer(record, trained):
+            encode = functools.partial(self._encode_last_answer, turn=turn)
+            tokens = encode(part)
+            if isinstance(tokens, Dropped):
+                return tokens
+            left_out.append((turn, tokens.unwritten))
+            alone = [0.0] * turn + [weights[turn]]
+            examples.append(self._decoder_example(part, alone, turn, tokens, encode))
+        missing = never_written(left_out)
+        if not self._check_written(record, missing, trained):
+            return UNWRITTEN
+        made = _all_or_dropped(examples)
+        if isinstance(made, Dropped):
+            return made
+        first, *others = (dataclasses.replace(example, unwritten=()) for example in made)
+        return [dataclasses.replace(first, unwritten=_field_names(missing)), *others]
+
+    def _text_example(self, record: Record) -> Encoded | Dropped:
+        """Make the example of a plain text."""
+        if self.architecture != "decoder":
+            raise UserError(
+                f"{record.where}: a row with 'text' alone trains a decoder; an encoder-decoder"
+                " needs inputs and targets"
+            )
+        tokens = self._encode(*self._renderer.plain_text(record))
+        pieces = whole_text(tokens.pieces, self.tokenizer, self.empty_prompt, self.stop_ids)
+        if not pieces:
+            return NOTHING_TRAINED
+        uncut = [False] * len(pieces)
+        if self.limits.fit(pieces, uncut, "max_length", record.where) is None:
+            return too_long("max_length", sum(map(len, pieces)))
+        return plain_text_example(pieces, record.messages[0])
 
     def _decoder_example(
         self,
@@ -212,22 +235,32 @@ class ExampleFormatter(PromptFormatter):
         fitted = self._fit(record, tokens, cuttable, "max_length", encode)
         if isinstance(fitted, Dropped):
             return fitted
-        pieces, spans, control_strings = fitted.tokens
+        pieces, spans, control_strings, unwritten = fitted.tokens
         lengths = [len(piece) for piece in pieces]
         messages = [span.message for span in spans]
         piece_weights = np.array([0.0 if m is None else weights[m] for m in messages], np.float32)
         trained = [i for i, weight in enumerate(piece_weights.tolist()) if weight and lengths[i]]
         if not trained:
             return TEMPLATE_UNSTABLE
+        ids = join_pieces(pieces)
+        token_weights = np.repeat(piece_weights, lengths)
+        prefix_length = sum(lengths[: trained[0]])
+        if any(message.ranges for message in record.messages):
+            owners = np.repeat([-1 if m is None else m for m in messages], lengths)
+            mask_ranges(token_weights, ids, owners, record, self.tokenizer)
+            if not token_weights.any():
+                return NOTHING_TRAINED
+            prefix_length = int((token_weights > 0).argmax())
         return Encoded(
-            tokens=join_pieces(pieces),
-            weights=np.repeat(piece_weights, lengths),
+            tokens=ids,
+            weights=token_weights,
             encoder_tokens=_NO_TOKENS,
             prompt_length=sum(lengths[: messages.index(turn)]),
-            prefix_length=sum(lengths[: trained[0]]),
-            references=_references(record, turn),
+            prefix_length=prefix_length,
+            references=references_of(record, turn),
             truncated=fitted.truncated,
             control_strings=control_strings,
+            unwritten=_field_names(unwritten),
         )
 
     def _encoder_decoder_example(
@@ -235,7 +268,7 @@ class ExampleFormatter(PromptFormatter):
     ) -> Encoded | Dropped:
         """Make an encoder-decoder's example of one answer, with the messages before it."""
         message = record.messages[turn]
-        if message.tool_calls or message.reasoning_content:
+        if message.tool_calls or message.function_calls or message.reasoning_content:
             raise UserError(
                 f"{record.where}: messages[{turn}]: an encoder-decoder answers with text alone;"
                 " expected no tool_calls and no reasoning_content"
@@ -243,6 +276,8 @@ class ExampleFormatter(PromptFormatter):
         inputs = self._fit_inputs(dataclasses.replace(record, messages=record.messages[:turn]))
         if isinstance(inputs, Dropped):
             return inputs
+        if not self._check_written(record, inputs.tokens.unwritten, trained=()):
+            return UNWRITTEN
         answer_alone = dataclasses.replace(record, messages=(message,), tools=())
         answer = self._encode_first_message(answer_alone)
         targets = [*answer.pieces, [self.tokenizer.eos_id]]
@@ -250,15 +285,19 @@ class ExampleFormatter(PromptFormatter):
         if self.limits.fit(targets, uncut, "targets_length", record.where) is None:
             return too_long("targets_length", sum(map(len, targets)))
         ids = join_pieces(targets)
+        weights = np.full(ids.shape, weight, np.float32)
+        if message.ranges:
+            mask_ranges(weights, ids, np.full(ids.shape, turn), record, self.tokenizer)
         return Encoded(
             tokens=ids,
-            weights=np.full(ids.shape, weight, np.float32),
+            weights=weights,
             encoder_tokens=join_pieces(inputs.tokens.pieces),
             prompt_length=0,
             prefix_length=0,
-            references=_references(record, turn),
+            references=references_of(record, turn),
             truncated=inputs.truncated,
             control_strings=inputs.tokens.control_strings + answer.control_strings,
+            unwritten=_field_names(inputs.tokens.unwritten),
         )
 
     def fit(
@@ -346,18 +385,6 @@ class ExampleFormatter(PromptFormatter):
         return tokens.pieces[0] == self.empty_prompt and tokens.spans[1].is_answer
 
 
-def _one_for_each_answer(record: Record, turns: Sequence[int]) -> Iterator[tuple[Record, int]]:
-    """Yield each given answer with the record that ends in it."""
-    for turn in turns:
-        if turn == len(record.messages) - 1:
-            yield record, turn  # Most records have one answer: they need no copy.
-            continue
-        # The references are those of the last answer.
-        references = record.references if turn == turns[-1] else ()
-        messages = record.messages[: turn + 1]
-        yield dataclasses.replace(record, messages=messages, references=references), turn
-
-
 def _all_or_dropped(examples: Iterable[Encoded | Dropped]) -> list[Encoded] | Dropped:
     """Collect the examples of a record; if one of them is dropped, so is the record."""
     found = []
@@ -368,16 +395,6 @@ def _all_or_dropped(examples: Iterable[Encoded | Dropped]) -> list[Encoded] | Dr
     return found
 
 
-def _message_weights(messages: Sequence[Message], train_on: str) -> list[float]:
-    """Return the loss weight of each message; 0 for all but the assistant's trained turns."""
-    answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
-    weights = [0.0] * len(messages)
-    for i in answers if train_on == "all" else answers[-1:]:
-        given = messages[i].weight
-        weights[i] = 1.0 if given is None else given
-    return weights
-
-
-def _references(record: Record, turn: int) -> tuple[str, ...]:
-    """Return the answer itself and the references given for it."""
-    return tuple(dict.fromkeys((record.messages[turn].content, *record.references)))
+def _field_names(left_out: Iterable[Unwritten]) -> tuple[str, ...]:
+    """Return the names of the fields, each once."""
+    return tuple(sorted({item.field for item in left_out}))

@@ -6,10 +6,11 @@ answer begins or ends, trained or not, so a prompt has exactly the ids with whic
 (`ift_jax.text.examples`) begins for the same messages.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Self
 
 import numpy as np
@@ -18,15 +19,21 @@ import numpy.typing as npt
 from ift_jax.config.schema import Config, FormatConfig
 from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.registry import resolve_template
-from ift_jax.text.chat_templates.render import ChatRenderer, Span
+from ift_jax.text.chat_templates.render import Chat, ChatRenderer, Span
 from ift_jax.text.encode_chunks import ChunkEncoder, Tokens, join_pieces
 from ift_jax.text.over_length import LengthLimits
-from ift_jax.text.records import Message, Record, check_roles
+from ift_jax.text.records import Message, Record, order_error
 from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.turn_rules import AS_GIVEN, TurnRules
+from ift_jax.text.unwritten import Unwritten, unwritten
 
 # Changes where the same options give other ids than before; part of the fingerprint.
-_VERSION = 3
+_VERSION = 4
 _BEGINNING = Span("")
+
+
+class UnwrittenError(UserError):
+    """A chat template leaves out a text of a record."""
 
 
 class PromptFormatter:
@@ -53,6 +60,7 @@ class PromptFormatter:
         inputs_length: int,
         targets_length: int,
         over_length: str,
+        turn_rules: TurnRules = AS_GIVEN,
     ):
         """Check the format against the tokenizer.
 
@@ -65,6 +73,7 @@ class PromptFormatter:
             targets_length: The most tokens of an encoder-decoder's targets.
             over_length: What happens to a longer example that cannot be kept. It is dropped under
                 "drop" or "truncate-prompt", and is a UserError under "error".
+            turn_rules: What is done with turns in an unusual order.
 
         Raises:
             UserError: There is no such template, or its stop is not one token (for a decoder).
@@ -75,6 +84,7 @@ class PromptFormatter:
         first_id = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
         self.empty_prompt = [first_id]
         self._format = fmt
+        self._turn_rules = turn_rules
         template = resolve_template(fmt, tokenizer)
         self.template_source = template.source
         self.add_bos = fmt.add_bos
@@ -87,7 +97,8 @@ class PromptFormatter:
         identity = (
             _VERSION,
             template.source,
-            (fmt.train_on, fmt.control_strings, architecture, over_length),
+            (fmt.train_on, fmt.control_strings, fmt.unwritten, architecture, over_length),
+            dataclasses.astuple(turn_rules),
             max_length if is_decoder else (inputs_length, targets_length, fmt.input_eos),
             tokenizer.fingerprint,
         )
@@ -104,6 +115,7 @@ class PromptFormatter:
             inputs_length=config.data.inputs_length,
             targets_length=config.data.targets_length,
             over_length=config.data.over_length,
+            turn_rules=TurnRules.of(config.data),
         )
 
     def prompt(self, record: Record | Sequence[Message]) -> npt.NDArray[np.int32]:
@@ -119,12 +131,15 @@ class PromptFormatter:
         """
         if not isinstance(record, Record):
             record = Record(tuple(record), where="prompt")
-            check_roles(record.messages, record.where)
+        record = self._in_order(record)
         if self.architecture != "decoder":
-            return join_pieces(self._encode_inputs(record).pieces)
+            tokens = self._encode_inputs(record)
+            self._check_written(record, tokens.unwritten, trained=())
+            return join_pieces(tokens.pieces)
         chat = self._renderer.prepare(record)
         spans = self._renderer.prompt(chat)  # Applies the chat template.
-        tokens = self._with_beginning(self._encode(chat, spans))
+        tokens = self._with_beginning(self._encode_written(chat, spans))
+        self._check_written(record, tokens.unwritten, trained=())
         return join_pieces(tokens.pieces)
 
     def _encode_inputs(self, record: Record) -> Tokens:
@@ -135,13 +150,54 @@ class PromptFormatter:
             chat = self._renderer.prepare(record)
             _ = self._stop_id  # Without a stop token, turns could not be told apart.
             spans = self._renderer.inputs(chat)  # Applies the chat template.
-            tokens = self._encode(chat, spans)
+            tokens = self._encode_written(chat, spans)
         if self._format.input_eos:
             eos = [self.tokenizer.eos_id]
             tokens = tokens._replace(
                 pieces=[*tokens.pieces, eos], spans=[*tokens.spans, _BEGINNING]
             )
         return tokens
+
+    def _in_order(self, record: Record) -> Record:
+        """Return a record to answer with its turns in order; raise a UserError if they are not."""
+        ordered = self._turn_rules.apply(record)
+        if isinstance(ordered, str) or not ordered.messages:
+            raise order_error(record.messages, record.where)
+        return ordered
+
+    def _encode_written(self, chat: Chat, spans: Sequence[Span]) -> Tokens:
+        """Encode what a template wrote, and note what it left out."""
+        written = "".join([span.text for span in spans])
+        left_out = unwritten(chat, written, self.template_source)
+        return self._encode(chat, spans)._replace(unwritten=left_out)
+
+    def _check_written(
+        self, record: Record, left_out: Iterable[Unwritten], trained: Collection[int]
+    ) -> bool:
+        """Return whether a record may be used although the template left out some of its texts.
+
+        Identifiers do not count, nor the thoughts of turns that are not trained: many templates
+        leave out those of earlier turns, in training as in use.
+
+        Args:
+            record: The record.
+            left_out: What the template did not write.
+            trained: The messages that are trained.
+
+        Raises:
+            UserError: Something counts, and `format.unwritten` is "error".
+        """
+        counts = [item for item in left_out if item.matters(trained)]
+        if not counts or self._format.unwritten == "leave-out":
+            return True
+        if self._format.unwritten == "drop":
+            return False
+        fields = ", ".join(sorted({item.path for item in counts}))
+        raise UnwrittenError(
+            f"{record.where}: template {self._renderer.template.name!r} does not write {fields};"
+            " remove it, use a template that writes it, or set format.unwritten to 'leave-out' (the"
+            " text) or 'drop' (the record)"
+        )
 
     def _encode_first_message(self, record: Record) -> Tokens:
         """Encode the first message's text alone, without a template."""

@@ -8,10 +8,13 @@ import numpy as np
 from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.probes import probes
 from ift_jax.text.dropped import TEMPLATE_UNSTABLE, Dropped
-from ift_jax.text.examples import Encoded, ExampleFormatter
+from ift_jax.text.encoded import Encoded
+from ift_jax.text.examples import ExampleFormatter
+from ift_jax.text.prompts import UnwrittenError
 from ift_jax.text.records import Message, Record
 
 _CHECKS = (
+    "writes_all",
     "one_bos",
     "stop_trained",
     "header_untrained",
@@ -36,6 +39,7 @@ def lint(formatter: ExampleFormatter) -> list[Finding]:
     """Check a decoder's format; return one finding for each check.
 
     The checks are:
+        writes_all: The template writes each text of a conversation.
         one_bos: A conversation has at most one BOS, and one where the tokenizer itself puts it
             before a text (unless `format.add_bos` is "never").
         stop_trained: The stop token of every trained turn is trained.
@@ -73,6 +77,9 @@ class _Linter:
         """Encode a conversation and check every answer in it."""
         try:
             examples = self._formatter.encode(record)
+        except UnwrittenError as error:
+            self._wrong.setdefault("writes_all", str(error).partition(" does not write ")[2])
+            return
         except UserError:
             return  # The template writes no such conversation.
         if isinstance(examples, Dropped):

@@ -5,7 +5,7 @@ import numpy as np
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.store import TokenStore, part_path
 from ift_jax.preparation.store_writer import PartBuilder, finish_store
-from ift_jax.text.examples import Encoded
+from ift_jax.text.encoded import Encoded
 
 
 def example(n, m=0, rng=None, prefix=None):

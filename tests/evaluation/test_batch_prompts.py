@@ -201,8 +201,8 @@ def test_every_layout_that_training_reads_is_a_prompt(tmp_path):
     [
         (b"", "holds no prompt"),
         (b"[1]", "the line is a list; expected a JSON object"),
-        (b'{"input": "a"}', "expected one of the fields .* 'prompt', .*; did you mean 'inputs'?"),
-        (b'{"prompt": ["a"]}', "field 'prompt' is a list; expected a string"),
+        (b'{"input": "a"}', "cannot tell what the row is .* 'prompt', .*; did you mean 'inputs'?"),
+        (b'{"prompt": ["a"]}', "expected an object with .role. and .content., found a text"),
         (b'{"inputs": "\\ud83d"}', "field 'inputs': expected valid UTF-8"),
         (b'{"inputs": "a", "id": ["\\ud83d"]}', "field 'id': holds half of a surrogate pair"),
         (b'{"inputs": "a", "\\ud83d": 1}', "holds half of a surrogate pair"),

@@ -12,12 +12,12 @@ from ift_jax.preparation.prepare import prepare
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULE = """
-    from ift_jax.sources.register import register_jsonl_task
+    from ift_jax.sources.register import register_rows_task
     import made_helper
 
     def register(root):
         files = {split: f"{root}/{split}.jsonl" for split in ("train", "validation")}
-        register_jsonl_task("made", files)
+        register_rows_task("made", files)
 """
 
 

@@ -121,10 +121,10 @@ def test_the_collection_trains_on_every_cluster():
 
 
 def test_tasks_of_no_system_are_told_by_their_names(tmp_path):
-    from ift_jax.sources.register import register_jsonl_task
+    from ift_jax.sources.register import register_rows_task
 
     (tmp_path / "a.jsonl").write_text(json.dumps({"inputs": "a", "targets": "b"}) + "\n")
-    a, b = (register_jsonl_task(name, {"train": str(tmp_path / "a.jsonl")}) for name in "ab")
+    a, b = (register_rows_task(name, {"train": str(tmp_path / "a.jsonl")}) for name in "ab")
     holdout_check.check_holdout([a], [b])
     with pytest.raises(UserError, match="but data.mixture has a$"):
         holdout_check.check_holdout([b, a], [a])

@@ -136,7 +136,7 @@ def test_bad_line_is_named_by_file_and_line(config, tmp_path):
     lines = path.read_text().splitlines()
     lines[41] = '{"inputs": "a", "targets": 5}'
     path.write_text("\n".join(lines))
-    with pytest.raises(UserError, match=r"train\.jsonl:42: .*targets.*expected a string"):
+    with pytest.raises(UserError, match=r"train\.jsonl:42: .*targets.*expected a text"):
         prepare(config, log=quiet)
     lines[41] = '{"inputs": '
     path.write_text("\n".join(lines))

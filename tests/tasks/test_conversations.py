@@ -141,20 +141,24 @@ def test_sharegpt_golden_records(tmp_path):
     write(tmp_path / "my-chats.json", rows)
     assert sharegpt.register(str(tmp_path)) == ("sharegpt_my_chats",)
     assert sharegpt.register(str(tmp_path)) == ("sharegpt_my_chats",)
-    [record] = records("sharegpt_my_chats", "all")
-    assert record["tools"] == '[{"name": "weather"}]'
-    call = {"type": "function", "function": {"name": "weather", "arguments": {"day": 1}}}
+    [record, unanswered] = records("sharegpt_my_chats", "all")
+    assert json.loads(record["tools"]) == [{"type": "function", "function": {"name": "weather"}}]
+    assert [m["role"] for m in json.loads(unanswered["messages"])] == ["user"]
+    call = {"type": "function", "function": {"name": "weather", "arguments": '{"day": 1}'}}
     assert json.loads(record["messages"]) == [
         {"role": "user", "content": "Weather?"},
         {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "content": '{"sky": "blue"}'},
+        {"role": "observation", "content": '{"sky": "blue"}'},
         {"role": "assistant", "content": "Blue."},
+        {"role": "user", "content": "Thanks"},
     ]
     with pytest.raises(UserError, match=r"holds no .json file"):
         sharegpt.register(str(tmp_path / "none"))
     rows[0]["conversations"][1]["from"] = "martian"
     write(tmp_path / "my-chats.json", rows)
-    with pytest.raises(UserError, match="row 0: field 'martian' is missing"):
+    with pytest.raises(
+        UserError, match="row 0: conversations\\[1\\].from: expected one of .*'martian'"
+    ):
         records("sharegpt_my_chats", "all")
 
 

@@ -61,12 +61,15 @@ def test_chat_and_text_files_mix_as_chat(tmp_path):
 
 
 def test_what_cannot_be_read(tmp_path):
-    for root, message in (("", "data.root is empty"), (str(tmp_path), "holds no .jsonl")):
+    for root, message in (
+        ("", "data.root is empty"),
+        (str(tmp_path), "holds no file"),
+    ):
         with pytest.raises(UserError, match=message):
             jsonl.register(root)
     with pytest.raises(UserError, match="nothing: does not exist"):
         jsonl.register(str(tmp_path / "nothing"))
     _write(tmp_path / "a.validation.jsonl", TEXT, 5)
     _write(tmp_path / "b.jsonl", TEXT, 5)
-    with pytest.raises(UserError, match="there is no a.jsonl to train on"):
+    with pytest.raises(UserError, match="there is no a to train on beside it"):
         jsonl.register(str(tmp_path))

@@ -2,7 +2,8 @@
 
 import random
 
-from ift_jax.text.records import Message, Record, parse_record
+from ift_jax.text.records import Message, Record
+from ift_jax.text.rows.parse_record import parse_record
 
 _BITS = (
     "Hello", "the answer is 42", " ", "  ", "\n", "\n\n", "\t", "é", "e\u0301",

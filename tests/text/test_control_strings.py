@@ -3,7 +3,8 @@
 import pytest
 
 from ift_jax.errors import UserError
-from ift_jax.text.records import Message, Record, parse_record
+from ift_jax.text.records import Message, Record
+from ift_jax.text.rows.parse_record import parse_record
 from tests.text import small_tokenizers as small
 from tests.text.chat_templates.model_templates import ONE_LINE
 from tests.text.conversations import text_record

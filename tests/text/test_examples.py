@@ -8,7 +8,8 @@ import pytest
 from ift_jax.config.schema import TokenizerConfig
 from ift_jax.errors import UserError
 from ift_jax.text.dropped import NOTHING_TRAINED, Dropped
-from ift_jax.text.records import Message, Record, parse_record
+from ift_jax.text.records import Message, Record
+from ift_jax.text.rows.parse_record import parse_record
 from ift_jax.text.tokenizers.hugging_face import HuggingFaceTokenizer
 from ift_jax.text.tokenizers.load import load_tokenizer
 from tests.shared_data import SHARED, requires_shared
@@ -164,6 +165,8 @@ def test_records_encoded_together_equal_records_encoded_alone(kind, architecture
         Record((asked, answer), references=("c",), where="referenced"),
     ]
     options = {"over_length": "truncate-prompt", "template": template}
+    if template == UNSTABLE:  # It does not write the answers of earlier turns.
+        options["unwritten"] = "leave-out"
     row = 60 if architecture == "decoder" else 20
     formatter = small_formatter(kind, architecture=architecture, length=row, **options)
 
@@ -180,6 +183,8 @@ def test_records_encoded_together_equal_records_encoded_alone(kind, architecture
     assert {"too_long", "nothing_trained"} <= {x for x in expected if isinstance(x, str)}
     assert any(not isinstance(x, str) and x[0][6] for x in expected)  # One is truncated.
     np.testing.assert_equal(found, expected)
+    if template == UNSTABLE:
+        return  # It takes every record.
     wrong = Record((asked, dataclasses.replace(answer, reasoning_content="b")), where="thought")
     stream = together([*records[:8], wrong, *records])
     np.testing.assert_equal([next(stream) for _ in range(8)], expected[:8])

@@ -7,7 +7,8 @@ import pytest
 from ift_jax.config.schema import Config, DataConfig, EncoderDecoderConfig
 from ift_jax.errors import UserError
 from ift_jax.text.examples import ExampleFormatter
-from ift_jax.text.records import Message, parse_record
+from ift_jax.text.records import Message
+from ift_jax.text.rows.parse_record import parse_record
 from tests.text import small_tokenizers as small
 from tests.text.conversations import text_record
 from tests.text.formatters import small_formatter

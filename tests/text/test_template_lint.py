@@ -77,7 +77,12 @@ def test_faults_are_found():
     assert "prefix_stable" in failed(chat_formatter(shifting))
     no_stop = (
         "{% for m in messages %}{{ m.role }}{% if m.role == 'assistant' %}{% generation %}"
-        "{{ m.content ~ (eos_token if loop.index < 3 else '') }}{% endgeneration %}{% endif %}"
+        "{{ m.content ~ (eos_token if loop.index < 3 else '') }}{% endgeneration %}"
+        "{% else %}{{ m.content }}{% endif %}"
         "{% endfor %}{% if add_generation_prompt %}assistant{% endif %}"
     )
     assert "stop_trained" in failed(chat_formatter(no_stop))
+    deaf = ONE_LINE.replace(
+        "message['content']", "('' if message['role'] == 'system' else message['content'])"
+    )
+    assert "writes_all" in failed(chat_formatter(deaf))

@@ -18,6 +18,7 @@ from ift_jax.text.chat_templates.probes import probes
 from ift_jax.text.chat_templates.template import Rendered, Template
 from ift_jax.text.control_strings import break_control_strings, control_pattern
 from ift_jax.text.records import Record
+from ift_jax.text.rows.calls import parse_calls_text, parse_tools
 from ift_jax.text.tokenizers.base import Tokenizer
 
 
@@ -50,6 +51,8 @@ class Chat(NamedTuple):
 
     messages: list[dict[str, Any]]  # Plain data, with the control strings in it broken.
     tools: list[Any] | None  # Likewise; None if there are none.
+    options: Mapping[str, Any]  # Further variables for the template.
+    other_roles: Mapping[int, str]  # Roles by message that the template has another word for.
     n_characters: int  # Approximate length.
     control_strings: int  # How many its texts contain.
     restore: Mapping[int, str] | None  # A `str.translate` table; see `_UserTexts.restore`.
@@ -85,17 +88,36 @@ class ChatRenderer:
         """Prepare a record for the template.
 
         Raises:
-            UserError: The record has tools, tool calls or thoughts, and the template mentions none.
+            UserError: Calls or tools are a text, and the template takes them as data alone.
         """
         typed = _UserTexts(record, self._controls, self._break_controls)
         messages = []
-        for message in record.messages:
-            fields: dict[str, Any] = {"role": message.role, "content": typed(message.content)}
-            if message.tool_calls:
-                self._check_mentions(record, "tool_calls")
-                fields["tool_calls"] = _map_texts(message.tool_calls, typed)
+        other_roles: dict[int, str] = {}
+        tools = list(record.tools)
+        for i, message in enumerate(record.messages):
+            role = message.role
+            if message.role_name and message.role_name != role:
+                if self._knows_role(message.role_name):
+                    role = message.role_name
+                else:
+                    other_roles[i] = message.role_name
+            fields: dict[str, Any] = {"role": role, "content": typed(message.content)}
+            calls = message.tool_calls
+            if message.function_calls:
+                if self._knows_field("function_calls"):
+                    fields["function_calls"] = typed(message.function_calls)
+                else:
+                    place = f"{record.where}: messages[{i}].function_calls"
+                    calls += parse_calls_text(message.function_calls, place)
+            if message.functions:
+                if self._knows_field("functions"):
+                    fields["functions"] = typed(message.functions)
+                else:
+                    place = f"{record.where}: messages[{i}].functions"
+                    tools += parse_tools(message.functions, place)
+            if calls:
+                fields["tool_calls"] = _map_texts(calls, typed)
             if message.reasoning_content:
-                self._check_mentions(record, "reasoning_content", "thinking")
                 thought = typed(message.reasoning_content)
                 fields |= {"reasoning_content": thought, "thinking": thought}
             if message.name:
@@ -103,12 +125,35 @@ class ChatRenderer:
             if message.tool_call_id:
                 fields["tool_call_id"] = typed(message.tool_call_id)
             messages.append(fields)
-        if record.tools:
-            self._check_mentions(record, "tools")
-        tools = _map_texts(record.tools, typed) or None
         return Chat(
-            messages, tools, typed.n_characters, typed.control_strings, typed.restore, record.where
+            messages,
+            _map_texts(tools, typed) or None,
+            {name: _map_texts(value, typed) for name, value in record.template_options.items()},
+            other_roles,
+            typed.n_characters,
+            typed.control_strings,
+            typed.restore,
+            record.where,
         )
+
+    def plain_text(self, record: Record) -> tuple[Chat, list[Span]]:
+        """Return a plain text as one span, which is trained; its control strings stay whole."""
+        typed = _UserTexts(record, self._controls, break_controls=False)
+        text = typed(record.messages[0].content)
+        chat = Chat([], None, {}, {}, len(text), 0, typed.restore, record.where)
+        return chat, [Span(text, True, 0)]
+
+    def _knows_role(self, name: str) -> bool:
+        """Whether the template tells a role by this name from others."""
+        return self._mentions(rf"""['"]{name}['"]""")
+
+    def _knows_field(self, name: str) -> bool:
+        """Whether the template reads a field of this name."""
+        return self._mentions(rf"""['"]{name}['"]|\.{name}\b""")
+
+    @functools.cache  # noqa: B019 - as long-lived as the renderer, and few.
+    def _mentions(self, pattern: str) -> bool:
+        return re.search(pattern, self.template.source) is not None
 
     def conversation(self, chat: Chat) -> list[Span] | None:
         """Render a whole conversation and separate all its answers.
@@ -176,7 +221,7 @@ class ChatRenderer:
         return self.template.render(
             chat.where,
             chat.n_characters,
-            **self._special_tokens_map,
+            **{**self._special_tokens_map, **chat.options},
             messages=chat.messages[:n_messages],
             tools=chat.tools,
             documents=None,
@@ -252,14 +297,6 @@ class ChatRenderer:
         found = list(self._controls.finditer(text, start)) if self._controls else []
         return found[-1].end() if found else None
 
-    def _check_mentions(self, record: Record, *names: str) -> None:
-        """Raise a UserError if a record has a field that the template would leave out."""
-        if not any(name in self.template.source for name in names):
-            raise UserError(
-                f"{record.where}: template {self.template.name!r} does not use"
-                f" {names[0]}; remove the field or use another template"
-            )
-
 
 class _UserTexts:
     """Makes the texts of a record safe to render and counts what they contain.
@@ -333,7 +370,7 @@ def _texts(record: Record) -> list[str]:
     """Collect all texts of a record."""
     found: list[str] = []
     messages = [dataclasses.asdict(message) for message in record.messages]
-    _map_texts([messages, record.tools], found.append)
+    _map_texts([messages, record.tools, record.template_options], found.append)
     return found
 
 

@@ -52,8 +52,8 @@ _FILTERS = (
 ).split()
 # These turn what they are given into text; `join` its items.
 _TEXT_FILTERS = frozenset("capitalize indent lower replace string title trim upper".split())
-_VIEWS = tuple(map(type, ({}.keys(), {}.values(), {}.items())))
-_HAVE_TEXT = (str, *_SCALARS, jinja2.Undefined, range, *_VIEWS)
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+_HAVE_TEXT: tuple[type, ...] = (str, *_SCALARS, jinja2.Undefined, range, *_VIEWS)
 # These tests walk the values that they compare.
 _COMPARING_TESTS = "eq == equalto ne != lt lessthan < le <= gt greaterthan > ge >= in".split()
 _BANNED_NODES = (

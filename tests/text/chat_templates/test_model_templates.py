@@ -6,7 +6,8 @@ import pytest
 
 from ift_jax.errors import UserError
 from ift_jax.text.dropped import TEMPLATE_UNSTABLE, Dropped
-from ift_jax.text.records import Message, Record, parse_record
+from ift_jax.text.records import Message, Record
+from ift_jax.text.rows.parse_record import parse_record
 from tests.text import chat_tokenizers as tok
 from tests.text.chat_templates.model_templates import FORGETFUL, MODEL_TEMPLATES, ONE_LINE
 from tests.text.conversations import conversations
@@ -142,5 +143,5 @@ def test_a_field_that_the_template_would_leave_out_is_refused(field):
     shape = SHAPES["thinking" if field == "reasoning_content" else "tools"]
     if field == "tools":
         shape = {"messages": CHAT, "tools": shape["tools"]}
-    with pytest.raises(UserError, match=f"x: template '.*' does not use {field}"):
+    with pytest.raises(UserError, match=f"x: template '.*' does not write .*{field}"):
         chat_formatter(ONE_LINE).encode(parse_record(shape, "x"))

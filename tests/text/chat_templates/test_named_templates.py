@@ -6,7 +6,7 @@ import pytest
 
 from ift_jax.text.chat_templates.registry import NAMES
 from ift_jax.text.dropped import TEMPLATE_UNSTABLE
-from ift_jax.text.records import parse_record
+from ift_jax.text.rows.parse_record import parse_record
 from tests.text import chat_tokenizers as tok
 from tests.text.formatters import named_formatter, shown
 from tests.text.shapes import RECORDS, SHAPES, TOOLS

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ift_jax.errors import UserError
-from ift_jax.text.records import parse_record
+from ift_jax.text.rows.parse_record import parse_record
 from ift_jax.text.tokenizers.load import load_tokenizer
 from tests.text import chat_tokenizers as tok
 from tests.text.chat_templates.model_templates import INST, LINES, ONE_LINE

@@ -1,16 +1,18 @@
-"""JSON lines: what is read, and that every odd line is an error in the user's words."""
+"""Files of rows: what is read, and that every odd row is an error in the user's words."""
 
 import gzip
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import seqio
 import seqio.test_utils
-import tensorflow as tf
 
 from ift_jax.errors import UserError
-from ift_jax.sources.jsonl import JsonLinesDataSource
-from ift_jax.sources.register import register_jsonl_task
+from ift_jax.sources.register import register_rows_task
+from ift_jax.sources.row_files_source import RowFilesSource
+from ift_jax.text.rows.parse_record import RowOptions
 
 
 def _write(path, records):
@@ -21,9 +23,10 @@ def _write(path, records):
 
 
 def _read(path, **options):
-    return list(JsonLinesDataSource({"train": path}, **options).records("train"))
+    return list(RowFilesSource({"train": path}, **options).records("train"))
 
 
+TOOL = {"type": "function", "function": {"name": "f"}}
 CHAT = [{"role": "user", "content": "Hi é\n"}, {"role": "assistant", "content": ""}]
 
 
@@ -42,7 +45,7 @@ CHAT = [{"role": "user", "content": "Hi é\n"}, {"role": "assistant", "content":
         ({"messages": CHAT}, {"messages": json.dumps(CHAT, ensure_ascii=False), "tools": ""}),
         (
             {"messages": json.dumps(CHAT), "tools": [{"name": "f"}]},
-            {"messages": json.dumps(CHAT, ensure_ascii=False), "tools": '[{"name": "f"}]'},
+            {"messages": json.dumps(CHAT, ensure_ascii=False), "tools": json.dumps([TOOL])},
         ),
     ],
 )
@@ -76,12 +79,21 @@ GOOD = {"inputs": "a", "targets": "b"}
         (b'{"inputs": "a", "targets": ', "d.jsonl:3: column 28: "),
         (b"[1]", "d.jsonl:3: the line is a list; expected a JSON object"),
         (b'"a"', "d.jsonl:3: the line is a string"),
-        (b'{"inputs": "a"}', "d.jsonl:3: field 'targets' is missing (the line has: inputs)"),
-        (b'{"inputs": 1, "targets": "b"}', "d.jsonl:3: field 'inputs' is a number; expected a s"),
-        (b'{"inputs": null, "targets": "b"}', "d.jsonl:3: field 'inputs' is null"),
+        (b'{"inputs": "a"}', "d.jsonl:3: field 'targets' is missing; found 'inputs'"),
+        (
+            b'{"inputs": 1, "targets": "b"}',
+            ":3: field 'inputs': expected a text, found a number",
+        ),
+        (
+            b'{"inputs": null, "targets": "b"}',
+            ":3: field 'inputs': expected a text, found null",
+        ),
         (b'{"inputs": "a", "inputs": "b", "targets": ""}', "d.jsonl:3: key 'inputs' occurs twice"),
         (b'{"inputs": "\xff", "targets": "b"}', "d.jsonl:3: byte 13 is not valid UTF-8"),
-        (b'{"inputs": "\\ud800", "targets": "b"}', "d.jsonl:3: field 'inputs': holds half of"),
+        (
+            b'{"inputs": "\\ud800", "targets": "b"}',
+            ":3: field 'inputs': expected valid UTF-8 text",
+        ),
         (b"[" * 100_000, "d.jsonl:3: nested too deeply"),
     ],
 )
@@ -96,28 +108,28 @@ def test_a_bad_line_is_named(tmp_path, line, message):
 @pytest.mark.parametrize("value", [[], ["a"], "hello", 3, {}])
 def test_messages_must_be_a_list_of_objects(tmp_path, value):
     path = _write(tmp_path / "d.jsonl", [{"messages": CHAT}, {"messages": value}])
-    with pytest.raises(UserError, match=r"d.jsonl:2: field 'messages'.*expected a .*list of mess"):
+    with pytest.raises(UserError, match=r"d.jsonl:2: (field 'messages'|messages\[0\]).*expected a"):
         _read(path)
 
 
 def test_an_unknown_layout_names_what_there_is_and_what_could_be(tmp_path):
     path = _write(tmp_path / "d.jsonl", [{"question": "a", "answer": "b"}])
-    with pytest.raises(UserError, match=r"d.jsonl:1: .*\(question, answer\).*inputs, targets"):
+    with pytest.raises(UserError, match="d.jsonl:1: .*'question', 'answer'; .*'inputs', 'targets'"):
         _read(path)
     with pytest.raises(UserError, match="expected inputs and targets"):
-        JsonLinesDataSource({"train": path}, {"inputs": "question"})
+        RowFilesSource({"train": path}, {"inputs": "question"})
 
 
 def test_files_must_be_there_and_whole(tmp_path):
     with pytest.raises(UserError, match="no.jsonl: does not exist"):
-        JsonLinesDataSource({"train": str(tmp_path / "no.jsonl")})
+        RowFilesSource({"train": str(tmp_path / "no.jsonl")})
     with pytest.raises(UserError, match=r"\*.jsonl: no file matches"):
-        JsonLinesDataSource({"train": str(tmp_path / "*.jsonl")})
+        RowFilesSource({"train": str(tmp_path / "*.jsonl")})
     with pytest.raises(UserError, match="is a folder"):
-        JsonLinesDataSource({"train": str(tmp_path)})
+        RowFilesSource({"train": str(tmp_path)})
     empty = _write(tmp_path / "empty.jsonl", [b" "])
-    with pytest.raises(UserError, match="empty.jsonl: holds no record"):
-        register_jsonl_task("test_jsonl_empty", {"train": empty})
+    with pytest.raises(UserError, match="empty.jsonl: holds no row"):
+        register_rows_task("test_jsonl_empty", {"train": empty})
     path = tmp_path / "cut.jsonl.gz"
     _write(path, [GOOD] * 1000)
     path.write_bytes(path.read_bytes()[:-20])
@@ -132,7 +144,7 @@ def test_files_must_be_there_and_whole(tmp_path):
 def test_patterns_are_read_in_order_and_counted(tmp_path):
     for k in (2, 1, 3):
         _write(tmp_path / f"part{k}.jsonl", [GOOD | {"inputs": str(k)}] * k)
-    source = JsonLinesDataSource({"train": str(tmp_path / "part*.jsonl")})
+    source = RowFilesSource({"train": str(tmp_path / "part*.jsonl")})
     assert [r["inputs"] for r in source.records("train")] == list("122333")
     assert source.num_input_examples("train") == 6
     assert source.files("train") == [str(tmp_path / f"part{k}.jsonl") for k in (1, 2, 3)]
@@ -143,7 +155,7 @@ def _numbered(n):
 
 
 def test_shards_partition_the_records(tmp_path):
-    source = JsonLinesDataSource({"train": _write(tmp_path / "d.jsonl", _numbered(1300))})
+    source = RowFilesSource({"train": _write(tmp_path / "d.jsonl", _numbered(1300))})
     for i in range(3):
         dataset = source.get_dataset("train", shuffle=False, shard_info=seqio.ShardInfo(i, 3))
         inputs = [example["inputs"].decode() for example in dataset.as_numpy_iterator()]
@@ -153,7 +165,7 @@ def test_shards_partition_the_records(tmp_path):
 @pytest.mark.parametrize(("n", "expected"), [(19, None), (20, 1), (4000, 200), (4001, 200)])
 def test_validation_is_carved_by_hash(tmp_path, n, expected):
     path = _write(tmp_path / "d.jsonl", _numbered(n))
-    source = JsonLinesDataSource({"train": path}, carve_validation=True)
+    source = RowFilesSource({"train": path}, carve_validation=True)
     if expected is None:
         assert source.splits == ("train",)
         return
@@ -166,14 +178,14 @@ def test_validation_is_carved_by_hash(tmp_path, n, expected):
     assert len({i % 20 for i in validation}) > 10 or n == 20  # Not every twentieth line.
     # More lines: what was held out of training stays so.
     longer = _write(tmp_path / "longer.jsonl", _numbered(n + 500))
-    again = JsonLinesDataSource({"train": longer}, carve_validation=True)
+    again = RowFilesSource({"train": longer}, carve_validation=True)
     later = [int(record["inputs"]) for record in again.records("validation")]
     assert later[: len(validation)] == validation
 
 
 def test_the_fingerprint_follows_content_and_options_alone(tmp_path):
     def fingerprint(path, split="train", **options):
-        return JsonLinesDataSource({"train": path}, **options).fingerprint(split)
+        return RowFilesSource({"train": path}, **options).fingerprint(split)
 
     a, b, c = (tmp_path / name for name in ("a.jsonl", "b.jsonl", "c.jsonl"))
     a, b = (_write(path, _numbered(40)) for path in (a, b))
@@ -188,7 +200,7 @@ def test_the_fingerprint_follows_content_and_options_alone(tmp_path):
 def test_a_standard_seqio_task_and_mixture(tmp_path):
     """SeqIO's own test helpers, rates and mixing accept what the helper registers."""
     path = _write(tmp_path / "d.jsonl", _numbered(30))
-    task = register_jsonl_task("test_jsonl_standard", {"train": path, "validation": path})
+    task = register_rows_task("test_jsonl_standard", {"train": path, "validation": path})
     assert seqio.mixing_rate_num_examples(task) == 30
     dataset = task.get_dataset(split="train", shuffle=False)
     expected = [{"inputs": str(i).encode(), "targets": b"b"} for i in range(30)]
@@ -209,18 +221,16 @@ def test_a_standard_seqio_task_and_mixture(tmp_path):
 def test_registering_twice(tmp_path):
     first = _write(tmp_path / "a.jsonl", _numbered(3))
     second = _write(tmp_path / "b.jsonl", _numbered(3))
-    task = register_jsonl_task("test_jsonl_twice", {"train": first})
-    assert register_jsonl_task("test_jsonl_twice", {"train": first}) is task
+    task = register_rows_task("test_jsonl_twice", {"train": first})
+    assert register_rows_task("test_jsonl_twice", {"train": first}) is task
     with pytest.raises(UserError, match="'test_jsonl_twice' is registered already"):
-        register_jsonl_task("test_jsonl_twice", {"train": second})
+        register_rows_task("test_jsonl_twice", {"train": second})
 
 
 def test_an_error_inside_tf_data_keeps_its_words(tmp_path):
-    source = JsonLinesDataSource({"train": _write(tmp_path / "d.jsonl", [GOOD, {"inputs": "a"}])})
-    with pytest.raises(tf.errors.OpError):
+    source = RowFilesSource({"train": _write(tmp_path / "d.jsonl", [GOOD, {"inputs": "a"}])})
+    with pytest.raises(UserError, match="d.jsonl:2: field 'targets'"):
         list(source.get_dataset("train"))
-    assert isinstance(source.failure, UserError)
-    assert "d.jsonl:2: field 'targets'" in str(source.failure)
     with pytest.raises(UserError, match="no split 'test'; this source has: train"):
         source.get_dataset("test")
 
@@ -228,12 +238,83 @@ def test_an_error_inside_tf_data_keeps_its_words(tmp_path):
 @pytest.mark.parametrize(
     "record",
     [
-        {"messages": CHAT[::-1]},
         {"messages": [{"role": "user"}, CHAT[1]]},
         {"messages": CHAT, "tools": 7},
+        {"messages": CHAT, "tools": "[{}]"},
+        {"inputs": "a", "targets": "b"},
     ],
 )
 def test_a_bad_conversation_is_named_by_its_line(tmp_path, record):
     path = _write(tmp_path / "d.jsonl", [{"messages": CHAT}, b"", record])
     with pytest.raises(UserError, match=r"d\.jsonl:3: "):
         _read(path)
+
+
+ROWS = [
+    {"prompt": "a", "completion": "b"},
+    {"prompt": "c", "completion": "d", "references": ["e"], "system": "s", "weight": 0.5},
+    {"prompt": "f", "completion": "g", "choices": ["g", "h"], "history": [["i", "j"]]},
+]
+
+
+def test_what_only_later_rows_have_is_passed_on(tmp_path):
+    source = RowFilesSource({"train": _write(tmp_path / "d.jsonl", ROWS[:2])})
+    assert source.fields == ("inputs", "targets")
+    [first, second] = source.get_dataset("train").as_numpy_iterator()
+    assert second == {
+        "inputs": b"c", "targets": b"d", "references": b'["e"]', "system": b"s", "weight": b"0.5"
+    }  # fmt: skip
+    assert first == {name: b"" for name in second} | {"inputs": b"a", "targets": b"b"}
+    source = RowFilesSource({"train": _write(tmp_path / "e.jsonl", [ROWS[0], ROWS[2]])})
+    [_, record] = source.parsed("train", "t")
+    assert record.choices == ("g", "h")
+    assert [m.content for m in record.messages] == ["i", "j", "f", "g"]
+
+
+@pytest.mark.parametrize(
+    "ending", ["jsonl", "json", "array.json", "parquet", "arrow", "feather.arrow"]
+)
+def test_every_kind_of_file_gives_the_same_records(tmp_path, ending):
+    rows = [{"messages": CHAT, "source": "web"}, {"messages": CHAT, "source": "book"}]
+    path = tmp_path / f"d.{ending}"
+    table = pa.Table.from_pylist(rows)
+    if ending == "array.json":
+        path.write_text("\ufeff " + json.dumps(rows))
+    elif ending == "parquet":
+        pq.write_table(table, path)
+    elif ending.endswith("arrow"):
+        writer = pa.ipc.new_stream if ending == "arrow" else pa.ipc.new_file
+        with writer(str(path), table.schema) as file:
+            file.write_table(table)
+    else:
+        _write(path, rows)
+    source = RowFilesSource({"train": str(path)})
+    assert source.shape == "chat messages" and source.num_input_examples("train") == 2
+    records = list(source.parsed("train", "t"))
+    assert [record.unread for record in records] == [("source",)] * 2
+    assert [m.content for m in records[1].messages] == ["Hi é\n", ""]
+    assert records[1].where == (f"{path}:2" if ending in ("jsonl", "json") else f"{path}: row 1")
+
+
+def test_an_error_says_how_many_more_rows_have_it(tmp_path):
+    bad = {"messages": [{"role": "narrator", "content": "a"}]}
+    worse = {"messages": [CHAT[0], {"role": "teller", "content": "a"}]}
+    path = _write(tmp_path / "d.jsonl", [{"messages": CHAT}, bad, bad, {"messages": 7}, worse])
+    source = RowFilesSource({"train": path})
+    with pytest.raises(UserError) as raised:
+        list(source.parsed("train", "t"))
+    message = str(raised.value)
+    assert message.startswith(f"{path}:2: messages[0].role: expected one of system, user")
+    assert message.endswith("found 'narrator' (and 2 more like it)")
+
+
+def test_options_say_how_rows_are_read(tmp_path):
+    rows = [{"messages": CHAT, "text": "t", "weight": "x"}]
+    path = _write(tmp_path / "d.jsonl", rows)
+    with pytest.raises(UserError, match="d.jsonl:1: row.weight: expected a number"):
+        list(RowFilesSource({"train": path}).parsed("train", "t"))
+    options = RowOptions("text", frozenset(("weight",)))
+    source = RowFilesSource({"train": path}, options=options)
+    [record] = source.parsed("train", "t")
+    assert record.is_text and record.unread == ("messages", "weight")
+    assert source.fingerprint("train") != RowFilesSource({"train": path}).fingerprint("train")

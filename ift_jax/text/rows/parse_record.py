@@ -1,0 +1,295 @@
+"""RowOptions a row, of whatever source and shape, as a record."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ift_jax.config.data import DataConfig
+from ift_jax.errors import UserError
+from ift_jax.text.records import TEXT_ROLE, Message, Record
+from ift_jax.text.rows import calls, shapes, switches, values
+from ift_jax.text.rows.messages import parse_message
+
+_SYSTEMS = ("system", "system_prompt", "system_message")
+_TOOLS = ("tools", "functions")
+# Variables of a template that the conversation itself sets.
+RESERVED_OPTIONS = ("messages", "tools", "documents", "add_generation_prompt")
+
+
+@dataclasses.dataclass(frozen=True)
+class RowOptions:
+    """How rows are read: the part of the config that a source needs.
+
+    Attributes:
+        schema: `data.schema`, the name of a shape or "auto".
+        ignored: `data.ignore_fields`.
+    """
+
+    schema: str = "auto"
+    ignored: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, data: DataConfig) -> "RowOptions":
+        """Return what a config says."""
+        return cls(data.schema, frozenset(data.ignore_fields))
+
+
+AUTOMATIC = RowOptions()
+
+
+def parse_record(
+    fields: Mapping[str, Any],
+    where: str,
+    *,
+    prompt_only: bool = False,
+    options: RowOptions = AUTOMATIC,
+    keep_nulls: bool = False,
+) -> Record:
+    """Read a row as a record. The order of its turns is not checked.
+
+    Args:
+        fields: A row of one of `shapes.SHAPES`, with the optional fields of any of them: a system
+            turn, a history, tools, options of the template, weights, `references` and `choices`.
+            A text may be UTF-8 bytes, and anything else its JSON.
+        where: The row's place: "file:line" or "task:index".
+        prompt_only: Whether the record is to be answered. Then its answer may be missing, and is
+            left out, as is an assistant's turn at the end.
+        options: How rows are read.
+        keep_nulls: Whether nulls inside tools and calls are the row's own; see `values.object_of`.
+
+    Raises:
+        UserError: Names `where`, the field, and what was expected.
+    """
+    return _RowReader(fields, where, prompt_only, options, keep_nulls).read()
+
+
+def parse_references(
+    fields: Mapping[str, Any], where: str, field: str = "references"
+) -> tuple[str, ...]:
+    """Return the texts in a field of a record, a list or its JSON; empty if it is absent."""
+    value = fields.get(field)
+    if not values.has_content(value):
+        return ()
+    items = values.list_of(value, f"{where}: field {field!r}", "a list of texts")
+    return tuple(values.text(item, f"{where}: {field}[{i}]") for i, item in enumerate(items))
+
+
+class _RowReader:
+    """Reads one row, and remembers which fields it read."""
+
+    def __init__(
+        self,
+        fields: Mapping[str, Any],
+        where: str,
+        prompt_only: bool,
+        options: RowOptions,
+        keep_nulls: bool,
+    ):
+        self._all = fields
+        self._where = where
+        self._prompt_only = prompt_only
+        self._keep_nulls = keep_nulls
+        self._ignored = options.ignored
+        self._shape = shapes.recognize(fields, where, options.schema, prompt_only=prompt_only)
+        self._read = {*self._shape.keys, *self._shape.optional}
+        self._unread_inside = set[str]()  # Fields of messages.
+        self._tools: list[Mapping[str, Any]] = []
+
+    def read(self) -> Record:
+        references = parse_references(self._take_all("references"), self._where)
+        choices = parse_references(self._take_all("choices"), self._where, "choices")
+        row = f"{self._where}: row"
+        weight = switches.weight_of(self._take_all(*switches.SWITCHES), row)
+        switches.weight_of(self._take_all(*switches.UNKNOWN_SWITCHES), row)
+        own = self._own_messages()
+        before = (*self._system(own), *self._history())
+        messages = _weighted([*before, *own], weight)
+        if not messages:
+            raise UserError(
+                f"{self._where}: field {self._shape.keys[0]!r}: expected at least one message,"
+                " found none"
+            )
+        self._check_choices(choices, own, references)
+        for name in _TOOLS:
+            if (value := self._take(name)) is not None:
+                place = f"{self._where}: field {name!r}"
+                self._tools += calls.parse_tools(value, place, keep_nulls=self._keep_nulls)
+        options = self._template_options()
+        return Record(
+            tuple(self._without_answer(messages) if self._prompt_only else messages),
+            references,
+            choices,
+            text_to_text=self._shape.is_pair_of_texts(self._all) and not before,
+            where=self._where,
+            tools=tuple(self._tools),
+            template_options=options,
+            unread=self._unread(),
+        )
+
+    # Taking fields.
+
+    def _take(self, name: str) -> Any:
+        """Return an optional field, None where it is empty, and note that it was read."""
+        value = self._all.get(name)
+        if name in self._ignored or not values.has_content(value):
+            return None
+        self._read.add(name)
+        return value
+
+    def _take_all(self, *names: str) -> dict[str, Any]:
+        return {name: value for name in names if (value := self._take(name)) is not None}
+
+    def _text(self, name: str) -> str:
+        """Return a field of the shape that is a text."""
+        if name not in self._all:
+            raise shapes.missing(name, self._all, self._where)
+        return values.text(self._all[name], f"{self._where}: field {name!r}")
+
+    def _unread(self) -> tuple[str, ...]:
+        """Return the names of the fields with a value that nothing read."""
+        unread = {
+            name
+            for name, value in self._all.items()
+            if name not in self._read and values.has_content(value)
+        }
+        return (*sorted(unread), *(f"{name}" for name in sorted(self._unread_inside)))
+
+    # The messages.
+
+    def _own_messages(self) -> list[Message]:
+        """Return the row's messages but system and history."""
+        question, *answer = self._shape.keys
+        if self._shape.name == "text":
+            if self._prompt_only:
+                raise UserError(f"{self._where}: a row with 'text' alone has no prompt to answer")
+            return [Message(TEXT_ROLE, self._text("text"))]
+        if not self._shape.is_pair:
+            return self._messages(question)
+        if self._shape.name == "instruction":
+            return [self._instruction(), *self._answer(*answer)]
+        # In TRL's form each of the two is a text or a list of messages.
+        if isinstance(self._all.get(question), list | tuple):
+            before = [_untrained(message) for message in self._messages(question)]
+        else:
+            before = [Message("user", self._text(question))]
+        return [*before, *self._answer(*answer)]
+
+    def _instruction(self) -> Message:
+        instruction = self._text("instruction")
+        if values.has_content(self._all.get("input")):
+            instruction += "\n\n" + self._text("input")
+        return Message("user", instruction)
+
+    def _answer(self, name: str) -> list[Message]:
+        if self._prompt_only and self._all.get(name) is None:
+            return []
+        if isinstance(self._all.get(name), list | tuple):
+            return self._messages(name)
+        return [Message("assistant", self._text(name))]
+
+    def _messages(self, key: str) -> list[Message]:
+        if key not in self._all:
+            raise shapes.missing(key, self._all, self._where)
+        place = f"{self._where}: field {key!r}"
+        items = values.list_of(self._all[key], place, "a list of messages")
+        unread = set[str]()
+        messages = []
+        for i, item in enumerate(items):
+            where = f"{self._where}: {key}[{i}]"
+            parsed = parse_message(item, where, self._ignored, unread, keep_nulls=self._keep_nulls)
+            messages.append(parsed.message)
+            self._tools += parsed.tools
+        self._unread_inside |= {f"{key}[].{name}" for name in unread}
+        if any(m.role == TEXT_ROLE for m in messages) and len(messages) > 1:
+            raise UserError(f"{place}: a message of the role 'text' stands alone")
+        return messages
+
+    def _system(self, own: list[Message]) -> list[Message]:
+        """Return the system turn that has a field of its own."""
+        given = self._take_all(*_SYSTEMS)
+        texts = {values.text(v, f"{self._where}: field {n!r}"): n for n, v in given.items()}
+        if own and own[0].role == "system":
+            texts.pop(own[0].content, None)  # Said twice.
+        if not texts:
+            return []
+        if len(texts) > 1 or own[0].role in ("system", TEXT_ROLE):
+            name = list(texts.values())[-1]
+            raise UserError(
+                f"{self._where}: field {name!r}: the row has another system text, too; expected"
+                " one, or the field's name in data.ignore_fields"
+            )
+        return [Message("system", text) for text in texts]
+
+    def _history(self) -> list[Message]:
+        """Return the turns before the question, which LLaMA-Factory lists as pairs."""
+        value = self._take("history")
+        if value is None:
+            return []
+        place = f"{self._where}: field 'history'"
+        expected = "a list of pairs of a question and its answer"
+        messages = []
+        for i, pair in enumerate(values.list_of(value, place, expected)):
+            where = f"{self._where}: history[{i}]"
+            texts = values.list_of(pair, where, "a question and its answer")
+            if len(texts) != 2:
+                raise UserError(f"{where}: expected a question and its answer, found {len(texts)}")
+            for role, text in zip(("user", "assistant"), texts, strict=True):
+                messages.append(Message(role, values.text(text, where)))
+        return messages
+
+    def _template_options(self) -> Mapping[str, Any]:
+        value = self._take("chat_template_kwargs")
+        if value is None:
+            return {}
+        place = f"{self._where}: field 'chat_template_kwargs'"
+        given = values.object_of(value, place, "an object of options")
+        options = {name: option for name, option in given.items() if option is not None}
+        for name in options:
+            if not name.isidentifier() or name.startswith("_") or name in RESERVED_OPTIONS:
+                raise UserError(f"{place}: {name!r} is no option of a template")
+        return options
+
+    def _check_choices(
+        self, choices: tuple[str, ...], own: list[Message], references: tuple[str, ...]
+    ) -> None:
+        if not choices or self._prompt_only:
+            return
+        place = f"{self._where}: field 'choices'"
+        answers = [message for message in own if message.role == "assistant"]
+        if len(answers) != 1 or own[-1] is not answers[0]:
+            raise UserError(f"{place}: expected one answer, at the end; found {len(answers)}")
+        answer = answers[0].content
+        if not {answer, *references} & set(choices):
+            raise UserError(
+                f"{place}: expected the answer {answer!r} or a reference among them; found"
+                f" {values.listed(choices)}"
+            )
+
+    def _without_answer(self, messages: list[Message]) -> list[Message]:
+        if messages[-1].role == "assistant":
+            messages = messages[:-1]
+        if not messages or messages[-1].role == "system":
+            raise UserError(
+                f"{self._where}: field {self._shape.keys[0]!r}: expected a turn to answer, found"
+                " none"
+            )
+        return messages
+
+
+def _weighted(messages: list[Message], weight: float | None) -> list[Message]:
+    """Multiply the weight of each assistant's turn by that of the row."""
+    if weight is None:
+        return messages
+    return [
+        dataclasses.replace(
+            message, weight=weight * (1.0 if message.weight is None else message.weight)
+        )
+        if message.role in ("assistant", TEXT_ROLE)
+        else message
+        for message in messages
+    ]
+
+
+def _untrained(message: Message) -> Message:
+    """Return a message of a prompt: only the completion is trained."""
+    return dataclasses.replace(message, weight=0.0) if message.role == "assistant" else message
