@@ -18,7 +18,7 @@ from jinja2 import nodes
 from jinja2.ext import LoopControlExtension
 from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
-from jinja2.utils import Namespace
+from jinja2.utils import Cycler, Joiner, Namespace, generate_lorem_ipsum
 
 from ift_jax.text.chat_templates.sandbox_compiler import GenerationExtension, PayingCodeGenerator
 
@@ -103,6 +103,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             "namespace": _Namespace,
         }
         self.functions = tuple(self.globals.values())
+        # Jinja's own globals exist elsewhere. Here they may be neither written nor called; were
+        # they undefined, `{{ cycler }}` would write nothing where it writes a class elsewhere.
+        self.globals |= {"cycler": Cycler, "joiner": Joiner, "lipsum": generate_lorem_ipsum}
 
     def start(self, n_characters: int) -> None:
         """Fill the budget for a conversation of about this many characters."""

@@ -115,6 +115,8 @@ HOSTILE = {
     " %}{% endfor %}{% for i in range(9) %}{{ loop.changed(ns.x) }}{% endfor %}",
 }  # fmt: skip
 ADDRESSES = {
+    "a class of Jinja": "{{ cycler }}",
+    "a function of Jinja": "{{ lipsum }}",
     "a function": "{{ raise_exception }}",
     "a method": "{{ messages[0].content.strip }}",
     "a method by ~": "{{ 'x' ~ messages[0].content.strip }}",
@@ -255,3 +257,10 @@ def test_what_has_a_text_is_written():
         "[1, 'a', None, {'b': (2.5, True)}]range(0, 3)dict_keys(['role', 'content'])"
         "['user+assistant', Undefined]"
     )
+
+
+@pytest.mark.parametrize("call", ["cycler('a', 'b').next()", "joiner(', ')", "lipsum(1)"])
+def test_globals_of_jinja_that_are_not_there_are_refused(call):
+    template = Template(f"{{{{ {call} }}}}", "mine")
+    with pytest.raises(UserError, match="^data:3: template 'mine': "):
+        template.render("data:3", 10, messages=MESSAGES)
