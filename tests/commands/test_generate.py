@@ -39,7 +39,7 @@ def test_an_empty_prompt_is_answered_with_a_text(workdir, capsys, monkeypatch):
     ("line", "message"),
     [
         ({"prompt": "x " * 4000}, "2: 8010 tokens of prompt and --max-new-tokens 4: expected at"),
-        ({"prompt": 3}, "2: field 'prompt' is a number; expected a string"),
+        ({"prompt": 3}, "2: field 'prompt': expected a text, found a number"),
         ({"prompt": "x", "note": "\ud83d"}, "2: field 'note': holds half of a surrogate pair"),
     ],
 )
