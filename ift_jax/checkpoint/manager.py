@@ -25,9 +25,9 @@ from ift_jax.checkpoint.read_checkpoint import (
 from ift_jax.checkpoint.retention import Retention
 from ift_jax.checkpoint.save_errors import save_errors
 from ift_jax.errors import UserError, WriteError
-from ift_jax.io.files import write_errors
 from ift_jax.io.outputs import check_space
 from ift_jax.io.paths import absolute, as_path, is_remote
+from ift_jax.io.write_errors import write_errors
 from ift_jax.sharding.checksums import former_tree_checksum, tree_checksum
 
 # Orbax compresses a checkpoint: random float32 numbers by about 8%.

@@ -11,6 +11,7 @@ from typing import Any
 import orbax.checkpoint as ocp  # noqa: F401 - makes the logger below, which is of a class of its own.
 
 from ift_jax.errors import WriteError
+from ift_jax.io.write_errors import why_not_written
 
 # TensorStore's errors are ValueErrors whose text begins with the name of a status, and holds the
 # system's error code if there is one.
@@ -38,12 +39,8 @@ def save_errors(path: str) -> Iterator[None]:
 def _reason(error: Exception) -> str | None:
     """Return what the disk or the bucket said; None for an error of another kind."""
     text = " ".join(str(error).split())
-    if isinstance(error, OSError):
-        return error.strerror or text
-    # A client of buckets has exceptions of its own: TensorFlow's, or Google's.
-    is_of_bucket = type(error).__module__.startswith(("tensorflow.", "google."))
-    if not is_of_bucket and not _STATUS.match(text):
-        return None
+    if not _STATUS.match(text):
+        return why_not_written(error)
     if code := _SYSTEM_ERROR.search(text):
         return os.strerror(int(code[1]))
     return text[:_SHOWN]

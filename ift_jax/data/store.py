@@ -17,12 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from ift_jax.errors import UserError
-from ift_jax.io.files import read_json
+from ift_jax.io.files import json_bytes, json_digest, read_json
+from ift_jax.io.json_reader import parse_json
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
-# What a manifest must say, besides the hashes of the parts.
-_COUNTS = ("shards", "variants", "examples", "tokens", "encoder_tokens", "trained_tokens")
 
 
 class DamagedStore(UserError):
@@ -46,14 +45,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DamagedStore(
             f"{folder / MANIFEST}: format_version is {found}, expected {FORMAT_VERSION}: {cure}"
         )
-    counts = [manifest.get(name) for name in _COUNTS]
-    hashes: Any = manifest.get("sha256")
-    whole = isinstance(hashes, list) and all(type(count) is int for count in counts)
-    if not whole or len(hashes) != manifest["shards"] * manifest["variants"]:
+    if manifest.pop("sum", None) != json_digest(manifest):
         raise DamagedStore(
-            f"{folder / MANIFEST}: its counts and hashes do not belong together: {cure}"
+            f"{folder / MANIFEST}: does not hold the values that were written: {cure}"
         )
     return manifest
+
+
+def manifest_bytes(manifest: dict[str, Any]) -> bytes:
+    """The file of a manifest, which holds a hash of all that it says."""
+    as_read = parse_json(json_bytes(manifest), MANIFEST)  # Keys are strings, tuples lists.
+    return json_bytes(manifest | {"sum": json_digest(as_read)})
 
 
 def part_path(folder: Path, part: int) -> Path:

@@ -7,9 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ift_jax.data.store import MANIFEST, DamagedStore, TokenStore, part_path, read_manifest
+from ift_jax.data.store import (
+    MANIFEST,
+    DamagedStore,
+    TokenStore,
+    manifest_bytes,
+    part_path,
+    read_manifest,
+)
 from ift_jax.data.store_check import damaged_stores
-from ift_jax.io.files import Log, json_bytes, write
+from ift_jax.io.files import Log, write
 from ift_jax.io.paths import is_remote
 from ift_jax.io.side_folder import cache_folder
 
@@ -97,5 +104,5 @@ def _local(folder: Path) -> Path:
 
     with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(fetch, range(len(hashes))))
-    write(copy / MANIFEST, json_bytes(manifest))
+    write(copy / MANIFEST, manifest_bytes(manifest))
     return copy

@@ -14,9 +14,9 @@ import numpy as np
 
 from ift_jax.errors import UserError
 from ift_jax.interop.safetensors_header import LENGTH_BYTES, read_header
-from ift_jax.io.files import write_errors
 from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.typed_fields import TEXT, TypedFields, object_of, shown
+from ift_jax.io.write_errors import write_errors
 
 # The dtypes that a model's weights may have, by the names of safetensors.
 DTYPES: dict[str, np.dtype] = {

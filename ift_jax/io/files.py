@@ -1,32 +1,19 @@
 """Atomic writes, JSON, and digests of files."""
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ift_jax.errors import UserError, WriteError
+from ift_jax.errors import UserError
 from ift_jax.io.json_reader import parse_json
 from ift_jax.io.paths import is_remote
 from ift_jax.io.temporary import temporary_file
+from ift_jax.io.write_errors import write_errors
 
 Log = Callable[[str], None]
-
-
-@contextlib.contextmanager
-def write_errors(path: str | Path) -> Iterator[None]:
-    """Turn an OSError of the block, which writes to a file or folder, into a line that names it.
-
-    Raises:
-        WriteError: In place of the OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def write(path: Path, content: bytes) -> None:

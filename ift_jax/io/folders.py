@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ift_jax.errors import UserError, WriteError
-from ift_jax.io.files import sync_folder, write, write_errors
+from ift_jax.io.files import sync_folder, write
 from ift_jax.io.outputs import check_new_folder
 from ift_jax.io.temporary import temporary_folder
+from ift_jax.io.write_errors import write_errors
 
 
 @contextlib.contextmanager

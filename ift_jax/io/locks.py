@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ift_jax.errors import UserError
-from ift_jax.io.files import Log, write_errors
+from ift_jax.io.files import Log
 from ift_jax.io.paths import is_remote
+from ift_jax.io.write_errors import write_errors
 
 # What `flock` says where a file system has no locks, as some network file systems do.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}

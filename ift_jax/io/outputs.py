@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ift_jax.errors import UserError, WriteError
-from ift_jax.io.files import write_atomically, write_errors
+from ift_jax.io.files import write_atomically
 from ift_jax.io.locks import output_lock
 from ift_jax.io.paths import check_bucket, is_remote
 from ift_jax.io.temporary import remove_leftovers_of
+from ift_jax.io.write_errors import write_errors
 
 
 @contextlib.contextmanager

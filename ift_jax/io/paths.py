@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from ift_jax.errors import UserError
+from ift_jax.io.write_errors import write_errors
 
 # Small files in a run's workdir and in a tokenizer's folder that every reader needs.
 _SMALL = (".json", ".jinja", ".model")
@@ -59,6 +60,23 @@ def check_bucket(path: str, *, writes: bool = False) -> None:
     """
     if is_remote(path):
         _check_bucket_once(path, writes)
+
+
+def why_bucket_not_writable(path: str) -> str:
+    """Why the bucket of a path cannot be written; "" if it can.
+
+    TensorFlow's client would try a refused write again for minutes. Where the package that can ask
+    is not installed, the bucket is taken for writable.
+    """
+    try:
+        importlib.import_module("google.cloud.storage")
+    except ImportError:
+        return ""
+    try:
+        check_bucket(path, writes=True)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 @functools.cache
@@ -186,6 +204,9 @@ class Workdir:
         """Writes the files that have changed in a copy to the bucket, each as a whole.
 
         Does nothing for a local workdir, or for a reader.
+
+        Raises:
+            WriteError: The bucket takes no file.
         """
         if not self._pushes:
             return
@@ -194,5 +215,6 @@ class Workdir:
         # config.json makes the folder the workdir of a run, so it comes last.
         for file in sorted(changed, key=lambda file: file.name == "config.json"):
             target = as_path(self.path) / str(file.relative_to(self.local))
-            target.write_bytes(file.read_bytes())
+            with write_errors(target):
+                target.write_bytes(file.read_bytes())
         self._pushed = now

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ift_jax.io.files import Log, json_digest, write
-from ift_jax.io.paths import is_remote
+from ift_jax.io.paths import is_remote, why_bucket_not_writable
 from ift_jax.io.temporary import temporary_file
 
 _chosen: dict[str, Path | None] = {}  # By folder: probing once per process is enough.
@@ -25,15 +25,15 @@ def find_side_file(store_dir: Path, name: str) -> Path | None:
         store_dir: The folder of stores.
         name: A relative path.
     """
-    folders = [store_dir] if is_remote(store_dir) else [store_dir, _in_cache(store_dir)]
-    return next((folder / name for folder in folders if (folder / name).exists()), None)
+    paths = [store_dir / name, _in_cache(store_dir) / name]
+    return next((path for path in paths if path.exists()), None)
 
 
 def write_side_file(store_dir: Path, name: str, content: bytes, log: Log | None = None) -> None:
     """Write a file about a folder of stores, if it can be written anywhere.
 
     Args:
-        store_dir: The folder of stores.
+        store_dir: The folder of stores, local or in a bucket.
         name: A relative path.
         content: What it holds.
         log: Is told once if the folder itself cannot be written.
@@ -41,29 +41,27 @@ def write_side_file(store_dir: Path, name: str, content: bytes, log: Log | None 
     Raises:
         WriteError: The disk is full.
     """
-    folder = _folder_to_write(store_dir, log)
-    if folder is not None:
+    key = _key(store_dir)
+    if key not in _chosen:
+        why = _why_not_writable(store_dir)
+        _chosen[key] = _cache_instead(store_dir, why, log) if why else store_dir
+    if (folder := _chosen[key]) is not None:
         write(folder / name, content)
 
 
-def _folder_to_write(store_dir: Path, log: Log | None) -> Path | None:
-    """Return the folder for the side files of a folder of stores; None if there is none."""
-    if is_remote(store_dir):
-        return store_dir
-    key = os.path.abspath(store_dir)
-    if key not in _chosen:
-        reason = _why_not_writable(store_dir)
-        _chosen[key] = store_dir if not reason else _in_cache(store_dir)
-        if reason and _why_not_writable(_in_cache(store_dir)):
-            _chosen[key] = None
-        if reason and log:
-            kept = f"kept in {_chosen[key]}" if _chosen[key] else "not kept"
-            log(f"data.store_dir {store_dir}: {reason}: plans and checks of stores are {kept}")
-    return _chosen[key]
+def _cache_instead(store_dir: Path, why: str, log: Log | None) -> Path | None:
+    """Return the folder in the cache, or None if that cannot be written either; say which."""
+    folder = None if _why_not_writable(_in_cache(store_dir)) else _in_cache(store_dir)
+    if log:
+        kept = f"kept in {folder}" if folder else "not kept"
+        log(f"data.store_dir {store_dir}: {why}: plans and checks of stores are {kept}")
+    return folder
 
 
 def _why_not_writable(folder: Path) -> str:
     """Return why no file can be created in a folder, which is made if need be; "" if one can."""
+    if is_remote(folder):
+        return why_bucket_not_writable(os.fspath(folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_file(folder / "probe"):
@@ -73,4 +71,8 @@ def _why_not_writable(folder: Path) -> str:
 
 
 def _in_cache(store_dir: Path) -> Path:
-    return cache_folder() / "read_only_stores" / json_digest(os.path.abspath(store_dir))[:16]
+    return cache_folder() / "read_only_stores" / json_digest(_key(store_dir))[:16]
+
+
+def _key(store_dir: Path) -> str:
+    return os.fspath(store_dir) if is_remote(store_dir) else os.path.abspath(store_dir)

@@ -14,10 +14,11 @@ from pathlib import Path
 from ift_jax.config.schema import Config
 from ift_jax.data.store_copies import forget_copy, open_stores
 from ift_jax.errors import counted
-from ift_jax.io.files import Log, read_json, write_errors
+from ift_jax.io.files import Log, read_json
 from ift_jax.io.locks import build_lock
 from ift_jax.io.paths import is_remote
 from ift_jax.io.temporary import remove_leftovers
+from ift_jax.io.write_errors import write_errors
 from ift_jax.preparation.executors import Executor
 from ift_jax.preparation.shards import Part
 from ift_jax.preparation.store_plan import WantedStore

@@ -19,7 +19,7 @@ from ift_jax.data.store import TokenStore
 from ift_jax.errors import UserError, counted, listed
 from ift_jax.io.files import Log
 from ift_jax.io.outputs import check_folder
-from ift_jax.io.paths import is_remote
+from ift_jax.io.paths import is_remote, why_bucket_not_writable
 from ift_jax.metrics import SEQIO_METRICS, metric_names
 from ift_jax.preparation import fingerprints
 from ift_jax.preparation.beam import BeamWorkers
@@ -111,6 +111,9 @@ def prepare(
     for why in damage.values():
         log(f"{why}: it is made again")
     missing = [store for store in stores if not store.exists or store.folder in damage]
+    if missing and is_remote(data.store_dir):
+        if why := why_bucket_not_writable(data.store_dir):
+            raise UserError(f"data.store_dir {why}")
     if missing:
         n_stores = counted(len(stores), "store")
         log(f"preparing {len(missing)} of {n_stores} of {name!r}, split {split!r}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ift_jax.data.store import FORMAT_VERSION, MANIFEST, part_path
+from ift_jax.data.store import FORMAT_VERSION, MANIFEST, manifest_bytes, part_path
 from ift_jax.io.files import json_bytes, sync_folder, write
 from ift_jax.io.json_reader import read_json_file
 from ift_jax.preparation.drop_limits import over_limit_key
@@ -162,7 +162,7 @@ def finish_store(partial: Path, final: Path, manifest: dict[str, Any]) -> None:
         **summed(reports),
         **manifest,
     }
-    write(partial / MANIFEST, json_bytes(whole))
+    write(partial / MANIFEST, manifest_bytes(whole))
     if partial != final:
         os.rename(partial, final)
         sync_folder(final.parent)

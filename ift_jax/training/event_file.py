@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ift_jax.io.files import write_errors
+from ift_jax.io.write_errors import write_errors
 
 # Field numbers of the protocol buffers.
 EVENT_WALL_TIME = 1

@@ -14,11 +14,11 @@ from ift_jax.checkpoint.run_description import read_config
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.evaluation.text_generator import TextGenerator
-from ift_jax.io.files import write_errors
 from ift_jax.io.locks import run_lock
 from ift_jax.io.outputs import check_workdir
 from ift_jax.io.paths import Workdir
 from ift_jax.io.stop_signals import StopSignals
+from ift_jax.io.write_errors import write_errors
 from ift_jax.training.bad_steps import BadSteps
 from ift_jax.training.console import Console
 from ift_jax.training.eval_loss import EvalLoss

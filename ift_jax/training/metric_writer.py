@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from ift_jax.evaluation.metric_values import without_nan
-from ift_jax.io.files import write_errors
+from ift_jax.io.write_errors import write_errors
 from ift_jax.training.event_file import EventFile
 from ift_jax.training.step_lines import keep_lines_until
 from ift_jax.training.trackers import Tracker, finite

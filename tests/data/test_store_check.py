@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import random
 
 import numpy as np
 import pytest
@@ -80,16 +81,13 @@ def test_damage_of_every_kind_is_named(store):
         values = json.loads(kept[manifest]) | changes
         return lambda: manifest.write_text(json.dumps(values))
 
-    assert after(manifest_with(examples=99)) == (
-        f"{where}manifest.json says 99 examples, the parts hold 10"
-    )
     for broken in (
-        manifest_with(shards=3),
+        manifest_with(examples=99),
         manifest_with(shards="2"),
         manifest_with(sha256=None),
-        manifest_with(tokens=None),
+        manifest_with(sum=None),
     ):
-        assert "counts and hashes do not belong together" in after(broken)
+        assert "does not hold the values that were written" in after(broken)
     for broken in (
         manifest.unlink,
         lambda: manifest.write_text("{"),
@@ -99,6 +97,20 @@ def test_damage_of_every_kind_is_named(store):
     with pytest.raises(DamagedStore, match="format_version is 99"):
         manifest_with(format_version=99)()
         TokenStore.open(store.path)
+
+
+def test_no_flipped_bit_goes_unnoticed(store):
+    chance = random.Random(0)
+    files = [store.path / "manifest.json", *(part_path(store.path, i) for i in range(2))]
+    for file in files:
+        whole = file.read_bytes()
+        for _ in range(100):
+            damaged = bytearray(whole)
+            damaged[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+            file.write_bytes(damaged)
+            assert damage(store), (file.name, damaged)
+        file.write_bytes(whole)
+        assert damage(store) is None
 
 
 def test_what_cannot_be_trained_on_is_refused(tmp_path):

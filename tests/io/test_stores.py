@@ -10,6 +10,7 @@ import pytest
 from ift_jax.config.schema import Config, DataConfig, TokenizerConfig
 from ift_jax.data.batches import BatchPlan
 from ift_jax.errors import UserError
+from ift_jax.io import paths
 from ift_jax.io.paths import as_path
 from ift_jax.preparation import shards
 from ift_jax.preparation.open_or_prepare import open_or_prepare
@@ -106,6 +107,28 @@ def test_a_damaged_part_is_made_again_and_a_damaged_copy_fetched_again(config, b
     assert lines[0] == f"gs://bucket/{part}: is not what was prepared: it is made again"
     assert "2 of 3 parts are there already" in lines
     assert {n: bucket.content(n) for n in bucket.names(f"{name}/")} == before
+
+
+def test_a_bucket_that_may_only_be_read_can_be_trained_from(config, bucket, own_cache, monkeypatch):
+    remote = in_bucket(config, "shared")
+    [store] = prepare(remote, log=quiet).mixture.stores
+    before = bucket.names("shared/")
+    pytest.importorskip("google.cloud.storage")
+    monkeypatch.setattr(bucket, "denied", ["POST /upload"])
+    paths._check_bucket_once.cache_clear()
+    lines = []
+    for _ in range(2):
+        _, mixture = open_or_prepare(remote, log=lines.append)
+        assert mixture.stores[0].path == store.path
+    [line] = lines  # The second time, the note is found in the cache.
+    assert line.startswith("data.store_dir gs://bucket/shared") and "403" in line
+    assert f"plans and checks of stores are kept in {own_cache}" in line
+    assert bucket.names("shared/") == before
+    tokenizer = TokenizerConfig(path=prepare(config, log=quiet).tokenizer_path)
+    other = dataclasses.replace(in_bucket(config, "denied"), tokenizer=tokenizer)
+    refused = "^data.store_dir gs://bucket/denied: the bucket cannot be used: 403"
+    with pytest.raises(UserError, match=refused):
+        prepare(other, log=quiet)
 
 
 def test_a_tokenizer_in_the_bucket(config, bucket):
