@@ -10,6 +10,11 @@
 # uv installs the packages: the one on the PATH, else a pinned one that is first installed into the environment.
 set -euo pipefail
 
+if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then
+    sed -n '2,/^set /{s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}" # The comment above.
+    exit
+fi
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VENV:-$root/.venv}
 [[ $venv == /* ]] || venv=$PWD/$venv
@@ -67,6 +72,21 @@ make_environment() {
         fail "$python has no venv module (Debian, Ubuntu: apt install python$current-venv)"
     printf 'Creating %s with Python %s\n' "$venv" "$current"
     "$python" -m venv --clear "$venv" || fail "$python could not create the environment $venv"
+}
+
+# Print the checkout whose code the environment runs, if it is another one than this.
+other_checkout() {
+    [[ -x $venv/bin/python ]] || return 0
+    "$venv/bin/python" - "$root" 2>/dev/null <<'PYTHON' || true
+import importlib.metadata, json, pathlib, sys, urllib.parse, urllib.request
+
+record = importlib.metadata.distribution("ift-jax").read_text("direct_url.json") or "{}"
+origin = json.loads(record)
+if origin.get("dir_info", {}).get("editable"):
+    path = pathlib.Path(urllib.request.url2pathname(urllib.parse.urlparse(origin["url"]).path))
+    if (path / "pyproject.toml").exists() and path.resolve() != pathlib.Path(sys.argv[1]).resolve():
+        print(path)
+PYTHON
 }
 
 # Hash everything that determines the set-up: the dependencies, their versions, the folder, the wheel.
@@ -155,6 +175,9 @@ for extra in wanted:
 PYTHON
 }
 
+other=$(other_checkout)
+[[ -z $other ]] || fail "$venv is the environment of the checkout $other, which would then run the code of $root: \
+set VENV to another folder, or delete $venv"
 make_environment
 current=$(minor_version "$venv/bin/python")
 constraints=$(constraints_for "$current")

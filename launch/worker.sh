@@ -11,6 +11,11 @@
 #   IFT_JOBS=/some/folder                     where logs and states are (default: ~/ift_jobs)
 set -euo pipefail
 
+if [[ ${1:-} == --help || ${1:-} == -h ]]; then
+    sed -n '2,/^set /{s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}" # The comment above.
+    exit
+fi
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 jobs=${IFT_JOBS:-$HOME/ift_jobs}
 venv=${VENV:-$root/.venv}

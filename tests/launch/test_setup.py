@@ -1,5 +1,6 @@
 """launch/setup.sh with a stand-in for uv that records what it is asked for."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -164,3 +165,51 @@ def test_an_unknown_extra_and_an_unsuitable_python_are_one_line(setup):
         "set PYTHON=/path/to/python3.12\n"
     )
     assert shutil.which("python", path=setup.venv / "bin")  # The environment is still there.
+
+
+def _editable(setup, checkout):
+    """The record that uv leaves of a checkout that it installed."""
+    (packages,) = (setup.venv / "lib").glob("python3*/site-packages")
+    info = packages / "ift_jax-0.1.0.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ift-jax\nVersion: 0.1.0\n")
+    record = {"url": checkout.as_uri(), "dir_info": {"editable": True}}
+    (info / "direct_url.json").write_text(json.dumps(record))
+    return info
+
+
+def test_the_environment_of_another_checkout_is_not_taken_over(setup, tmp_path):
+    other = tmp_path / "another checkout"
+    other.mkdir()
+    (other / "pyproject.toml").touch()
+    info = _editable(setup, other)
+    try:
+        refused = setup()
+        assert refused.returncode == 1 and setup.recorded("arguments") is None
+        assert refused.stderr.startswith(
+            f"error: {setup.venv} is the environment of the checkout {other}, which would then run "
+            f"the code of {ROOT}: set VENV to another folder, or delete"
+        )
+        assert len(refused.stderr.splitlines()) == 1
+        (other / "pyproject.toml").unlink()  # It was moved here, or is gone.
+        assert setup().returncode == 0
+        _editable(setup, ROOT)
+        assert setup("gcs").returncode == 0
+    finally:
+        shutil.rmtree(info)
+
+
+@pytest.mark.parametrize(
+    "name", ["local.sh", "quickstart.sh", "setup.sh", "smollm2.sh", "test.sh", "worker.sh"]
+)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_is_the_comment_of_the_script_and_sets_up_nothing(tmp_path, name, flag):
+    shown = subprocess.run(
+        [ROOT / "launch" / name, flag],
+        env={"PATH": "/usr/bin:/bin", "VENV": str(tmp_path / "venv")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"  launch/{name}" in shown.stdout and "set -euo" not in shown.stdout
+    assert shown.stderr == "" and not any(tmp_path.iterdir())
