@@ -11,6 +11,7 @@ pairs of texts is read as conversations throughout.
 import os
 
 from ift_jax.errors import UserError
+from ift_jax.io.hub_names import hub_hint
 from ift_jax.metrics import exact_match, rouge_l
 from ift_jax.sources.register import register_mixture, register_task, task_name
 from ift_jax.sources.row_files import ENDINGS
@@ -76,7 +77,9 @@ def _paths(root: str) -> list[str]:
     if os.path.isfile(root):
         return [root]
     if not os.path.isdir(root):
-        raise UserError(f"{root}: does not exist; expected {expected}")
+        raise UserError(
+            f"{root}: does not exist; expected {expected}{hub_hint(root, is_data=True)}"
+        )
     names = [name for name in sorted(os.listdir(root)) if name.endswith(ENDINGS)]
     if not names:
         raise UserError(f"{root}: holds no file that ends in {', '.join(ENDINGS)}")

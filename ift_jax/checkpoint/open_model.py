@@ -20,6 +20,7 @@ from ift_jax.checkpoint.run_description import (
 from ift_jax.config import files as config_files
 from ift_jax.config.schema import TokenizerConfig
 from ift_jax.errors import UserError
+from ift_jax.io.hub_names import hub_hint
 from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.paths import Workdir, exists, is_remote
 from ift_jax.models import lora
@@ -48,6 +49,7 @@ def open_model_source(path: str, step: int | None = None) -> ModelSource:
     if not os.path.exists(config_file):
         raise UserError(
             f"{path}: no {CONFIG_FILE} here; expected a run's workdir or a Hugging Face folder"
+            f"{hub_hint(path)}"
         )
     fields = read_json_object(config_file)
     if isinstance(fields.get("model"), dict):

@@ -85,6 +85,6 @@ def _show(config: Config, args: argparse.Namespace) -> None:
         return
     findings = lint(ExampleFormatter.from_config(config, tokenizer))
     for finding in findings:
-        print(f"{'ok' if finding.ok else 'WRONG':<6}{finding.check:<18}{finding.detail}")
+        print(finding)
     if wrong := [finding.check for finding in findings if not finding.ok]:
         raise UserError(f"config.format.template: {', '.join(wrong)}: see above")

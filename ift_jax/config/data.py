@@ -16,6 +16,7 @@ SCHEMAS = (
     "inputs_targets",
     "text",
 )
+_LONGEST = 2**22  # Tokens of a row: packing keeps a bit for each.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class TokenizerConfig:
         "SentencePiece model of this many tokens, with byte fallback, is trained on the training "
         "mixture.",
         minimum=0,
+        maximum=2**20,
     )
     added_tokens: tuple[str, ...] = field(
         (), "Special tokens that are added if the tokenizer does not have them."
@@ -158,17 +160,20 @@ class DataConfig:
         2048,
         "Tokens per row of a decoder. (An encoder-decoder has inputs_length and targets_length.)",
         above=0,
+        maximum=_LONGEST,
     )
     inputs_length: int = field(
         512,
         "Encoder-decoder: tokens per row of the encoder. For a decoder it only tells SeqIO "
         "preprocessors that take sequence_length, such as T5's prefix_lm, how long inputs are.",
         above=0,
+        maximum=_LONGEST,
     )
     targets_length: int = field(
         128,
         "Encoder-decoder: tokens per row of the decoder. For a decoder as inputs_length.",
         above=0,
+        maximum=_LONGEST,
     )
     over_length: str = field(
         "drop",
@@ -194,9 +199,13 @@ class DataConfig:
         "Number of variants of each example in a store, for tasks that draw templates or exemplars "
         "at random; epoch e reads variant e mod variants.",
         above=0,
+        maximum=10_000,
     )
     processes: int = field(
-        0, "Processes that prepare a store; 0: one per core where that is faster.", minimum=0
+        0,
+        "Processes that prepare a store; 0: one per core where that is faster.",
+        minimum=0,
+        maximum=1024,
     )
 
     def row_lengths(self, architecture: str) -> RowLengths:

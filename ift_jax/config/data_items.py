@@ -15,6 +15,7 @@ import re
 from typing import NamedTuple
 
 from ift_jax.errors import UserError
+from ift_jax.io.hub_names import hub_hint
 
 MODULE = "ift_jax.sources.given_data"  # Registers a task for each item.
 MIXTURE = "data"  # Of all items.
@@ -105,7 +106,10 @@ def _files(path: str) -> list[str]:
     else:
         found = sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name))
     if not found:
-        raise UserError(f"--data: {path}: no such file or folder, and no file matches it")
+        raise UserError(
+            f"--data: {path}: no such file or folder, and no file matches it"
+            f"{hub_hint(path, is_data=True)}"
+        )
     for file in found:
         if not file.endswith(ENDINGS):
             raise UserError(f"--data: {file}: expected a file that ends in {', '.join(ENDINGS)}")

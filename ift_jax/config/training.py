@@ -115,7 +115,9 @@ class TrainConfig:
         above=0,
     )
     steps: int = field(0, "Number of steps; 0: epochs decides.", minimum=0)
-    epochs: float = field(0.0, "Number of epochs of the mixture, if steps is 0.", minimum=0)
+    epochs: float = field(
+        0.0, "Number of epochs of the mixture, if steps is 0.", minimum=0, maximum=1_000_000
+    )
     log_every: int = field(10, "Steps between lines of metrics.", above=0)
     save_every: int = field(
         500, "Steps between checkpoints; 0: only at the end, or on SIGTERM.", minimum=0

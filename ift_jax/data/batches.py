@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ift_jax.config.schema import Config, DataConfig
+from ift_jax.config.schema import Config, DataConfig, TrainConfig
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.packed_layout import RowLayout
 from ift_jax.data.packed_windows import RowExamples, WindowPacker, WindowTotals
 from ift_jax.data.sample_order import SampleOrder
+from ift_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
+LARGEST_RUN = 2**32  # Rows or examples; planning takes about a minute for each 100 million.
 
 
 class ArraySpec(NamedTuple):
@@ -22,6 +24,20 @@ class ArraySpec(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype
+
+
+def _check_size(train: TrainConfig, n_examples: int) -> None:
+    """Raise a UserError for a run whose plan would take hours and fill the memory."""
+    if train.steps > 0:
+        fields, planned = f"steps={train.steps} x batch_size={train.batch_size}", "rows"
+        size: float = train.steps * train.batch_size
+    else:
+        fields, planned = f"epochs={train.epochs:g}", "examples"
+        size = train.epochs * n_examples
+    if size > LARGEST_RUN:
+        raise UserError(
+            f"config.train: {fields} are {size:.3g} {planned}; expected at most {LARGEST_RUN:.3g}"
+        )
 
 
 class BatchPlan:
@@ -158,7 +174,12 @@ class BatchPlan:
 
     @classmethod
     def from_config(cls, config: Config, mixture: Mixture) -> "BatchPlan":
-        """The training batches of a run."""
+        """The training batches of a run.
+
+        Raises:
+            UserError: The run has more rows or examples than can be planned.
+        """
+        _check_size(config.train, sum(sizes[0] for sizes in mixture.sizes))
         return cls(
             mixture,
             config.data,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ift_jax.config.mixtures import mixture_and_split
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
+from ift_jax.io.hub_names import hub_hint
 from ift_jax.io.paths import exists
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
 from ift_jax.text.rows.parse_record import RowOptions
@@ -46,7 +47,7 @@ def _missing_paths(config: Config) -> Iterator[str]:
         if path and not exists(path):
             yield (
                 f"config.{field} {path}: no such file or folder; expected {expected}: get it and "
-                f"set --config.{field}"
+                f"set --config.{field}{hub_hint(path)}"
             )
 
 

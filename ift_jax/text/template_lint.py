@@ -13,16 +13,16 @@ from ift_jax.text.examples import ExampleFormatter
 from ift_jax.text.prompts import UnwrittenError
 from ift_jax.text.records import Message, Record
 
-_CHECKS = (
-    "writes_all",
-    "one_bos",
-    "stop_trained",
-    "header_untrained",
-    "prefix_stable",
-    "prompt_is_prefix",
-    "whole_text_ids",
-    "no_clock",
-)
+_CHECKS = {  # Name -> what is so if nothing was found.
+    "writes_all": "the template writes all that a conversation says",
+    "one_bos": "a conversation has at most one BOS, where the tokenizer puts it",
+    "stop_trained": "every answer ends in its trained stop token",
+    "header_untrained": "no answer begins with a control token",
+    "prefix_stable": "every answer follows the text that prompts it",
+    "prompt_is_prefix": "the ids of a prompt begin the ids of training",
+    "whole_text_ids": "the ids are those of the whole text",
+    "no_clock": "the template is never given the time",
+}
 _SPACED = Record((Message("user", "Code?"), Message("assistant", "\n  x = 1\n")), where="probe")
 
 
@@ -33,6 +33,11 @@ class Finding:
     check: str  # Its name.
     ok: bool
     detail: str  # What was found.
+    is_note: bool = False  # Whether that is worth knowing, although it is no mistake.
+
+    def __str__(self) -> str:
+        state = "WRONG" if not self.ok else "note" if self.is_note else "ok"
+        return f"{state:<6}{self.check:<18}{self.detail}"
 
 
 def lint(formatter: ExampleFormatter) -> list[Finding]:
@@ -64,7 +69,7 @@ class _Linter:
         self._formatter = formatter
         self._tokenizer = formatter.tokenizer
         self._wrong: dict[str, str] = {}
-        self._notes = {"no_clock": "the template is given none"}
+        self._notes: dict[str, str] = {}
         self._any_encoded = False
         # In some models BOS opens every turn, such as SmolLM2's <|im_start|>.
         bos = self._tokenizer.special_tokens_map.get("bos_token")
@@ -97,8 +102,10 @@ class _Linter:
             self._check_prompt(record, turn, tokens)
             text = self._tokenizer.decode(tokens, keep_special=True)
             if tokens != self._tokenizer.encode_with_controls(text):
-                note = "a token of the whole text would cross an answer's edge"
-                self._notes["whole_text_ids"] = note
+                self._notes["whole_text_ids"] = (
+                    "they differ from those of the whole text, which has a token across an "
+                    "answer's edge; training and generation both split the text there"
+                )
 
     def findings(self) -> list[Finding]:
         """Return the findings of all checks."""
@@ -108,9 +115,10 @@ class _Linter:
             Finding(
                 check,
                 check not in self._wrong,
-                self._wrong.get(check) or self._notes.get(check, "yes"),
+                self._wrong.get(check) or self._notes.get(check, so),
+                check in self._notes,
             )
-            for check in _CHECKS
+            for check, so in _CHECKS.items()
         ]
 
     def _note_dropped(self, record: Record, dropped: Dropped) -> None:

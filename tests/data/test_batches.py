@@ -1,6 +1,7 @@
 """Batches: the arrays against a slow reference, and the order contract."""
 
 import dataclasses
+import re
 from collections import Counter
 
 import numpy as np
@@ -16,6 +17,7 @@ from ift_jax.config.schema import (
 )
 from ift_jax.data.batches import BatchPlan, batch_arrays, eval_batches
 from ift_jax.data.mixture import Mixture
+from ift_jax.errors import UserError
 from tests.data.made_stores import example, make_mixture, make_store
 
 
@@ -266,3 +268,16 @@ def test_misuse(tmp_path):
         BatchPlan(mixture, config(tmp_path, max_length=16), "decoder", 4, 0, epochs=1)
     with pytest.raises(dataclasses.FrozenInstanceError):
         mixture.tasks = []
+
+
+def test_a_run_that_could_never_be_planned_is_refused(tmp_path):
+    mixture = make_mixture(tmp_path, [5])
+    for train, said in (
+        (
+            {"steps": 2**31 - 1, "batch_size": 8},
+            "steps=2147483647 x batch_size=8 are 1.72e+10 rows",
+        ),
+        ({"epochs": 1e9}, "epochs=1e+09 are 5e+09 examples"),
+    ):
+        with pytest.raises(UserError, match=re.escape(f"config.train: {said}; expected at most")):
+            BatchPlan.from_config(Config(train=TrainConfig(**train)), mixture)

@@ -30,6 +30,10 @@ def test_named_templates_pass(name, style):
     assert {check for check, finding in findings.items() if not finding.ok} == set()
     if name in ("qwen3", "mistral_v3"):
         assert findings["prefix_stable"].detail == "one example for each trained turn"
+        assert str(findings["prefix_stable"]).startswith("note  prefix_stable ")
+    assert str(findings["stop_trained"]) == (
+        "ok    stop_trained      every answer ends in its trained stop token"
+    )
 
 
 def test_a_tokenizer_that_adds_bos_gets_it_unless_the_templates_author_left_it_out():

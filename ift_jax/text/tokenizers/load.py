@@ -11,6 +11,7 @@ from typing import Any
 from ift_jax.config.schema import TokenizerConfig
 from ift_jax.errors import UserError
 from ift_jax.io.files import read_template_file
+from ift_jax.io.hub_names import hub_hint
 from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.paths import as_path, fetch, is_remote
 from ift_jax.io.typed_fields import NULL, TEXT, Kind, TypedFields, list_of
@@ -126,7 +127,7 @@ def _find(path: str) -> str:
         found = f"{len(models)} .model files" if models else "neither"
         raise UserError(f"{path}: expected a tokenizer.json or one .model file, found {found}")
     if not os.path.isfile(path):
-        raise UserError(f"tokenizer.path: no file or folder {path!r}")
+        raise UserError(f"tokenizer.path: no file or folder {path!r}{hub_hint(path)}")
     if not path.endswith((".model", ".json")):
         raise UserError(f"{path}: expected a SentencePiece .model or a tokenizer.json")
     return path
