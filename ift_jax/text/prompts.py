@@ -92,7 +92,7 @@ class PromptFormatter:
         self._renderer = ChatRenderer(template, tokenizer, break_controls=break_controls)
         self._encode = ChunkEncoder(tokenizer).encode
         is_decoder = architecture == "decoder"
-        stops = (self._stop_id, tokenizer.eos_id) if is_decoder else (tokenizer.eos_id,)
+        stops = (*self._stop_tokens, tokenizer.eos_id) if is_decoder else (tokenizer.eos_id,)
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys(stops))
         identity = (
             _VERSION,
@@ -148,7 +148,7 @@ class PromptFormatter:
             tokens = self._encode_first_message(record)
         else:
             chat = self._renderer.prepare(record)
-            _ = self._stop_id  # Without a stop token, turns could not be told apart.
+            _ = self._stop_tokens  # Without a stop token, turns could not be told apart.
             spans = self._renderer.inputs(chat)  # Applies the chat template.
             tokens = self._encode_written(chat, spans)
         if self._format.input_eos:
@@ -219,25 +219,19 @@ class PromptFormatter:
         )
 
     @functools.cached_property
-    def _stop_id(self) -> int:
-        """The id that ends an answer in the run's template; raises UserError if there is none."""
-        name = self._renderer.template.name
+    def _stop_tokens(self) -> list[int]:
+        """The ids that end an answer in the run's template, that of a plain answer first.
+
+        Raises:
+            UserError: There are none.
+        """
+        answers = self._renderer.answers
         question, answer = Message("user", "Hello"), Message("assistant", "Yes")
-        chat = self._renderer.prepare(Record((question, answer), where="format"))
-        spans = self._renderer.last_answer(chat, 1)
-        if spans is None:
+        plain = self._renderer.prepare(Record((question, answer), where="format"))
+        stops = answers.stops(plain)
+        if not stops:
+            name = self._renderer.template.name
             raise UserError(
-                f"format.template = {name!r}: expected that an answer follows the text that prompts"
-                " it, and ends in a control token of the tokenizer (see tokenizer.added_tokens)"
+                f"format.template = {name!r}: {answers.fault(plain, 1, answer.content)}"
             )
-        tokens = self._encode(chat, spans)
-        own = [p for p, span in zip(tokens.pieces, tokens.spans, strict=True) if span.trained]
-        if own and len(own[-1]) == 1 and own[-1][0] in self.tokenizer.special_tokens.values():
-            return own[-1][0]
-        written = next(span.text for span in spans if span.is_answer)
-        stop = written.rpartition(answer.content)[2].strip()
-        raise UserError(
-            f"format.template = {name!r}: its stop token {stop!r} is not one token of the"
-            " tokenizer; expected a tokenizer that has it (see tokenizer.added_tokens), or"
-            " template 'plain'"
-        )
+        return [self.tokenizer.special_tokens[stop] for stop in stops]

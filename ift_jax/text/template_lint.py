@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ift_jax.errors import UserError
+from ift_jax.text.chat_templates.answers import writes_thought
 from ift_jax.text.chat_templates.probes import probes
 from ift_jax.text.dropped import TEMPLATE_UNSTABLE, Dropped
 from ift_jax.text.encoded import Encoded
@@ -125,7 +126,9 @@ class _Linter:
         if any(m.reasoning_content or "</think>" in m.content for m in record.messages):
             self._notes.setdefault("prefix_stable", "records with thoughts are dropped")
         elif dropped == TEMPLATE_UNSTABLE:
-            self._wrong["prefix_stable"] = "an answer does not follow its prompt"
+            self._wrong["prefix_stable"] = (
+                "an answer does not follow its prompt, or no token stops it"
+            )
 
     def _check_bos(self, tokens: Sequence[int], n_turns: int) -> None:
         bos = self._tokenizer.bos_id
@@ -146,12 +149,21 @@ class _Linter:
         if any(tokens[end] not in self._formatter.stop_ids for end in ends):
             self._wrong["stop_trained"] = "an answer ends in another token"
         starts = np.flatnonzero(trained & ~np.append(False, trained[:-1])).tolist()
-        # The call of a tool may begin with a control token, such as [TOOL_CALLS].
-        if any(tokens[start] in self._controls for start in starts) and not has_tools:
+        # A call or a channel may begin with a control token, such as [TOOL_CALLS]; one that other
+        # turns begin with, too, belongs to a header.
+        opening = self._controls & set(tokens[: starts[0]])
+        if any(tokens[start] in opening for start in starts) and not has_tools:
             self._wrong["header_untrained"] = "an answer begins with a control"
 
     def _check_prompt(self, record: Record, turn: int, tokens: Sequence[int]) -> None:
         before = dataclasses.replace(record, messages=record.messages[:turn])
         prompt = self._formatter.prompt(before).tolist()
-        if tokens[: len(prompt)] != prompt:
+        if tokens[: len(prompt)] == prompt:
+            return
+        if writes_thought(self._tokenizer.decode(prompt, keep_special=True)):
+            self._notes["prompt_is_prefix"] = (
+                "generation's prompt says whether the model thinks; answers that do the other thing"
+                " follow the prompt for that"
+            )
+        else:
             self._wrong.setdefault("prompt_is_prefix", f"not so for {record.messages}")

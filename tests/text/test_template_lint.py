@@ -85,7 +85,7 @@ def test_faults_are_found():
         "{% else %}{{ m.content }}{% endif %}"
         "{% endfor %}{% if add_generation_prompt %}assistant{% endif %}"
     )
-    assert "stop_trained" in failed(chat_formatter(no_stop))
+    assert failed(chat_formatter(no_stop)) == {"prefix_stable"}  # Such records are dropped.
     deaf = ONE_LINE.replace(
         "message['content']", "('' if message['role'] == 'system' else message['content'])"
     )

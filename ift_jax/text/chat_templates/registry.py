@@ -11,6 +11,7 @@ from ift_jax.config.schema import FormatConfig
 from ift_jax.errors import UserError, did_you_mean
 from ift_jax.io.files import read_template_file
 from ift_jax.io.json_reader import parse_json
+from ift_jax.text.chat_templates.dates import fixed_date
 from ift_jax.text.chat_templates.template import Template, compile_template
 from ift_jax.text.tokenizers.base import Tokenizer
 
@@ -55,7 +56,8 @@ def resolve_template(fmt: FormatConfig, tokenizer: Tokenizer) -> Template:
         file = _FOLDER / f"{name.removesuffix(_WITHOUT_THINKING)}.jinja"
         source = file.read_text("utf-8")
     bos = "{{- bos_token }}" if _lacks_bos(fmt, tokenizer, source) else ""
-    return compile_template(_set_options(options) + bos + source, name)
+    front = _set_options(options) + fixed_date(source, options) + bos
+    return compile_template(front + source, name, frozenset(options))
 
 
 def _lacks_bos(fmt: FormatConfig, tokenizer: Tokenizer, source: str) -> bool:

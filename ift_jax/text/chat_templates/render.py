@@ -1,67 +1,29 @@
 """Applying a chat template: a record becomes spans of text, with its answers separate.
 
-`ChatRenderer._apply_chat_template` is the one place where a template is rendered. Answers are what
-the template puts inside `{% generation %}`. Where it has no such tags, an answer is what a
-conversation adds after the text of its prompt, which ends in the generation prompt. Either way, an
-answer must begin exactly where that text ends; this is checked.
+`ChatRenderer._apply_chat_template` is the one place where a template is rendered. Answers are found
+by `TaggedAnswers` or `UntaggedAnswers`.
 """
 
+import contextlib
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ift_jax.errors import UserError
 from ift_jax.text import marks
+from ift_jax.text.chat_templates.answers import AnswerFinder
+from ift_jax.text.chat_templates.chat import Chat, Span
+from ift_jax.text.chat_templates.message_form import MessageForm, message_form
 from ift_jax.text.chat_templates.probes import probes
+from ift_jax.text.chat_templates.tagged_answers import TaggedAnswers
 from ift_jax.text.chat_templates.template import Rendered, Template
+from ift_jax.text.chat_templates.untagged_answers import UntaggedAnswers
 from ift_jax.text.control_strings import break_control_strings, control_pattern
 from ift_jax.text.records import Record
 from ift_jax.text.rows.calls import parse_calls_text, parse_tools
 from ift_jax.text.tokenizers.base import Tokenizer
-
-
-class Span(NamedTuple):
-    """A stretch of a rendered conversation: one answer, or what stands between two answers.
-
-    No token crosses the edge of a span, because generation is prompted with exactly the spans
-    before an answer.
-    """
-
-    text: str  # With the control strings that a user typed broken; see `control_strings`.
-    is_answer: bool = False  # Whether the model generates it.
-    message: int | None = None  # The message whose loss weight the span has.
-
-    @property
-    def trained(self) -> bool:
-        """Whether the span may carry loss; its message's weight says how much."""
-        return self.message is not None
-
-
-class Interval(NamedTuple):
-    """A stretch of a text, half-open: `end` is the index after its last character."""
-
-    start: int
-    end: int
-
-
-class Chat(NamedTuple):
-    """A record as a template sees it."""
-
-    messages: list[dict[str, Any]]  # Plain data, with the control strings in it broken.
-    tools: list[Any] | None  # Likewise; None if there are none.
-    options: Mapping[str, Any]  # Further variables for the template.
-    other_roles: Mapping[int, str]  # Roles by message that the template has another word for.
-    n_characters: int  # Approximate length.
-    control_strings: int  # How many its texts contain.
-    restore: Mapping[int, str] | None  # A `str.translate` table; see `_UserTexts.restore`.
-    where: str  # The record's place, for errors.
-
-    @property
-    def answers(self) -> list[int]:
-        """The indices of the assistant's messages."""
-        return [i for i, message in enumerate(self.messages) if message["role"] == "assistant"]
 
 
 class ChatRenderer:
@@ -69,6 +31,7 @@ class ChatRenderer:
 
     Attributes:
         template: The template.
+        answers: Finds the answers in what it writes.
     """
 
     def __init__(self, template: Template, tokenizer: Tokenizer, *, break_controls: bool):
@@ -83,6 +46,12 @@ class ChatRenderer:
         self._special_tokens_map = dict(tokenizer.special_tokens_map)
         self._controls = control_pattern(tokenizer.special_tokens)
         self._break_controls = break_controls
+        self._form: MessageForm | None = None
+        self._form = self._found_form()
+        finder = TaggedAnswers if template.has_generation_tags else UntaggedAnswers
+        self.answers: AnswerFinder = finder(
+            template, self._controls, self._apply_chat_template, self._probes
+        )
 
     def prepare(self, record: Record) -> Chat:
         """Prepare a record for the template.
@@ -162,18 +131,7 @@ class ChatRenderer:
             The spans, or None if the text that prompts some answer does not end where the answer
             begins, or if the template writes the answer differently when more follows it.
         """
-        rendered = self._apply_chat_template(chat, len(chat.messages))
-        answers = chat.answers
-        if not self.template.has_generation_tags:
-            intervals = self._find_all(chat, rendered.text, answers)
-            return (
-                None if intervals is None else _split_at_answers(rendered.text, intervals, answers)
-            )
-        if rendered.n_generated != len(answers):
-            return None
-        if not self._never_rewrites and not self._answers_follow_prompts(chat, rendered):
-            return None
-        return _spans(rendered.parts, answers)
+        return self.answers.conversation(chat)
 
     def last_answer(self, chat: Chat, turn: int) -> list[Span] | None:
         """Render a conversation up to one answer, the only one that may be trained.
@@ -185,117 +143,51 @@ class ChatRenderer:
         Returns:
             The spans, or None if not even this answer follows the text that prompts it.
         """
-        prompt = self._apply_chat_template(chat, turn, add_generation_prompt=True)
-        rendered = self._apply_chat_template(chat, turn + 1)
-        if self.template.has_generation_tags:
-            if not _follows(rendered, prompt):
-                return None
-            n_earlier = prompt.n_generated
-            n_own = rendered.n_generated - n_earlier
-            return _spans(rendered.parts, [None] * n_earlier + [turn] * n_own)
-        start = len(prompt.text)
-        end = self._answer_end(rendered.text, start)
-        if end is None or not rendered.text.startswith(prompt.text):
-            return None
-        earlier = self._find_some(chat, prompt.text, chat.answers[:-1])
-        intervals = [*earlier, Interval(start, end)]
-        return _split_at_answers(rendered.text, intervals, [None] * len(earlier) + [turn])
+        found = self.answers.last_answer(chat, turn)
+        return None if found is None else found.spans
 
     def prompt(self, chat: Chat) -> list[Span]:
         """Render the prompt of the next answer; earlier answers are separate and untrained."""
-        rendered = self._apply_chat_template(chat, len(chat.messages), add_generation_prompt=True)
-        if self.template.has_generation_tags:
-            return _spans(rendered.parts, [None] * rendered.n_generated)
-        intervals = self._find_some(chat, rendered.text, chat.answers)
-        return _split_at_answers(rendered.text, intervals, [None] * len(intervals))
+        return self.answers.prompt(chat).spans
 
     def inputs(self, chat: Chat) -> list[Span]:
         """Render what an encoder reads: a conversation without a generation prompt at its end."""
         rendered = self._apply_chat_template(chat, len(chat.messages))
-        return _spans(rendered.parts, [None] * rendered.n_generated)
+        parts = enumerate(rendered.parts)
+        return [Span(part, is_answer=bool(i % 2)) for i, part in parts]
 
     def _apply_chat_template(
-        self, chat: Chat, n_messages: int, *, add_generation_prompt: bool = False
+        self, chat: Chat, n_messages: int, *, prompt: bool = False, **options: Any
     ) -> Rendered:
         """Render the first messages of a conversation: the one call of a chat template."""
+        messages = chat.messages[:n_messages]
         return self.template.render(
             chat.where,
             chat.n_characters,
-            **{**self._special_tokens_map, **chat.options},
-            messages=chat.messages[:n_messages],
+            **{**self._special_tokens_map, **chat.options, **options},
+            messages=messages if self._form is None else self._form.write(messages),
             tools=chat.tools,
             documents=None,
-            add_generation_prompt=add_generation_prompt,
+            add_generation_prompt=prompt,
         )
 
-    @functools.cached_property
-    def _never_rewrites(self) -> bool:
-        """Whether the template writes every answer of every probe as generation would.
+    def _found_form(self) -> MessageForm | None:
+        """The form in which the template takes messages; None if it is that of most templates."""
 
-        Then records need no check of their own, which would render each of them several times.
-        """
-        return all(map(self._probe_keeps_answers, probes(self.template.source)))
+        def render(messages: list[dict[str, Any]]) -> str:
+            chat = Chat(messages, None, {}, {}, 0, 0, None, "format")
+            return self._apply_chat_template(chat, len(messages)).text
 
-    def _probe_keeps_answers(self, probe: Record) -> bool:
-        try:
-            chat = self.prepare(probe)
-            rendered = self._apply_chat_template(chat, len(chat.messages))
-            if rendered.n_generated != len(chat.answers):
-                return False
-            return self._answers_follow_prompts(chat, rendered)
-        except UserError:
-            return True  # The template rejects this conversation.
+        form = message_form(render)
+        return None if form == MessageForm() else form
 
-    def _answers_follow_prompts(self, chat: Chat, rendered: Rendered) -> bool:
-        """Whether each tagged answer follows its prompt and stays the same when it is not last."""
-        for i, turn in enumerate(chat.answers):
-            before = rendered.parts[: 2 * i + 1]
-            prompt = self._apply_chat_template(chat, turn, add_generation_prompt=True)
-            if prompt.parts != before:
-                return False
-            if turn + 1 < len(chat.messages):
-                answer = rendered.parts[2 * i + 1]
-                as_last = self._apply_chat_template(chat, turn + 1)
-                if as_last.parts[: 2 * i + 2] != [*before, answer]:
-                    return False
-        return True
-
-    def _find_all(self, chat: Chat, text: str, turns: Sequence[int]) -> list[Interval] | None:
-        """Find all given answers in a text without tags; None if one of them is not found."""
-        found: list[Interval] = []
-        for turn in turns:
-            interval = self._find(chat, text, turn, found[-1].end if found else 0)
-            if interval is None:
-                return None
-            found.append(interval)
-        return found
-
-    def _find_some(self, chat: Chat, text: str, turns: Sequence[int]) -> list[Interval]:
-        """Find as many of the given answers in a text without tags as possible."""
-        found: list[Interval] = []
-        for turn in turns:
-            interval = self._find(chat, text, turn, found[-1].end if found else 0)
-            if interval is not None:
-                found.append(interval)
-        return found
-
-    def _find(self, chat: Chat, text: str, turn: int, earliest: int) -> Interval | None:
-        """Find an answer in a text without tags: what its turn adds to the text of its prompt."""
-        prompt = self._apply_chat_template(chat, turn, add_generation_prompt=True).text
-        is_last = turn + 1 == len(chat.messages)
-        answered = text if is_last else self._apply_chat_template(chat, turn + 1).text
-        start = len(prompt)
-        end = self._answer_end(answered, start)
-        if end is None or start < earliest:
-            return None
-        if not answered.startswith(prompt) or answered[:end] != text[:end]:
-            return None
-        return Interval(start, end)
-
-    def _answer_end(self, text: str, start: int) -> int | None:
-        """Return the end of the answer that begins at `start`: after the last control token."""
-        found = list(self._controls.finditer(text, start)) if self._controls else []
-        return found[-1].end() if found else None
+    def _probes(self) -> list[Chat]:
+        """Make the conversations that show how the template treats answers."""
+        chats = []
+        for record in probes(self.template.source):
+            with contextlib.suppress(UserError):  # It has no place for what the probe has.
+                chats.append(self.prepare(record))
+        return chats
 
 
 class _UserTexts:
@@ -331,39 +223,6 @@ class _UserTexts:
     def restore(self) -> Mapping[int, str] | None:
         """The table that restores what looked like marks; None if nothing did."""
         return None if self._stand_ins is None else marks.inverse(self._stand_ins)
-
-
-def _follows(rendered: Rendered, prompt: Rendered) -> bool:
-    """Whether an answer begins exactly where the text that prompts it ends."""
-    n = len(prompt.parts)
-    prompt_ends_outside = n % 2 == 1
-    return prompt_ends_outside and len(rendered.parts) > n and rendered.parts[:n] == prompt.parts
-
-
-def _split_at_answers(
-    text: str, answers: Sequence[Interval], messages: Sequence[int | None]
-) -> list[Span]:
-    """Split a text into spans at the edges of its answers; for `messages` see `_spans`."""
-    parts: list[str] = []
-    at = 0
-    for start, end in answers:
-        parts += (text[at:start], text[start:end])
-        at = end
-    parts.append(text[at:])
-    return _spans(parts, messages)
-
-
-def _spans(parts: Sequence[str], messages: Sequence[int | None]) -> list[Span]:
-    """Make spans of texts that stand alternately outside and inside answers.
-
-    Args:
-        parts: The texts; the first one stands outside answers.
-        messages: For each answer the index of its message, or None if it is untrained.
-    """
-    spans = [Span(part) for part in parts]
-    for i, message in enumerate(messages):
-        spans[2 * i + 1] = Span(parts[2 * i + 1], True, message)
-    return spans
 
 
 def _texts(record: Record) -> list[str]:

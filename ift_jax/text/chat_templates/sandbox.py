@@ -235,8 +235,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         elif isinstance(function, jinja2.Undefined) and function._undefined_name == "strftime_now":
             raise SecurityError(
                 "it asks for today's date, and what it was trained on must not change by the"
-                " day; set the date in format.template_options, such as"
-                " 'date_string=\"26 Jul 2024\"', if the template has a name for it"
+                " day; set the date in format.template_options, such as 'date=\"2026-01-31\"'"
             )
         # Jinja itself raises for an undefined name. A recursive loop calls its LoopContext.
         elif not isinstance(function, jinja2.Undefined | LoopContext):

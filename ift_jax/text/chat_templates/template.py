@@ -11,6 +11,8 @@ from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.sandbox import Sandbox
 from ift_jax.text.marks import GENERATION_END, GENERATION_START
 
+# Variables by which templates switch thinking on and off: not fields of a message, nor texts.
+_SWITCHES = ("enable_thinking", "thinking")
 _GENERATION_TAG = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
@@ -41,13 +43,28 @@ class Template:
         source: The Jinja text.
         name: What error messages call the template.
         has_generation_tags: Whether it marks answers by `{% generation %}`.
+        switches: The variables that switch thinking on and off, but for those that are set.
     """
 
-    def __init__(self, source: str, name: str):
-        """Compile the template; raise UserError if it is invalid or uses what it must not."""
+    def __init__(self, source: str, name: str, options: frozenset[str] = frozenset()):
+        """Compile the template.
+
+        Args:
+            source: The Jinja text.
+            name: What error messages call the template.
+            options: The variables that the text itself sets.
+
+        Raises:
+            UserError: The text is no template, or uses what it must not.
+        """
         self.name = name
         self.source = source
         self.has_generation_tags = bool(_GENERATION_TAG.search(source))
+        self.switches = tuple(
+            switch
+            for switch in _SWITCHES
+            if switch not in options and re.search(rf"(?<![\w.'\"]){switch}(?![\w'\"])", source)
+        )
         self._sandbox = Sandbox()
         self._template = self._attempt("", self._sandbox.from_string, source)
 

@@ -109,7 +109,7 @@ def test_a_template_whose_answer_does_not_follow_its_prompt_is_refused():
         "{% for m in messages %}{{ m.role }}{% generation %}{{ m.content ~ eos_token }}"
         "{% endgeneration %}{% endfor %}"
     )
-    with pytest.raises(UserError, match="expected that an answer follows"):
+    with pytest.raises(UserError, match="begins where the text that prompts it ends"):
         chat_formatter(
             tagged
         )  # It also tags the user's turns, and its prompt lacks the answer's header.
