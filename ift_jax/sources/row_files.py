@@ -19,6 +19,9 @@ from ift_jax.sources.json_lines import JsonLine, read_lines
 ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".arrow")
 _ARROW_FILE = b"ARROW1"  # How a file in Arrow's file format begins.
 _BATCH_ROWS = 1024
+# What pyarrow raises for a damaged file: an OSError for its bytes, a ValueError or OverflowError
+# where a value of a column is none of its type, such as text that is not UTF-8.
+_DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
 class StoredRow(NamedTuple):
@@ -38,20 +41,27 @@ class StoredRow(NamedTuple):
         """Decode the row.
 
         Raises:
-            UserError: The row is a line that is not one JSON object.
+            UserError: The row is a line that is not one JSON object, or a value of it is none of
+                its column's type.
         """
         content = self.content
         if isinstance(content, JsonLine):
             return content.parse()
         if isinstance(content, pa.RecordBatch):
-            row: dict[str, Any] = content.slice(self.position, 1).to_pylist()[0]
+            try:
+                row: dict[str, Any] = content.slice(self.position, 1).to_pylist()[0]
+            except _DAMAGE as error:
+                raise _unreadable(self.place, error) from None
             return row
         return content
 
     def value(self, name: str) -> Any:
         """Return one field, None where the row lacks it, without decoding more than needed."""
         if isinstance(self.content, pa.RecordBatch):
-            return self.content.column(name)[self.position].as_py()
+            try:
+                return self.content.column(name)[self.position].as_py()
+            except _DAMAGE as error:
+                raise _unreadable(self.place, error) from None
         return self.fields().get(name)
 
 
@@ -63,7 +73,7 @@ def read_rows(path: str, start: int = 0, stop: int | None = None) -> Iterator[St
     """
     try:
         yield from itertools.islice(_rows(path), start, stop)
-    except (pa.ArrowInvalid, ValueError) as error:
+    except _DAMAGE as error:
         raise _unreadable(path, error) from None
 
 
@@ -132,16 +142,24 @@ def read_rows_where(path: str, column: str, wanted: Callable[[Any], bool]) -> It
                 for index in hits:
                     yield StoredRow(f"{path}: row {first + index}", batch, index)
             first += len(values)
-    except (pa.ArrowInvalid, KeyError) as error:
+    except (KeyError, *_DAMAGE) as error:
         raise _unreadable(path, error) from None
 
 
 def count_rows(path: str) -> int:
-    """Return the number of rows of a file, which are not decoded."""
+    """Return the number of rows of a file, which are not decoded.
+
+    Raises:
+        UserError: As `read_rows`.
+    """
     if path.endswith(".parquet"):
-        return int(pq.ParquetFile(path).metadata.num_rows)
+        try:
+            return int(pq.ParquetFile(path).metadata.num_rows)
+        except _DAMAGE as error:
+            raise _unreadable(path, error) from None
     return sum(1 for _ in read_rows(path))
 
 
-def _unreadable(path: str, error: Exception) -> UserError:
-    return UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})")
+def _unreadable(place: str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return UserError(f"{place}: cannot be read ({reason})")
