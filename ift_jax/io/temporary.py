@@ -10,11 +10,13 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 _NAME_BYTES = 100  # Of the target's name; a file system allows 255 for the whole.
 _RANDOM_BYTES = 6
+_REMOVE_SECONDS = 5.0
 _made_here: set[str] = set()  # The names that this process is using.
 
 
@@ -46,7 +48,17 @@ def temporary_folder(target: Path) -> Iterator[Path]:
         try:
             yield path
         finally:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_folder(path)
+
+
+def _remove_folder(path: Path) -> None:
+    """Remove a folder, into which a thread of a failed write may still be writing."""
+    deadline = time.monotonic() + _REMOVE_SECONDS
+    while path.exists():
+        shutil.rmtree(path, ignore_errors=True)
+        if time.monotonic() > deadline:
+            return  # The next command with the same target removes it.
+        time.sleep(0.01)
 
 
 def remove_leftovers(folder: Path) -> None:

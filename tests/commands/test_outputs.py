@@ -1,5 +1,6 @@
 """Every command checks what it is to write before any work, takes over nothing, and works alone."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from ift_jax.checkpoint.released_source import HuggingFaceSource
 from ift_jax.commands import plan
 from ift_jax.commands.main import main
 from ift_jax.io.outputs import file_output, new_output
+from ift_jax.models import build_model
 from ift_jax.planning import compile_step
 from tests import small_models
 from tests.io.full_disk import files_of_at_most
@@ -115,7 +117,12 @@ def test_export_and_import_leave_the_files_of_others(workdir, tmp_path):
     assert (again / "model.safetensors").read_bytes() == exported["model.safetensors"]
 
 
-def test_a_full_disk_is_one_line_and_nothing_is_left(workdir, tmp_path, capsys, monkeypatch):
+def test_a_full_disk_is_one_line_and_nothing_is_left(tmp_path, capsys, monkeypatch):
+    # Each of its arrays is larger than the limit, however it is cut over devices.
+    model = dataclasses.replace(small_models.CONFIG.model, d_ff=4096)
+    config = dataclasses.replace(small_models.CONFIG, model=model)
+    params = small_models.random_params(build_model(model))
+    workdir = small_models.write_workdir(tmp_path / "run", config, params)
     released = tmp_path / "released"
     assert main(["export", "--workdir", workdir, "--output", str(released)]) == 0
     capsys.readouterr()
@@ -133,10 +140,10 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(workdir, tmp_path, capsys, 
         with files_of_at_most(20_000):
             assert main(command) == 2
         assert capsys.readouterr().err.splitlines() == [f"error: {expected}"]
-        assert os.listdir(tmp_path) == ["released"]
+        assert sorted(os.listdir(tmp_path)) == ["released", "run"]
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     assert main(["export", "--workdir", workdir, "--output", f"{tmp_path}/new"]) == 2
-    assert f"--output {tmp_path}/new: takes 0.0 MB, and its disk has" in capsys.readouterr().err
+    assert f"--output {tmp_path}/new: takes 0.8 MB, and its disk has" in capsys.readouterr().err
 
 
 def test_a_folder_that_may_only_be_read_is_one_line(workdir, tmp_path, capsys):
