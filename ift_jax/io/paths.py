@@ -6,17 +6,21 @@ which uses TensorFlow's if TensorFlow is installed.
 """
 
 import atexit
+import contextlib
 import functools
 import importlib
 import os
 import shutil
 import socket
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, WriteError
 from ift_jax.io.write_errors import write_errors
 
+_DELETION_SECONDS = 1  # Deleting a workdir may take so long; some writes fail before it is gone.
 # Small files in a run's workdir and in a tokenizer's folder that every reader needs.
 _SMALL = (".json", ".jinja", ".model")
 
@@ -179,17 +183,34 @@ class Workdir:
         Raises:
             UserError: the workdir was deleted, moved or replaced.
         """
-        if is_remote(self.path) and not asks_bucket:
+        if self._watched is None and not (is_remote(self.path) and asks_bucket):
             return
-        config_file = as_path(os.path.join(self.path, "config.json"))
-        is_there = config_file.exists()
-        if self._watched is not None and is_there:
-            is_there = os.path.samestat(os.fstat(self._watched), os.stat(self.path))
+        is_there = as_path(os.path.join(self.path, "config.json")).exists()
+        if is_there and self._watched is not None:
+            with contextlib.suppress(FileNotFoundError):  # It may go at any moment.
+                is_there = os.path.samestat(os.fstat(self._watched), os.stat(self.path))
         if not is_there:
             raise UserError(
                 f"--workdir {self.path}: was deleted, moved or replaced while the run was writing "
                 "there; what it wrote is lost"
             )
+
+    @contextlib.contextmanager
+    def deletion_named(self) -> Iterator[None]:
+        """Says that a watched workdir was deleted if the block fails because of that.
+
+        Raises:
+            UserError: as `check`.
+        """
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, UserError) and not isinstance(error, WriteError):
+                raise
+            for _ in range(_DELETION_SECONDS * 10):
+                self.check(asks_bucket=False)
+                time.sleep(0.1)
+            raise
 
     def _stats(self) -> dict[Path, tuple[int, int]]:
         """Size and time of change of every file in the copy."""

@@ -113,9 +113,10 @@ def train(
         stack.enter_context(jax.set_mesh(run.program.mesh))
         signals = stack.enter_context(StopSignals())
         stop = StopAgreement(signals, run.program.mesh)
-        trainer = Trainer(run, home, console, start, stop, writes=is_first_process)
-        trainer.run_steps()
-        trainer.finish(began)
+        with home.deletion_named():
+            trainer = Trainer(run, home, console, start, stop, writes=is_first_process)
+            trainer.run_steps()
+            trainer.finish(began)
     if is_first_process and trainer.is_complete:
         console.line(*summary_lines(home.local, workdir, console.width))
     _print_files(workdir, home, console)

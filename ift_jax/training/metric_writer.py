@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from ift_jax.errors import WriteError
 from ift_jax.evaluation.metric_values import without_nan
 from ift_jax.io.write_errors import write_errors
 from ift_jax.training.event_file import EventFile
@@ -47,8 +48,9 @@ class MetricWriter:
                 null. Nested values go to TensorBoard as `outer/inner`; None is left out there.
 
         Raises:
-            WriteError: A file cannot be written.
+            WriteError: A file cannot be written, or is no longer there.
         """
+        self._check_still_there()
         record = without_nan(record)
         line = json.dumps(record, allow_nan=False) + "\n"
         with write_errors(self._path):
@@ -62,6 +64,13 @@ class MetricWriter:
         self._events.write_scalars(step, scalars)
         for tracker in self._trackers:
             tracker.log(step, finite(scalars))
+
+    def _check_still_there(self) -> None:
+        """Raise a WriteError if the file was deleted: writing to it would still succeed."""
+        with write_errors(self._path):
+            now = os.stat(self._path)
+        if not os.path.samestat(now, os.fstat(self._lines.fileno())):
+            raise WriteError(f"{self._path}: was replaced while the run was writing to it")
 
     def sync(self) -> None:
         """Make the lines durable, before a checkpoint makes their steps part of the past."""

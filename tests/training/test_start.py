@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import jax
@@ -250,3 +251,29 @@ def test_a_workdir_that_goes_away_under_a_run_ends_it(run, capsys, monkeypatch, 
         "there; what it wrote is lost"
     )
     assert how == "replaced" or not (run.workdir / "config.json").exists()
+
+
+def test_a_failed_write_of_a_workdir_that_is_being_deleted_is_named_by_it(run, capsys, monkeypatch):
+    def save(*_, **__):
+        threading.Timer(0.3, shutil.rmtree, [run.workdir]).start()
+        raise ValueError("Checkpoint directory does not exist")  # As Orbax has it.
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    assert run.train("train.steps=8") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --workdir {run.workdir}: was deleted, moved or replaced")
+
+
+def test_a_metrics_file_that_was_deleted_under_a_run_ends_it(run, capsys, monkeypatch):
+    progress = Console.progress
+
+    def take_away(console, record):
+        progress(console, record)
+        (run.workdir / "metrics.jsonl").unlink()
+
+    monkeypatch.setattr(Console, "progress", take_away)
+    assert run.train("train.steps=12", "train.save_every=100") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"error: {run.workdir}/metrics.jsonl: cannot be written: No such file or directory"
+    )
