@@ -27,7 +27,7 @@ from ift_jax.preparation.build_stores import build_stores, find_damage
 from ift_jax.preparation.drop_limits import open_usable
 from ift_jax.preparation.executors import Executor, Local
 from ift_jax.preparation.module_files import module_files
-from ift_jax.preparation.row_notes import row_notes
+from ift_jax.preparation.row_notes import log_row_notes
 from ift_jax.preparation.store_plan import wanted_stores
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
 from ift_jax.text.examples import ExampleFormatter
@@ -128,10 +128,7 @@ def prepare(
     names = [task.name for task in tasks]
     folders = [store.folder for store in stores]
     opened = open_usable(folders, names, tokenizer.vocab_size, data.max_dropped_fraction, log)
-    new = {store.folder for store in missing}
-    for task, store in zip(names, opened, strict=True):
-        for line in row_notes(task, store.manifest) if store.path in new else ():
-            log(line)
+    log_row_notes(names, opened, {store.folder for store in missing}, log)
     counts = dict(zip(names, map(len, opened), strict=True))
     rates = mixing_rates(provider, tasks, split, counts)
     mixture = _drawn_tasks(tasks, rates, opened)

@@ -1,9 +1,22 @@
 """What a store's manifest says about the rows that it was made of: what was not read or written."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from ift_jax.data.store import TokenStore
 from ift_jax.errors import counted
+from ift_jax.io.files import Log
+
+
+def log_row_notes(
+    tasks: Sequence[str], stores: Sequence[TokenStore], new: Collection[Path], log: Log
+) -> None:
+    """Log the notes of the stores in the folders that were made just now."""
+    for task, store in zip(tasks, stores, strict=True):
+        if store.path in new:
+            for line in row_notes(task, store.manifest):
+                log(line)
 
 
 def row_notes(task: str, manifest: Mapping[str, Any]) -> Iterator[str]:
