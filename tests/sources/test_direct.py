@@ -15,15 +15,27 @@ pytestmark = pytest.mark.usefixtures("own_registry")
 
 ASKED = {"role": "user", "content": "caf\u00e9 \U0001f600 \\u0041"}
 CALL = {"function": {"name": "f", "arguments": {"x": [1, 1e300, None, {"y": "\u2028"}]}}}
+DETAIL = [{"begin_offset": 1, "end_offset": 2, "train": True}]
 CHATS = [
     {"messages": [ASKED, {"role": "assistant", "content": str(i), "weight": i % 2 / 2}]}
     for i in range(7)
 ] + [
     {"messages": json.dumps([ASKED]), "tools": [{"name": "f", "null": None}]},
+    {"messages": [ASKED], "chat_template_kwargs": {"a": [None, False]}, "weight": 0.5},
+    {
+        "messages": [
+            {"role": "developer", "content": [{"type": "text", "text": "d"}]},
+            ASKED,
+            {"role": "assistant", "content": "abc", "reasoning": "t", "train_detail": DETAIL},
+        ]
+    },
     {"messages": [ASKED, {"role": "assistant", "content": None, "tool_calls": [CALL]}]},
 ]
 TEXTS = [{"inputs": f"\n{i} ", "targets": "\u00e9" * i, "references": ["a"] * i} for i in range(9)]
-TEXTS = [{**text, "references": text["references"] or ["b"]} for text in TEXTS]
+TEXTS += [
+    {"inputs": "a", "targets": "b", "system": "s", "history": [["c", "d"]], "weight": 0.25},
+    {"inputs": "a", "targets": "b", "choices": ["b", "c"], "train": False},
+]
 
 
 def _comparable(record):

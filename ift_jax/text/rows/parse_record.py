@@ -99,7 +99,8 @@ class _RowReader:
         references = parse_references(self._take_all("references"), self._where)
         choices = parse_references(self._take_all("choices"), self._where, "choices")
         row = f"{self._where}: row"
-        weight = switches.weight_of(self._take_all(*switches.SWITCHES), row)
+        given = {n: _number(value) for n, value in self._take_all(*switches.SWITCHES).items()}
+        weight = switches.weight_of(given, row)
         switches.weight_of(self._take_all(*switches.UNKNOWN_SWITCHES), row)
         own = self._own_messages()
         before = (*self._system(own), *self._history())
@@ -288,6 +289,16 @@ def _weighted(messages: list[Message], weight: float | None) -> list[Message]:
         else message
         for message in messages
     ]
+
+
+def _number(value: Any) -> Any:
+    """Return a number whose JSON is given, as texts of SeqIO are; anything else as it is."""
+    if not isinstance(value, str | bytes):
+        return value
+    try:
+        return values.parsed(value, "", "a number")
+    except UserError:
+        return value
 
 
 def _untrained(message: Message) -> Message:
