@@ -134,7 +134,7 @@ def test_an_empty_thought_in_the_text_follows_the_prompt_that_says_so():
 GLM = (
     "{{ tools | length if tools }}{% for m in messages %}"
     "{{ '<|' + ('observation' if m.role == 'tool' else m.role) + '|>\\n' }}"
-    "{{ m.content }}{{ '<tool_call>' + m.tool_calls[0].function.name if m.tool_calls }}"
+    "{{ m.content }}{{ m.tool_calls[0].function | tojson if m.tool_calls }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 GLM_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
@@ -150,7 +150,9 @@ def test_an_answer_without_a_stop_ends_in_the_token_of_the_next_turn():
     assert shown(formatter, example) == "<|user|>\nHi<|assistant|>«\nHello<|user|>»"
     calls = [CHAT[0], {"role": "assistant", "content": "", "tool_calls": [CALL]}]
     (example,) = formatter.encode(parse_record({"messages": calls}, "x"))
-    assert shown(formatter, example) == "<|user|>\nHi<|assistant|>«\n<tool_call>f<|observation|>»"
+    assert shown(formatter, example) == (
+        '<|user|>\nHi<|assistant|>«\n{"name": "f", "arguments": {"x": "é"}}<|observation|>»'
+    )
     stops = formatter.tokenizer.decode(formatter.stop_ids, keep_special=True)
     assert stops == "<|user|><|observation|></s>"
 
