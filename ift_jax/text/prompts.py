@@ -28,7 +28,7 @@ from ift_jax.text.turn_rules import AS_GIVEN, TurnRules
 from ift_jax.text.unwritten import Unwritten, unwritten
 
 # Changes where the same options give other ids than before; part of the fingerprint.
-_VERSION = 4
+_VERSION = 5
 _BEGINNING = Span("")
 
 
