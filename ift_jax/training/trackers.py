@@ -12,7 +12,7 @@ import importlib
 import math
 import netrc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -209,7 +209,12 @@ class TrackioTracker(Tracker):
         self._trackio.finish()
 
 
-TRACKERS = {"wandb": WandbTracker, "mlflow": MlflowTracker, "trackio": TrackioTracker}
+# Each is called with its package, the workdir, the config and the id that it had before.
+TRACKERS: dict[str, Callable[[ModuleType, str, Mapping[str, Any], str | None], Tracker]] = {
+    "wandb": WandbTracker,
+    "mlflow": MlflowTracker,
+    "trackio": TrackioTracker,
+}
 
 
 def finite(scalars: Mapping[str, Any]) -> dict[str, float]:

@@ -55,7 +55,7 @@ class Found(NamedTuple):
     @property
     def spans(self) -> list[Span]:
         """The text as spans, which alternate between other text and answers."""
-        spans = []
+        spans: list[Span] = []
         at = 0
         for start, end, message in self.answers:
             spans += (Span(self.text[at:start]), Span(self.text[start:end], True, message))

@@ -53,7 +53,10 @@ def message_form(render: Callable[[list[dict[str, Any]]], str]) -> MessageForm:
     form = _first((_USUAL, MessageForm(parts=True)), render, chat, (_QUESTION, _ANSWER))
     function = {"name": _CALLED, "arguments": {"x": _GIVEN}}
     call = {"type": "function", "function": function, "id": "123456789"}
-    calling = [chat[0], {"role": "assistant", "content": "", "tool_calls": [call]}]
+    calling: list[dict[str, Any]] = [
+        chat[0],
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    ]
     forms = (form, form._replace(text_arguments=True))
     return _first(forms, render, calling, (_QUESTION, _CALLED, _GIVEN))
 
