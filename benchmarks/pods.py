@@ -60,9 +60,11 @@ def _row(model: PlannedModel, topology: str, batch_size: int) -> PlannedRow:
 
 
 MODELS = {
+    "8b-v4-64": _row(LLAMA_8B, "v4:4x4x4", 256),
     "8b-v5p-64": _row(LLAMA_8B, "v5p:4x4x4", 256),
     "8b-v5e-256": _row(LLAMA_8B, "v5e:16x16", 256),
     "8b-v6e-256": _row(LLAMA_8B, "v6e:16x16", 256),
+    "8b-tpu7x-64": _row(LLAMA_8B, "tpu7x:4x4x2", 256),
     "t5-xxl-v5p-64": _row(T5_XXL, "v5p:4x4x4", 512),
     "70b-v5p-512": _row(LLAMA_70B, "v5p:8x8x8", 512),
 }

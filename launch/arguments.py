@@ -1,6 +1,8 @@
 """Argument types and flags that the launchers share.
 
 The launchers use the standard library only, so that they run on a laptop with a plain Python 3.11.
+Each imports this module first: what stands before the check of the version has to run on Python
+3.8, and all their files have to be parsed by it.
 """
 
 import argparse
@@ -8,10 +10,19 @@ import re
 import sys
 from collections.abc import Callable
 
+if sys.version_info < (3, 11):  # noqa: UP036  macOS has Python 3.9.
+    sys.exit(
+        "error: Python 3.11 or newer is needed, and {} is {}.{}; install one (`brew install "
+        "python@3.12`, `uv python install 3.12`) and run `python3.12 {} ...`".format(
+            sys.executable, *sys.version_info[:2], sys.argv[0]
+        )
+    )
+
 NAME = r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
 PROJECT = r"([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]"
 ZONE = r"[a-z]+-[a-z]+[0-9]+-[a-z0-9]+"
 ENVIRONMENT = r"[A-Za-z_][A-Za-z0-9_]*=(.|\n)*"
+LABEL = r"[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}"
 
 
 def matching(pattern: str, expected: str) -> Callable[[str], str]:
@@ -44,12 +55,16 @@ job_name = matching(
     NAME, "a name: a lower-case letter, then letters, digits and hyphens, at most 63 in all"
 )
 environment_variable = matching(ENVIRONMENT, "of the form NAME=VALUE")
+reservation_name = matching(r"[A-Za-z0-9][A-Za-z0-9._/,-]*", "a reservation's name or path")
+further_flag = matching(r"--?[A-Za-z](.|\n)*", "a flag, such as --metadata=KEY=VALUE")
 
 
 def new_parser(description: str | None) -> argparse.ArgumentParser:
     """Return a parser that shows a launcher's docstring as it is written."""
     return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
 
 
@@ -67,6 +82,33 @@ def add_cloud_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_repeatable_flag(
+    parser: argparse.ArgumentParser, flag: str, kind: Callable[[str], str], metavar: str, text: str
+) -> None:
+    """Add a flag that may be given several times; its values become a list."""
+    parser.add_argument(
+        flag,
+        action="append",
+        default=[],
+        type=kind,
+        metavar=metavar,
+        help=f"{text}; may be repeated",
+    )
+
+
+def add_label_flags(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the flags that mark what is created, such as "the TPU"."""
+    label = matching(LABEL, "KEY=VALUE in lower case")
+    add_repeatable_flag(parser, "--label", label, "KEY=VALUE", f"a label of {what}")
+    add_repeatable_flag(parser, "--tag", job_name, "TAG", f"a network tag of {what}")
+
+
+def add_further_flags(parser: argparse.ArgumentParser, flag: str, command: str) -> None:
+    """Add a flag that hands a flag of another program on to it."""
+    text = f"hand this flag to `{command}` as it is, as in {flag}=--some-flag=value"
+    add_repeatable_flag(parser, flag, further_flag, "FLAG", text)
+
+
 def add_dry_run_flag(parser: argparse.ArgumentParser) -> None:
     """Add `--dry-run`."""
     parser.add_argument(
@@ -78,14 +120,8 @@ def add_dry_run_flag(parser: argparse.ArgumentParser) -> None:
 
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of a parser that takes a command to run."""
-    parser.add_argument(
-        "--env",
-        action="append",
-        default=[],
-        type=environment_variable,
-        metavar="NAME=VALUE",
-        help="an environment variable of the job; may be repeated",
-    )
+    text = "an environment variable of the job"
+    add_repeatable_flag(parser, "--env", environment_variable, "NAME=VALUE", text)
     add_dry_run_flag(parser)
     parser.set_defaults(needs_command=True)
     parser.epilog = (
@@ -101,4 +137,6 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     args.command = words[end + 1 :]
     if getattr(args, "needs_command", False) and not args.command:
         parser.error("no command: end with, say, -- ift train --config FILE --workdir DIR")
+    if args.command and not getattr(args, "needs_command", False):
+        parser.error(f"{args.command[0]}: nothing is run here, so there is no command after --")
     return args

@@ -7,8 +7,8 @@ r"""Run a command on GPUs under Slurm, one process for each GPU, requeued until 
 This submits a batch script, which `--dry-run` shows. JAX finds the other processes through Slurm's
 variables. Two minutes before the time limit, and when Slurm preempts the job with a grace time,
 every process gets SIGTERM and saves; the job then goes back into the queue and resumes from the
-newest checkpoint. The checkout with its environment (launch/setup.sh cuda12) and the workdir have
-to be on a file system that all nodes share.
+newest checkpoint. After `scancel` it saves, too, and ends. The checkout with its environment
+(launch/setup.sh cuda12) and the workdir have to be on a file system that all nodes share.
 """
 
 import argparse
@@ -19,17 +19,27 @@ from arguments import at_least, matching
 from checkout import ROOT
 from command_runner import CommandRunner, LaunchError, run_launcher
 
-# Slurm sends SIGTERM to this shell, the shell to srun, and srun to every process. A run that saved
-# exits with 0, so only the signal itself distinguishes an interruption from the end.
+# A run that saved exits with 0, so only the signal distinguishes an interruption from the end.
+# Slurm sends SIGUSR1 before the time limit (--signal), and at a preemption where the cluster sets
+# PreemptParameters=send_user_signal. Otherwise a preemption with a grace time sends SIGTERM, as
+# scancel does; then only Slurm knows whether the job was preempted. A job that Slurm puts back into
+# the queue by itself (PreemptMode=REQUEUE) needs nothing from this script.
 BODY = r"""set -euo pipefail
 cd {root}
 export PATH={path}:$PATH
 {exports}
 interrupted=""
 step=""
-trap 'interrupted=yes; [[ -z $step ]] || kill -TERM "$step" || true' TERM
+save() {{
+    [[ -z $step ]] || kill -TERM "$step" 2>/dev/null || true
+}}
+preempted() {{
+    [[ $(scontrol show job "$SLURM_JOB_ID") =~ PreemptTime=[0-9] ]]
+}}
+trap 'save; interrupted=yes' USR1
+trap 'save; ! preempted || interrupted=yes' TERM
 # Not --gpus-per-task: each process picks the GPU of its local number, so it has to see all of them.
-srun --kill-on-bad-exit=1 --wait=60 {command} &
+srun --kill-on-bad-exit=1 --wait=60 {step_flags}{command} &
 step=$!
 while true; do
     code=0
@@ -37,6 +47,7 @@ while true; do
     kill -0 "$step" 2>/dev/null || break
 done
 if [[ -n $interrupted ]]; then
+    echo "back into the queue, after a preemption or near the time limit"
     scontrol requeue "$SLURM_JOB_ID"
     exit 0
 fi
@@ -69,6 +80,8 @@ def parse() -> argparse.Namespace:
         metavar="SECONDS",
         help="time for saving before the time limit (default: 120)",
     )
+    parser.add_argument("--reservation", type=slurm_word, help="as in sbatch --reservation")
+    arguments.add_further_flags(parser, "--sbatch-flag", "sbatch")
     arguments.add_job_flags(parser)
     return arguments.parse(parser)
 
@@ -87,11 +100,13 @@ def batch_script(args: argparse.Namespace) -> str:
         "constraint": args.constraint,
         "cpus-per-task": args.cpus_per_task,
         "mem": args.mem,
+        "reservation": args.reservation,
         "output": args.output,
         "open-mode": "append",
-        "signal": f"B:TERM@{args.grace}",
+        "signal": f"B:USR1@{args.grace}",
     }
     lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
+    lines += [f"#SBATCH {shlex.quote(flag)}" for flag in args.sbatch_flag]
     exports = []
     for variable in args.env:
         key, _, value = variable.partition("=")
@@ -100,6 +115,8 @@ def batch_script(args: argparse.Namespace) -> str:
         root=shlex.quote(str(ROOT)),
         path=shlex.quote(str(ROOT / ".venv" / "bin")),
         exports="\n".join(exports),
+        # From Slurm 22.05 to 23.11 srun does not inherit it from sbatch: a process would have one.
+        step_flags=f"--cpus-per-task={args.cpus_per_task} " if args.cpus_per_task else "",
         command=shlex.join(args.command),
     )
     return "\n".join(["#!/usr/bin/env bash", *lines, "#SBATCH --requeue", body])
@@ -109,7 +126,7 @@ def main() -> int:
     """Submit the job."""
     args = parse()
     runner = CommandRunner(args.dry_run)
-    if any("\n" in word for word in [*args.command, *args.env]):
+    if any("\n" in word for word in [*args.command, *args.env, *args.sbatch_flag]):
         raise LaunchError("an argument with a line break cannot be passed on")
     script = batch_script(args)
     if args.dry_run:

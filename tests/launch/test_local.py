@@ -1,5 +1,6 @@
 """launch/local.sh and the scripts that call it, with stand-ins for the set-up and for ift."""
 
+import itertools
 import shutil
 import subprocess
 
@@ -56,6 +57,38 @@ def test_the_quickstart_is_one_training_run(checkout):
         "runs/quickstart",
         "--config.train.epochs=2",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("local.sh", ["--help"]),
+        ("setup.sh", ["-h"]),
+        ("smollm2.sh", ["--help"]),
+        ("smollm2.sh", ["train", "--help"]),
+        ("test.sh", ["--help"]),
+        ("worker.sh", ["--help"]),
+    ],
+)
+def test_help_is_what_a_script_begins_with_and_does_nothing(name, words, tmp_path):
+    shutil.copy(ROOT / "launch" / name, tmp_path / name)  # Alone: nothing can be set up.
+    done = subprocess.run(
+        [tmp_path / name, *words], capture_output=True, text=True, check=True, cwd="/"
+    )
+    lines = (tmp_path / name).read_text().splitlines()[1:]
+    comment = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    assert done.stdout.splitlines() == [
+        line.removeprefix("#").removeprefix(" ") for line in comment
+    ]
+    assert f"launch/{name} " in done.stdout and done.stderr == ""
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_unknown_word_is_refused_before_anything_is_set_up(tmp_path):
+    shutil.copy(ROOT / "launch" / "smollm2.sh", tmp_path / "smollm2.sh")
+    done = subprocess.run([tmp_path / "smollm2.sh", "trian"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: trian: expected chat, train, convert or a flag of ift")
 
 
 def _split(words):

@@ -16,6 +16,9 @@ while [[ $1 == --* ]]; do shift; done
 exec "$@"
 """
 ARGUMENTS = ["sft", "--nodes=2", "--gpus-per-node=8"]
+# Saves on SIGTERM and exits with 0, as `ift train` does.
+SAVES = "trap 'sleep 0.3; echo saved; exit 0' TERM; echo up; while :; do sleep 0.05; done"
+JOB = "JobId=17 JobName=sft\n   PreemptEligibleTime=2026-01-02T03:04:05 PreemptTime={}\n"
 
 
 @pytest.fixture
@@ -28,7 +31,12 @@ def bin_folder(tmp_path):
         "echo '17;cluster'\n",
     )
     executable(folder / "srun", SRUN)
-    executable(folder / "scontrol", '#!/bin/sh\necho "$@" >"$RECORD/scontrol"\n')
+    # What Slurm knows of the job is in a file; each requeue is recorded.
+    executable(
+        folder / "scontrol",
+        '#!/bin/sh\n[ "$1" != show ] || exec cat "$RECORD/job"\necho "$@" >>"$RECORD/scontrol"\n',
+    )
+    (tmp_path / "job").write_text(JOB.format("None"))
     return folder
 
 
@@ -57,8 +65,11 @@ def test_a_process_for_each_gpu_that_requeues(bin_folder):
         "--mem=0",
         "--cpus-per-task=12",
         "--grace=300",
+        "--reservation=spring",
+        "--sbatch-flag=--mail-type=END",
+        "--sbatch-flag=--comment=two words",
         "--",
-        "ift",
+        "true",
         "train",
     )
     assert result.returncode == 0, result.stderr
@@ -79,11 +90,17 @@ def test_a_process_for_each_gpu_that_requeues(bin_folder):
         "account=nlp",
         "cpus-per-task=12",
         "mem=0",
+        "reservation=spring",
         "output=%x-%j.log",
         "open-mode=append",
-        "signal=B:TERM@300",
+        "signal=B:USR1@300",
+        "mail-type=END",
+        "#SBATCH '--comment=two words'",
         "requeue",
     ]
+    assert start_batch(bin_folder).wait(timeout=30) == 0
+    srun = (bin_folder.parent / "srun").read_text()
+    assert srun == "--kill-on-bad-exit=1 --wait=60 --cpus-per-task=12 true train\n"
 
 
 def test_arguments_and_environment_arrive_as_typed(bin_folder):
@@ -101,16 +118,30 @@ def test_arguments_and_environment_arrive_as_typed(bin_folder):
     assert not (bin_folder.parent / "scontrol").exists()
 
 
-def test_sigterm_saves_and_requeues(bin_folder):
+@pytest.mark.parametrize(
+    ("told", "preempted", "requeued"),
+    [
+        (signal.SIGUSR1, "None", True),  # Near the time limit.
+        (signal.SIGTERM, "2026-01-02T03:04:05", True),
+        (signal.SIGTERM, "None", False),  # scancel.
+        (signal.SIGTERM, None, False),  # scancel, and Slurm does not answer.
+    ],
+)
+def test_a_job_saves_and_goes_back_into_the_queue_unless_it_was_cancelled(
+    bin_folder, told, preempted, requeued
+):
     """A run that saved exits with 0, which alone would look like its end."""
-    program = "trap 'sleep 0.3; echo saved; exit 0' TERM; echo up; while :; do sleep 0.05; done"
-    assert submit(bin_folder, "--", "bash", "-c", program).returncode == 0
+    job = bin_folder.parent / "job"
+    job.unlink() if preempted is None else job.write_text(JOB.format(preempted))
+    assert submit(bin_folder, "--", "bash", "-c", SAVES).returncode == 0
     batch = start_batch(bin_folder)
     assert batch.stdout.readline() == "up\n"
-    batch.send_signal(signal.SIGTERM)
+    batch.send_signal(told)
     output, _ = batch.communicate(timeout=30)
-    assert (batch.returncode, output) == (0, "saved\n")
-    assert (bin_folder.parent / "scontrol").read_text() == "requeue 17\n"
+    said = "back into the queue, after a preemption or near the time limit\n" if requeued else ""
+    assert (batch.returncode, output) == (0, f"saved\n{said}")
+    scontrol = bin_folder.parent / "scontrol"
+    assert (scontrol.read_text() if scontrol.exists() else "") == "requeue 17\n" * requeued
 
 
 def test_a_failure_is_shown_and_not_requeued(bin_folder):
@@ -145,6 +176,9 @@ def test_an_error_of_sbatch_is_one_line(bin_folder):
         (["--output=x\n#SBATCH --nodes=99"], "is not a file's path"),
         (["--nodes=0"], "at least 1"),
         (["--env=A=b\nc"], "an argument with a line break"),
+        (["--sbatch-flag=mail"], "is not a flag"),
+        (["--sbatch-flag=--x=\n#SBATCH --nodes=99"], "an argument with a line break"),
+        (["--part=gpu"], "unrecognized arguments: --part=gpu"),
     ],
 )
 def test_arguments_are_checked_before_anything_runs(bin_folder, arguments, said):

@@ -55,6 +55,13 @@ def test_queued_slices_with_all_options(cloud):
         "--no-external-ips",
         "--label=team=nlp",
         "--label=run=1",
+        "--tag=ssh",
+        "--tag=nlp",
+        "--scope=cloud-platform",
+        "--data-disk=corpus:read-only",
+        "--data-disk=projects/p/zones/z/disks/more:read-only",
+        "--gcloud-flag=--metadata=a=b c",
+        "--gcloud-flag=--shielded-secure-boot",
         "--tunnel-through-iap",
         "--delete",
         "--",
@@ -74,11 +81,17 @@ def test_queued_slices_with_all_options(cloud):
         "--node-count=2",
         "--node-prefix=sft",
         "--reserved",
+        "--data-disk=source=projects/my-project-1/zones/us-west4-a/disks/corpus,mode=read-only",
+        "--data-disk=source=projects/p/zones/z/disks/more,mode=read-only",
         "--service-account=sa@my-project-1.iam.gserviceaccount.com",
         "--network=net",
         "--subnetwork=sub",
         "--internal-ips",
         "--labels=team=nlp,run=1",
+        "--tags=ssh,nlp",
+        "--scopes=cloud-platform",
+        "--metadata=a=b c",
+        "--shielded-secure-boot",
         *WHERE,
     ]
     everywhere = ["--worker=all", "--node=all", "--tunnel-through-iap", *WHERE]
@@ -102,6 +115,18 @@ def test_one_queued_slice_has_a_node_id_and_iap_to_a_tpu_vm_is_alpha(cloud):
     cloud.scenario(states=["READY"])
     assert cloud.run("--tunnel-through-iap", "--", "true").returncode == 0
     assert cloud.calls()[-1][:5] == ["alpha", "compute", "tpus", "tpu-vm", "ssh"]
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_a_reservation_by_name_needs_the_alpha_commands(cloud, queued):
+    flags = ["--queued"] if queued else []
+    result = cloud.run("--reservation=spring", *flags, "--data-disk=d:read-only", "--", "true")
+    assert result.returncode == 0, result.stderr
+    (create,) = (call for call in cloud.calls() if "create" in call)
+    assert create[0] == "alpha" and "--reservation=spring" in create
+    assert [call[0] for call in cloud.calls() if "create" not in call] == ["compute"] * (
+        len(cloud.calls()) - 1
+    )
 
 
 def test_another_command_under_the_same_name_is_refused(cloud):
@@ -179,6 +204,12 @@ def test_dry_run_prints_commands_for_a_shell_and_calls_nothing(cloud):
     ("arguments", "said"),
     [
         (["--accelerator-type=v5p"], "'v5p' is not VERSION-SIZE"),
+        (["--accelerator-type=v6e-7"], "the nearest are v6e-4 and v6e-8"),
+        (["--accelerator-type=v5e-8"], "'v5e-8': it is called v5litepod-8"),
+        (["--data-disk=d"], "several hosts can only read a disk: d:read-only"),
+        (["--reservation=a", "--spot"], "not allowed with"),
+        (["--gcloud-flag=metadata"], "is not a flag"),
+        (["--serv=x"], "unrecognized arguments: --serv=x"),
         (["--accelerator-type=tpu7x-8"], "launch/xpk.py"),
         (["--accelerator-type=v5p-8; rm"], "is not VERSION-SIZE"),
         (["--zone=us west"], "is not a zone"),
@@ -201,6 +232,8 @@ def test_a_bad_name_no_command_and_a_bad_wheel(cloud):
         "tpu_vm.py", "delete", "-x;y", "--project=my-project-1", "--zone=us-west4-a", path=cloud.bin
     )
     assert bad.returncode == 2
+    more = cloud.tpu("status", "--", "--quiet")
+    assert more.returncode == 2 and "--quiet: nothing is run here" in more.stderr
     bare = cloud.run()
     assert bare.returncode == 2 and "no command" in bare.stderr
     cloud.scenario(states=["READY"])

@@ -45,6 +45,7 @@ def test_submits_an_image_and_waits(xpk):
         "--env=A=b c",
         "--priority=high",
         "--max-restarts=7",
+        "--xpk-flag=--some=x",
         "--",
         "ift",
         "train",
@@ -65,7 +66,8 @@ def test_submits_an_image_and_waits(xpk):
             "--max-restarts=7",
             "--termination-grace-period-seconds=120",
             "--env=A=b c",
-            "--command=exec ift train --config configs/tulu3.py:8b",
+            "--some=x",
+            calls[0][-1],
         ],
         ["workload", "list", *PLACE, "--wait-for-job-completion=sft"],
     ]
@@ -79,6 +81,22 @@ def test_the_pods_shell_gives_the_command_its_arguments(xpk):
     # XPK's pod runs it in a subshell of bash.
     ran = subprocess.run(["bash", "-c", f"({line}) & wait $!"], capture_output=True, text=True)
     assert json.loads(ran.stdout) == AWKWARD
+
+
+@pytest.mark.parametrize(("ends", "expected"), [("exit 3", 3), ("exit 0", 0), (None, 143)])
+def test_a_pod_that_was_told_to_go_fails_though_its_run_saved(xpk, ends, expected):
+    """Kubernetes takes an exit status of 0 for the end of the run, and starts no pod again."""
+    saves = "trap 'sleep 0.2; echo saved; exit 0' TERM; echo up; while :; do sleep 0.05; done"
+    _, calls = xpk(f"--docker-image={IMAGE}", "--", "bash", "-c", ends or saves)
+    line = calls[0][-1].removeprefix("--command=")
+    # XPK's pod runs it in a subshell of bash, to which it passes SIGTERM on.
+    pod = f"trap 'kill -TERM $!' TERM; ({line}) & while kill -0 $! 2>/dev/null; do wait $!; done"
+    process = subprocess.Popen(["bash", "-c", f"{pod}; wait $!"], stdout=subprocess.PIPE, text=True)
+    if not ends:
+        assert process.stdout.readline() == "up\n"
+        process.terminate()
+    output, _ = process.communicate(timeout=30)
+    assert (process.returncode, output) == (expected, "" if ends else "saved\n")
 
 
 def test_without_an_image_the_checkout_is_set_up_in_the_pod(xpk, tmp_path):
@@ -96,7 +114,19 @@ def test_without_an_image_the_checkout_is_set_up_in_the_pod(xpk, tmp_path):
 
 
 def test_creates_and_deletes_only_with_the_flags(xpk):
-    result, calls = xpk("--create-cluster", "--spot", "--delete", "--delete-cluster", "--", "ift")
+    result, calls = xpk(
+        "--create-cluster",
+        "--spot",
+        "--disk-size=200",
+        "--label=team=nlp",
+        "--tag=ssh",
+        "--node-pool-flag=--metadata=a=b c",
+        "--cluster-flag=--gke-version=1.34",
+        "--delete",
+        "--delete-cluster",
+        "--",
+        "ift",
+    )
     assert result.returncode == 0, result.stderr
     assert [" ".join(call[:2]) for call in calls] == [
         "cluster create",
@@ -105,7 +135,15 @@ def test_creates_and_deletes_only_with_the_flags(xpk):
         "workload delete",
         "cluster delete",
     ]
-    assert calls[0][2:] == [*PLACE, "--tpu-type=tpu7x-128", "--num-slices=1", "--spot"]
+    node_pool = "--disk-size=200 --labels=team=nlp --tags=ssh '--metadata=a=b c'"
+    assert calls[0][2:] == [
+        *PLACE,
+        "--tpu-type=tpu7x-128",
+        "--num-slices=1",
+        "--spot",
+        f"--custom-nodepool-arguments={node_pool}",
+        "--gke-version=1.34",
+    ]
     assert calls[3][2:] == ["--workload=sft", *PLACE, "--force"]
     assert calls[4][2:] == [*PLACE, "--force"]
 
@@ -135,7 +173,13 @@ def test_dry_run_calls_nothing_and_prints_the_same(xpk):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--tpu-type=v5p; id", "--", "ift"], "is not a TPU type"),
+        (["--tpu-type=v5p; id", "--", "ift"], "is not VERSION-SIZE"),
+        (["--tpu-type=tpu7x-9", "--", "ift"], "the nearest are tpu7x-8 and tpu7x-16"),
+        (["--tpu-type=v6e-3x3", "--", "ift"], "there is no slice of 9 chips"),
+        (["--tpu-type=v5e-4x4", "--", "ift"], "it is called v5litepod-4x4"),
+        (["--disk-size=200", "--", "ift"], "--disk-size is for --create-cluster alone"),
+        (["--spot", "--", "ift"], "--spot is for --create-cluster alone"),
+        (["--xpk-flag=x", "--", "ift"], "is not a flag"),
         (["--create-cluster", "--", "ift"], "needs --spot, --on-demand or --reservation"),
         (["--no-wait", "--delete", "--", "ift"], "has no end at which to delete"),
         (["--", "ift", "$(id)"], "cannot pass on"),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from benchmarks import pods
+from ift_jax.planning.topology import AXES
 
 KEPT = json.loads(pods.KEPT.read_text())
 
@@ -20,3 +21,17 @@ def test_every_row_was_made_by_its_command_and_adds_up():
         memory = row["memory"]
         assert row["fits"] and memory["total"] == sum(memory["parts"].values()) < row["hbm"], name
         assert row["rows"] % row["devices"] == 0 and row["collectives"], name
+
+
+def test_every_chip_has_a_row_whose_collectives_are_those_of_sharded_parameters():
+    """Each weight is gathered twice, in bfloat16, and the gradient of each is summed."""
+    assert {row["topology"].partition(":")[0] for row in KEPT.values()} == set(AXES)
+    for name, row in KEPT.items():
+        once = 2 * row["parameters"] * (row["devices"] - 1) / row["devices"]
+        sent = {kind: n_bytes for kind, (_, n_bytes) in row["collectives"].items()}
+        # Of the 8B model, the two matrices of the vocabulary are gathered once. The rings of up to
+        # 16 devices send up to two parts more than the 15 that are needed.
+        assert 1.85 * once < sent["all-gather"] < 2 * once * 17 / 15, name
+        # An all-reduce sends a sum twice.
+        assert once < sent["reduce-scatter"] + sent["all-reduce"] / 2 < 1.3 * once, name
+        assert row["not_counted"] == [], name
