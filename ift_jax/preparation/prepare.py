@@ -28,7 +28,7 @@ from ift_jax.preparation.drop_limits import open_usable
 from ift_jax.preparation.executors import Executor, Local
 from ift_jax.preparation.module_files import module_files
 from ift_jax.preparation.row_notes import log_row_notes
-from ift_jax.preparation.store_plan import wanted_stores
+from ift_jax.preparation.store_plan import WantedStore, wanted_stores
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
 from ift_jax.text.examples import ExampleFormatter
 from ift_jax.text.rows.parse_record import RowOptions
@@ -115,12 +115,7 @@ def prepare(
         _check_bucket_takes_stores(data.store_dir)
         n_stores = counted(len(stores), "store")
         log(f"preparing {len(missing)} of {n_stores} of {name!r}, split {split!r}")
-        executor: Executor
-        if beam:
-            executor = BeamWorkers(config, tokenizer_path, beam)
-        else:
-            by_name = {store.task.name: store.task for store in missing}
-            executor = Local(config, by_name, formatter, tokenizer_path)
+        executor = _executor(config, missing, formatter, tokenizer_path, beam)
         build_stores(config, missing, tokenizer.vocab_size, executor, log)
 
     names = [task.name for task in tasks]
@@ -141,6 +136,20 @@ def prepare(
         data_files=data_files,
         left_out=left_out,
     )
+
+
+def _executor(
+    config: Config,
+    missing: Sequence[WantedStore],
+    formatter: ExampleFormatter,
+    tokenizer_path: str,
+    beam: Sequence[str],
+) -> Executor:
+    """Return what makes the parts of stores: Beam's workers, or processes of this machine."""
+    if beam:
+        return BeamWorkers(config, tokenizer_path, beam)
+    by_name = {store.task.name: store.task for store in missing}
+    return Local(config, by_name, formatter, tokenizer_path)
 
 
 def _check_bucket_takes_stores(store_dir: str) -> None:
