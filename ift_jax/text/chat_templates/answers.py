@@ -14,14 +14,12 @@ from typing import Any, NamedTuple, Protocol
 
 from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.chat import Chat, Span
-from ift_jax.text.chat_templates.template import Rendered, Template
+from ift_jax.text.chat_templates.template import SWITCHES, Rendered, Template
 
 # What a prompt may write at its end so that the model thinks, or does not. An answer that has none
 # of it follows the prompt without it.
-_THOUGHT = re.compile(
-    r"(?:(?:<think(?:ing)?>|<seed:think>|\[THINK\]|<\|START_THINKING\|>|<\|channel>thought)\s*"
-    r"|<think(?:ing)?>\s*</think(?:ing)?>\s*)\Z"
-)
+_OPENING = r"(?:<think(?:ing)?>|<seed:think>|\[THINK\]|<\|START_THINKING\|>|<\|channel>thought)"
+_THOUGHT = re.compile(rf"(?:{_OPENING}\s*|<think(?:ing)?>\s*</think(?:ing)?>\s*)\Z")
 _NEXT_TURN = "?"  # The content of a turn that is put behind an answer to see what stops it.
 
 
@@ -176,12 +174,15 @@ class AnswerFinder:
 
         An answer with a thought may follow the prompt that asks for one, and one without a thought
         the prompt that asks for none, unless the config or the record says which. What the prompt
-        writes of a thought may also be absent.
+        writes of a thought may also be absent, unless they say which and the answer has a thought.
         """
         own = self.apply(chat, turn, prompt=True).text
         yield own
         for options in self._switched(chat):
             yield self.apply(chat, turn, prompt=True, **options).text
+        is_switched = self.template.is_switched or bool(set(SWITCHES) & set(chat.options))
+        if is_switched and _has_thought(chat.messages[turn]):
+            return
         without_thought = _THOUGHT.sub("", own)
         if without_thought != own:
             yield without_thought
@@ -251,3 +252,10 @@ class AnswerFinder:
                 rest = self._controls.sub("", answered[control.end() :])
                 return own if rest.strip() else control.end()
         return own
+
+
+def _has_thought(message: Mapping[str, Any]) -> bool:
+    """Whether an answer has a thought, in a field of its own or at the beginning of its text."""
+    content = message.get("content")
+    in_text = isinstance(content, str) and re.match(rf"\s*{_OPENING}", content)
+    return bool(message.get("reasoning_content") or in_text)

@@ -12,7 +12,7 @@ from ift_jax.text.chat_templates.sandbox import Sandbox
 from ift_jax.text.marks import GENERATION_END, GENERATION_START
 
 # Variables by which templates switch thinking on and off: not fields of a message, nor texts.
-_SWITCHES = ("enable_thinking", "thinking")
+SWITCHES = ("enable_thinking", "thinking")
 _GENERATION_TAG = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
@@ -44,6 +44,7 @@ class Template:
         name: What error messages call the template.
         has_generation_tags: Whether it marks answers by `{% generation %}`.
         switches: The variables that switch thinking on and off, but for those that are set.
+        is_switched: Whether the text itself sets one of them.
     """
 
     def __init__(self, source: str, name: str, options: frozenset[str] = frozenset()):
@@ -62,9 +63,10 @@ class Template:
         self.has_generation_tags = bool(_GENERATION_TAG.search(source))
         self.switches = tuple(
             switch
-            for switch in _SWITCHES
+            for switch in SWITCHES
             if switch not in options and re.search(rf"(?<![\w.'\"]){switch}(?![\w'\"])", source)
         )
+        self.is_switched = bool(options & set(SWITCHES))
         self._sandbox = Sandbox()
         self._template = self._attempt("", self._sandbox.from_string, source)
 
