@@ -4,7 +4,8 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
-from ift_jax.config.schema import DecoderConfig, ModelConfig
+from ift_jax.config.checks import check
+from ift_jax.config.schema import Config, DecoderConfig, ModelConfig
 from ift_jax.errors import UserError
 from ift_jax.interop import families as families  # Importing it registers the families.
 from ift_jax.interop.config_fields import ConfigFields
@@ -58,6 +59,10 @@ def from_hugging_face(fields: dict[str, Any], where: str) -> ModelConfig:
     )
     config = family.read(reader)
     reader.finish()
+    try:
+        check(Config(model=config))
+    except UserError as error:  # A field of ours is out of bounds because of one of theirs.
+        raise UserError(f"{where}: {error}") from error
     return config
 
 

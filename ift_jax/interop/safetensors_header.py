@@ -7,6 +7,7 @@ share memory. What the `safetensors` package refuses is refused here; it also ta
 occurs twice, of which it reads the last.
 """
 
+import json
 import math
 import os
 from typing import NamedTuple
@@ -67,7 +68,12 @@ def read_header(path: str) -> dict[str, HeaderEntry]:
     if not content.lstrip(b" \t\r\n").startswith(b"{"):
         raise _broken(path, "its header is no JSON object")
     where = f"{path}: its header"
-    header = TypedFields(json_object(parse_json(content, where, strict=True), where), where)
+    parsed = json_object(parse_json(content, where, strict=True), where)
+    try:
+        json.dumps(parsed, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise _broken(path, "its header holds half of a surrogate pair") from error
+    header = TypedFields(parsed, where)
     header.get("__metadata__", object_of(TEXT) | NULL, None)
     names = [name for name in header.raw if name != "__metadata__"]
     data_start = LENGTH_BYTES + length

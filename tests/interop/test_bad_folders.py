@@ -51,6 +51,10 @@ def name_a_file_outside(folder):
 
 
 BAD = {
+    "epsilon": (
+        lambda folder: edit_config(folder, rms_norm_eps=0.0),
+        r"config\.json: config\.model\.norm_eps: expected more than 0",
+    ),
     "pickles": (leave_only_pickles, "safe_serialization=True"),
     "nothing": (remove_weights, "expected model.safetensors"),
     "cut short": (cut_short, "not a whole safetensors file: it ends before"),

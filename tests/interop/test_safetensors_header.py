@@ -7,6 +7,7 @@ import pytest
 
 from ift_jax.errors import UserError
 from ift_jax.interop.safetensors_files import open_safetensors
+from ift_jax.interop.safetensors_header import read_header
 
 SIXTEEN = bytes(range(16))
 
@@ -43,7 +44,7 @@ BAD = {
     "an unknown dtype": (PAIR | {"a": tensor(0, 8, dtype="Q32")}, SIXTEEN, "dtype is 'Q32'"),
     "a list for a tensor": (PAIR | {"a": [1]}, SIXTEEN, r"a is \[1\]; expected an object"),
     "numbers as metadata": (PAIR | {"__metadata__": {"n": 1}}, SIXTEEN, "__metadata__ is"),
-    "half a character": (PAIR | {"\ud800": tensor(16, 16, (0,))}, SIXTEEN, "name of a tensor"),
+    "half a character": (PAIR | {"\ud800": tensor(16, 16, (0,))}, SIXTEEN, "half of a surrogate pair"),
 }  # fmt: skip
 
 
@@ -131,3 +132,12 @@ def test_an_index_that_does_not_fit_its_shards_is_refused(weight_map, message, t
     with pytest.raises(UserError, match=message) as caught:
         open_safetensors(str(tmp_path))
     assert str(caught.value).startswith(str(path))
+
+
+def test_half_of_a_surrogate_pair_is_refused_as_the_reference_does(tmp_path):
+    entry = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], "note": "\ud800"}
+    header = json.dumps({"a": entry}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(UserError, match="its header holds half of a surrogate pair"):
+        read_header(str(path))

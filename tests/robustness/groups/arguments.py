@@ -85,7 +85,8 @@ class Arguments(Group):
 
     def complaint(self, case: Case, value: Any) -> str:
         asked = {"--help", "-h", "--version"} & set(case.extra)
-        return "" if asked else f"exit status 0: {value[-300:]}"
+        # `ift inspect` alone lists what can be inspected.
+        return "" if asked or case.extra == ["inspect"] else f"exit status 0: {value[-300:]}"
 
 
 GROUP = Arguments()
