@@ -38,10 +38,10 @@ _FORMER_PARTS = {
 }
 _DRIVERS = {"/.zarray": "zarr", "/zarr.json": "zarr3"}  # By the file that describes an array.
 _ARRAYS_AT_ONCE = 4  # A process holds so many at a time, as far as its devices need them.
-_CACHE_BYTES = 100 * 10**6  # Of the database's index, as in Orbax.
+_CACHE_BYTES = 100 * 10**6  # The cache of the database's index is as large as Orbax's.
 # What TensorStore raises for files that are missing, cut off or altered.
 _READ_ERRORS = (ValueError, OSError)
-_MOST_CHARACTERS = 200  # Of the reason in a message.
+_MOST_CHARACTERS = 200  # The reason in a message is cut here.
 
 SavedArrays = dict[str, ts.TensorStore]
 

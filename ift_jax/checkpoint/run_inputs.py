@@ -18,8 +18,8 @@ from ift_jax.text.tokenizers.base import Tokenizer
 
 Inputs = dict[str, Any]
 
-_DIGITS = 12  # Of a fingerprint, as it is kept and shown.
-_SHOWN_CHARACTERS = 60  # Of a template, which may be given as text.
+_DIGITS = 12  # A fingerprint is kept and shown with this many.
+_SHOWN_CHARACTERS = 60  # A template may be given as text, and is cut here.
 # Why a store may be another one than before: parts of its key, and what they stand for.
 _CAUSES = {
     "source": "its source holds other data",

@@ -12,7 +12,7 @@ from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.io.paths import exists
 
-LORA_RANK = 16  # Of a plain --lora.
+LORA_RANK = 16  # What --lora alone means.
 _NOTHING: Mapping[str, str] = {}
 
 

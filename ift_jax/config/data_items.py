@@ -18,7 +18,7 @@ from ift_jax.errors import UserError
 from ift_jax.io.hub_names import hub_hint
 
 MODULE = "ift_jax.sources.given_data"  # Registers a task for each item.
-MIXTURE = "data"  # Of all items.
+MIXTURE = "data"  # The mixture of all items.
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".arrow")
 # Words in a file's name that say its split.
 _SPLIT_WORDS = {

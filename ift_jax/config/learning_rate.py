@@ -5,7 +5,7 @@ import dataclasses
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 
-FRESH_WEIGHTS = 1e-3  # Of a small model, which is what is trained from scratch here.
+FRESH_WEIGHTS = 1e-3  # It suits the small models that are trained from scratch here.
 # What finetuning with AdamW usually takes: Alpaca, Vicuna and the trainers that followed them for
 # all parameters, PEFT's examples for adapters, which take about ten times as much.
 ADAMW = 2e-5

@@ -19,7 +19,7 @@ from ift_jax.errors import UserError, counted
 from ift_jax.io.files import Log, file_digest, json_bytes, json_digest, read_json
 from ift_jax.io.side_folder import find_side_file, write_side_file
 
-_VERSION = 1  # Of the checks; a part of the notes.
+_VERSION = 1  # It is raised when the checks change, and is a part of the notes.
 _SAID_FROM = 10**9  # Bytes to read from which a run says what it is doing: seconds of work.
 
 

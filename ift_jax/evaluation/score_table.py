@@ -18,7 +18,7 @@ _HEADS = {
 _FIRST = ("exact_match", "accuracy", "baseline")  # The columns before those of other metrics.
 _NO_COLUMN = ("examples", "stopped")  # The number of examples has a place of its own.
 _DEFAULT_WIDTH = 120  # Where output goes to a file.
-_TEXT_WIDTH = 60  # Of a metric whose value is a text.
+_TEXT_WIDTH = 60  # A metric's value that is a text is cut here.
 _MEAN = "mean over tasks"
 
 

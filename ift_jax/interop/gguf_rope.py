@@ -17,7 +17,7 @@ from ift_jax.models.rope import frequencies
 LOW_FREQ_FACTOR = 1.0
 HIGH_FREQ_FACTOR = 4.0
 ORIGINAL_LENGTH = 8192  # The converter assumes it, whatever the model says.
-_TOLERANCE = 1e-5  # Of float32 arithmetic in another order.
+_TOLERANCE = 1e-5  # The factors are computed in float32, in another order.
 
 
 def llama3_scaling(config: dict[str, Any], factors: np.ndarray | None, path: str) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def check_in_transformers(
             chat = theirs.apply_chat_template(
                 messages, add_generation_prompt=True, tokenize=True, return_dict=False
             )
-    except Exception as error:  # Of many kinds.
+    except Exception as error:  # transformers raises errors of many kinds.
         reason = " ".join(str(error).split())[:300]
         raise _wrong(f"{reader} cannot read it: {reason}") from error
     reader = f"{reader} ({type(theirs).__name__})"

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_NAME_BYTES = 100  # Of the target's name; a file system allows 255 for the whole.
+_NAME_BYTES = 100  # The target's name is cut here; a file system allows 255 bytes in all.
 _RANDOM_BYTES = 6
 _REMOVE_SECONDS = 5.0
 _made_here: set[str] = set()  # The names that this process is using.

@@ -20,7 +20,7 @@ from ift_jax.text.chat_templates.registry import NAMES
 LENGTHS = tuple(2**power for power in range(6, 18))
 KEPT = 0.99
 EXAMPLES_PER_ROW = 4  # A row has room for this many examples of mean length: packing fills it.
-_FILL = 0.95  # Of a packed row, roughly.
+_FILL = 0.95  # The usual share of a packed row that holds tokens.
 
 # Examples in a batch: a run has about STEPS steps within these bounds.
 STEPS = 150
@@ -45,7 +45,6 @@ _ADAFACTOR_RATE = 1e-3
 _BYTES_PER_PARAM = 4
 _BYTES_PER_TRAINED_PARAM = 12
 _USABLE_MEMORY = 0.8  # The rest is for the program, the head's chunks, and other processes.
-LORA_RANK = 16
 
 
 class Choice(NamedTuple):
@@ -72,7 +71,6 @@ class Facts:
         n_params: Its number of parameters.
         encoder_lengths: int64[N], the encoder tokens of a sample of the examples; 0 for a decoder.
         decoder_lengths: int64[N], their (decoder) tokens.
-        n_records: The number of records that are trained on.
         n_examples: The estimated number of examples that they become.
         platform: "cpu", "gpu" or "tpu".
         n_devices: The number of devices over all processes.
@@ -84,7 +82,6 @@ class Facts:
     n_params: int
     encoder_lengths: npt.NDArray[np.int64]
     decoder_lengths: npt.NDArray[np.int64]
-    n_records: int
     n_examples: int
     platform: str
     n_devices: int

@@ -19,7 +19,7 @@ from ift_jax.planning.finetuning import LENGTHS, Choice, Facts, choose, choose_f
 from ift_jax.preparation.sample_lengths import LengthSample, sample_lengths
 from ift_jax.text.tokenizers.load import load_tokenizer
 
-_WIDTH = 78  # Of what is printed: it fits a terminal of 80 columns.
+_WIDTH = 78  # What is printed fits a terminal of 80 columns.
 
 
 def given_config(model: str, data: str, lora_rank: int, overrides: Sequence[str]) -> Config:
@@ -108,7 +108,6 @@ def _facts(config: Config, sample: LengthSample) -> Facts:
         n_params=build_model(config.model).n_params,
         encoder_lengths=sample.encoder,
         decoder_lengths=sample.decoder,
-        n_records=sample.n_records,
         n_examples=sample.n_examples,
         platform=device.platform,
         n_devices=jax.device_count(),

@@ -24,13 +24,11 @@ class LengthSample(NamedTuple):
     Attributes:
         encoder: int64[N], the tokens of each example's encoder part; 0 for a decoder.
         decoder: int64[N], its other tokens.
-        n_records: The number of records in all tasks.
-        n_examples: The number of examples that they become, estimated from the sample.
+        n_examples: The number of examples in all tasks, estimated from the sample.
     """
 
     encoder: npt.NDArray[np.int64]
     decoder: npt.NDArray[np.int64]
-    n_records: int
     n_examples: int
 
 
@@ -80,6 +78,5 @@ def sample_lengths(config: Config, tokenizer: Tokenizer) -> LengthSample:
     return LengthSample(
         np.array(encoder, np.int64),
         np.array(decoder, np.int64),
-        n_records=sum(counts),
         n_examples=round(sum(counts) * len(decoder) / n_sampled),
     )

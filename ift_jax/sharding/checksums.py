@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 _GOLDEN = 0x9E3779B9  # Spreads the index over all bits; from Knuth.
-_FACTORS = (0x85EBCA6B, 0xC2B2AE35)  # Of MurmurHash3's finalizer.
+_FACTORS = (0x85EBCA6B, 0xC2B2AE35)  # The factors of MurmurHash3's finalizer.
 _MODULUS = 2**32
 _PIECE = 2**16  # Words that NumPy hashes at a time.
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ift_jax.errors import UserError
 
 ROLES = ("system", "user", "assistant", "tool")
-TEXT_ROLE = "text"  # Of the one message of a plain text, whose tokens are all trained.
+TEXT_ROLE = "text"  # A plain text is one message, and all its tokens are trained.
 # Which roles may come after which; None stands for the beginning.
 _MAY_FOLLOW: Mapping[str | None, tuple[str, ...]] = {
     None: ("system", "user"),

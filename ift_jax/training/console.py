@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-PLAIN_WIDTH = 80  # Of a line where the output is no terminal, such as a log file.
+PLAIN_WIDTH = 80  # Lines are this long where the output is no terminal, such as a log file.
 _WIDE = 120  # A terminal of this width also shows accuracy and fill.
 _TREND_MEMORY = 0.8  # Weight of the past in the smoothed loss that a trend is told by.
 _LEVEL = 0.0005  # A smaller relative change of the smoothed loss is no trend.

@@ -8,7 +8,7 @@ from typing import Any
 from ift_jax.io.json_reader import parse_json
 
 _SAMPLES = 2  # Prompts whose answers before and after are shown.
-_CHARACTERS = 300  # Of a prompt or an answer.
+_CHARACTERS = 300  # So much of a prompt or an answer is shown.
 
 
 def summary_lines(folder: str, workdir: str, width: int) -> Iterator[str]:

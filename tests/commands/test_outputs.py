@@ -94,7 +94,7 @@ def test_generate_appends_only_to_what_it_began(workdir, tmp_path, refused, caps
     settings.unlink()
     assert refused(*command, "--output", path).startswith(f"{path}: exists, and there is no")
     path.unlink()
-    settings.write_text(json.dumps({"window": "dark"}))  # Of another program.
+    settings.write_text(json.dumps({"window": "dark"}))  # Another program's file.
     assert main([*command, "--output", str(path)]) == 2
     assert f"{settings}: holds no settings of ours" in capsys.readouterr().err
     assert json.loads(settings.read_text()) == {"window": "dark"} and not path.exists()

@@ -44,7 +44,7 @@ BAD = {
     "an unknown dtype": (PAIR | {"a": tensor(0, 8, dtype="Q32")}, SIXTEEN, "dtype is 'Q32'"),
     "a list for a tensor": (PAIR | {"a": [1]}, SIXTEEN, r"a is \[1\]; expected an object"),
     "numbers as metadata": (PAIR | {"__metadata__": {"n": 1}}, SIXTEEN, "__metadata__ is"),
-    "half a character": (PAIR | {"\ud800": tensor(16, 16, (0,))}, SIXTEEN, "half of a surrogate pair"),
+    "half a character": (PAIR | {"\ud800": tensor(16, 16, (0,))}, SIXTEEN, "half of a surrogate"),
 }  # fmt: skip
 
 

@@ -15,7 +15,6 @@ FACTS = Facts(
     n_params=10**9,
     encoder_lengths=np.zeros(1000, np.int64),
     decoder_lengths=np.full(1000, 240, np.int64),
-    n_records=10_000,
     n_examples=10_000,
     platform="gpu",
     n_devices=1,

@@ -100,7 +100,7 @@ def test_what_an_operation_starts_runs_beside_what_follows(opcode):
     chip = chips()["tpu7x"]
     step = estimate(module, chip, [Device(x) for x in range(4)], model_flops=0.0)
     sent = step.interconnect_seconds
-    assert sent == pytest.approx(5 * 96 / chip.ici_bandwidth / 2)  # Of two links around a ring.
+    assert sent == pytest.approx(5 * 96 / chip.ici_bandwidth / 2)  # A ring has two links.
     assert step.memory_seconds > 0
     assert step.seconds == pytest.approx(max(sent, step.memory_seconds))
 

@@ -29,7 +29,7 @@ def test_every_chip_has_a_row_whose_collectives_are_those_of_sharded_parameters(
     for name, row in KEPT.items():
         once = 2 * row["parameters"] * (row["devices"] - 1) / row["devices"]
         sent = {kind: n_bytes for kind, (_, n_bytes) in row["collectives"].items()}
-        # Of the 8B model, the two matrices of the vocabulary are gathered once. The rings of up to
+        # The 8B model's two matrices of the vocabulary are gathered once. The rings of up to
         # 16 devices send up to two parts more than the 15 that are needed.
         assert 1.85 * once < sent["all-gather"] < 2 * once * 17 / 15, name
         # An all-reduce sends a sum twice.

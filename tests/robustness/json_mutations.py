@@ -37,7 +37,7 @@ ODD_VALUES: tuple[Any, ...] = (
     {"a": 1},
     {"content": 5},
 )
-_MOST_ITEMS = 40  # Of a longer list or object, only so many items are candidates for a change.
+_MOST_ITEMS = 40  # In a longer list or object only so many items may be changed.
 
 Path = tuple[str | int, ...]
 

@@ -32,7 +32,7 @@ def test_bad_steps_are_null_in_the_metrics_and_named_on_the_console(process, tmp
     logged = {r["step"]: r for r in in_process.records(tmp_path) if "grad_norm" in r}
     assert logged[6]["loss"] is logged[6]["nll"] is logged[6]["accuracy"] is None
     assert logged[6]["grad_norm"] is None and logged[6]["skipped"] == 3
-    assert math.isfinite(logged[9]["loss"])  # Of steps 7 and 8.
+    assert math.isfinite(logged[9]["loss"])  # The mean of steps 7 and 8.
     shown = capsys.readouterr().out
     [line] = [line for line in shown.splitlines() if line.startswith("step 6/10") and "tok" in line]
     assert "no finite loss" in line and "nan" not in shown

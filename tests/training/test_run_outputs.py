@@ -80,6 +80,6 @@ def test_a_failed_save_stops_the_run_at_once_and_the_same_command_goes_on(
         f"{broken}/checkpoints/8: the checkpoint cannot be written: File too large; step 4 is "
         "complete"
     )
-    assert process.n_steps_done == 8  # Of ten.
+    assert process.n_steps_done == 8  # The run has ten.
     assert process.train(broken) == 0
     in_process.assert_same_run(broken, whole)

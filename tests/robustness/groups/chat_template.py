@@ -93,7 +93,7 @@ class ChatTemplate(Group):
                 add_generation_prompt=True,
                 **huggingface_tokenizer().special_tokens_map,
             )
-        except Exception as error:  # Of many kinds.
+        except Exception as error:  # Jinja raises errors of many kinds.
             if "'break' outside loop" in str(error):  # Inside of generation tags, which we allow.
                 return ""
             return f"transformers refuses it: {error}"[:500]
