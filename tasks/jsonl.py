@@ -15,7 +15,7 @@ from ift_jax.io.hub_names import hub_hint
 from ift_jax.metrics import exact_match, rouge_l
 from ift_jax.sources.register import register_mixture, register_task, task_name
 from ift_jax.sources.row_files import ENDINGS
-from ift_jax.sources.row_files_source import RowFilesSource
+from ift_jax.sources.row_files_source import sources_of_a_mixture
 from ift_jax.text.rows.parse_record import AUTOMATIC, RowOptions
 
 MIXTURE = "jsonl"
@@ -32,19 +32,9 @@ def register(root: str, row_options: RowOptions = AUTOMATIC) -> tuple[str, ...]:
     for stem, splits in files.items():
         if "train" not in splits:
             raise UserError(f"{splits['validation']}: there is no {stem} to train on beside it")
-    sources = {
-        stem: RowFilesSource(splits, carve_validation=True, options=row_options)
-        for stem, splits in files.items()
-    }
-    is_chat = [source.is_chat for source in sources.values()]
-    if any(is_chat) and not all(is_chat):
-        # The tasks of a SeqIO mixture must have the same features.
-        sources = {
-            stem: RowFilesSource(splits, carve_validation=True, as_chat=True, options=row_options)
-            for stem, splits in files.items()
-        }
+    sources = sources_of_a_mixture(files.values(), row_options)
     names = []
-    for stem, source in sources.items():
+    for stem, source in zip(files, sources, strict=True):
         name = f"jsonl_{task_name(stem)}"
         register_task(name, source, metric_fns=[exact_match, rouge_l])
         names.append(name)

@@ -9,7 +9,7 @@ import os
 from ift_jax.config.data_items import ENDINGS, MIXTURE, Item, parse
 from ift_jax.metrics import exact_match, rouge_l
 from ift_jax.sources.register import register_mixture, register_task, task_name
-from ift_jax.sources.row_files_source import RowFilesSource
+from ift_jax.sources.row_files_source import sources_of_a_mixture
 from ift_jax.text.rows.parse_record import AUTOMATIC, RowOptions
 
 
@@ -20,17 +20,7 @@ def register(root: str, row_options: RowOptions = AUTOMATIC) -> tuple[str, ...]:
         UserError: As `parse`.
     """
     items = parse(root)
-    sources = [
-        RowFilesSource(item.files, carve_validation=True, options=row_options) for item in items
-    ]
-    if any(source.is_chat for source in sources):
-        # The tasks of a SeqIO mixture must have the same features.
-        sources = [
-            RowFilesSource(item.files, carve_validation=True, as_chat=True, options=row_options)
-            if not source.is_chat
-            else source
-            for item, source in zip(items, sources, strict=True)
-        ]
+    sources = sources_of_a_mixture((item.files for item in items), row_options)
     names = _names(items)
     for name, source in zip(names, sources, strict=True):
         register_task(name, source, metric_fns=[exact_match, rouge_l])

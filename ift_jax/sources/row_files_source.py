@@ -6,7 +6,7 @@ Whatever a row is, `ift_jax.text.rows` reads it.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -218,6 +218,29 @@ class RowFilesSource(PythonDataSource):
             elif ours in ("inputs", "targets", "messages"):
                 raise shapes.missing(theirs, fields, row.place)
         return renamed
+
+
+def sources_of_a_mixture(
+    files: Iterable[Mapping[str, str | Sequence[str]]], options: RowOptions
+) -> list[RowFilesSource]:
+    """Makes sources whose records have the same features, as the tasks of a mixture must.
+
+    Where some are conversations, pairs of texts become conversations as well.
+
+    Args:
+        files: Split -> paths of each source; a validation split is carved where there is none.
+        options: How rows are read.
+    """
+
+    def source(splits: Mapping[str, str | Sequence[str]], as_chat: bool) -> RowFilesSource:
+        return RowFilesSource(splits, carve_validation=True, as_chat=as_chat, options=options)
+
+    every = list(files)
+    sources = [source(splits, as_chat=False) for splits in every]
+    are_chat = [made.is_chat for made in sources]
+    if all(are_chat) or not any(are_chat):
+        return sources
+    return [source(splits, as_chat=True) for splits in every]
 
 
 def _rows(paths: Sequence[str]) -> Iterator[StoredRow]:

@@ -6,6 +6,7 @@ in the control token that stops it. Where a template's author marked answers by
 conversation gains over the text of its prompt (`untagged_answers`).
 """
 
+import abc
 import contextlib
 import os
 import re
@@ -62,7 +63,7 @@ class Found(NamedTuple):
         return spans
 
 
-class AnswerFinder:
+class AnswerFinder(abc.ABC):
     """Finds the answers that one template wrote.
 
     Attributes:
@@ -90,6 +91,7 @@ class AnswerFinder:
         self._controls = controls
         self._probes = probes
 
+    @abc.abstractmethod
     def conversation(self, chat: Chat) -> list[Span] | None:
         """Render a whole conversation and separate all its answers.
 
@@ -97,8 +99,8 @@ class AnswerFinder:
             The spans, or None if some answer does not follow the text that prompts it, or if the
             template writes it differently when more follows.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def last_answer(self, chat: Chat, turn: int) -> Found | None:
         """Render a conversation up to one answer, the only one that may be trained.
 
@@ -109,11 +111,10 @@ class AnswerFinder:
         Returns:
             The answers, or None if not even this answer follows the text that prompts it.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def prompt(self, chat: Chat) -> Found:
         """Render the prompt of the next answer and find the earlier answers, all untrained."""
-        raise NotImplementedError
 
     def fault(self, chat: Chat, turn: int, answer: str) -> str:
         """Return why an answer is not found.

@@ -1,10 +1,8 @@
 """Tokenizers: ids, round trips, special tokens, and clear errors."""
 
-import io
 import json
 
 import pytest
-import sentencepiece
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
@@ -283,19 +281,7 @@ def test_ids_of_the_parts_of_a_text_join_to_those_of_the_whole(style):
 
 
 def test_sentencepiece_that_puts_a_space_in_front():
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(line for text in small.TEXTS for line in text.split("\n")),
-        model_writer=model,
-        model_type="bpe",
-        vocab_size=420,
-        byte_fallback=True,
-        num_threads=1,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        minloglevel=2,
-    )
-    tokenizer = SentencePieceTokenizer(model.getvalue())  # Llama's has these options.
+    tokenizer = SentencePieceTokenizer(small.llama_model())
     for before, after in PAIRS:
         whole = tokenizer.encode(before + after)
         assert tokenizer.encode(before) + tokenizer.encode(after, "text") == whole
