@@ -20,6 +20,7 @@ COMMANDS = {
     "prepare": "run the tasks, tokenize, and write token stores",
     "train": "train a model; resumes from the newest checkpoint in the workdir",
     "import": "make a workdir from a Hugging Face folder or a GGUF file",
+    "merge": "average models, or checkpoints of a run, into a new workdir",
     "export": "write the model of a workdir as a Hugging Face folder",
     "generate": "answer prompts from a file with a trained model; resumes an interrupted run",
     "chat": "talk with a trained model",
