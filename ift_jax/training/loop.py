@@ -208,7 +208,12 @@ class Trainer:
 
         self._writer = None
         if writes:
-            trackers = open_trackers(config.track, home.local, dataclasses.asdict(run.config))
+            trackers = open_trackers(
+                config.track,
+                home.local,
+                dataclasses.asdict(run.config),
+                resumes=self._first_step > 0,
+            )
             self._writer = MetricWriter(home.local, self._first_step, trackers)
         self._text_generator = TextGenerator(run.config, run.tokenizer, run.program.model)
         self._previews = Previews(

@@ -12,6 +12,7 @@ import importlib
 import math
 import netrc
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -46,21 +47,29 @@ class Tracker(abc.ABC):
         """End the run at the tracker."""
 
 
-def open_trackers(names: Sequence[str], workdir: str, config: Mapping[str, Any]) -> list[Tracker]:
-    """Open the trackers of a run, or go on with those of the run that is resumed.
+def open_trackers(
+    names: Sequence[str], workdir: str, config: Mapping[str, Any], *, resumes: bool
+) -> list[Tracker]:
+    """Open the trackers of a run.
+
+    A run that resumes goes on in its own runs at the trackers. A run that starts at step 0 begins
+    new ones, also where the folder holds the names of an earlier attempt: its steps come again, and
+    a tracker would drop or double them.
 
     Args:
         names: Keys of `TRACKERS`.
         workdir: The local folder of the run's files.
         config: The run's config as nested plain values.
+        resumes: Whether the run goes on from a checkpoint.
 
     Raises:
-        UserError: The package of a tracker is not installed, or the tracker refuses the run.
+        UserError: The package of a tracker is not installed, the tracker refuses the run, or the
+            names of the run at the trackers cannot be read.
     """
     if not names:
         return []
     path = os.path.join(workdir, IDS_FILE)
-    ids = read_json_object(path) if os.path.exists(path) else {}
+    ids = _read_ids(path) if resumes and os.path.exists(path) else {}
     modules = {name: _package(name) for name in names}
     trackers = {
         name: TRACKERS[name](module, workdir, config, ids.get(name))
@@ -69,6 +78,14 @@ def open_trackers(names: Sequence[str], workdir: str, config: Mapping[str, Any])
     ids |= {name: tracker.id for name, tracker in trackers.items()}
     write_atomically(Path(path), json_bytes(ids))
     return list(trackers.values())
+
+
+def _read_ids(path: str) -> dict[str, str]:
+    ids = read_json_object(path)
+    for name, run_id in ids.items():
+        if not isinstance(run_id, str):
+            raise UserError(f"{path}: {name}: is {run_id!r}, expected the run's name as text")
+    return ids
 
 
 def check_installed(names: Sequence[str]) -> None:
@@ -149,7 +166,10 @@ class MlflowTracker(Tracker):
         client = importlib.import_module("mlflow.tracking").MlflowClient(tracking_uri=uri)
         self._client = client
         try:
-            if known_id is None:
+            if known_id and self._has(known_id, mlflow):
+                client.update_run(known_id, status="RUNNING")
+                self.id = known_id
+            else:
                 name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
                 experiment = client.get_experiment_by_name(name)
                 experiment_id = (
@@ -158,12 +178,19 @@ class MlflowTracker(Tracker):
                 run = client.create_run(experiment_id, run_name=run_name(workdir))
                 self.id = run.info.run_id
                 self._log_params(config)
-            else:
-                client.update_run(known_id, status="RUNNING")
-                self.id = known_id
         except mlflow.exceptions.MlflowException as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"config.train.track: mlflow at {uri}: {reason}") from error
+
+    def _has(self, run_id: str, mlflow: ModuleType) -> bool:
+        """Whether the run is there: not if the workdir is in a bucket, or the server is another."""
+        try:
+            self._client.get_run(run_id)
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        return True
 
     def _log_params(self, config: Mapping[str, Any]) -> None:
         entities = importlib.import_module("mlflow.entities")
@@ -189,18 +216,21 @@ class TrackioTracker(Tracker):
         self, trackio: ModuleType, workdir: str, config: Mapping[str, Any], known_id: str | None
     ):
         """Begin or resume the run."""
-        name = known_id or run_name(workdir)
-        self._run = trackio.init(
-            project=os.environ.get("TRACKIO_PROJECT", PROJECT),
-            name=name,
-            config=dict(_flat(config)),
-            resume="allow",
-            embed=False,
-            auto_log_gpu=False,
-            auto_log_cpu=False,
-        )
+        # Trackio finds a run to resume by its name alone, which two workdirs may share.
+        self.id = known_id or f"{run_name(workdir)}-{secrets.token_hex(4)}"
+        try:
+            trackio.init(
+                project=os.environ.get("TRACKIO_PROJECT", PROJECT),
+                name=self.id,
+                config=dict(_flat(config)),
+                resume="allow" if known_id else "never",
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
+        except ValueError as error:
+            raise UserError(f"config.train.track: trackio: {error}") from error
         self._trackio = trackio
-        self.id = name
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._trackio.log(dict(values), step=step)

@@ -1,8 +1,13 @@
 """What trackers are handed is read back through their own libraries."""
 
+import importlib.util
 import json
+import os
 import sqlite3
 import struct
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,15 +25,17 @@ RECORDS = [
 
 @pytest.fixture(autouse=True)
 def no_settings_of_the_user(monkeypatch, tmp_path):
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "MLFLOW_TRACKING_URI", "TRACKIO_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name.startswith(("WANDB_", "MLFLOW_", "TRACKIO_")):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
 
 
 def write(workdir, name, records, step=0):
-    workdir.mkdir(exist_ok=True)
-    opened = trackers.open_trackers([name], str(workdir), CONFIG)
+    """Write records as one attempt of a run, and return the run's name at the tracker."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    opened = trackers.open_trackers([name], str(workdir), CONFIG, resumes=step > 0)
     writer = MetricWriter(str(workdir), step, opened)
     for record in records:
         writer.write(record)
@@ -58,6 +65,7 @@ def test_weights_and_biases_writes_offline_without_a_key(tmp_path):
     from wandb.proto import wandb_internal_pb2
 
     run_id = write(tmp_path / "run", "wandb", RECORDS[:1])
+    time.sleep(1.0 - time.time() % 1.0)  # A folder is named after the second of its attempt.
     assert write(tmp_path / "run", "wandb", RECORDS[1:], step=1) == run_id
     history = []
     files = sorted(Path(tmp_path, "run", "wandb").glob(f"offline-run-*/run-{run_id}.wandb"))
@@ -73,6 +81,12 @@ def test_weights_and_biases_writes_offline_without_a_key(tmp_path):
     assert [(row["loss"], row["_step"]) for row in history] == [(2.5, 1), (1.5, 2)]
     assert history[0]["task_nll/a/b"] == 2.0
     assert "grad_norm" not in history[0]
+
+
+def test_weights_and_biases_keeps_runs_of_the_same_folder_name_apart(tmp_path):
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    run_ids = [write(tmp_path / name / "run", "wandb", RECORDS[:1]) for name in ("a", "b", "a")]
+    assert len(set(run_ids)) == 3  # The last one starts anew where the first one was.
 
 
 def test_mlflow_writes_into_the_workdir(tmp_path):
@@ -92,14 +106,71 @@ def test_mlflow_writes_into_the_workdir(tmp_path):
     assert "grad_norm" not in run.data.metrics
 
 
-def test_trackio_writes_into_its_own_folder(tmp_path):
-    trackio = pytest.importorskip("trackio", reason="the extra trackio is not installed")
-    name = write(tmp_path / "run", "trackio", RECORDS[:1])
-    assert write(tmp_path / "run", "trackio", RECORDS[1:], step=1) == name == "run"
-    [database] = Path(trackio.TRACKIO_DIR).glob("ift_jax*.db")
+def test_a_run_that_mlflow_does_not_have_goes_on_in_a_new_one(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    first = write(tmp_path / "run", "mlflow", RECORDS[:1])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "another_server").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    second = write(tmp_path / "run", "mlflow", RECORDS[1:], step=1)
+    assert second != first
+    assert write(tmp_path / "run", "mlflow", RECORDS[1:], step=1) == second
+
+
+def test_mlflow_keeps_runs_of_the_same_folder_name_apart(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    from mlflow.tracking import MlflowClient
+
+    uri = (tmp_path / "server").as_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    run_ids = [write(tmp_path / name / "run", "mlflow", RECORDS[:1]) for name in ("a", "b", "a")]
+    client = MlflowClient(tracking_uri=uri)
+    [experiment] = [found for found in client.search_experiments() if found.name == "ift_jax"]
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.run_id for run in runs} == set(run_ids)
+    assert [run.data.metrics["loss"] for run in runs] == [2.5] * 3
+
+
+# Trackio chooses its folder when it is imported, so each attempt of a run is a process.
+TRACKIO_ATTEMPT = """
+import sys
+from ift_jax.training import trackers
+
+workdir, step, loss = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+[tracker] = trackers.open_trackers(["trackio"], workdir, {"seed": 3}, resumes=step > 1)
+tracker.log(step, {"loss": loss})
+tracker.close()
+print(tracker.id)
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("trackio") is None, reason="the extra trackio is not installed"
+)
+def test_trackio_keeps_runs_of_the_same_folder_name_apart_and_goes_on_in_each(tmp_path):
+    environment = os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio")}
+    names = []
+    for folder, step, loss in (("a", 1, 2.5), ("b", 1, 3.5), ("a", 2, 1.5)):
+        workdir = tmp_path / folder / "run"
+        workdir.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-c", TRACKIO_ATTEMPT, workdir, str(step), str(loss)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        names.append(done.stdout.splitlines()[-1])
+    a, b, resumed = names
+    assert a == resumed != b
+    assert a.startswith("run-")
+    [database] = Path(tmp_path, "trackio").glob("ift_jax*.db")
     with sqlite3.connect(database) as connection:
-        rows = connection.execute("SELECT step, metrics FROM metrics ORDER BY step").fetchall()
-    assert [(step, json.loads(metrics)["loss"]) for step, metrics in rows] == [(1, 2.5), (2, 1.5)]
+        rows = connection.execute("SELECT run_name, step, metrics FROM metrics").fetchall()
+    found = {(name, step, json.loads(metrics)["loss"]) for name, step, metrics in rows}
+    assert found == {(a, 1, 2.5), (a, 2, 1.5), (b, 1, 3.5)}
+    assert len(rows) == 3
+
+
+def test_a_damaged_file_of_names_is_refused(tmp_path):
+    (tmp_path / trackers.IDS_FILE).write_text('{"wandb": 7}')
+    with pytest.raises(UserError, match=r"trackers.json: wandb: is 7, expected the run's name"):
+        trackers.open_trackers(["wandb"], str(tmp_path), CONFIG, resumes=True)
 
 
 def test_a_tracker_that_is_not_installed_is_named_with_its_extra(monkeypatch):
