@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> None:
     if len(paths) < 2:
         raise UserError("expected two models or more, or one run with --steps N,N,...")
     weights = _weights(args.weights, len(paths))
-    parts = list(map(Part, paths, steps or [None] * len(paths), weights))
+    which: list[int | None] = [*steps] or [None] * len(paths)
+    parts = [Part(*part) for part in zip(paths, which, weights, strict=True)]
     with new_output(args.workdir, "--workdir"):
         merged = merge_models(parts, args.workdir)
     for part in parts:
