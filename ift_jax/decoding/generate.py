@@ -7,6 +7,7 @@ such a reason the whole answer is one block. Shape suffixes: B rows, P prompt po
 
 import dataclasses
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,10 +18,13 @@ from ift_jax.config.schema import DecoderConfig
 from ift_jax.decoding.decode_batch import advance_batch, advance_batch_by_eigen, begin_batch
 from ift_jax.decoding.sampling import Sampling
 from ift_jax.decoding.stops import Stops
+from ift_jax.io.stop_signals import Stopped, never
 from ift_jax.models.model import Model, Params
 from ift_jax.sharding import rules
 
-BLOCK = 16  # Tokens between two looks for stop strings.
+BLOCK = 16  # Tokens between two looks for stop strings, or for a request to stop.
+_FIRST_BLOCK = 4  # Tokens before the first look for a request to stop.
+_BLOCK_SECONDS = 0.5  # A single process looks for a request to stop at least this often.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +120,7 @@ class Generator:
         first_index: int = 0,
         block: int = BLOCK,
         known: Mapping[int, list[int]] | None = None,
+        stopped: Stopped = never,
     ) -> Iterator[dict[int, list[int]]]:
         """Do what `generate` does, but yield the new tokens of each batch as soon as it is done.
 
@@ -127,14 +132,18 @@ class Generator:
             block: See `generate`.
             known: The new tokens of some prompts, by their place in `prompts`. A batch that needs
                 no others is not decoded.
+            stopped: Whether to give up the batch at hand before its next block of tokens; nothing
+                is yielded after that.
 
         Yields:
             The new tokens of some prompts, by their place in `prompts`.
         """
         if batch_size < 1:
             raise ValueError("batch_size must be at least 1")
-        if not self.stops.strings:
+        if not self.stops.strings and stopped is never:
             block = options.max_new_tokens
+        # How fast the device is shows after a first block, which should not take long.
+        first = block if stopped is never else min(block, _FIRST_BLOCK)
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         n_rows = min(batch_size, 1 << max(len(prompts) - 1, 0).bit_length())
         for start in range(0, len(prompts), n_rows):
@@ -143,7 +152,9 @@ class Generator:
                 yield {i: known[i] for i in chosen}
                 continue
             batch = {first_index + i: prompts[i] for i in chosen}
-            *_, outputs = self._generate_blocks(batch, options, n_rows, block, block)
+            *_, outputs = self._generate_blocks(batch, options, n_rows, first, block, stopped)
+            if outputs is None:
+                return
             yield dict(zip(chosen, outputs, strict=True))
 
     def stream(
@@ -151,6 +162,7 @@ class Generator:
     ) -> Iterator[list[int]]:
         """Yield one prompt's new tokens so far: after the first token, then after every block."""
         for outputs in self._generate_blocks({index: prompt}, options, 1, 1, block):
+            assert outputs is not None  # Nothing stops it.
             yield outputs[0]
 
     def _generate_blocks(
@@ -160,8 +172,9 @@ class Generator:
         n_rows: int,
         first: int,
         block: int,
-    ) -> Iterator[list[list[int]]]:
-        """Yield the new tokens so far of each prompt after every block.
+        stopped: Stopped = never,
+    ) -> Iterator[list[list[int]] | None]:
+        """Yield the new tokens so far of each prompt after every block; None if it is stopped.
 
         Args:
             prompts: By index.
@@ -169,6 +182,7 @@ class Generator:
             n_rows: Rows of the batch, at least as many as there are prompts.
             first: Tokens of the first block.
             block: Tokens of every other block.
+            stopped: Whether to give up before the next block.
         """
         lengths = [len(prompt) for prompt in prompts.values()]
         if self._decoder and not all(lengths):
@@ -199,8 +213,12 @@ class Generator:
         outputs: list[list[int]] = [[] for _ in prompts]
         wanted_B = index_B >= 0
         n_made = 0
+        pace = _Pace(block, is_fixed=stopped is never)
         while n_made < options.max_new_tokens and wanted_B.any():
-            n_made = min(n_made + (block if n_made else first), options.max_new_tokens)
+            if n_made and stopped():
+                yield None
+                return
+            n_made = min(n_made + (pace.block if n_made else first), options.max_new_tokens)
             cache, state = advance(
                 self._model,
                 self.stops.ids,
@@ -219,7 +237,31 @@ class Generator:
                 n_until_stop = self.stops.tokens_until_stop_string(ids, len(outputs[row]))
                 outputs[row] = ids[:n_until_stop]
                 wanted_B[row] = running_B[row] and n_until_stop is None
+            pace.read(n_made)
             yield [list(output) for output in outputs]
+
+
+class _Pace:
+    """The number of tokens in a block: no more than a slow device makes in `_BLOCK_SECONDS`.
+
+    Several processes must ask equally often whether to stop, so for them it never changes.
+    """
+
+    def __init__(self, block: int, *, is_fixed: bool):
+        self.block = block
+        self._most = block
+        self._is_fixed = is_fixed or jax.process_count() > 1
+        self._n_made = 0
+        self._time = time.perf_counter()
+
+    def read(self, n_made: int) -> None:
+        """Take the time of the block after which there are `n_made` tokens."""
+        now = time.perf_counter()
+        per_token = (now - self._time) / (n_made - self._n_made)
+        self._time = now
+        self._n_made = n_made
+        if not self._is_fixed:
+            self.block = max(1, min(self._most, int(_BLOCK_SECONDS / per_token)))
 
 
 def generate(

@@ -82,7 +82,7 @@ class TextGenerator:
         Args:
             params: the model's parameters.
             prompts: the ids of each prompt.
-            stopped: whether to end before the next batch.
+            stopped: whether to end before the next block of tokens.
 
         Returns:
             The new ids by the place of their prompt; some are missing if it was stopped.
@@ -90,7 +90,7 @@ class TextGenerator:
         evaluation = self.config.evaluation
         options = Options(evaluation.max_new_tokens)
         batches = self.generator(params).generate_batches(
-            prompts, options, batch_size=evaluation.batch_size
+            prompts, options, batch_size=evaluation.batch_size, stopped=stopped
         )
         outputs: dict[int, list[int]] = {}
         for batch in until(stopped, batches):

@@ -185,6 +185,28 @@ def test_blocks_and_first_index_change_nothing(architecture):
     assert all(together[3][: len(ids)] == ids for ids in streamed)
 
 
+def test_a_stop_gives_up_a_batch_after_the_block_at_hand_and_changes_nothing_else():
+    options = Options(N_NEW, SAMPLED, seed=3)
+    model = generator("decoder")
+    asked = []
+
+    def batches(stop_at):
+        """The batches that are done if the stop comes before the given look for it."""
+        asked.clear()
+        looks = model.generate_batches(
+            PROMPTS, options, batch_size=2, stopped=lambda: asked.append(1) or len(asked) == stop_at
+        )
+        return list(looks)
+
+    whole = batches(stop_at=0)
+    assert dict(sorted({i: ids for batch in whole for i, ids in batch.items()}.items())) == dict(
+        enumerate(model.generate(PROMPTS, options))
+    )
+    # 4 tokens, then 8 more, which is all: a batch that is done is kept.
+    assert len(asked) == len(whole) == 3
+    assert batches(stop_at=1) == [] and batches(stop_at=2) == whole[:1]
+
+
 @mostly_decoder
 def test_a_stop_string_ends_its_row_after_the_token_that_completes_it(architecture):
     options = Options(N_NEW)
