@@ -40,6 +40,7 @@ def train(
     lora: int = 0,
     fields: Mapping[str, Any] | None = None,
     allow_new_data: bool = False,
+    profile: tuple[int, int] | None = None,
     quiet: bool = False,
 ) -> str:
     """Train to the end, as `ift train` does; resume if the workdir holds a run.
@@ -52,6 +53,7 @@ def train(
         lora: The rank of adapters; 0 trains all parameters.
         fields: Fields of the config by dotted name, such as {"train.epochs": 1.0}.
         allow_new_data: Whether a run may go on with other data than it began with.
+        profile: The first and the last step to trace, for TensorBoard and xprof.
         quiet: Whether to print nothing.
 
     Returns:
@@ -75,10 +77,29 @@ def train(
         workdir=absolute(workdir),
         overrides=[f"--config.{name}={value}" for name, value in (fields or {}).items()],
     )
+    steps = _profiled_steps(profile)
     console = Console(quiet=quiet)
     chosen = run_config.load(args, console.line)
-    train_run(chosen.config, args.workdir, console, chosen.reasons, allow_new_data=allow_new_data)
+    train_run(
+        chosen.config,
+        args.workdir,
+        console,
+        chosen.reasons,
+        allow_new_data=allow_new_data,
+        profile=steps,
+    )
     return args.workdir
+
+
+def _profiled_steps(profile: tuple[int, int] | None) -> range:
+    from ift_jax.commands import arguments
+
+    if profile is None:
+        return range(0)
+    try:
+        return arguments.steps(":".join(map(str, profile)))
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"profile: {error}") from error
 
 
 def load(path: str, step: int | None = None) -> "TextModel":

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,23 @@ def whole_number(least: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def steps(text: str) -> range:
+    """The type of a flag that takes steps of a run as FIRST:LAST, both included.
+
+    Raises:
+        argparse.ArgumentTypeError: It names no steps; the first step of a run is 1.
+    """
+    first, _, last = text.partition(":")
+    # So many digits are a step in any run.
+    if all(re.fullmatch(r"[0-9]{1,12}", part) for part in (first, last)):
+        named = range(int(first), int(last) + 1)
+        if named and named[0] > 0:
+            return named
+    raise argparse.ArgumentTypeError(
+        f"expected FIRST:LAST, two steps from 1 such as 10:13; got {text[:80]!r}"
+    )
 
 
 def number(text: str) -> float:

@@ -4,6 +4,7 @@ For example:
   ift train --model /models/SmolLM2-135M-Instruct --data chats.jsonl --workdir runs/mine
   ift train --model /models/Qwen3-0.6B --data chats.jsonl --lora --workdir runs/lora
   ift train --workdir runs/mine --track wandb
+  ift train --config configs/quickstart.py --workdir runs/traced --profile 10:13
   ift train --config configs/quickstart.py --workdir runs/quickstart
   ift train --config configs/quickstart.py --workdir runs/low --config.optimizer.learning_rate=1e-4
   ift train --config configs/jsonl.py:my_data.jsonl --workdir runs/mine --dry-run
@@ -15,6 +16,7 @@ For example:
 import argparse
 
 from ift_jax.commands import arguments, distributed, run_config
+from ift_jax.errors import UserError
 from ift_jax.io.outputs import check_workdir
 
 
@@ -36,6 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "TensorBoard's event files are always written",
     )
     parser.add_argument(
+        "--profile",
+        type=arguments.steps,
+        default=range(0),
+        metavar="FIRST:LAST",
+        help="trace these steps, both included, for TensorBoard and xprof; the trace is written "
+        "into tensorboard/ of the workdir",
+    )
+    parser.add_argument(
         "--allow-new-data",
         action="store_true",
         help="go on with a run although its data, template or order of batches has changed since "
@@ -49,6 +59,8 @@ def run(args: argparse.Namespace) -> None:
     if args.track is not None:
         names = tuple(name for name in args.track.split(",") if name != "tensorboard")
         args.overrides.append(f"--config.train.track={names!r}")
+    if args.dry_run and args.profile:
+        raise UserError("--profile: expected a run; --dry-run trains no step")
     # Mistakes in the config and the bucket are found before any device is used. What is chosen
     # depends on the devices, which may be used only after all processes have joined.
     chooses = run_config.chooses(args)
@@ -67,4 +79,11 @@ def run(args: argparse.Namespace) -> None:
         if args.dry_run:
             dry_run(config, args.workdir, console, allow_new_data=args.allow_new_data)
         else:
-            train(config, args.workdir, console, reasons, allow_new_data=args.allow_new_data)
+            train(
+                config,
+                args.workdir,
+                console,
+                reasons,
+                allow_new_data=args.allow_new_data,
+                profile=args.profile,
+            )

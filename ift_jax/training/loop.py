@@ -10,9 +10,7 @@ from typing import Any
 import jax
 
 from ift_jax.checkpoint.manager import Checkpoints
-from ift_jax.checkpoint.run_description import read_config
 from ift_jax.config.schema import Config
-from ift_jax.errors import UserError
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.locks import run_lock
 from ift_jax.io.outputs import check_workdir
@@ -23,14 +21,17 @@ from ift_jax.training.bad_steps import BadSteps
 from ift_jax.training.console import Console
 from ift_jax.training.eval_loss import EvalLoss
 from ift_jax.training.final_evaluation import final_evaluation
+from ift_jax.training.goodput import Goodput
 from ift_jax.training.metric_writer import MetricWriter
 from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.previews import Previews
+from ift_jax.training.profile import NO_STEPS, Profile, check_profile
 from ift_jax.training.resume import checkpointed_part, initial_state, restore_newest
 from ift_jax.training.setup import Run, describe_training, prepare_run
 from ift_jax.training.start import (
     Start,
     check_config,
+    check_still_new,
     find_start,
     record_end,
     record_start,
@@ -40,23 +41,10 @@ from ift_jax.training.state import all_params
 from ift_jax.training.step_log import StepLog
 from ift_jax.training.step_schedule import Due, StepSchedule
 from ift_jax.training.stop_agreement import StopAgreement, of_first_process
-from ift_jax.training.summary import summary_lines
+from ift_jax.training.summary import file_lines, summary_lines
 from ift_jax.training.throughput import Throughput
 from ift_jax.training.trackers import check_installed, open_trackers
-
-FILES = {
-    "config.yaml": "the config, for --config",
-    "config.json": "the same with every field",
-    "run.json": "what the run reads, by content, and whether it is complete",
-    "tokenizer": "the tokenizer",
-    "checkpoints": "the state, newest last",
-    "checkpoints.json": "eval loss of each saved state",
-    "metrics.jsonl": "losses and speed of logged steps, eval losses, stop rates",
-    "tensorboard": "the same as event files",
-    "samples.jsonl": "completions of fixed prompts",
-    "evaluation.json": "scores on unseen examples",
-    "answers.jsonl": "every scored answer",
-}
+from ift_jax.training.train_program import set_compilation_cache
 
 
 def train(
@@ -66,6 +54,7 @@ def train(
     reasons: Mapping[str, str] | None = None,
     *,
     allow_new_data: bool = False,
+    profile: range = NO_STEPS,
 ) -> None:
     """Train to the end, resuming from the workdir's newest checkpoint if it has one.
 
@@ -79,14 +68,16 @@ def train(
         reasons: Dotted names of fields -> why they were chosen, for `config.yaml`.
         allow_new_data: Whether a run may go on with other data, template or order of batches than
             it began with.
+        profile: The steps to trace, from 1; the first process writes the trace.
 
     Raises:
-        UserError: The config or data is invalid, another run is in the workdir, or the run
-            diverged.
+        UserError: The config or data is invalid, the run has no such steps, another run is in the
+            workdir, or the run diverged.
     """
     began = time.perf_counter()
+    goodput = Goodput()
     check_installed(config.train.track)
-    _set_compilation_cache(config.train.compile_cache)
+    set_compilation_cache(config.train.compile_cache)
     is_first_process = jax.process_index() == 0
     check_workdir(workdir)
     home = Workdir(workdir, writes=is_first_process)
@@ -100,6 +91,8 @@ def train(
         start = find_start(run, config, home, allow_new_data, reasons)
         for line in start.lines:
             console.line(line)
+        if profile:
+            console.line(*filter(None, [check_profile(profile, start.step or 0, run.n_steps)]))
         if start.is_done:
             console.line(f"nothing to do: the run in {workdir} is complete at step {start.step}")
             return
@@ -109,42 +102,19 @@ def train(
                 os.makedirs(home.local, exist_ok=True)
         if is_first_process and is_new:
             stack.enter_context(run_lock(workdir))
-            _check_still_new(home)
+            check_still_new(home)
         stack.enter_context(jax.set_mesh(run.program.mesh))
         signals = stack.enter_context(StopSignals())
         stop = StopAgreement(signals, run.program.mesh)
         with home.deletion_named():
-            trainer = Trainer(run, home, console, start, stop, writes=is_first_process)
+            trainer = Trainer(
+                run, home, console, start, stop, goodput, profile, writes=is_first_process
+            )
             trainer.run_steps()
             trainer.finish(began)
     if is_first_process and trainer.is_complete:
         console.line(*summary_lines(home.local, workdir, console.width))
-    _print_files(workdir, home, console)
-
-
-def _check_still_new(home: Workdir) -> None:
-    """Raise a UserError if a run began in a workdir that was not there a moment ago."""
-    if read_config(home.local) is not None:
-        raise UserError(
-            f"--workdir {home.path}: another run began here meanwhile; the same command resumes it"
-        )
-
-
-def _set_compilation_cache(folder: str) -> None:
-    """Make JAX cache compiled programs in `folder`, if given."""
-    if folder:
-        jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-
-
-def _print_files(workdir: str, home: Workdir, console: Console) -> None:
-    """Print the files of a workdir and what they hold."""
-    lines = ["files:"]
-    for name, content in FILES.items():
-        # The checkpoints of a workdir in a bucket have no local copy.
-        if name == "checkpoints" or os.path.exists(os.path.join(home.local, name)):
-            lines.append(f"  {os.path.join(workdir, name):<44} {content}")
-    console.line(*lines)
+    console.line(*file_lines(home.local, workdir))
 
 
 class Trainer:
@@ -160,6 +130,8 @@ class Trainer:
         console: Console,
         start: Start,
         stop: StopAgreement,
+        goodput: Goodput,
+        profile: range,
         *,
         writes: bool,
     ):
@@ -173,6 +145,8 @@ class Trainer:
             console: Where to print.
             start: How the run begins there.
             stop: Whether the run was asked to stop.
+            goodput: Counts where the time goes.
+            profile: The steps to trace.
             writes: Whether this process writes the files other than checkpoints.
         """
         config = run.config.train
@@ -181,6 +155,7 @@ class Trainer:
         self._console = console
         self._start = start
         self._stop = stop
+        self._goodput = goodput
         self._schedule = StepSchedule(config, run.n_steps)
         self._checkpoints = Checkpoints(
             home.path, keep=config.max_to_keep, keep_best=config.keep_best
@@ -215,6 +190,7 @@ class Trainer:
                 resumes=self._first_step > 0,
             )
             self._writer = MetricWriter(home.local, self._first_step, trackers)
+            goodput.resume(home.local, self._first_step)
         self._text_generator = TextGenerator(run.config, run.tokenizer, run.program.model)
         self._previews = Previews(
             self._text_generator, run.eval, home.local, self._first_step, write=writes
@@ -223,8 +199,10 @@ class Trainer:
         if run.heldout:
             self._eval_losses["heldout"] = EvalLoss(run, run.heldout)
         self._prefetcher = Prefetcher(run.device_batch, range(self._first_step, run.n_steps))
-        self._throughput = Throughput(run, self._prefetcher)
-        self._log = StepLog(run, self._throughput, self._writer, console)
+        self._throughput = Throughput(run, goodput)
+        self._log = StepLog(run, self._throughput, goodput, self._writer, console)
+        folder = os.path.join(home.local, "tensorboard")
+        self._profile = Profile(profile if writes else NO_STEPS, folder, goodput, console.line)
         self._bad_steps = BadSteps(config.max_bad_steps)
         console.start(self._first_step, run.n_steps, "compiling the train step")
 
@@ -244,10 +222,10 @@ class Trainer:
             self._do_what_is_missing()
             if self._stopped:
                 return
-            # Without a compiled step the run is finished, and there are no batches either.
-            train_step: Any = None if self._compiling is None else self._compiling.result()
+            train_step = self._compiled_step()
             for step, batch in enumerate(self._prefetcher, start=self._first_step + 1):
-                self._state, metrics = train_step(self._state, batch)
+                with self._profile.step(step, self._state):
+                    self._state, metrics = train_step(self._state, batch)
                 self._step = step
                 self._log.report()  # Reports the previous logged step, so the devices never wait.
                 self._checkpoints.raise_failed_save()
@@ -257,7 +235,10 @@ class Trainer:
                 if due.log:
                     self._check_workdir(asks_bucket=False)
                     self._log.remember(metrics)
+                self._profile.end_step(step, self._state)
                 if due.interrupts_training or self._owes_checkpoint:
+                    # Otherwise these steps would count as saving or evaluating.
+                    jax.block_until_ready(metrics)
                     self._log.report()
                     self._save_evaluate_and_preview(due)
                 if self._stopped:
@@ -265,8 +246,19 @@ class Trainer:
         finally:
             self._prefetcher.close()
             self._console.stop()
-            self._home.push()
-            self._checkpoints.wait()
+            self._profile.close(self._step)
+            with self._goodput.during("saving"):
+                self._home.push()
+                self._checkpoints.wait()
+
+    def _compiled_step(self) -> Any:
+        """Wait for the compiled train step; None if no step is left, and no batches either."""
+        if self._compiling is None:
+            return None
+        with self._goodput.during("compiling"):
+            train_step = self._compiling.result()
+        self._goodput.start_steps(self._first_step, lambda: self._prefetcher.seconds_waited)
+        return train_step
 
     def _check_workdir(self, *, asks_bucket: bool = True) -> None:
         """Raise a UserError if the workdir was deleted under the run."""
@@ -301,7 +293,7 @@ class Trainer:
     def _save_evaluate_and_preview(self, due: Due) -> None:
         """Do what is due after the current step besides logging, unless a stop comes between."""
         self._check_workdir()
-        with self._throughput.paused():
+        with self._goodput.during("saving"):
             if due.checkpoint or self._owes_checkpoint:
                 self._save(even_if_bad=due.stop or self._step == self._run.n_steps)
             self._stopped = due.stop or not (
@@ -309,6 +301,7 @@ class Trainer:
             )
             if self._stopped and self._step > self._first_step and self._saved_step != self._step:
                 self._save(even_if_bad=True)
+            self._goodput.write(self._step)
             self._home.push()
 
     def _save(self, *, even_if_bad: bool) -> None:
@@ -330,6 +323,7 @@ class Trainer:
         # A run that resumes here has these lines.
         if self._writer:
             self._writer.sync()
+        self._goodput.write(self._step)
         self._home.push()
         state = checkpointed_part(self._run, self._state)
         self._checkpoints.save(self._step, state, bad_streak=bad_streak)
@@ -339,12 +333,13 @@ class Trainer:
         """Write the loss of every evaluated mixture; return whether no stop came between."""
         params = all_params(self._state)
         record: dict[str, Any] = {"step": self._step}
-        for name, eval_loss in self._eval_losses.items():
-            losses = eval_loss(params, self._stop.requested)
-            if losses is None:
-                return False
-            record[f"{name}_loss"] = losses.loss
-            record[f"{name}_task_loss"] = losses.task_loss
+        with self._goodput.during("evaluating"):
+            for name, eval_loss in self._eval_losses.items():
+                losses = eval_loss(params, self._stop.requested)
+                if losses is None:
+                    return False
+                record[f"{name}_loss"] = losses.loss
+                record[f"{name}_task_loss"] = losses.task_loss
         if self._saved_step == self._step:
             self._checkpoints.rate(self._step, record["eval_loss"])
         if self._writer:
@@ -354,7 +349,9 @@ class Trainer:
 
     def _preview(self) -> bool:
         """Write and print completions of the fixed prompts; return whether no stop came between."""
-        preview = self._previews.write(all_params(self._state), self._step, self._stop.requested)
+        params = all_params(self._state)
+        with self._goodput.during("evaluating"):
+            preview = self._previews.write(params, self._step, self._stop.requested)
         if preview is None:
             return False
         self._console.line(
@@ -383,15 +380,18 @@ class Trainer:
                 line += f"; the device waited for data {wait_share:.2%} of the time"
             self._console.line(line)
             if self._run.config.evaluation.examples:
-                self._stopped = not final_evaluation(
-                    self._run,
-                    self._text_generator,
-                    all_params(self._state),
-                    self._console,
-                    self._home.local if self._writer else None,
-                    self._stop.requested,
-                )
-        self._checkpoints.close()
+                with self._goodput.during("evaluating"):
+                    self._stopped = not final_evaluation(
+                        self._run,
+                        self._text_generator,
+                        all_params(self._state),
+                        self._console,
+                        self._home.local if self._writer else None,
+                        self._stop.requested,
+                    )
+        with self._goodput.during("saving"):
+            self._checkpoints.close()
+        self._goodput.write(self._step, is_complete=not self._stopped)
         if self._writer:
             self._writer.close()
             self._check_workdir()

@@ -82,6 +82,14 @@ def check_config(config: Config, home: Workdir, allow_new_data: bool) -> None:
         )
 
 
+def check_still_new(home: Workdir) -> None:
+    """Raise a UserError if a run began in a workdir that was not there a moment ago."""
+    if read_config(home.local) is not None:
+        raise UserError(
+            f"--workdir {home.path}: another run began here meanwhile; the same command resumes it"
+        )
+
+
 def trained_tokenizer(config: Config, home: Workdir) -> str:
     """Return the path of the tokenizer that a workdir's run trained; "" if it trained none yet."""
     if config.tokenizer.path or read_config(home.local) is None:

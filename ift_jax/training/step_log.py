@@ -5,6 +5,7 @@ from typing import Any
 import jax
 
 from ift_jax.training.console import Console
+from ift_jax.training.goodput import Goodput
 from ift_jax.training.interval_metrics import interval_metrics
 from ift_jax.training.metric_writer import MetricWriter
 from ift_jax.training.setup import Run
@@ -16,11 +17,17 @@ class StepLog:
     """Remembers the metrics of a logged step and reports them later."""
 
     def __init__(
-        self, run: Run, throughput: Throughput, writer: MetricWriter | None, console: Console
+        self,
+        run: Run,
+        throughput: Throughput,
+        goodput: Goodput,
+        writer: MetricWriter | None,
+        console: Console,
     ):
         """Remember nothing yet; without `writer` nothing is written to disk."""
         self._run = run
         self._throughput = throughput
+        self._goodput = goodput
         self._writer = writer
         self._console = console
         self._remembered: Metrics | None = None
@@ -36,7 +43,8 @@ class StepLog:
         sums: dict[str, Any] = jax.device_get(self._remembered)
         self._remembered = None
         record = interval_metrics(sums, self._run.train.tasks, self._throughput.positions_per_step)
-        record["time"] = self._throughput.read(record)
+        speed = self._throughput.read(record)
+        record["time"] = speed | {"goodput": self._goodput.shares()}
         if self._writer:
             self._writer.write(record)
         self._console.progress(record)

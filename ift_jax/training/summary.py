@@ -1,14 +1,31 @@
-"""What a finished run prints last: what training changed, and what can be done next."""
+"""What a run prints last: where its time went, what training changed, what is next, its files."""
 
+import datetime
 import os
 import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 from ift_jax.io.json_reader import parse_json
+from ift_jax.training import goodput
 
+FILES = {
+    "config.yaml": "the config, for --config",
+    "config.json": "the same with every field",
+    "run.json": "what the run reads, by content, and whether it is complete",
+    "tokenizer": "the tokenizer",
+    "checkpoints": "the state, newest last",
+    "checkpoints.json": "eval loss of each saved state",
+    "metrics.jsonl": "losses and speed of logged steps, eval losses, stop rates",
+    "tensorboard": "the same as event files, and profiles",
+    goodput.FILE: "seconds in steps, saving, evaluating, ...",
+    "samples.jsonl": "completions of fixed prompts",
+    "evaluation.json": "scores on unseen examples",
+    "answers.jsonl": "every scored answer",
+}
 _SAMPLES = 2  # Prompts whose answers before and after are shown.
 _CHARACTERS = 300  # So much of a prompt or an answer is shown.
+_LEAST_SHARE = 0.005  # Of the time; what would be shown as 0% is left out.
 
 
 def summary_lines(folder: str, workdir: str, width: int) -> Iterator[str]:
@@ -19,6 +36,7 @@ def summary_lines(folder: str, workdir: str, width: int) -> Iterator[str]:
         workdir: The workdir as the user named it, for the commands.
         width: The number of columns to write for.
     """
+    yield from _time_lines(folder, width)
     metrics = _read_lines(os.path.join(folder, "metrics.jsonl"))
     changes = [*_loss_lines(metrics), *_sample_lines(folder, width)]
     if changes:
@@ -28,6 +46,32 @@ def summary_lines(folder: str, workdir: str, width: int) -> Iterator[str]:
     yield f"  ift chat --workdir {workdir}"
     yield f"  ift eval --workdir {workdir}"
     yield f"  ift export --workdir {workdir} --output DIR"
+
+
+def file_lines(folder: str, workdir: str) -> Iterator[str]:
+    """Yield the lines that name the files of a workdir and say what they hold.
+
+    Args:
+        folder: The local folder of the run's files.
+        workdir: The workdir as the user named it.
+    """
+    yield "files:"
+    for name, content in FILES.items():
+        # The checkpoints of a workdir in a bucket have no local copy.
+        if name == "checkpoints" or os.path.exists(os.path.join(folder, name)):
+            yield f"  {os.path.join(workdir, name):<44} {content}"
+
+
+def _time_lines(folder: str, width: int) -> Iterator[str]:
+    """Yield a line on where the time of the run went, restarts included, the most first."""
+    lines = _read_lines(os.path.join(folder, goodput.FILE))
+    if not lines or not lines[-1]["seconds"]:
+        return
+    seconds = lines[-1]["seconds"]
+    total = datetime.timedelta(seconds=round(sum(seconds.values())))
+    shares = sorted(goodput.shares_of(seconds).items(), key=lambda item: -item[1])
+    shown = [f"{kind} {share:.0%}" for kind, share in shares if share >= _LEAST_SHARE]
+    yield from textwrap.wrap(f"time {total}: {', '.join(shown)}", width, subsequent_indent="  ")
 
 
 def _loss_lines(metrics: list[dict[str, Any]]) -> Iterator[str]:

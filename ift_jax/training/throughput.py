@@ -1,42 +1,39 @@
 """How fast a run is: tokens per second, model FLOP utilization, time spent waiting for data."""
 
-import contextlib
-import time
 import timeit
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ift_jax.training.prefetch import Prefetcher
+from ift_jax.training.goodput import Goodput
 from ift_jax.training.setup import Run
 
 
 class _Reading(NamedTuple):
-    """The clocks at one moment."""
+    """How long the run has trained at one moment."""
 
-    seconds: float  # As read from `time.perf_counter`.
-    seconds_waited: float  # For batches, since the start of the loop.
+    seconds: float  # In steps, and waiting for their batches.
+    seconds_waited: float  # For batches.
 
 
 class Throughput:
-    """Measures the speed between two log lines, without evaluation, saving and previews.
+    """Measures the speed between two log lines: of steps and waiting for their batches alone.
 
     Attributes:
         positions_per_step: Token positions in a global batch, padding included.
     """
 
-    def __init__(self, run: Run, prefetcher: Prefetcher):
+    def __init__(self, run: Run, goodput: Goodput):
         """Start the first interval.
 
         Args:
             run: The run that is measured.
-            prefetcher: Knows how long the loop has waited for batches.
+            goodput: Knows how long the run has trained.
         """
         train = run.config.train
         self.positions_per_step = train.batch_size * sum(run.plan.capacities)
-        self._prefetcher = prefetcher
+        self._goodput = goodput
         self._dtype = run.config.model.dtype
         # FLOP/s of one device; 0 until it is measured.
         self._peak_flops = train.peak_tflops * 1e12
@@ -45,8 +42,7 @@ class Throughput:
         )
         self._flops_per_token_and_device = flops_per_token / run.program.mesh.size
         self._first_reading: _Reading | None = None  # At the first log line.
-        self._last_reading = _Reading(time.perf_counter(), 0.0)
-        self._paused_seconds = 0.0  # Since the last reading.
+        self._last_reading = self._reading()
 
     def read(self, record: dict[str, Any]) -> dict[str, Any]:
         """Return the speed since the last reading and start the next interval.
@@ -57,12 +53,12 @@ class Throughput:
         Returns:
             "seconds"; "trained_tokens_per_second"; "tokens_per_second"; "mfu", the fraction of
             the devices' peak FLOP/s that the model's FLOPs take, None in the first interval,
-            which includes compilation; "data_wait_share", the fraction of the time spent waiting
+            before the peak is measured; "data_wait_share", the fraction of the time spent waiting
             for batches.
         """
         last = self._last_reading
-        now = _Reading(time.perf_counter(), self._prefetcher.seconds_waited)
-        seconds = max(now.seconds - last.seconds - self._paused_seconds, 1e-9)
+        now = self._reading()
+        seconds = max(now.seconds - last.seconds, 1e-9)
         tokens_per_second = record["tokens"] / seconds
         mfu = None
         if self._first_reading is not None:
@@ -70,7 +66,6 @@ class Throughput:
         else:
             self._first_reading = now
         self._last_reading = now
-        self._paused_seconds = 0.0
         return {
             "seconds": seconds,
             "trained_tokens_per_second": record["trained_tokens"] / seconds,
@@ -90,15 +85,12 @@ class Throughput:
         if self._peak_flops or self._first_reading is None:
             return
         jax.block_until_ready(running)
-        with self.paused():
+        with self._goodput.during("other"):
             self._peak_flops = measure_peak_flops(self._dtype)
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Exclude the time spent in the `with` block from the current interval."""
-        start = time.perf_counter()
-        yield
-        self._paused_seconds += time.perf_counter() - start
+    def _reading(self) -> _Reading:
+        seconds = self._goodput.seconds()
+        return _Reading(seconds["steps"] + seconds["waiting"], seconds["waiting"])
 
     def data_wait_share(self) -> float:
         """Return the fraction of the time after the first log line spent waiting for batches."""

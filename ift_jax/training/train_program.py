@@ -120,6 +120,13 @@ class TrainProgram:
         return future
 
 
+def set_compilation_cache(folder: str) -> None:
+    """Make JAX cache compiled programs in `folder`, if given."""
+    if folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
 def _check_batch_size(config: Config, mesh: Mesh) -> None:
     """Raise a UserError unless the rows of a microbatch divide over the devices."""
     sizes = config_sizes(mesh)

@@ -104,13 +104,13 @@ class InProcess:
         if len(self.events) == self._at_event:
             self._do()
 
-    def train(self, workdir, overrides=()):
+    def train(self, workdir, overrides=(), flags=()):
         """Runs to the end; returns the exit status."""
         self.events = []
         arguments = runs.command(
             workdir, overrides=[*SETTINGS, *self._overrides, *overrides], data=_data()
         )
-        return main.main(arguments[3:])
+        return main.main([*arguments[3:], *flags])
 
     def kill(self, workdir, at_event, lose_save=False):
         """Kills a run at an event; returns False if it came to its end before."""
@@ -127,10 +127,10 @@ class InProcess:
             shutil.rmtree(workdir / "checkpoints" / str(newest))
         return True
 
-    def stop(self, workdir, at_event):
+    def stop(self, workdir, at_event, flags=()):
         """Sends SIGTERM at an event; returns the events from there on."""
         with self._hook(at_event, lambda: signal.raise_signal(signal.SIGTERM)):
-            assert self.train(workdir) == 0
+            assert self.train(workdir, flags=flags) == 0
         return self.events[at_event:]
 
     @contextlib.contextmanager

@@ -12,6 +12,7 @@ from ift_jax.io.locks import run_lock
 from ift_jax.models.attention import implementations
 from ift_jax.sharding import rules
 from ift_jax.training import throughput
+from ift_jax.training.goodput import Goodput
 from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.setup import describe_attention
 
@@ -70,7 +71,6 @@ def test_the_peak_is_measured_after_the_first_line_and_its_time_is_excluded(monk
         return 600.0
 
     monkeypatch.setattr(throughput, "measure_peak_flops", measure)
-    monkeypatch.setattr(throughput.time, "perf_counter", lambda: now)
     train = SimpleNamespace(batch_size=4, peak_tflops=0.0)
     run = SimpleNamespace(
         config=SimpleNamespace(train=train, model=SimpleNamespace(dtype="bfloat16")),
@@ -80,7 +80,9 @@ def test_the_peak_is_measured_after_the_first_line_and_its_time_is_excluded(monk
             mesh=SimpleNamespace(size=2), model=SimpleNamespace(flops_per_token=lambda *_: 6.0)
         ),
     )
-    speed = throughput.Throughput(run, SimpleNamespace(seconds_waited=0.0))
+    goodput = Goodput(lambda: now)
+    goodput.start_steps(0, lambda: 0.0)
+    speed = throughput.Throughput(run, goodput)
     assert speed.positions_per_step == 4 * 80
     speed.measure_peak_once(jnp.ones(1))
     now += 7.0

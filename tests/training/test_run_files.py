@@ -1,11 +1,15 @@
 """A run that is killed or stopped anywhere leaves the files of one without interruption."""
 
+import gzip
 import json
 import random
+import time
 
+import jax
 import pytest
 
 from ift_jax.checkpoint.manager import Checkpoints
+from ift_jax.training import goodput
 from tests.training import in_process
 
 
@@ -56,6 +60,79 @@ def test_killed_again_and_again(process, whole, tmp_path):
         assert n_kills < 100
     assert n_kills >= 3
     in_process.assert_same_run(tmp_path, expected)
+
+
+def test_every_second_of_a_killed_run_has_a_kind(process, whole, tmp_path, capsys):
+    """The last save of the killed process is lost; so is the time until the next one trains."""
+    _, events = whole
+    start = time.time()
+    at_event = len(events) - events[::-1].index("save ends")
+    assert process.kill(tmp_path, at_event, lose_save=True)
+    killed = time.time()
+    time.sleep(0.3)
+    assert process.train(tmp_path) == 0
+    took = time.time() - start
+    logged = [
+        record["time"]["goodput"]
+        for record in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+        if "loss" in record
+    ]
+    assert len(logged) == 4 and all(set(shares) == set(goodput.KINDS) for shares in logged)
+    assert all(sum(shares.values()) == pytest.approx(1, abs=1e-9) for shares in logged)
+    assert all(min(shares.values()) >= 0 for shares in logged)
+    assert [shares["restarting"] > 0 for shares in logged] == [False, False, True, True]
+    lines = [json.loads(line) for line in (tmp_path / goodput.FILE).read_text().splitlines()]
+    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+    last = lines[-1]["seconds"]
+    resumed_from = [line for line in lines if line["unix"] < killed][-1]
+    trains_again = next(line for line in lines if line["unix"] > killed)
+    assert resumed_from["step"] == trains_again["step"] == 8
+    made_up_for = trains_again["seconds"]["evaluating"] - resumed_from["seconds"]["evaluating"]
+    lost = trains_again["unix"] - resumed_from["unix"] - made_up_for
+    assert last["restarting"] == pytest.approx(lost, abs=0.2) and lost > 0.3
+    assert took - 3.0 < sum(last.values()) < took
+    assert "\ntime 0:00:0" in capsys.readouterr().out
+
+
+def traced_steps(workdir):
+    """The steps of each trace of a workdir, as TensorBoard's profiler reads them."""
+    files = workdir.glob("tensorboard/plugins/profile/*/*.xplane.pb")
+    return {
+        file.parent.name: sorted(
+            dict(event.stats)["step_num"]
+            for plane in jax.profiler.ProfileData.from_file(str(file)).planes
+            for line in plane.lines
+            for event in line.events
+            if event.name == "train"
+        )
+        for file in files
+    }
+
+
+def test_a_trace_holds_its_steps_also_after_a_stop(process, whole, tmp_path, capsys):
+    _, events = whole
+    flags = ["--profile", "3:6"]
+    # The log line of step 3 is written after step 4 was started.
+    writes = [at for at, name in enumerate(events, 1) if name == "write starts"]
+    process.stop(tmp_path, writes[2], flags)
+    assert traced_steps(tmp_path) == {"steps_3_to_6": [3, 4]}
+    assert f"profile: steps 3 to 4 are in {tmp_path}/tensorboard" in capsys.readouterr().out
+    (viewer,) = tmp_path.glob("tensorboard/plugins/profile/*/*.trace.json.gz")
+    with gzip.open(viewer) as file:
+        names = {event.get("name") for event in json.load(file)["traceEvents"]}
+    assert "train" in names
+    assert not [name for name in names if str(name).startswith("$")]  # No calls of Python.
+
+    assert process.train(tmp_path, flags=flags) == 0
+    assert traced_steps(tmp_path) == {"steps_3_to_6": [3, 4], "steps_5_to_6": [5, 6]}
+    output = capsys.readouterr().out
+    assert "profile: steps 3 to 4 are done already; the others are traced" in output
+
+    assert process.train(tmp_path, flags=flags) == 0  # As a job that is restarted.
+    output = capsys.readouterr().out
+    assert "profile: steps 3 to 6 are done already; nothing is traced" in output
+    assert "nothing to do" in output
+    assert len(traced_steps(tmp_path)) == 2
 
 
 @pytest.mark.slow

@@ -45,5 +45,20 @@ def test_losses_and_answers_before_and_after(tmp_path):
     assert max(map(len, lines)) <= 80
 
 
+def test_where_the_time_went_is_one_line(tmp_path):
+    seconds = {
+        "steps": 7200.0,
+        "restarting": 700.0,
+        "saving": 80.0,
+        "compiling": 18.0,
+        "other": 2.0,
+    }
+    before = {"step": 1, "seconds": {"steps": 1.0}}
+    write(tmp_path, "goodput.jsonl", [before, {"step": 9, "seconds": seconds}])
+    first, second, *_ = summary_lines(str(tmp_path), "W", 80)
+    assert first == "time 2:13:20: steps 90%, restarting 9%, saving 1%"
+    assert second == "what next:"
+
+
 def test_a_run_without_records_says_only_what_is_next(tmp_path):
     assert list(summary_lines(str(tmp_path), "W", 80))[0] == "what next:"
