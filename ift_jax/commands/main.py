@@ -25,6 +25,7 @@ COMMANDS = {
     "generate": "answer prompts from a file with a trained model; resumes an interrupted run",
     "chat": "talk with a trained model",
     "eval": "answer unseen examples with a trained model, and score the answers",
+    "report": "write a page about runs: losses, scores, answers, speed",
     "compare": "show which of two runs answers better, with intervals",
     "plan": "compile a run for a TPU topology without a TPU: does it fit, and what does it cost?",
     "inspect": "show a mixture: counts, rates, lengths, dropped examples, and colored examples",

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ift_jax.config.files import flat
 from ift_jax.errors import UserError
 from ift_jax.io.files import json_bytes, write_atomically
 from ift_jax.io.json_reader import read_json_object
@@ -196,7 +197,7 @@ class MlflowTracker(Tracker):
         entities = importlib.import_module("mlflow.entities")
         params = [
             entities.Param(name, str(value)[:_LONGEST_PARAM])
-            for name, value in _flat(config).items()
+            for name, value in flat(config).items()
         ]
         for start in range(0, len(params), _MOST_PARAMS):
             self._client.log_batch(self.id, params=params[start : start + _MOST_PARAMS])
@@ -222,7 +223,7 @@ class TrackioTracker(Tracker):
             trackio.init(
                 project=os.environ.get("TRACKIO_PROJECT", PROJECT),
                 name=self.id,
-                config=dict(_flat(config)),
+                config=dict(flat(config)),
                 resume="allow" if known_id else "never",
                 embed=False,
                 auto_log_gpu=False,
@@ -254,14 +255,3 @@ def finite(scalars: Mapping[str, Any]) -> dict[str, float]:
         for name, value in scalars.items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values by dotted name."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

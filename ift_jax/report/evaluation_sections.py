@@ -1,0 +1,132 @@
+"""Sections of a report about answers: scores with intervals, and previews through time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ift_jax.evaluation.metric_values import is_number
+from ift_jax.evaluation.paired_tests import mean_interval
+from ift_jax.report.page import Markup, element, folded, joined, plots, table
+from ift_jax.report.plots import Series, bar_plot
+from ift_jax.report.run_files import Record, RunFiles
+
+_MOST_BARS = 40
+_MOST_STEPS = 6  # Columns of previews; of more, the first, the last and some between are shown.
+
+
+def scores(runs: Sequence[RunFiles]) -> Markup | None:
+    """Return the final scores of all runs: a plot of exact match, and a table of every metric."""
+    parts: list[object] = []
+    drawn = _bars([run for run in runs if run.answers is not None])
+    if drawn:
+        parts.append(plots([drawn]))
+        note = (
+            "Lines at the ends of bars are 95% intervals, by the bootstrap over each task's "
+            "examples. `ift compare` tests the difference between two runs."
+        )
+        parts.append(element("p", note, class_="note"))
+    for run in runs:
+        for title, part in run.scores.items():
+            head = title if len(runs) == 1 else f"{run.name}: {title}"
+            parts.append(folded(head, _score_table(run, part), is_open=True))
+    return joined(parts) if parts else None
+
+
+def _bars(runs: Sequence[RunFiles]) -> str:
+    """Return exact match by task and run, with intervals; "" without answers."""
+    of_runs = [run.answers.scores["exact_match"] for run in runs if run.answers]
+    tasks = list(dict.fromkeys(task for of_run in of_runs for task in of_run))[:_MOST_BARS]
+    if not tasks:
+        return ""
+    series = []
+    for run, of_run in zip(runs, of_runs, strict=True):
+        means: list[float | None] = []
+        errors = []
+        for task in tasks:
+            values = np.array(list(of_run.get(task, {}).values()))
+            if not len(values):
+                means.append(None)
+                errors.append((0.0, 0.0))
+                continue
+            mean = float(values.mean())
+            interval = mean_interval({task: values})
+            means.append(mean)
+            errors.append((max(mean - interval.lower, 0.0), max(interval.upper - mean, 0.0)))
+        series.append(Series(run.name, list(range(len(tasks))), means, errors))
+    return bar_plot("Exact match", tasks, series, x_label="share of right answers")
+
+
+def _score_table(run: RunFiles, part: Mapping[str, Any]) -> Markup:
+    """Return a row for each task with all of its metrics, and their means."""
+    rows = [*sorted(part["tasks"].items()), ("mean over tasks", part["overall"])]
+    metrics = list(
+        dict.fromkeys(
+            name
+            for _, of_task in rows
+            for name, value in of_task.items()
+            if is_number(value) and name != "examples"
+        )
+    )
+    intervals = _intervals(run)
+    heads = ["task", "examples", *metrics, "95% interval of exact match"]
+    return table(
+        heads,
+        (
+            [
+                name,
+                of_task["examples"],
+                *(of_task.get(metric) for metric in metrics),
+                intervals.get(name, ""),
+            ]
+            for name, of_task in rows
+        ),
+    )
+
+
+def _intervals(run: RunFiles) -> dict[str, str]:
+    if run.answers is None:
+        return {}
+    texts = {}
+    for task, values in run.answers.scores["exact_match"].items():
+        lower, upper = mean_interval({task: np.array(list(values.values()))})
+        texts[task] = f"{lower:.3f} to {upper:.3f}"
+    return texts
+
+
+def previews(run: RunFiles) -> Markup | None:
+    """Return the answers to the fixed prompts, a column for each of some steps."""
+    steps = sorted({record["step"] for record in run.samples})
+    if not steps:
+        return None
+    if len(steps) > _MOST_STEPS:
+        places = np.linspace(0, len(steps) - 1, _MOST_STEPS).round().astype(int)
+        steps = [steps[place] for place in places]
+    prompts: dict[tuple[str, str], dict[int, Record]] = {}
+    for record in run.samples:
+        prompts.setdefault((record["task"], record["prompt"]), {})[record["step"]] = record
+    return joined(
+        _preview(task, prompt, of_steps, steps) for (task, prompt), of_steps in prompts.items()
+    )
+
+
+def _preview(
+    task: str, prompt: str, of_steps: Mapping[int, Record], steps: Sequence[int]
+) -> Markup:
+    """Return one prompt, what was expected, and the answer at each step."""
+
+    def rows() -> Iterator[tuple[str, object]]:
+        for step in steps:
+            if step in of_steps:
+                record = of_steps[step]
+                ended = "" if record["stopped"] else " (cut off)"
+                yield f"step {step:,}{ended}", element("code", record["completion"])
+        references = next(iter(of_steps.values())).get("references") or []
+        if references:
+            yield "expected", element("code", " | ".join(references))
+
+    return folded(
+        task,
+        joined([element("pre", prompt), table(["", "answer"], rows())]),
+        is_open=True,
+    )

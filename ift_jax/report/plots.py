@@ -1,0 +1,175 @@
+"""Plots as SVG texts that take the page's colors, drawn by matplotlib.
+
+matplotlib is imported on use: it takes half a second, and only a page needs it.
+"""
+
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+# Readable on white and on black; Okabe and Ito's palette without its black and yellow.
+_COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7")
+_INK = "#123457"  # Stands for the color of the page's text, which the page decides.
+# Inches. At a phone's width a plot is shown nearly 1:1, so its text stays readable.
+_SIZE = (5.0, 3.0)
+_MOST_NAMED = 8  # With more lines a legend would hide the plot.
+_STYLE: dict[Any, Any] = {
+    "axes.edgecolor": _INK,
+    "axes.grid": True,
+    "axes.labelcolor": _INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 11,
+    "figure.constrained_layout.use": True,
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "grid.alpha": 0.2,
+    "grid.color": _INK,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # Text stays text, in the page's font.
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+
+
+class Series(NamedTuple):
+    """One line or one group of bars.
+
+    Attributes:
+        name: Its name in the legend.
+        xs: Places on the horizontal axis.
+        ys: As many values; None leaves a gap.
+        errors: For bars: the distances down and up to the ends of each one's interval.
+    """
+
+    name: str
+    xs: Sequence[float]
+    ys: Sequence[float | None]
+    errors: Sequence[tuple[float, float]] | None = None
+
+
+def line_plot(
+    title: str, series: Sequence[Series], *, x_label: str, y_label: str = "", log_y: bool = False
+) -> str:
+    """Return lines over a common horizontal axis as the text of an `<svg>` element.
+
+    Args:
+        title: The title, which also tells the plot's names on the page from another plot's.
+        series: The lines. A single point is drawn as a dot.
+        x_label: What the horizontal axis shows.
+        y_label: What the vertical axis shows.
+        log_y: Whether the vertical axis is logarithmic, where all values are above 0.
+    """
+
+    def draw(axes: Any) -> None:
+        for number, line in enumerate(series):
+            ys = [math.nan if y is None else y for y in line.ys]
+            axes.plot(
+                line.xs,
+                ys,
+                label=line.name,
+                color=_COLORS[number % len(_COLORS)],
+                linewidth=1.6 if len(series) <= _MOST_NAMED else 0.8,
+                marker="o" if len(ys) == 1 else None,
+                markersize=4,
+            )
+        values = [y for line in series for y in line.ys if y is not None and math.isfinite(y)]
+        if log_y and values and min(values) > 0:
+            axes.set_yscale("log")
+            for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                formatter("{x:g}")
+        axes.set_xlim(left=0)
+        if max((x for line in series for x in line.xs), default=0) == 0:
+            axes.set_xlim(right=1)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        if 1 < len(series) <= _MOST_NAMED:
+            axes.legend()
+
+    return _svg(title, draw)
+
+
+def histogram(title: str, series: Sequence[Series], *, x_label: str, y_label: str) -> str:
+    """Return counts as steps: `xs` are the edges of the bins, one more than there are `ys`."""
+
+    def draw(axes: Any) -> None:
+        for number, bins in enumerate(series):
+            color = _COLORS[number % len(_COLORS)]
+            ys = [0.0 if y is None else y for y in bins.ys]
+            axes.stairs(ys, bins.xs, fill=True, alpha=0.6, color=color, label=bins.name)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        if 1 < len(series) <= _MOST_NAMED:
+            axes.legend()
+
+    return _svg(title, draw)
+
+
+def bar_plot(title: str, labels: Sequence[str], series: Sequence[Series], *, x_label: str) -> str:
+    """Return horizontal bars, a group for each label, the first label on top.
+
+    Args:
+        title: The title.
+        labels: The name of each group.
+        series: The bars; the `ys` of each are in the order of the labels.
+        x_label: What the bars show.
+    """
+    height = 0.8 / len(series)
+
+    def draw(axes: Any) -> None:
+        for number, bars in enumerate(series):
+            places = [place + height * (number - (len(series) - 1) / 2) for place in bars.xs]
+            errors = None
+            if bars.errors is not None:
+                errors = [[low for low, _ in bars.errors], [high for _, high in bars.errors]]
+            axes.barh(
+                places,
+                [math.nan if y is None else y for y in bars.ys],
+                height,
+                label=bars.name,
+                color=_COLORS[number % len(_COLORS)],
+                xerr=errors,
+                error_kw={"ecolor": _INK, "capsize": 2, "linewidth": 1},
+            )
+        axes.set_yticks(range(len(labels)), labels)
+        axes.invert_yaxis()
+        axes.set_xlabel(x_label)
+        if len(series) > 1:
+            axes.legend()
+
+    return _svg(title, draw, max(_SIZE[1], 0.9 + 0.24 * len(labels) * max(len(series) * 0.7, 1)))
+
+
+def _svg(title: str, draw: Callable[[Any], None], height: float = _SIZE[1]) -> str:
+    """Draw one figure, and return it as an element of a page."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
+        figure = Figure(figsize=(_SIZE[0], height))
+        axes = figure.add_subplot()
+        axes.set_title(title)
+        draw(axes)
+        text = io.StringIO()
+        # Without a date the same numbers give the same text.
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return _as_element(text.getvalue())
+
+
+def _as_element(document: str) -> str:
+    """Make an SVG file an element of a page: scalable, in the page's color, without idle ids."""
+    svg = document[document.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r"#([\w-]+)", svg))
+
+    def keep_used(match: re.Match[str]) -> str:
+        return match[0] if match[1] in used else ""
+
+    svg = re.sub(r' id="([^"]*)"', keep_used, svg)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1 role="img"', svg, count=1)
+    return svg.replace(_INK, "currentColor").strip()
