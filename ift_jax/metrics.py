@@ -228,7 +228,10 @@ class MetricCall(NamedTuple):
     Attributes:
         name: What messages call it.
         compute: Returns its values by name; may raise whatever the metric raises.
+        compute_one: Does the same for the one example with the given place among them; None if the
+            metric cannot be computed like that.
     """
 
     name: str
     compute: Callable[[], Any]
+    compute_one: Callable[[int], Any] | None = None

@@ -22,7 +22,7 @@ from ift_jax.checkpoint.read_checkpoint import (
     read_parts,
     with_checksums,
 )
-from ift_jax.checkpoint.retention import Retention
+from ift_jax.checkpoint.retention import BY_LOSS, Ranking, Retention
 from ift_jax.checkpoint.save_errors import save_errors
 from ift_jax.errors import UserError, WriteError
 from ift_jax.io.outputs import check_space
@@ -50,6 +50,7 @@ class Checkpoints:
         *,
         keep: int = 1,
         keep_best: int = 0,
+        ranking: Ranking = BY_LOSS,
         read_only: bool = False,
         in_flight: int = 96 * 10**9,
     ):
@@ -58,7 +59,8 @@ class Checkpoints:
         Args:
             workdir: The workdir, local or in a bucket.
             keep: How many of the newest checkpoints to keep.
-            keep_best: How many of those with the lowest eval loss (`rate`) to keep besides.
+            keep_best: How many of the best ones (`rate`) to keep besides.
+            ranking: What makes a checkpoint the best one.
             read_only: Whether to leave the folder as it is.
             in_flight: How many bytes may be copied for writing at a time, at least those of the
                 largest array.
@@ -71,7 +73,9 @@ class Checkpoints:
         if read_only and not as_path(self.path).is_dir():
             raise UserError(f"{workdir}: no checkpoints here; expected the workdir of a run")
         self._has_saved = False
-        self._retention = Retention(absolute(workdir), keep=keep, keep_best=keep_best)
+        self._retention = Retention(
+            absolute(workdir), keep=keep, keep_best=keep_best, ranking=ranking
+        )
         self._saving: int | None = None  # The step of the last save.
         with write_errors(self.path):
             self._manager = ocp.CheckpointManager(
@@ -134,9 +138,15 @@ class Checkpoints:
             self._manager.save(step, args=args, force=True)
         self._has_saved = True
 
-    def rate(self, step: int, eval_loss: float) -> None:
-        """Rank a checkpoint, which may still be being written, for `keep_best`."""
-        self._retention.rate(step, eval_loss=eval_loss)
+    def rate(self, step: int, eval_loss: float | None = None, value: float | None = None) -> None:
+        """Rank a checkpoint, which may still be being written, for `keep_best`.
+
+        Args:
+            step: The step of the checkpoint.
+            eval_loss: Its loss on examples that are not trained on; None if that is not known.
+            value: The metric of the ranking; None if that is not known, or is the eval loss.
+        """
+        self._retention.rate(step, eval_loss=eval_loss, value=value)
 
     def restore(
         self, step: int, wanted: dict[str, Any], other: dict[str, Any] | None = None

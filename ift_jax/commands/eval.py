@@ -7,7 +7,8 @@ For example:
   ift eval --config configs/smollm2_135m.py --workdir runs/tuned --which heldout \
     --untuned runs/smollm2_135m_instruct --shots 5
 
-SIGTERM or Ctrl-C ends it after the batch at hand; --output then has the answers so far.
+SIGTERM or Ctrl-C ends it within a second or so; --output and --answers then have the answers so
+far, and the same command goes on from there.
 Without --config the run's own config says what is evaluated. The model's own tokenizer is used. A
 metric that cannot be computed is named, and makes the exit status 2; all others are reported
 nonetheless.
@@ -15,6 +16,7 @@ nonetheless.
 
 import argparse
 import dataclasses
+import os
 import sys
 from typing import Any
 
@@ -26,6 +28,7 @@ from ift_jax.errors import UserError, counted
 from ift_jax.io.outputs import file_output, write_output
 from ift_jax.io.stop_signals import StopSignals
 
+_SPLIT_FIELDS = {"train": "split", "eval": "eval_split", "heldout": "heldout_split"}
 _EXAMPLES = 100  # A task, where the run's own config evaluates nothing.
 
 
@@ -35,15 +38,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_model(parser)
     parser.add_argument(
         "--which",
-        choices=("eval", "heldout"),
+        choices=("eval", "heldout", "train"),
         default="eval",
-        help="unseen examples of trained tasks (eval, default), or tasks that training never sees",
+        help="unseen examples of trained tasks (eval, default), tasks that training never sees, or "
+        "the examples that are trained on",
+    )
+    parser.add_argument(
+        "--split", metavar="NAME", help="another split of that mixture than the config names"
     )
     parser.add_argument(
         "--output",
         type=arguments.local_path,
         metavar="FILE",
         help="where to write scores and answers as JSON",
+    )
+    parser.add_argument(
+        "--answers",
+        type=arguments.local_path,
+        metavar="FILE",
+        help="where to write the answers as JSON lines, with the scores of each",
     )
     parser.add_argument(
         "--untuned",
@@ -65,7 +78,12 @@ def run(args: argparse.Namespace) -> int:
     config = arguments.load_config(args) if args.config else _own_config(args)
     if config.evaluation.examples < 1:
         raise UserError("config.evaluation.examples: expected at least 1 to evaluate")
-    with file_output(args.output, "--output"):
+    if args.untuned and args.which == "train":
+        raise UserError("--which train: --untuned compares on examples that are not trained on")
+    if args.split:
+        data = dataclasses.replace(config.data, **{_SPLIT_FIELDS[args.which]: args.split})
+        config = dataclasses.replace(config, data=data)
+    with file_output(args.output, "--output"), file_output(args.answers, "--answers"):
         return _evaluate(args, config)
 
 
@@ -74,23 +92,28 @@ def _evaluate(args: argparse.Namespace, config: Config) -> int:
     from ift_jax.checkpoint.open_model import open_model_source
     from ift_jax.evaluation.evaluate_model import evaluate_model
     from ift_jax.evaluation.few_shot_config import few_shot_config
-    from ift_jax.evaluation.metric_values import json_text
+    from ift_jax.evaluation.finished_batches import remove_unfinished
+    from ift_jax.evaluation.metric_values import json_lines, json_text
     from ift_jax.evaluation.score_table import table
 
     signals = StopSignals()
+    unfinished = _file_to_continue(args)
 
     def write_and_show(title: str, part: dict[str, Any]) -> None:
         if args.output:
             write_output(args.output, json_text(result).encode())
+        if args.answers:
+            write_output(args.answers, json_lines(result["answers"]))
         if part["complete"]:
             print(*table(title, part), sep="\n")
         else:
-            where = f"; they are in {args.output}" if args.output else ""
+            written = args.answers or args.output
+            where = f"; they are in {written}" if written else ""
             n_answers = counted(len(part["answers"]), "answer")
             print(f"stopped by a signal: {n_answers}, not scored{where}", file=sys.stderr)
 
     source = open_model_source(args.workdir, args.step)
-    result = evaluate_model(config, source, args.which, signals)
+    result = evaluate_model(config, source, args.which, signals, unfinished)
     write_and_show(f"{args.which}, step {result['step']}", result)
     if not result["complete"] or (args.untuned and signals.received()):
         return signals.exit_status()
@@ -98,14 +121,24 @@ def _evaluate(args: argparse.Namespace, config: Config) -> int:
         untuned = open_model_source(args.untuned)
         tokenizer = untuned.tokenizer_config or config.tokenizer
         few_shot = few_shot_config(config, untuned.config, tokenizer, args.which, args.shots)
-        result["untuned"] = evaluate_model(few_shot, untuned, args.which, signals)
+        result["untuned"] = evaluate_model(few_shot, untuned, args.which, signals, unfinished)
         write_and_show(f"untuned, {args.shots}-shot: {untuned.path}", result["untuned"])
         if not result["untuned"]["complete"]:
             return signals.exit_status()
+    if unfinished:
+        remove_unfinished(unfinished)
     failures = [*result["failures"], *result.get("untuned", {}).get("failures", ())]
     if args.debug:
         print(*(failure["traceback"] for failure in failures), sep="\n", end="", file=sys.stderr)
     return USER_ERROR if failures else 0
+
+
+def _file_to_continue(args: argparse.Namespace) -> str | None:
+    """The output beside which unfinished answers are kept; None if there is no regular file."""
+    for path in (args.answers, args.output):
+        if path and (os.path.isfile(path) or not os.path.exists(path)):
+            return str(path)
+    return None
 
 
 def _own_config(args: argparse.Namespace) -> Config:

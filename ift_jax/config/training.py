@@ -125,7 +125,25 @@ class TrainConfig:
     max_to_keep: int = field(2, "Number of newest checkpoints that are kept.", above=0)
     keep_best: int = field(
         0,
-        "Number of checkpoints with the lowest finite eval loss that are kept besides.",
+        "Number of checkpoints with the best finite train.best_metric that are kept besides.",
+        minimum=0,
+    )
+    best_metric: str = field(
+        "eval_loss",
+        "What train.keep_best and train.early_stopping_patience go by: eval_loss, heldout_loss, or "
+        "a metric of train.eval_metrics_every, such as eval/TASK/exact_match or, as the mean over "
+        "tasks, eval/overall/exact_match.",
+    )
+    best_mode: str = field(
+        "auto",
+        'Whether the largest or the smallest value is the best. "auto": the smallest of a loss, '
+        "the largest of anything else.",
+        choices=("auto", "max", "min"),
+    )
+    early_stopping_patience: int = field(
+        0,
+        "The run ends after this many evaluations in a row without a better train.best_metric; 0: "
+        "only after its last step.",
         minimum=0,
     )
     damaged_checkpoint: str = field(
@@ -138,6 +156,15 @@ class TrainConfig:
         500, "Steps between computations of the eval loss; 0: only at the end.", minimum=0
     )
     eval_rows: int = field(256, "Most rows that an eval loss is computed from; 0: all.", minimum=0)
+    eval_metrics_every: int = field(
+        0,
+        "Steps between evaluations of answers with the metrics of each task, on the sets of "
+        "evaluation.sets; the first is before step 1. 0: none while the run trains.",
+        minimum=0,
+    )
+    eval_metrics_examples: int = field(
+        32, "Examples of each task, a fixed subset by seed, for eval_metrics_every.", above=0
+    )
     preview_every: int = field(
         0, "Steps between answers to fixed prompts; 0: only at step 0 and at the end.", minimum=0
     )

@@ -7,26 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ift_jax.data.mixture import Mixture
-from ift_jax.data.store import TokenStore
-from ift_jax.evaluation.log_likelihoods import Continuation, log_likelihoods
+from ift_jax.evaluation.finished_batches import FinishedAnswers, FinishedBatches
+from ift_jax.evaluation.questions import Choose, Question, ask, first
 from ift_jax.evaluation.rank_choices import Choices, log_probs
 from ift_jax.evaluation.scoring import Scored, score
+from ift_jax.evaluation.targets import add_losses, likelihoods, task_losses
 from ift_jax.evaluation.task_metrics import TaskMetrics, task_metrics
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.stop_signals import Stopped, never
 from ift_jax.metrics import ModelOutput
 from ift_jax.models.model import Params
-
-
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """An example to answer."""
-
-    task: str
-    store: TokenStore
-    index: int  # The index of the example in its store.
-    prompt: list[int]
-    choices: list[tuple[str, list[int]]]  # Text and ids of each; empty if the answer is free.
+from ift_jax.sharding.checksums import checksums
 
 
 class Answer(NamedTuple):
@@ -41,74 +32,153 @@ class Answer(NamedTuple):
     ids: list[int]
 
 
-def evaluate(
-    text_generator: TextGenerator, params: Params, mixture: Mixture, stopped: Stopped = never
+class Plan(NamedTuple):
+    """What an evaluation asks, and how the answers are scored.
+
+    Attributes:
+        mixture: The tasks with their stores.
+        questions: The examples that are answered.
+        metrics: The own metrics of each task, which remember the examples that they have read.
+    """
+
+    mixture: Mixture
+    questions: list[Question]
+    metrics: Mapping[str, TaskMetrics]
+
+
+def plan(text_generator: TextGenerator, mixture: Mixture, choose: Choose | None = None) -> Plan:
+    """Choose the examples that are answered.
+
+    Args:
+        text_generator: Knows the format and the config.
+        mixture: Tasks with their stores, which should hold nothing that was trained on.
+        choose: Which examples of each task; by default the first `evaluation.examples`.
+    """
+    config = text_generator.config
+    choose = choose or first(config.evaluation.examples)
+    return Plan(mixture, ask(text_generator, mixture, choose), task_metrics(mixture, config))
+
+
+def evaluation_settings(
+    text_generator: TextGenerator, params: Params, which: str
 ) -> dict[str, Any]:
-    """Answers the first examples of every task, and scores the answers.
+    """Return all that determines the answers besides the questions; every process calls this.
+
+    Args:
+        text_generator: Knows the format and the config.
+        params: The model's parameters.
+        which: The mixture, "eval" or "heldout".
+    """
+    sums = {name: np.asarray(of_part).tolist() for name, of_part in checksums({"": params}).items()}
+    return {
+        "weights": sums,
+        "which": which,
+        "format": text_generator.formatter.fingerprint,
+        "stop ids": list(text_generator.stops.ids),
+        "evaluation": dataclasses.asdict(text_generator.config.evaluation),
+        "model": dataclasses.asdict(text_generator.config.model),
+    }
+
+
+def evaluate(
+    text_generator: TextGenerator,
+    params: Params,
+    planned: Plan,
+    stopped: Stopped = never,
+    *,
+    finished: FinishedAnswers | None = None,
+    with_loss: bool = False,
+) -> dict[str, Any]:
+    """Answers questions about every task, and scores the answers.
 
     An example with choices is answered with the likeliest one (`rank_choices.log_probs`), any
     other one by greedy generation.
 
     Args:
-        text_generator: the model; `config.evaluation` says how many examples per task, and how.
+        text_generator: the model; `config.evaluation` says how answers are generated.
         params: its weights.
-        mixture: tasks with their stores, which should hold nothing that was trained on.
-        stopped: whether to end before the next batch.
+        planned: what is asked.
+        stopped: whether to end before the next batch, block of tokens, or metric.
+        finished: has the answers of an evaluation that was stopped, and keeps new ones.
+        with_loss: whether the loss of the targets is computed besides.
 
     Returns:
-        `tasks`, `overall`, `groups` and `failures` as `score` gives them, and `answers`, a dict per
+        What `score` returns (if `with_loss`, each task has "loss", NLL per trained token, besides,
+        and "overall" and each cluster have that of all their tokens), and `answers`, a dict per
         example: "task", "index" (the record's index in the source), "prompt", "references", what
-        `generate` or `rank` found, and, where a metric takes them, "target_score" and
-        "answer_score", the log-likelihoods of the target and of the answer. `complete` is whether
-        it came to its end; if it was stopped, there are only the answers so far.
+        `generate` or `rank` found, "metrics", the scores of this example by the metrics that are
+        means over examples, and, where a metric takes them, "target_score" and "answer_score", the
+        log-likelihoods of the target and of the answer. `complete` is whether it came to its end;
+        if it was stopped, there are only the answers so far.
     """
-    metrics = task_metrics(mixture, text_generator.config)
-    questions = ask(text_generator, mixture)
+    questions = planned.questions
+    given = _answers(text_generator, params, questions, stopped, finished)
+    answered = [questions[i] for i in sorted(given)]
+    fields = [_fields(text_generator, questions[i], given[i]) for i in sorted(given)]
+    incomplete = {"complete": False, "answers": fields}
+    if len(answered) < len(questions):
+        return incomplete
+    found = likelihoods(
+        text_generator,
+        params,
+        questions,
+        [given[i].ids for i in range(len(questions))],
+        planned.metrics,
+        stopped,
+    )
+    losses = task_losses(text_generator, params, questions, stopped) if with_loss else {}
+    if found is None or losses is None:
+        return incomplete
+    fields = [of_one | scores for of_one, scores in zip(fields, found, strict=True)]
+    scored = [
+        Scored(of_one["task"], _model_output(of_one, given[i]), of_one.get("stopped", False))
+        for i, of_one in enumerate(fields)
+    ]
+    result = score(planned.mixture, scored, planned.metrics, stopped)
+    if result is None:
+        return incomplete
+    by_example = result.pop("by_example")
+    answers = [
+        of_one | {"metrics": metrics} for of_one, metrics in zip(fields, by_example, strict=True)
+    ]
+    if with_loss:
+        add_losses(result, losses, planned.mixture)
+    return {**result, "complete": True, "answers": answers}
+
+
+def _answers(
+    text_generator: TextGenerator,
+    params: Params,
+    questions: Sequence[Question],
+    stopped: Stopped,
+    finished: FinishedAnswers | None,
+) -> dict[int, Answer]:
+    """Return the answers by the place of their question; some are missing if it was stopped."""
     free = [i for i, question in enumerate(questions) if not question.choices]
     with_choices = [i for i, question in enumerate(questions) if question.choices]
     found: dict[int, Answer] = {}
     if free:
-        generated = generate(text_generator, params, [questions[i] for i in free], stopped)
+        of_free = [questions[i] for i in free]
+        of_file = finished and finished.generated
+        generated = generate(text_generator, params, of_free, stopped, of_file)
         found |= {free[i]: answer for i, answer in generated.items()}
     if with_choices:
-        ranked = rank(text_generator, params, [questions[i] for i in with_choices], stopped)
+        of_choices = [questions[i] for i in with_choices]
+        of_file = finished and finished.ranked
+        ranked = rank(text_generator, params, of_choices, stopped, of_file)
         found |= {with_choices[i]: answer for i, answer in ranked.items()}
-    answered = [questions[i] for i in sorted(found)]
-    given = [found[i] for i in sorted(found)]
-    likelihoods = None
-    if len(answered) == len(questions):
-        likelihoods = _likelihoods(text_generator, params, questions, given, metrics, stopped)
-    answers = [
-        {
-            "task": question.task,
-            "index": int(question.store.indices[question.index]),
-            "prompt": text_generator.tokenizer.decode(question.prompt),
-            "references": list(question.store.references(question.index)),
-            **answer.fields,
-            **scores,
-        }
-        for question, answer, scores in zip(
-            answered, given, likelihoods or [{} for _ in answered], strict=True
-        )
-    ]
-    if likelihoods is None:
-        return {"complete": False, "answers": answers}
-    scored = [
-        Scored(fields["task"], _model_output(fields, answer), fields.get("stopped", False))
-        for fields, answer in zip(answers, given, strict=True)
-    ]
-    return {**score(mixture, scored, metrics), "complete": True, "answers": answers}
+    return found
 
 
-def ask(text_generator: TextGenerator, mixture: Mixture) -> list[Question]:
-    """The first `config.evaluation.examples` examples of every task."""
-    most = text_generator.config.evaluation.examples
-    questions = []
-    for task, store in zip(mixture.tasks, mixture.stores, strict=True):
-        for index in range(min(most, len(store))):
-            prompt = text_generator.prompt(store, index)
-            questions.append(Question(task, store, index, prompt, store.choices(index)))
-    return questions
+def _fields(text_generator: TextGenerator, question: Question, answer: Answer) -> dict[str, Any]:
+    """Return what is told about an answer."""
+    return {
+        "task": question.task,
+        "index": int(question.store.indices[question.index]),
+        "prompt": text_generator.tokenizer.decode(question.prompt),
+        "references": list(question.store.references(question.index)),
+        **answer.fields,
+    }
 
 
 def generate(
@@ -116,6 +186,7 @@ def generate(
     params: Params,
     questions: Sequence[Question],
     stopped: Stopped = never,
+    finished: FinishedBatches | None = None,
 ) -> dict[int, Answer]:
     """Generates an answer to each question, greedily, unless it is stopped before.
 
@@ -124,7 +195,7 @@ def generate(
         string rather than at `max_new_tokens`.
     """
     prompts = [question.prompt for question in questions]
-    outputs = text_generator.generate(params, prompts, stopped)
+    outputs = text_generator.generate(params, prompts, stopped, finished)
     return {
         i: Answer(
             {"answer": text_generator.text(output), "stopped": text_generator.stopped(output)},
@@ -139,6 +210,7 @@ def rank(
     params: Params,
     questions: Sequence[Question],
     stopped: Stopped = never,
+    finished: FinishedBatches | None = None,
 ) -> dict[int, Answer]:
     """Chooses the likeliest choice of each question, unless it is stopped before.
 
@@ -153,60 +225,15 @@ def rank(
         )
         for question in questions
     ]
-    scores = log_probs(text_generator.model, params, text_generator.config, asked, stopped)
+    scores = log_probs(
+        text_generator.model, params, text_generator.config, asked, stopped, finished
+    )
     answers = {}
     for i, of_choices in scores.items():
         texts = [text for text, _ in questions[i].choices]
         text, ids = questions[i].choices[int(np.argmax(of_choices))]
         answers[i] = Answer({"answer": text, "choices": texts, "scores": of_choices}, ids)
     return answers
-
-
-def _likelihoods(
-    text_generator: TextGenerator,
-    params: Params,
-    questions: Sequence[Question],
-    answers: Sequence[Answer],
-    metrics: Mapping[str, TaskMetrics],
-    stopped: Stopped,
-) -> list[dict[str, float]] | None:
-    """The log-likelihoods that the metrics of each question's task take; None if it is stopped."""
-    rows: list[Continuation] = []
-    names: list[tuple[int, str]] = []  # The question and the name of each row's score.
-    for i, (question, answer) in enumerate(zip(questions, answers, strict=True)):
-        of_task = metrics[question.task]
-        if of_task.needs_target_scores:
-            rows.append(_target(text_generator, question, of_task.is_tokenized))
-            names.append((i, "target_score"))
-        if of_task.needs_answer_scores:
-            prefix_length = int(question.store.prefix_lengths[question.index])
-            rows.append(Continuation(question.prompt, answer.ids, prefix_length))
-            names.append((i, "answer_score"))
-    found: list[dict[str, float]] = [{} for _ in questions]
-    if rows:
-        scores = log_likelihoods(text_generator.model, params, text_generator.config, rows, stopped)
-        if len(scores) < len(rows):
-            return None
-        for row, (i, name) in enumerate(names):
-            found[i][name] = scores[row]
-    return found
-
-
-def _target(text_generator: TextGenerator, question: Question, is_tokenized: bool) -> Continuation:
-    """The target of an example, with its loss weights, after what it is predicted from.
-
-    Of a conversation that is its last trained answer; of a task that tokenizes itself, all of its
-    targets from the first trained one on.
-    """
-    store = question.store
-    i = question.index
-    tokens, weights = store.tokens_and_weights(i)
-    prefix_length = int(store.prefix_lengths[i])
-    if text_generator.config.model.architecture == "encoder_decoder":
-        return Continuation(question.prompt, tokens.tolist(), prefix_length, weights.tolist())
-    start = prefix_length if is_tokenized else int(store.prompt_lengths[i])
-    prompt, answer = np.split(tokens, [start])
-    return Continuation(prompt.tolist(), answer.tolist(), prefix_length, weights[start:].tolist())
 
 
 def _model_output(fields: Mapping[str, Any], answer: Answer) -> ModelOutput:

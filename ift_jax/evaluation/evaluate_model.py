@@ -10,7 +10,8 @@ from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.config.schema import Config
 from ift_jax.data.mixture import Mixture
 from ift_jax.errors import UserError
-from ift_jax.evaluation.evaluate import evaluate
+from ift_jax.evaluation.evaluate import evaluate, evaluation_settings, plan
+from ift_jax.evaluation.finished_batches import FinishedAnswers
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.stop_signals import StopSignals
 from ift_jax.preparation.open_or_prepare import open_if_prepared, open_or_prepare
@@ -18,7 +19,11 @@ from ift_jax.text.tokenizers.load import load_tokenizer
 
 
 def evaluate_model(
-    config: Config, source: ModelSource, which: str, signals: StopSignals
+    config: Config,
+    source: ModelSource,
+    which: str,
+    signals: StopSignals,
+    output: str | None = None,
 ) -> dict[str, Any]:
     """Loads a model and evaluates it.
 
@@ -29,6 +34,8 @@ def evaluate_model(
         which: "eval" or "heldout".
         signals: ends the evaluation between two batches; while the model is loaded, a signal ends
             the process as usual.
+        output: a file that will be written; the answers so far are kept beside it, so that a run
+            that is stopped goes on there.
 
     Returns:
         What `evaluate` returns, with "which" and the "step" of the checkpoint.
@@ -47,7 +54,18 @@ def evaluate_model(
     config = dataclasses.replace(config, model=loaded.config.model)
     text_generator = TextGenerator(config, loaded.tokenizer, loaded.model)
     with jax.set_mesh(jax.tree.leaves(loaded.params)[0].sharding.mesh), signals:
-        result = evaluate(text_generator, loaded.params, mixture, signals.received)
+        finished = None
+        if output is not None:
+            settings = evaluation_settings(text_generator, loaded.params, which)
+            finished = FinishedAnswers.beside(output, settings)
+        result = evaluate(
+            text_generator,
+            loaded.params,
+            plan(text_generator, mixture),
+            signals.received,
+            finished=finished,
+            with_loss=True,
+        )
     return {"which": which, "step": loaded.step, **result}
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -60,3 +60,9 @@ def without_nan(value: Any) -> Any:
 def json_text(value: Any) -> str:
     """Return the text of a JSON file with a plain value; numbers that are not finite are null."""
     return json.dumps(without_nan(value), indent=2, allow_nan=False)
+
+
+def json_lines(values: Iterable[Any]) -> bytes:
+    """Return the content of a file of JSON lines; numbers that are not finite are null."""
+    lines = [json.dumps(without_nan(value), ensure_ascii=False) + "\n" for value in values]
+    return "".join(lines).encode()

@@ -7,11 +7,19 @@ The tokens are those that training would have as the answer, its stop token incl
 and FLAN end in EOS as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from ift_jax.config.schema import Config
-from ift_jax.evaluation.log_likelihoods import Continuation, log_likelihoods
+from ift_jax.decoding.generate import bucket
+from ift_jax.evaluation.finished_batches import FinishedBatches, known_answers
+from ift_jax.evaluation.shared_prefix import (
+    PrefixBatch,
+    prefix_log_likelihoods,
+    scoring_weights,
+)
 from ift_jax.io.stop_signals import Stopped, never
 from ift_jax.models.model import Model, Params
 
@@ -24,17 +32,26 @@ class Choices(NamedTuple):
     prefix_length: int  # Tokens of the prompt that attend to each other in both directions.
 
 
+class _Row(NamedTuple):
+    """A choice of an example."""
+
+    example: int
+    choice: int
+
+
 def log_probs(
     model: Model,
     params: Params,
     config: Config,
     examples: Sequence[Choices],
     stopped: Stopped = never,
+    finished: FinishedBatches | None = None,
 ) -> dict[int, list[float]]:
     """Scores each choice of each example.
 
-    Every choice is a row with a copy of the prompt, and rows of similar lengths are scored
-    together (`log_likelihoods`), so different numbers of choices cost nothing.
+    Every choice is a row; a batch holds `evaluation.batch_size` of them, of examples with prompts
+    of similar lengths, whose prompts are read once (`shared_prefix`). So different numbers of
+    choices cost nothing, and there may be any number of them.
 
     Args:
         model: the model.
@@ -42,24 +59,86 @@ def log_probs(
         config: the run's config.
         examples: what is ranked.
         stopped: whether to end before the next batch.
+        finished: has the scores of an evaluation that was stopped, and keeps new ones. Of several
+            processes only the first one's counts.
 
     Returns:
         The scores of an example's choices, by its place in `examples`; an example with a choice
         that a stop left unscored is missing.
     """
-    rows = [
-        Continuation(example.prompt, answer, example.prefix_length)
-        for example in examples
-        for answer in example.answers
+    prompts = [example.prompt for example in examples]
+    sums: dict[int, list[float]] = dict(known_answers(finished, prompts))
+    by_length = sorted(range(len(examples)), key=lambda i: len(examples[i].prompt))
+    rows = [_Row(i, choice) for i in by_length for choice in range(len(examples[i].answers))]
+    size = min(config.evaluation.batch_size, 1 << max(len(rows) - 1, 0).bit_length())
+    starts = [
+        start
+        for start in range(0, len(rows), size)
+        if any(row.example not in sums for row in rows[start : start + size])
     ]
-    scores = log_likelihoods(model, params, config, rows, stopped)
+    if starts and not stopped():
+        weights = scoring_weights(model, params)
+        scores: dict[_Row, float] = {}
+        for start in starts:
+            chosen = rows[start : start + size]
+            batch = _batch(examples, chosen, size)
+            bidirectional = config.format.bidirectional_prefix
+            sums_B = np.asarray(prefix_log_likelihoods(*weights, batch, bidirectional))
+            scores |= zip(chosen, sums_B[: len(chosen)].tolist(), strict=True)
+            new = _complete(examples, chosen, scores)
+            sums |= new
+            if finished:
+                finished.add(0, prompts, new)
+            if stopped():
+                break
     if config.evaluation.length_normalize:
-        scores = {row: score / len(rows[row].answer) for row, score in scores.items()}
-    found: dict[int, list[float]] = {}
-    first_row = 0
-    for i, example in enumerate(examples):
-        of_example = range(first_row, first_row + len(example.answers))
-        first_row = of_example.stop
+        return {
+            i: [
+                score / len(answer)
+                for score, answer in zip(of_example, examples[i].answers, strict=True)
+            ]
+            for i, of_example in sorted(sums.items())
+        }
+    return dict(sorted(sums.items()))
+
+
+def _complete(
+    examples: Sequence[Choices], rows: Sequence[_Row], scores: Mapping[_Row, float]
+) -> dict[int, list[float]]:
+    """Return the scores of those examples of some rows whose choices are all scored."""
+    found = {}
+    for i in dict.fromkeys(row.example for row in rows):
+        of_example = [_Row(i, choice) for choice in range(len(examples[i].answers))]
         if all(row in scores for row in of_example):
             found[i] = [scores[row] for row in of_example]
     return found
+
+
+def _batch(examples: Sequence[Choices], rows: Sequence[_Row], size: int) -> PrefixBatch:
+    """Lay out rows, with their prompts, in a batch of `size` rows and few different shapes."""
+    chosen = list(dict.fromkeys(row.example for row in rows))
+    n_prompts = min(size, 1 << (len(chosen) - 1).bit_length())
+    prompts = [examples[i].prompt for i in chosen] + [[0]] * (n_prompts - len(chosen))
+    answers = [examples[row.example].answers[row.choice] for row in rows]
+    prefix_lengths = [examples[i].prefix_length for i in chosen]
+    place = {i: n for n, i in enumerate(chosen)}
+    return PrefixBatch(
+        prompts_NxP=_padded(prompts),
+        prompt_lengths_N=np.array([len(prompt) for prompt in prompts], np.int32),
+        prefix_lengths_N=np.array(prefix_lengths + [0] * (n_prompts - len(chosen)), np.int32),
+        prompt_of_row_B=np.array(
+            [place[row.example] for row in rows] + [0] * (size - len(rows)), np.int32
+        ),
+        targets_BxL=_padded(answers + [[]] * (size - len(rows))),
+        target_lengths_B=np.array(
+            [len(answer) for answer in answers] + [0] * (size - len(rows)), np.int32
+        ),
+    )
+
+
+def _padded(texts: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return int32, a text in each row, padded with 0 to one of a few lengths."""
+    padded = np.zeros((len(texts), bucket(max(map(len, texts)))), np.int32)
+    for row, text in zip(padded, texts, strict=True):
+        row[: len(text)] = text
+    return padded

@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ift_jax.errors import counted
 from ift_jax.evaluation.metric_values import is_number
@@ -16,29 +16,52 @@ _HEADS = {
     "rouge_l": "ROUGE-L",
 }
 _FIRST = ("exact_match", "accuracy", "baseline")  # The columns before those of other metrics.
-_NO_COLUMN = ("examples", "stopped")  # The number of examples has a place of its own.
+# The number of examples has a place of its own.
+_NO_COLUMN = ("examples", "stopped", "tasks")
 _DEFAULT_WIDTH = 120  # Where output goes to a file.
 _TEXT_WIDTH = 60  # A metric's value that is a text is cut here.
 _MEAN = "mean over tasks"
 
 
-def table(title: str, result: Mapping[str, Any], width: int = 0) -> list[str]:
-    """Return scores as lines: a line per task, the means, then data sets over templates.
+class _Row(NamedTuple):
+    """A line of the table."""
 
-    Every metric that is a number in some task has a column. Columns that do not fit beside the
-    others follow in a further block of lines, with the tasks that have them. Texts, and what could
-    not be computed, have lines of their own.
+    name: str
+    scores: Mapping[str, Any]
+    intervals: Mapping[str, Mapping[str, float]]
+
+    def cell(self, key: str) -> str:
+        """Return a metric, with half the width of its 95% interval where it has one."""
+        value = self.scores.get(key)
+        if not is_number(value):
+            return ""
+        if isinstance(value, int):
+            return str(value)
+        text = f"{value:.3f}" if abs(value) < 1e6 else f"{value:.3g}"
+        interval = self.intervals.get(key)
+        if interval is None or not math.isfinite(value):
+            return text
+        return f"{text} ±{(interval['high'] - interval['low']) / 2:.3f}"
+
+
+def table(heading: str, result: Mapping[str, Any], width: int = 0) -> list[str]:
+    """Return scores as lines: a line per task, per cluster, the means, then data sets.
+
+    Means over examples have half the width of their 95% interval beside them. Every metric that is
+    a number in some task has a column. Columns that do not fit beside the others follow in a
+    further block of lines, with the tasks that have them. Texts, and what could not be computed,
+    have lines of their own.
 
     Args:
-        title: The first line.
+        heading: The first line.
         result: What `ift_jax.evaluation.evaluate.evaluate` returns.
         width: The most characters of a line; by default those of the terminal. A name and a single
             column may take more.
     """
     width = width or shutil.get_terminal_size((_DEFAULT_WIDTH, 24)).columns
-    rows = [*sorted(result["tasks"].items()), (_MEAN, result["overall"])]
-    name_width = max(len(name) for name, _ in rows)
-    lines = [title]
+    rows = _rows(result)
+    name_width = max(len(row.name) for row in rows)
+    lines = [heading]
     for columns in _blocks(rows, width - name_width - len("    examples")):
         if lines[1:]:
             lines.append("")
@@ -53,15 +76,31 @@ def table(title: str, result: Mapping[str, Any], width: int = 0) -> list[str]:
     return lines
 
 
-def _blocks(rows: Sequence[tuple[str, Any]], width: int) -> Iterator[list[str]]:
+def _rows(result: Mapping[str, Any]) -> list[_Row]:
+    """Return the tasks, the clusters if there are several, and the means."""
+    intervals = result.get("intervals", {})
+    clusters = result.get("clusters", {})
+    rows = [
+        _Row(name, scores, intervals.get(name, {}))
+        for name, scores in sorted(result["tasks"].items())
+    ]
+    if len(clusters) > 1:
+        rows += [
+            _Row(f"{name} ({counted(scores['tasks'], 'task')})", scores, {})
+            for name, scores in sorted(clusters.items())
+        ]
+    return [*rows, _Row(_MEAN, result["overall"], intervals.get("overall", {}))]
+
+
+def _blocks(rows: Sequence[_Row], width: int) -> Iterator[list[str]]:
     """Yield the metrics of each block of columns."""
     keys = dict.fromkeys(
         key
-        for _, scores in rows[:-1]
-        for key, value in scores.items()
+        for row in rows[:-1]
+        for key, value in row.scores.items()
         if is_number(value) and key not in (*_FIRST, *_NO_COLUMN)
     )
-    first = [key for key in _FIRST if any(key in scores for _, scores in rows)]
+    first = [key for key in _FIRST if any(key in row.scores for row in rows)]
     block: list[str] = []
     left = width
     for key in (*first, *keys):
@@ -75,35 +114,26 @@ def _blocks(rows: Sequence[tuple[str, Any]], width: int) -> Iterator[list[str]]:
     yield block
 
 
-def _column_width(rows: Sequence[tuple[str, Any]], key: str) -> int:
-    return max(len(_head(key)), *(len(_cell(scores, key)) for _, scores in rows))
+def _column_width(rows: Sequence[_Row], key: str) -> int:
+    return max(len(title(key)), *(len(row.cell(key)) for row in rows))
 
 
-def _head(key: str) -> str:
+def title(key: str) -> str:
+    """Return what a metric is called on a screen."""
     return _HEADS.get(key, key)
 
 
-def _cell(scores: Mapping[str, Any], key: str) -> str:
-    value = scores.get(key)
-    if not is_number(value):
-        return ""
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.3f}" if abs(value) < 1e6 else f"{value:.3g}"
-
-
-def _block_lines(
-    rows: Sequence[tuple[str, Any]], columns: Sequence[str], name_width: int
-) -> list[str]:
+def _block_lines(rows: Sequence[_Row], columns: Sequence[str], name_width: int) -> list[str]:
     widths = [_column_width(rows, key) for key in columns]
-    heads = [f"{_head(key):>{width}}" for key, width in zip(columns, widths, strict=True)]
+    heads = [f"{title(key):>{width}}" for key, width in zip(columns, widths, strict=True)]
     lines = ["  ".join(("", f"{'task':<{name_width}}", "examples", *heads))]
-    for name, scores in rows:
-        cells = [_cell(scores, key) for key in columns]
+    for row in rows:
+        cells = [row.cell(key) for key in columns]
         if not any(cells) and columns:
             continue
         aligned = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)]
-        line = "  ".join(("", f"{name:<{name_width}}", f"{scores['examples']:>8}", *aligned))
+        n_examples = row.scores["examples"]
+        line = "  ".join(("", f"{row.name:<{name_width}}", f"{n_examples:>8}", *aligned))
         lines.append(line.rstrip())
     return lines
 

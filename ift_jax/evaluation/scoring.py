@@ -15,8 +15,11 @@ import numpy as np
 
 from ift_jax.data.mixture import Mixture
 from ift_jax.errors import UserError
+from ift_jax.evaluation.example_scores import example_scores
+from ift_jax.evaluation.intervals import Interval, interval_of_mean, interval_of_scores
 from ift_jax.evaluation.metric_values import is_number, plain
 from ift_jax.evaluation.task_metrics import TaskMetrics
+from ift_jax.io.stop_signals import Stopped, never
 from ift_jax.metrics import MetricCall, ModelOutput, exact_match, majority_baseline
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -55,9 +58,26 @@ class Failure(NamedTuple):
         return f"task {self.task!r}, metric {self.metric!r}: {self.error}"
 
 
+class TaskScores(NamedTuple):
+    """The scores of the examples that are scored under one name.
+
+    Attributes:
+        values: The metrics by name, and "examples", their number.
+        by_example: For each metric that is a mean over the examples, the score of each of them.
+        failures: The metrics that could not be computed.
+    """
+
+    values: dict[str, Any]
+    by_example: dict[str, list[float]]
+    failures: list[Failure]
+
+
 def score(
-    mixture: Mixture, examples: Sequence[Scored], metrics: Mapping[str, TaskMetrics]
-) -> dict[str, Any]:
+    mixture: Mixture,
+    examples: Sequence[Scored],
+    metrics: Mapping[str, TaskMetrics],
+    stopped: Stopped = never,
+) -> dict[str, Any] | None:
     """Score answers with the metrics of their tasks.
 
     A task of which only some examples have choices is scored as two: `<task> (choices)`, whose
@@ -67,41 +87,68 @@ def score(
         mixture: The tasks with their stores.
         examples: The answered examples.
         metrics: The own metrics of each task.
+        stopped: Whether to give up before the next metric.
 
     Returns:
-        `tasks`: name -> {"examples"; "exact_match", or "accuracy" if choices were ranked;
-        "baseline", the score of giving every example the task's most common answer; "stopped",
-        the share of generated answers that ended by themselves; the task's own metrics}.
-        `overall`: the plain means over tasks. `groups`: for each data set with several tasks, such
-        as one per template, the quartiles of exact match over them. `failures`: for each metric
-        that could not be computed, {"task", "metric", "error", "traceback"}.
+        None if it was stopped. Else `tasks`: name -> {"examples"; "exact_match", or "accuracy" if
+        choices were ranked; "baseline", the score of giving every example the task's most common
+        answer; "stopped", the share of generated answers that ended by themselves; the task's own
+        metrics}. `overall`: the plain means over tasks; `clusters`: the same over the tasks of each
+        cluster of the mixture (`cluster` of a task's source). `groups`: for each data set with
+        several tasks, such as one per template, the quartiles of exact match over them.
+        `intervals`: name of a task, "overall" -> metric -> {"standard_error", "low", "high"}, the
+        95% interval, for metrics that are means over examples. `failures`: for each metric that
+        could not be computed, {"task", "metric", "error", "traceback"}. `by_example`: for each
+        example, in their order, the metrics that have a score for it.
     """
     tasks: dict[str, dict[str, Any]] = {}
     groups: dict[str, list[float]] = {}
+    clusters: dict[str, list[str]] = {}
     failures: list[Failure] = []
+    intervals: dict[str, dict[str, Any]] = {}
+    by_example: list[dict[str, float]] = [{} for _ in examples]
     for name, store in zip(mixture.tasks, mixture.stores, strict=True):
-        of_task = [example for example in examples if example.task == name]
-        for part, of_part in _parts(name, of_task).items():
-            tasks[part], failed = _score_part(part, of_part, metrics[name])
-            failures += failed
+        of_task = [i for i, example in enumerate(examples) if example.task == name]
+        for part, of_part in _parts(name, examples, of_task).items():
+            found = _score_part(part, [examples[i] for i in of_part], metrics[name], stopped)
+            if found is None:
+                return None
+            tasks[part] = found.values
+            failures += found.failures
+            intervals[part] = {
+                metric: interval_of_scores(scores)._asdict()
+                for metric, scores in found.by_example.items()
+                if len(scores) > 1
+            }
+            for metric, scores in found.by_example.items():
+                for i, of_one in zip(of_part, scores, strict=True):
+                    by_example[i][metric] = of_one
             if group := store.manifest.get("group"):
-                groups.setdefault(group, []).append(_exact_match(of_part))
+                groups.setdefault(group, []).append(_exact_match([examples[i] for i in of_part]))
+            if cluster := store.manifest.get("cluster"):
+                clusters.setdefault(cluster, []).append(part)
     quartiles = {group: _quartiles(scores) for group, scores in groups.items() if len(scores) > 1}
     return {
         "tasks": tasks,
         "overall": _overall(tasks.values()),
+        "clusters": {
+            cluster: {"tasks": len(parts), **_overall(tasks[part] for part in parts)}
+            for cluster, parts in clusters.items()
+        },
         "groups": quartiles,
+        "intervals": {**intervals, "overall": _overall_intervals(tasks, intervals)},
         "failures": [failure._asdict() for failure in failures],
+        "by_example": by_example,
     }
 
 
-def _parts(task: str, examples: Sequence[Scored]) -> dict[str, list[Scored]]:
-    """Return the examples of a task by the name that they are scored under."""
-    ranked = [example for example in examples if example.output.is_choice]
-    free = [example for example in examples if not example.output.is_choice]
+def _parts(task: str, examples: Sequence[Scored], of_task: Sequence[int]) -> dict[str, list[int]]:
+    """Return the examples of a task, by index, under the names that they are scored under."""
+    ranked = [i for i in of_task if examples[i].output.is_choice]
+    free = [i for i in of_task if not examples[i].output.is_choice]
     if ranked and free:
         return {f"{task} (choices)": ranked, f"{task} (free)": free}
-    return {task: list(examples)} if examples else {}
+    return {task: list(of_task)} if of_task else {}
 
 
 def _exact_match(examples: Sequence[Scored]) -> float:
@@ -111,26 +158,37 @@ def _exact_match(examples: Sequence[Scored]) -> float:
 
 
 def _score_part(
-    task: str, examples: Sequence[Scored], metrics: TaskMetrics
-) -> tuple[dict[str, Any], list[Failure]]:
+    task: str, examples: Sequence[Scored], metrics: TaskMetrics, stopped: Stopped
+) -> TaskScores | None:
+    """Score the examples that are scored under one name; None if it is stopped."""
     is_ranked = examples[0].output.is_choice
+    own_name = "accuracy" if is_ranked else "exact_match"
+    matches = [_exact_match([example]) for example in examples]
     match = _exact_match(examples)
-    scores: dict[str, Any] = {
+    values: dict[str, Any] = {
         "examples": len(examples),
-        "accuracy" if is_ranked else "exact_match": match,
+        own_name: match,
         "baseline": majority_baseline([example.output.references for example in examples]),
     }
+    by_example = {own_name: matches}
     if not is_ranked:
-        scores["stopped"] = sum(example.stopped for example in examples) / len(examples)
+        by_example["stopped"] = [float(example.stopped) for example in examples]
+        values["stopped"] = sum(by_example["stopped"]) / len(examples)
     failures = []
     for call in metrics.calls([example.output for example in examples]):
-        values, failed = _computed(call)
+        if stopped():
+            return None
+        computed, failed = _computed(call)
         failures += [_failure(task, metric, error) for metric, error in failed.items()]
-        if is_ranked and values == {exact_match.__name__: match}:
+        if is_ranked and computed == {exact_match.__name__: match}:
             continue  # That is the accuracy.
-        for key, value in values.items():
-            scores[_free_key(scores, call.name, key, value)] = value
-    return scores, failures
+        scores = example_scores(call, computed, len(examples))
+        for key, value in computed.items():
+            free_key = _free_key(values, call.name, key, value)
+            values[free_key] = value
+            if key in scores:
+                by_example[free_key] = scores[key]
+    return TaskScores(values, by_example, failures)
 
 
 def _computed(call: MetricCall) -> tuple[dict[str, Any], dict[str, BaseException]]:
@@ -186,6 +244,20 @@ def _overall(tasks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         if numbers:
             overall[metric] = sum(finite) / len(finite) if finite else math.nan
     return overall
+
+
+def _overall_intervals(
+    tasks: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the intervals of the means over tasks, where every task in a mean has one."""
+    found = {}
+    for metric in dict.fromkeys(metric for of_task in intervals.values() for metric in of_task):
+        having = [task for task in tasks if is_number(tasks[task].get(metric))]
+        if all(metric in intervals[task] for task in having):
+            of_tasks = [Interval(**intervals[task][metric]) for task in having]
+            values = [float(tasks[task][metric]) for task in having]
+            found[metric] = interval_of_mean(values, of_tasks)._asdict()
+    return found
 
 
 def _quartiles(scores: Sequence[float]) -> dict[str, Any]:

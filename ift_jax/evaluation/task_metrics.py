@@ -56,8 +56,16 @@ def _reference_calls(metrics: Sequence[str], outputs: Sequence[ModelOutput]) -> 
     def compute(name: str) -> object:
         return metric_by_name(name)(references, answers)
 
+    def compute_one(name: str, i: int) -> object:
+        return metric_by_name(name)(references[i : i + 1], answers[i : i + 1])
+
     return [
-        MetricCall(name.rpartition(":")[2], functools.partial(compute, name)) for name in metrics
+        MetricCall(
+            name.rpartition(":")[2],
+            functools.partial(compute, name),
+            functools.partial(compute_one, name),
+        )
+        for name in metrics
     ]
 
 

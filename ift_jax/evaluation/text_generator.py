@@ -10,6 +10,7 @@ from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.config.schema import Config
 from ift_jax.data.store import TokenStore
 from ift_jax.decoding import Generator, Options, Stops
+from ift_jax.evaluation.finished_batches import FinishedBatches, known_answers
 from ift_jax.io.stop_signals import Stopped, never, until
 from ift_jax.models.model import Model, Params
 from ift_jax.text.prompts import PromptFormatter
@@ -75,7 +76,11 @@ class TextGenerator:
         )
 
     def generate(
-        self, params: Params, prompts: Sequence[Sequence[int]], stopped: Stopped = never
+        self,
+        params: Params,
+        prompts: Sequence[Sequence[int]],
+        stopped: Stopped = never,
+        finished: FinishedBatches | None = None,
     ) -> dict[int, list[int]]:
         """The new ids of each prompt, greedily, as the config's section `evaluation` says.
 
@@ -83,18 +88,23 @@ class TextGenerator:
             params: the model's parameters.
             prompts: the ids of each prompt.
             stopped: whether to end before the next block of tokens.
+            finished: has the answers of an evaluation that was stopped, and keeps new ones. Of
+                several processes only the first one's counts.
 
         Returns:
             The new ids by the place of their prompt; some are missing if it was stopped.
         """
         evaluation = self.config.evaluation
         options = Options(evaluation.max_new_tokens)
+        known = known_answers(finished, prompts)
         batches = self.generator(params).generate_batches(
-            prompts, options, batch_size=evaluation.batch_size, stopped=stopped
+            prompts, options, batch_size=evaluation.batch_size, known=known, stopped=stopped
         )
         outputs: dict[int, list[int]] = {}
         for batch in until(stopped, batches):
             outputs |= batch
+            if finished:
+                finished.add(0, prompts, {i: batch[i] for i in batch if i not in known})
         return dict(sorted(outputs.items()))
 
 

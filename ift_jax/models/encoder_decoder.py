@@ -239,16 +239,37 @@ class EncoderDecoder(nnx.Module):
 
         `Model.hidden` has the details.
         """
-        c = self.config
-        keys_B = dropout_row_keys(dropout_key, batch, c.dropout)
+        keys_B = dropout_row_keys(dropout_key, batch, self.config.dropout)
         encoder_tokens = Tokens(batch["encoder_segment_ids"], batch["encoder_positions"])
         decoder_tokens = Tokens(batch["decoder_segment_ids"], batch["decoder_positions"])
         encoded_BxSxD = self.encode(batch["encoder_tokens"], encoder_tokens, keys_B)
+        return self.decode(
+            batch["decoder_tokens"], decoder_tokens, encoded_BxSxD, encoder_tokens, keys_B
+        )
+
+    def decode(
+        self,
+        tokens_BxL: jax.Array,
+        tokens: Tokens,
+        encoded_BxSxD: jax.Array,
+        encoded_tokens: Tokens,
+        keys_B: jax.Array | None = None,
+    ) -> jax.Array:
+        """Final states of the decoder's tokens, ready for the head: BxLxD.
+
+        Args:
+            tokens_BxL: The decoder's inputs: the targets, shifted by one.
+            tokens: What attention must know about them.
+            encoded_BxSxD: What `encode` returned.
+            encoded_tokens: What attention must know about the encoder's tokens.
+            keys_B: The dropout keys of the rows; None: no dropout.
+        """
+        c = self.config
         x_BxLxD = self.decoder(
-            self._embed(batch["decoder_tokens"]),
-            decoder_tokens,
+            self._embed(tokens_BxL),
+            tokens,
             encoded_BxSxD=encoded_BxSxD,
-            encoded_tokens=encoder_tokens,
+            encoded_tokens=encoded_tokens,
             keys_B=fold_keys(keys_B, DECODER),
         )
         return x_BxLxD * c.d_model**-0.5 if c.tied_embedding else x_BxLxD

@@ -55,6 +55,7 @@ class SeqioMetrics:
         # SeqIO puts an object for each function after those that the task was given.
         n_given = len(task.metric_objs) - len(task.metric_fns)
         self._objects = task.metric_objs[:n_given]
+        self._examples: dict[int, dict[str, Any]] = {}  # By index; those that were read.
         self.is_tokenized = not is_text_task(task)
 
     @property
@@ -73,13 +74,17 @@ class SeqioMetrics:
 
     def calls(self, outputs: Sequence[ModelOutput]) -> list[MetricCall]:
         """Return the metrics of these examples; nothing is computed or read yet."""
-        given = _Given(self._reading, outputs)
+        given = _Given(self._reading, outputs, self._examples)
         objects = [
             MetricCall(_name(metric), functools.partial(given.compute_object, metric))
             for metric in self._objects
         ]
         functions = [
-            MetricCall(_name(metric), functools.partial(given.compute_function, metric, kind))
+            MetricCall(
+                _name(metric),
+                functools.partial(given.compute_function, metric, kind),
+                functools.partial(given.compute_function, metric, kind),
+            )
             for kind, metric in self._functions
         ]
         return [*objects, *functions]
@@ -115,24 +120,41 @@ class _Given:
     raises; then each metric that needs it raises that.
     """
 
-    def __init__(self, reading: Reading, outputs: Sequence[ModelOutput]) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        outputs: Sequence[ModelOutput],
+        examples: dict[int, dict[str, Any]],
+    ) -> None:
         self._task = reading.task
+        self._known_examples = examples
         self._reading = reading
         self._outputs = outputs
         self._is_tokenized = not is_text_task(reading.task)
 
-    def compute_function(self, metric: Callable[..., Any], kind: ModelOutputType) -> Any:
-        """Call a metric function by SeqIO's argument names, or with references if it is marked."""
+    def compute_function(
+        self, metric: Callable[..., Any], kind: ModelOutputType, only: int | None = None
+    ) -> Any:
+        """Call a metric function by SeqIO's argument names, or with references if it is marked.
+
+        Args:
+            metric: The metric.
+            kind: What it takes.
+            only: The place of the one example that it is called with; by default all are given.
+        """
+        chosen = slice(None) if only is None else slice(only, only + 1)
         if is_reference_metric(metric):
-            references = [list(output.references) for output in self._outputs]
-            return metric(references, [output.answer for output in self._outputs])
-        targets = list(self.targets)
+            outputs = self._outputs[chosen]
+            references = [list(output.references) for output in outputs]
+            return metric(references, [output.answer for output in outputs])
+        targets = list(self.targets[chosen])
         if kind == ModelOutputType.SCORE:
-            return metric(targets=targets, scores=self._target_scores())
-        predictions = list(self.predictions)
+            return metric(targets=targets, scores=self._target_scores[chosen])
+        predictions = list(self.predictions[chosen])
         if kind == ModelOutputType.PREDICTION:
             return metric(targets=targets, predictions=predictions)
-        return metric(targets=targets, predictions=predictions, aux_values=self._aux_values())
+        aux_values = {name: values[chosen] for name, values in self._aux_values.items()}
+        return metric(targets=targets, predictions=predictions, aux_values=aux_values)
 
     def compute_object(self, metric: Any) -> Any:
         """Compute a metric object, as `seqio.Evaluator` does."""
@@ -151,16 +173,18 @@ class _Given:
 
     def _model_output(self, kind: Any) -> Any:
         if kind == ModelOutputType.SCORE:
-            return self._target_scores()
+            return self._target_scores
         if kind == ModelOutputType.PREDICTION:
             return self._raw_predictions()
         if kind == ModelOutputType.PREDICTION_WITH_AUX:
-            return self._raw_predictions(), self._aux_values()
+            return self._raw_predictions(), self._aux_values
         raise ValueError(f"its model_output_type is {kind!r}, which an evaluation does not give")
 
+    @functools.cached_property
     def _target_scores(self) -> np.ndarray:
         return np.array([output.target_score for output in self._outputs])
 
+    @functools.cached_property
     def _aux_values(self) -> dict[str, np.ndarray]:
         """Return the auxiliary values of T5X: the log-likelihood of each answer."""
         return {"scores": np.array([output.answer_score for output in self._outputs])}
@@ -238,8 +262,9 @@ class _Given:
         Raises:
             UserError: The data is not what it was when the store was made.
         """
-        wanted = {output.index for output in self._outputs}
-        found = dict(self._read(wanted))
+        found = self._known_examples
+        if wanted := {output.index for output in self._outputs} - found.keys():
+            found |= self._read(wanted)
         for output in self._outputs:
             example = found.get(output.index)
             if example is None or not self._is_same(example, output):

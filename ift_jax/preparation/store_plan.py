@@ -73,6 +73,7 @@ class WantedStore:
         return settings | {
             "task": self.task.name,
             "group": getattr(self.task.source, "group", ""),
+            "cluster": getattr(self.task.source, "cluster", ""),
             "split": self.split,
             "shards": part.shards * part.files,
             "rows": getattr(self.task.source, "shape", ""),

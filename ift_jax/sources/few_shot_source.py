@@ -56,6 +56,11 @@ class FewShotSource(PythonDataSource):
         """The group of the task, by which an evaluation summarizes the scores of its templates."""
         return getattr(self._task.source, "group", "")
 
+    @property
+    def cluster(self) -> str:
+        """The cluster of the task, over which an evaluation takes means."""
+        return getattr(self._task.source, "cluster", "")
+
     def files(self, split: str) -> list[str]:
         source = self._task.source
         splits = (split, self._pool_split(split))

@@ -12,6 +12,12 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from ift_jax.errors import counted
+from ift_jax.evaluation.score_table import title
+
+# What the evaluated mixtures are called.
+SETS = {"eval": "unseen examples", "heldout": "unseen tasks"}
+NOT_SHOWN = ("baseline", "stopped")  # Metrics that say nothing of how good an answer is.
 PLAIN_WIDTH = 80  # Lines are this long where the output is no terminal, such as a log file.
 _WIDE = 120  # A terminal of this width also shows accuracy and fill.
 _TREND_MEMORY = 0.8  # Weight of the past in the smoothed loss that a trend is told by.
@@ -85,6 +91,25 @@ class Console:
         """
         self._held_out_loss = loss
         self.line(f"step {step}/{self._n_steps} · held-out loss {loss:.4f}")
+
+    def scores(self, step: int, which: str, result: Mapping[str, Any]) -> None:
+        """Print the metrics of answers: the means over tasks.
+
+        Args:
+            step: The step that they were computed at.
+            which: "eval", unseen examples of the trained tasks, or "heldout", unseen tasks.
+            result: What `ift_jax.evaluation.evaluate.evaluate` returned.
+        """
+        n_tasks = len(result["tasks"])
+        overall = result["overall"]
+        parts = [
+            f"{title(metric)} {value:.3f}"
+            for metric, value in overall.items()
+            if isinstance(value, float) and metric not in NOT_SHOWN
+        ]
+        of_what = f"{counted(n_tasks, 'task')}, {counted(overall['examples'], 'example')}"
+        head = f"step {step}/{self._n_steps} · {SETS[which]} ({of_what})"
+        self.line(f"{head}: {', '.join(parts) or 'nothing scored'}")
 
     def progress(self, record: Mapping[str, Any]) -> None:
         """Show a metrics record.

@@ -1,10 +1,11 @@
 """Scores on unseen examples when training ends."""
 
-import json
+import os
 from typing import Any
 
-from ift_jax.evaluation.evaluate import evaluate
-from ift_jax.evaluation.metric_values import json_text, without_nan
+from ift_jax.evaluation.evaluate import evaluate, evaluation_settings, plan
+from ift_jax.evaluation.finished_batches import FinishedAnswers, remove_unfinished
+from ift_jax.evaluation.metric_values import json_lines, json_text
 from ift_jax.evaluation.score_table import table
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.folders import write_files
@@ -12,6 +13,9 @@ from ift_jax.io.stop_signals import Stopped
 from ift_jax.models.model import Params
 from ift_jax.training.console import Console
 from ift_jax.training.setup import Run
+
+ANSWERS_FILE = "answers.jsonl"
+_NOT_SCORES = ("answers", "complete")  # Of a result; the answers have a file of their own.
 
 
 def final_evaluation(
@@ -48,19 +52,28 @@ def final_evaluation(
     for name, (title, mixture) in mixtures.items():
         if mixture is None or name not in run.config.evaluation.sets:
             continue
-        result = evaluate(text_generator, params, mixture, stopped)
+        settings = evaluation_settings(text_generator, params, name)
+        finished = None
+        if workdir is not None:
+            finished = FinishedAnswers.beside(os.path.join(workdir, ANSWERS_FILE), settings)
+        planned = plan(text_generator, mixture)
+        result = evaluate(text_generator, params, planned, stopped, finished=finished)
         answers += result["answers"]
         if not result["complete"]:
             console.line(
                 f"stopped by a signal while evaluating {title}: {len(answers)} answers so far are "
-                "in answers.jsonl. The same command evaluates again."
+                "in answers.jsonl. The same command goes on there."
             )
             is_complete = False
             break
         console.line(*table(title, result))
-        results[title] = {key: result[key] for key in ("tasks", "overall", "groups", "failures")}
+        results[title] = {key: result[key] for key in result if key not in _NOT_SCORES}
     if workdir is not None:
-        lines = [json.dumps(without_nan(answer), ensure_ascii=False) + "\n" for answer in answers]
-        files = {"evaluation.json": json_text(results), "answers.jsonl": "".join(lines)}
-        write_files(workdir, {name: content.encode() for name, content in files.items()})
+        files = {
+            "evaluation.json": json_text(results).encode(),
+            ANSWERS_FILE: json_lines(answers),
+        }
+        write_files(workdir, files)
+        if is_complete:
+            remove_unfinished(os.path.join(workdir, ANSWERS_FILE))
     return is_complete

@@ -18,8 +18,9 @@ from ift_jax.io.paths import Workdir
 from ift_jax.io.stop_signals import StopSignals
 from ift_jax.io.write_errors import write_errors
 from ift_jax.training.bad_steps import BadSteps
+from ift_jax.training.best_metric import ranking
 from ift_jax.training.console import Console
-from ift_jax.training.eval_loss import EvalLoss
+from ift_jax.training.evaluations import Evaluations
 from ift_jax.training.final_evaluation import final_evaluation
 from ift_jax.training.goodput import Goodput
 from ift_jax.training.metric_writer import MetricWriter
@@ -40,7 +41,7 @@ from ift_jax.training.start import (
 from ift_jax.training.state import all_params
 from ift_jax.training.step_log import StepLog
 from ift_jax.training.step_schedule import Due, StepSchedule
-from ift_jax.training.stop_agreement import StopAgreement, of_first_process
+from ift_jax.training.stop_agreement import StopAgreement
 from ift_jax.training.summary import file_lines, summary_lines
 from ift_jax.training.throughput import Throughput
 from ift_jax.training.trackers import check_installed, open_trackers
@@ -94,7 +95,7 @@ def train(
         if profile:
             console.line(*filter(None, [check_profile(profile, start.step or 0, run.n_steps)]))
         if start.is_done:
-            console.line(f"nothing to do: the run in {workdir} is complete at step {start.step}")
+            console.line(f"nothing to do: the run in {workdir} is {start.describe_end()}")
             return
 
         if is_new:
@@ -158,10 +159,13 @@ class Trainer:
         self._goodput = goodput
         self._schedule = StepSchedule(config, run.n_steps)
         self._checkpoints = Checkpoints(
-            home.path, keep=config.max_to_keep, keep_best=config.keep_best
+            home.path,
+            keep=config.max_to_keep,
+            keep_best=config.keep_best,
+            ranking=ranking(config),
         )
         # A run that is already finished needs no train step.
-        is_finished = (start.step or 0) >= run.n_steps
+        is_finished = start.has_all_steps
         if not is_finished:
             self._checkpoints.check_space(checkpointed_part(run, run.program.state_shapes))
         self._compiling = None if is_finished else run.program.compile_in_background()
@@ -170,7 +174,7 @@ class Trainer:
                 run, self._checkpoints, start.begins_interval, console
             )
             console.line(f"resumed at step {self._first_step} from {self._checkpoints.path}")
-            if self._compiling is None and self._first_step < run.n_steps:
+            if self._compiling is None and self._first_step < min(start.step, run.n_steps):
                 self._compiling = run.program.compile_in_background()
         else:
             self._first_step, self._state = 0, initial_state(run)
@@ -195,9 +199,15 @@ class Trainer:
         self._previews = Previews(
             self._text_generator, run.eval, home.local, self._first_step, write=writes
         )
-        self._eval_losses = {"eval": EvalLoss(run, run.eval)}
-        if run.heldout:
-            self._eval_losses["heldout"] = EvalLoss(run, run.heldout)
+        self._evaluations = Evaluations(
+            run,
+            self._text_generator,
+            self._checkpoints,
+            console,
+            self._writer,
+            home.local,
+            self._first_step,
+        )
         self._prefetcher = Prefetcher(run.device_batch, range(self._first_step, run.n_steps))
         self._throughput = Throughput(run, goodput)
         self._log = StepLog(run, self._throughput, goodput, self._writer, console)
@@ -209,7 +219,13 @@ class Trainer:
     @property
     def is_complete(self) -> bool:
         """Whether the last step of the run is done and saved."""
-        return not self._stopped and self._saved_step == self._run.n_steps
+        is_last = self._step == self._run.n_steps or bool(self._evaluations.why_over)
+        return not self._stopped and is_last and self._saved_step == self._step
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no further step is to be done, because of a stop or of early stopping."""
+        return self._stopped or bool(self._evaluations.why_over)
 
     def run_steps(self) -> None:
         """Train until the last step, or until the processes agree to stop.
@@ -220,7 +236,7 @@ class Trainer:
         """
         try:
             self._do_what_is_missing()
-            if self._stopped:
+            if self._is_over:
                 return
             train_step = self._compiled_step()
             for step, batch in enumerate(self._prefetcher, start=self._first_step + 1):
@@ -241,7 +257,7 @@ class Trainer:
                     jax.block_until_ready(metrics)
                     self._log.report()
                     self._save_evaluate_and_preview(due)
-                if self._stopped:
+                if self._is_over:
                     break
         finally:
             self._prefetcher.close()
@@ -271,24 +287,10 @@ class Trainer:
         A checkpoint is saved before the evaluation and the preview of its step, so a run that
         resumes may have to make up for them.
         """
-        due = self._schedule.at(self._first_step)
-        written = self._writer.names_at_start if self._writer else set()
-        evaluate, preview = of_first_process(
-            [
-                due.evaluate and "eval_loss" not in written,
-                due.preview and "preview_stop_rate" not in written,
-            ]
-        )
-        if preview:
+        due = self._evaluations.missing(self._first_step, self._schedule.at(self._first_step))
+        if due.preview:
             self._previews.drop(self._first_step)
-        self._save_evaluate_and_preview(
-            due._replace(
-                checkpoint=False,
-                evaluate=evaluate,
-                preview=preview,
-                stop=self._stop.requested(),
-            )
-        )
+        self._save_evaluate_and_preview(due._replace(checkpoint=False, stop=self._stop.requested()))
 
     def _save_evaluate_and_preview(self, due: Due) -> None:
         """Do what is due after the current step besides logging, unless a stop comes between."""
@@ -297,9 +299,9 @@ class Trainer:
             if due.checkpoint or self._owes_checkpoint:
                 self._save(even_if_bad=due.stop or self._step == self._run.n_steps)
             self._stopped = due.stop or not (
-                (not due.evaluate or self._evaluate()) and (not due.preview or self._preview())
+                self._evaluate(due) and (not due.preview or self._preview())
             )
-            if self._stopped and self._step > self._first_step and self._saved_step != self._step:
+            if self._is_over and self._step > self._first_step and self._saved_step != self._step:
                 self._save(even_if_bad=True)
             self._goodput.write(self._step)
             self._home.push()
@@ -329,23 +331,16 @@ class Trainer:
         self._checkpoints.save(self._step, state, bad_streak=bad_streak)
         self._saved_step = self._step
 
-    def _evaluate(self) -> bool:
-        """Write the loss of every evaluated mixture; return whether no stop came between."""
+    def _evaluate(self, due: Due) -> bool:
+        """Measure what is due on unseen examples; return whether no stop came between."""
+        if not (due.evaluate or due.score):
+            return True
         params = all_params(self._state)
-        record: dict[str, Any] = {"step": self._step}
+        is_saved = self._saved_step == self._step
         with self._goodput.during("evaluating"):
-            for name, eval_loss in self._eval_losses.items():
-                losses = eval_loss(params, self._stop.requested)
-                if losses is None:
-                    return False
-                record[f"{name}_loss"] = losses.loss
-                record[f"{name}_task_loss"] = losses.task_loss
-        if self._saved_step == self._step:
-            self._checkpoints.rate(self._step, record["eval_loss"])
-        if self._writer:
-            self._writer.write(record)
-        self._console.held_out(self._step, record["eval_loss"])
-        return True
+            return self._evaluations(
+                params, self._step, due, self._stop.requested, is_saved=is_saved
+            )
 
     def _preview(self) -> bool:
         """Write and print completions of the fixed prompts; return whether no stop came between."""
@@ -379,6 +374,8 @@ class Trainer:
             if wait_share := self._throughput.data_wait_share():
                 line += f"; the device waited for data {wait_share:.2%} of the time"
             self._console.line(line)
+            if why := self._evaluations.why_over:
+                self._console.line(f"stopped early at step {self._step}: {why}")
             if self._run.config.evaluation.examples:
                 with self._goodput.during("evaluating"):
                     self._stopped = not final_evaluation(

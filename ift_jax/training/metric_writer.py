@@ -14,6 +14,8 @@ from ift_jax.training.event_file import EventFile
 from ift_jax.training.step_lines import keep_lines_until
 from ift_jax.training.trackers import Tracker, finite
 
+METRICS_FILE = "metrics.jsonl"
+
 
 class MetricWriter:
     """Appends records to `metrics.jsonl`, and their numbers to a TensorBoard event file.
@@ -32,7 +34,7 @@ class MetricWriter:
                 steps is dropped.
             trackers: Receive the same numbers, and are closed with the files.
         """
-        self._path = path = os.path.join(workdir, "metrics.jsonl")
+        self._path = path = os.path.join(workdir, METRICS_FILE)
         kept = keep_lines_until(path, step)
         self.names_at_start = {name for line in kept if line["step"] == step for name in line}
         with write_errors(path):

@@ -23,6 +23,8 @@ from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.io.paths import Workdir
 from ift_jax.text.tokenizers.load import load_tokenizer
+from ift_jax.training.best_metric import check_best_metric
+from ift_jax.training.early_stopping import EarlyStopping
 from ift_jax.training.resume import check_fits
 from ift_jax.training.setup import Run
 
@@ -38,7 +40,9 @@ class Start:
         record: What `run.json` says.
         inputs: What the run reads now.
         has_new_data: Whether that is something else than before.
-        is_done: Whether the run is complete, so that nothing is to be done.
+        early_stopping: Has counted the evaluations until that step.
+        has_all_steps: Whether no step is left to train.
+        is_done: Whether the run is complete, scores included, so that nothing is to be done.
         lines: What the user should know.
     """
 
@@ -47,13 +51,22 @@ class Start:
     step: int | None
     record: RunRecord
     inputs: Inputs
+    early_stopping: EarlyStopping
     has_new_data: bool = False
+    has_all_steps: bool = False
     is_done: bool = False
     lines: tuple[str, ...] = ()
 
     def since(self, step: int) -> int:
         """Return the step since which a run that resumes at `step` reads its inputs."""
         return step if self.has_new_data else min(self.record.inputs_since, step)
+
+    def describe_end(self) -> str:
+        """Say that the run is complete."""
+        if self.early_stopping.is_over:
+            why = self.early_stopping.describe()
+            return f"complete: it stopped early at step {self.step}, {why}"
+        return f"complete at step {self.step}"
 
     def begins_interval(self, step: int) -> bool:
         """Whether the sums of a log interval, saved at `step`, belong to other data."""
@@ -120,6 +133,7 @@ def find_start(
     mixtures = {"train": run.train, "eval": run.eval}
     if run.heldout:
         mixtures["heldout"] = run.heldout
+    check_best_metric(run.config, {"eval": run.eval, "heldout": run.heldout})
     inputs = run_inputs(run.config, run.tokenizer, mixtures)
     steps = saved_steps(home.path)
     before = read_config(home.local)
@@ -129,7 +143,7 @@ def find_start(
                 f"{home.path}: has checkpoints but no {CONFIG_FILE}, which says what they are of; "
                 "use another --workdir"
             )
-        return Start(config, reasons, None, RunRecord(), inputs)
+        return Start(config, reasons, None, RunRecord(), inputs, EarlyStopping(config.train))
 
     record = RunRecord.read(home.local)
     step = steps[-1] if steps else None
@@ -150,13 +164,24 @@ def find_start(
     lines.append(moved_start(before, config))
     if not record.inputs:
         lines.append(f"{home.path}: does not say what data its run began with; taken as the same")
+    early_stopping = EarlyStopping.of_run(config.train, home.local, step or 0)
+    has_all_steps = step is not None and (step >= run.n_steps or early_stopping.is_over)
     is_done = (
         record.finished_at == step is not None
-        and step >= run.n_steps
+        and has_all_steps
         and before.evaluation == config.evaluation
     )
     return Start(
-        config, reasons, step, record, inputs, has_new_data, is_done, tuple(filter(None, lines))
+        config,
+        reasons,
+        step,
+        record,
+        inputs,
+        early_stopping,
+        has_new_data,
+        has_all_steps,
+        is_done,
+        tuple(filter(None, lines)),
     )
 
 

@@ -1,7 +1,7 @@
 """JSON-lines files of a run with one or more lines for each of some steps."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,29 @@ def keep_lines(path: str, is_kept: Callable[[int], bool]) -> list[Line]:
     """
     if not os.path.exists(path):
         return []
-    with open(path, "rb") as file:
-        complete = [line for line in file if line.endswith(b"\n")]
-    lines = [_parse(line, f"{path}:{number}") for number, line in enumerate(complete, start=1)]
+    complete = _complete_lines(path)
+    lines = _parsed(complete, path)
     kept = [i for i, line in enumerate(lines) if is_kept(line["step"])]
     write_atomically(Path(path), b"".join(complete[i] for i in kept))
     return [lines[i] for i in kept]
+
+
+def read_lines(path: str) -> list[Line]:
+    """Return the complete lines of a file; none if there is no such file.
+
+    Raises:
+        UserError: A line is no JSON object with a step.
+    """
+    return _parsed(_complete_lines(path), path) if os.path.exists(path) else []
+
+
+def _complete_lines(path: str) -> list[bytes]:
+    with open(path, "rb") as file:
+        return [line for line in file if line.endswith(b"\n")]
+
+
+def _parsed(lines: Sequence[bytes], path: str) -> list[Line]:
+    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
 
 
 def _parse(content: bytes, where: str) -> Line:

@@ -1,11 +1,8 @@
-"""The agreement of a run's processes: when to stop, and what a resumed run makes up for."""
-
-from collections.abc import Sequence
+"""The agreement of a run's processes on when to stop."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ift_jax.io.stop_signals import StopSignals
@@ -43,10 +40,3 @@ class StopAgreement:
             self._previous_vote = self._any(votes)
             self._is_agreed = previous is not None and bool(previous)
         return self._is_agreed
-
-
-def of_first_process(flags: Sequence[bool]) -> list[bool]:
-    """Return the flags that process 0 has; every process must call this."""
-    if jax.process_count() == 1:
-        return list(flags)
-    return np.asarray(multihost_utils.broadcast_one_to_all(np.array(flags))).tolist()

@@ -6,8 +6,11 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from ift_jax.evaluation.score_table import title
 from ift_jax.io.json_reader import parse_json
 from ift_jax.training import goodput
+from ift_jax.training.best_metric import OVERALL
+from ift_jax.training.console import NOT_SHOWN, SETS
 
 FILES = {
     "config.yaml": "the config, for --config",
@@ -16,13 +19,15 @@ FILES = {
     "tokenizer": "the tokenizer",
     "checkpoints": "the state, newest last",
     "checkpoints.json": "eval loss of each saved state",
-    "metrics.jsonl": "losses and speed of logged steps, eval losses, stop rates",
+    "metrics.jsonl": "losses and speed of logged steps, eval losses, scores, stop rates",
+    "evaluations.jsonl": "scores while the run trains, with intervals",
     "tensorboard": "the same as event files, and profiles",
     goodput.FILE: "seconds in steps, saving, evaluating, ...",
     "samples.jsonl": "completions of fixed prompts",
     "evaluation.json": "scores on unseen examples",
     "answers.jsonl": "every scored answer",
 }
+_TASKS = 8  # Where there are more, only the means over tasks are shown.
 _SAMPLES = 2  # Prompts whose answers before and after are shown.
 _CHARACTERS = 300  # So much of a prompt or an answer is shown.
 _LEAST_SHARE = 0.005  # Of the time; what would be shown as 0% is left out.
@@ -38,7 +43,7 @@ def summary_lines(folder: str, workdir: str, width: int) -> Iterator[str]:
     """
     yield from _time_lines(folder, width)
     metrics = _read_lines(os.path.join(folder, "metrics.jsonl"))
-    changes = [*_loss_lines(metrics), *_sample_lines(folder, width)]
+    changes = [*_loss_lines(metrics), *_score_lines(metrics, width), *_sample_lines(folder, width)]
     if changes:
         yield "what changed:"
         yield from changes
@@ -76,7 +81,7 @@ def _time_lines(folder: str, width: int) -> Iterator[str]:
 
 def _loss_lines(metrics: list[dict[str, Any]]) -> Iterator[str]:
     """Yield a line for each loss: its first value, its last, and the lowest held-out one."""
-    for name, title in (
+    for name, of_what in (
         ("eval_loss", "held-out loss"),
         ("heldout_loss", "loss on tasks that are never trained"),
         ("nll", "training loss"),
@@ -85,7 +90,7 @@ def _loss_lines(metrics: list[dict[str, Any]]) -> Iterator[str]:
         if len(values) < 2:
             continue
         (first, first_step), (last, last_step) = values[0], values[-1]
-        line = f"  {title}: {first:.3f} at step {first_step}, {last:.3f} at step {last_step}"
+        line = f"  {of_what}: {first:.3f} at step {first_step}, {last:.3f} at step {last_step}"
         lowest, lowest_step = min(values)
         if name != "nll" and lowest_step != last_step:
             line += f"; lowest {lowest:.3f} at step {lowest_step}"
@@ -93,6 +98,36 @@ def _loss_lines(metrics: list[dict[str, Any]]) -> Iterator[str]:
     rates = [record["preview_stop_rate"] for record in metrics if "preview_stop_rate" in record]
     if len(rates) > 1:
         yield f"  sampled answers that end by themselves: {rates[0]:.0%}, then {rates[-1]:.0%}"
+
+
+def _score_lines(metrics: list[dict[str, Any]], width: int) -> Iterator[str]:
+    """Yield lines for the metrics of answers: each task's before and after."""
+    for which, of_what in SETS.items():
+        records = [(record[which], record["step"]) for record in metrics if which in record]
+        if len(records) < 2:
+            continue
+        (first, first_step), (last, last_step) = records[0], records[-1]
+        tasks = [task for task in last if task != OVERALL]
+        yield f"  answers to {of_what}, step {first_step} -> step {last_step}:"
+        if len(tasks) > 1:
+            changes = _changes(first.get(OVERALL, {}), last[OVERALL])
+            yield from _listed(f"mean over {len(tasks)} tasks:", changes, width)
+        for task in tasks if len(tasks) <= _TASKS else []:
+            yield from _listed(f"{task}:", _changes(first.get(task, {}), last[task]), width)
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return what became of each metric that is a number before and after."""
+    return [
+        f"{title(metric)} {before[metric]:.3f} -> {after[metric]:.3f}"
+        for metric in after
+        if metric not in NOT_SHOWN and _is_number(before, metric) and _is_number(after, metric)
+    ]
+
+
+def _listed(head: str, parts: list[str], width: int) -> list[str]:
+    text = f"{head} {', '.join(parts) or 'nothing scored'}"
+    return textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="      ")
 
 
 def _is_number(record: dict[str, Any], name: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ift_jax.errors import UserError
-from ift_jax.metrics import exact_match, exact_match_normalized, rouge_l
+from ift_jax.metrics import exact_match
 from tasks.flan import completion_readers as complete
 from tasks.flan import generation_readers as read_text
 from tasks.flan import readers as read
@@ -22,7 +22,9 @@ from tasks.flan.dataset import (
     standard,
     train_only,
 )
+from tasks.flan.metrics import best_rouge, edit_distance, f1, mean_class_f1, trivia_qa
 from tasks.flan.rows import Part
+from tasks.t5.metrics import bleu, correlations, rouge, squad
 
 
 class _Entry(NamedTuple):
@@ -72,9 +74,13 @@ def _wmt16(code: str, language: str) -> _Entry:
     )
 
 
-_GENERATED = {"metrics": (rouge_l,)}
+_SUMMARIES = {"metrics": (rouge,)}
+_TEXTS = {"metrics": (best_rouge,), "references": True}
+_TRANSLATIONS = {"metrics": (bleu,)}
 _OPTIONS = {"choices": True}
-_SPANS = {"metrics": (exact_match_normalized,), "references": True}
+_SPANS = {"metrics": (squad,), "references": True}
+_QUESTIONS = {"metrics": (trivia_qa,), "references": True}
+_SAME_OR_NOT = {"metrics": (f1, exact_match)}
 # A data set with options in a cluster whose other data sets have references.
 _CHOICES: Mapping[str, Any] = {"choices": True, "references": False, "metrics": (exact_match,)}
 _NO_YES = ("no", "yes")
@@ -82,7 +88,7 @@ _YES_NO = ("yes", "no")
 _SUMMARY = read.renamed(text="document", summary="summary")
 
 _CLUSTERS: Mapping[str, _Cluster] = {
-    "summarization": _Cluster(_GENERATED, [
+    "summarization": _Cluster(_SUMMARIES, [
         _entry("aeslc", "aeslc", read_text.aeslc,
                standard() | {"validation": Part("validation", -VALIDATION_EXAMPLES)}),
         _entry("cnn_dailymail", "cnn_dailymail", read_text.cnn_dailymail, standard()),
@@ -101,7 +107,7 @@ _CLUSTERS: Mapping[str, _Cluster] = {
         _entry("wiki_lingua_english_en", "gem/wiki_lingua_english_en",
                read.renamed(source="source", target="target"), standard()),
     ]),
-    "structure_to_text": _Cluster(_GENERATED | {"references": True}, [
+    "structure_to_text": _Cluster(_TEXTS, [
         # FLAN tests on the validation splits, although three of the four publish test splits.
         _entry("web_nlg_en", "gem/web_nlg_en", read_text.web_nlg, carved()),
         _entry("common_gen", "gem/common_gen", read_text.common_gen, carved()),
@@ -112,15 +118,17 @@ _CLUSTERS: Mapping[str, _Cluster] = {
         _entry("squad_v1", "squad/v1.1", read.squad, carved()),
         _entry("squad_v2", "squad/v2.0", read.squad, carved()),
         _entry("drop", "drop", read.drop, carved("dev")),
-        _entry("multirc", "super_glue/multirc", read.multirc, carved(), **_CHOICES),
+        _entry("multirc", "super_glue/multirc", read.multirc, carved(),
+               **{**_CHOICES, **_SAME_OR_NOT}),
         _entry("openbookqa", "openbookqa", read.openbookqa, standard(), **_CHOICES),
         _entry("bool_q", "bool_q", read.bool_q, carved(), **_CHOICES),
     ]),
     "read_comp_and_common_sense": _Cluster(_OPTIONS, [
-        _entry("record", "super_glue/record", complete.record, carved(), references=True),
+        _entry("record", "super_glue/record", complete.record, carved(), references=True,
+               metrics=(squad,)),
         _entry("cosmos_qa", "cosmos_qa", read.cosmos_qa, carved()),
     ]),
-    "open_domain_qa": _Cluster(_SPANS, [
+    "open_domain_qa": _Cluster(_QUESTIONS, [
         _entry("trivia_qa", "trivia_qa/rc", read.trivia_qa, carved()),
         _entry("natural_questions", "natural_questions_open", read.natural_questions, carved()),
         _entry("arc_easy", "ai2_arc/ARC-Easy", read.arc, carved("test"), group="arc", **_CHOICES),
@@ -136,7 +144,7 @@ _CLUSTERS: Mapping[str, _Cluster] = {
     ]),
     "entailment": _Cluster(_OPTIONS, [
         _anli("r1"), _anli("r2"), _anli("r3"),
-        _entry("cb", "super_glue/cb", _CB, carved(n=50)),
+        _entry("cb", "super_glue/cb", _CB, carved(n=50), metrics=(mean_class_f1, exact_match)),
         _entry("rte", "super_glue/rte", read.labeled(_YES_NO, "premise", "hypothesis"), carved()),
         _mnli("matched"), _mnli("mismatched"),
         _entry("qnli", "glue/qnli", read.labeled(_YES_NO, "question", "sentence"), carved()),
@@ -145,11 +153,12 @@ _CLUSTERS: Mapping[str, _Cluster] = {
         _entry("snli", "snli", _NLI, standard()),
     ]),
     "paraphrase": _Cluster(_OPTIONS, [
-        _entry("mrpc", "glue/mrpc", read.labeled(_NO_YES, "sentence1", "sentence2"), carved()),
-        _entry("qqp", "glue/qqp", read.qqp, carved()),
+        _entry("mrpc", "glue/mrpc", read.labeled(_NO_YES, "sentence1", "sentence2"), carved(),
+               **_SAME_OR_NOT),
+        _entry("qqp", "glue/qqp", read.qqp, carved(), **_SAME_OR_NOT),
         _entry("paws_wiki", "paws_wiki",
                read.labeled(_NO_YES, "sentence1", "sentence2"), standard()),
-        _entry("stsb", "glue/stsb", read.stsb, carved(n=100)),
+        _entry("stsb", "glue/stsb", read.stsb, carved(n=100), metrics=(correlations,)),
     ]),
     "sentiment": _Cluster(_OPTIONS, [
         _entry("imdb", "imdb_reviews", read.labeled(read.SENTIMENT, "text"), carved("test")),
@@ -165,7 +174,7 @@ _CLUSTERS: Mapping[str, _Cluster] = {
                read.labeled(_NO_YES, "text", span1="span1_text", span2="span2_text"), carved(n=50)),
         _entry("wsc273", "wsc273", complete.wsc273, {"test": Part("test")}),
     ]),
-    "translation": _Cluster(_GENERATED, [
+    "translation": _Cluster(_TRANSLATIONS, [
         _entry("para_crawl_enes", "para_crawl/enes", read_text.translation("es", "spanish"),
                parallel_corpus(), group="para_crawl"),
         _entry("wmt14_enfr", "wmt14_translate/fr-en",
@@ -173,12 +182,12 @@ _CLUSTERS: Mapping[str, _Cluster] = {
         _wmt16("de", "German"), _wmt16("tr", "Turkish"), _wmt16("cs", "Czech"),
         _wmt16("fi", "Finnish"), _wmt16("ro", "Romanian"), _wmt16("ru", "Russian"),
     ]),
-    "conversational_qa": _Cluster(_SPANS, [
+    "conversational_qa": _Cluster(_QUESTIONS, [
         _entry("quac", "quac", read.quac, carved()),
         _entry("coqa", "coqa", read.coqa, carved("test", n=100), references=False,
-               metrics=(rouge_l,)),
+               metrics=(squad,)),
     ]),
-    "text_formatting": _Cluster({}, [
+    "text_formatting": _Cluster({"metrics": (exact_match, edit_distance)}, [
         _entry("true_case", "para_crawl/enda", read_text.true_case, sliced(0)),
         _entry("fix_punct", "para_crawl/enda", read_text.fix_punct, sliced(1)),
         _entry("word_segment", "para_crawl/enda", read_text.word_segment, sliced(2)),

@@ -114,6 +114,11 @@ class FlanSource(PythonDataSource):
         return self.dataset.name if self.form.template >= 0 else ""
 
     @property
+    def cluster(self) -> str:
+        """The cluster of the data set, over which an evaluation takes means."""
+        return self.dataset.cluster
+
+    @property
     def identity(self) -> Any:
         """What tells this source from others, without a look at any file."""
         return self.dataset.name, self.dataset.tfds, self._root, self.form

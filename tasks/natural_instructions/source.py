@@ -53,6 +53,11 @@ class NaturalInstructionsDataSource(TaskFileSource[NaturalInstructionsOptions]):
     def datasets(self) -> frozenset[str]:
         return frozenset({dataset_of(self.path)})
 
+    @property
+    def cluster(self) -> str:
+        """The category of the task, over which an evaluation takes means; "" without one."""
+        return load_task(self.path).category
+
     def options(self, split: str) -> Any:
         split, options = super().options(split)
         if self._options.tokenizer:

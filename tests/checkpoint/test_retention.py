@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ift_jax.checkpoint import retention as retention_module
 from ift_jax.checkpoint.manager import Checkpoints
-from ift_jax.checkpoint.retention import RATINGS_FILE, Retention
+from ift_jax.checkpoint.retention import RATINGS_FILE, Ranking, Retention
 from ift_jax.errors import UserError
 
 NAN = float("nan")
@@ -76,8 +76,30 @@ def test_the_rating_of_a_checkpoint_that_was_never_completed_is_forgotten(tmp_pa
 
 def test_a_damaged_file_of_ratings_is_named(tmp_path):
     (tmp_path / RATINGS_FILE).write_text('{"1": {"los": 2}}')
-    with pytest.raises(UserError, match=f"{RATINGS_FILE}: expected the eval losses"):
+    with pytest.raises(UserError, match=f"{RATINGS_FILE}: expected the ratings"):
         Checkpoints(str(tmp_path))
+
+
+def test_the_best_by_another_metric_are_kept_and_ratings_by_what_came_before_do_not_count(tmp_path):
+    by_loss = Retention(str(tmp_path), keep=1, keep_best=1)
+    for step, loss in ((1, 0.1), (2, 0.2)):
+        by_loss.rate(step, eval_loss=loss)
+    largest = Ranking("eval/overall/exact_match", smaller_is_better=False)
+    retention = Retention(str(tmp_path), keep=1, keep_best=1, ranking=largest)
+    for step, value in ((2, 0.5), (3, NAN), (4, 0.75), (5, 0.25), (6, math.inf), (7, 0.0)):
+        retention.rate(step, value=value)
+    assert retention.kept(range(1, 8)) == {4, 7}
+    # A resumed run knows them; one that ranks by something else uses none of them.
+    again = Retention(str(tmp_path), keep=1, keep_best=2, ranking=largest)
+    assert again.kept(range(1, 8)) == {2, 4, 7}
+    smallest = Ranking("eval/overall/exact_match", smaller_is_better=True)
+    assert Retention(str(tmp_path), keep=1, keep_best=1, ranking=smallest).kept(range(1, 7)) == {
+        5,
+        6,
+    }
+    other = Ranking("eval/overall/rouge_l", smaller_is_better=False)
+    assert Retention(str(tmp_path), keep=1, keep_best=1, ranking=other).kept(range(1, 8)) == {7}
+    assert Retention(str(tmp_path), keep=1, keep_best=1).kept(range(1, 8)) == {1, 7}
 
 
 @settings(max_examples=100)

@@ -56,6 +56,28 @@ def test_a_signal_ends_it_after_the_batch_and_the_answers_are_kept(
     assert [answer["task"] for answer in kept["answers"]] == ["jsonl_data"]
     assert f"1 answer, not scored; they are in {output}" in capsys.readouterr().err
 
+    # The same command answers the other example alone, and then nothing is left beside the output.
+    decoded = []
+
+    def counted(generator, prompts, *args):
+        decoded.extend(prompts)
+        return generate_blocks(generator, prompts, *args)
+
+    monkeypatch.setattr(Generator, "_generate_blocks", counted)
+    lines = tmp_path / "answers.jsonl"
+    assert main(arguments) == 0 and len(decoded) == 1
+    result = json.loads(output.read_text())
+    assert result["complete"] and result["tasks"]["jsonl_data"]["examples"] == 2
+    assert not list(tmp_path.glob("*.unordered.jsonl"))
+    # Another split, without an interruption: all answers as JSON lines, each with its scores.
+    assert main([*arguments[:-3], "--split", "train", "--answers", str(lines)]) == 0
+    answers = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert len(decoded) == 1 + 2 and len(answers) == 2
+    assert all(set(a["metrics"]) == {"exact_match", "rouge_l", "stopped"} for a in answers)
+    assert not {a["prompt"] for a in answers} & {a["prompt"] for a in result["answers"]}
+    loss = result["tasks"]["jsonl_data"]["loss"]
+    assert loss == result["overall"]["loss"] > 0
+
 
 def test_another_tokenizer_is_refused_before_anything_is_prepared(arguments, tmp_path, capsys):
     other = tmp_path / "other.model"

@@ -18,10 +18,11 @@ from ift_jax.config.schema import (
 )
 from ift_jax.data.mixture import Mixture
 from ift_jax.errors import UserError
-from ift_jax.evaluation import log_likelihoods
-from ift_jax.evaluation.evaluate import evaluate
+from ift_jax.evaluation import rank_choices
+from ift_jax.evaluation.evaluate import evaluate, plan
 from ift_jax.evaluation.rank_choices import Choices, log_probs
 from ift_jax.evaluation.score_table import table
+from ift_jax.evaluation.shared_prefix import prefix_log_likelihoods
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.models import build_model
 from ift_jax.sharding import rules
@@ -132,11 +133,22 @@ def scores(text_generator, params, examples):
 @pytest.mark.parametrize(
     ("architecture", "prefix"), [("decoder", True), ("encoder_decoder", False)]
 )
-def test_scores_are_those_of_one_choice_at_a_time(architecture, prefix):
+def test_scores_are_those_of_one_choice_at_a_time(architecture, prefix, monkeypatch):
+    batches = []
+
+    def counted(model, params, batch, bidirectional):
+        batches.append(batch)
+        return prefix_log_likelihoods(model, params, batch, bidirectional)
+
+    monkeypatch.setattr(rank_choices, "prefix_log_likelihoods", counted)
     text_generator, params = opened(architecture, prefix=prefix)
     examples = encoded(text_generator)
     got = scores(text_generator, params, examples)
     assert [len(of) for of in got] == [2, 5, 3, 1]
+    # A batch of 4 rows reads each of its prompts once.
+    rows = [np.count_nonzero(batch.target_lengths_B) for batch in batches]
+    assert rows == [4, 4, 3]
+    assert sum(len(batch.prompts_NxP) for batch in batches) < sum(rows)
     for of, example in zip(got, examples, strict=True):
         np.testing.assert_allclose(of, slow(text_generator, params, example), atol=2e-4)
     # Scores are sums; with `length_normalize`, means.
@@ -173,10 +185,10 @@ def test_scores_are_the_same_on_a_mesh_and_few_programs_are_compiled():
         text_generator, params = opened(architecture)
         examples = encoded(text_generator)
         want = scores(text_generator, params, examples)
-        before = log_likelihoods._sums._cache_size()
+        before = prefix_log_likelihoods._cache_size()
         # Other batches have the same shapes.
         scores(text_generator, params, [*examples[::-1], *examples])
-        assert log_likelihoods._sums._cache_size() <= before + 1
+        assert prefix_log_likelihoods._cache_size() <= before + 1
         mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
         shardings = rules.tree_shardings(
             mesh, text_generator.model.logical_axes, text_generator.model.shapes
@@ -198,7 +210,8 @@ def test_evaluation_ranks_where_there_are_choices(architecture, tmp_path):
     for store in stores[1:]:
         store.manifest["group"] = "both"
     metrics = [[], ["ift_jax.metrics:exact_match"], []]
-    result = evaluate(text_generator, params, Mixture(names, np.ones(3), stores, metrics))
+    planned = plan(text_generator, Mixture(names, np.ones(3), stores, metrics))
+    result = evaluate(text_generator, params, planned)
 
     best = [int(np.argmax(of)) for of in scores(text_generator, params, examples)]
     chosen = [e.choices[i][0] for e, i in zip(examples, best, strict=True)]
@@ -224,7 +237,8 @@ def test_a_task_with_choices_in_some_examples_is_scored_as_two(tmp_path):
     mixed = make_store(tmp_path, "mixed", [[free[0], ranked[0], free[1], ranked[1], free[2]]])
     mixed.manifest["group"] = "a group"
     metrics = [["ift_jax.metrics:exact_match", "ift_jax.metrics:rouge_l"]]
-    result = evaluate(text_generator, params, Mixture(["mixed"], np.ones(1), [mixed], metrics))
+    planned = plan(text_generator, Mixture(["mixed"], np.ones(1), [mixed], metrics))
+    result = evaluate(text_generator, params, planned)
     choices, generated = result["tasks"]["mixed (choices)"], result["tasks"]["mixed (free)"]
     assert set(choices) == {"examples", "accuracy", "baseline", "rouge_l"}
     assert set(generated) == {"examples", "exact_match", "baseline", "stopped", "rouge_l"}

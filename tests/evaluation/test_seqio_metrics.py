@@ -17,7 +17,7 @@ from ift_jax.config.schema import (
     FormatConfig,
     TokenizerConfig,
 )
-from ift_jax.evaluation.evaluate import evaluate
+from ift_jax.evaluation.evaluate import evaluate, plan
 from ift_jax.evaluation.metric_values import json_text
 from ift_jax.evaluation.score_table import table
 from ift_jax.evaluation.text_generator import TextGenerator
@@ -76,7 +76,8 @@ def evaluated(config, monkeypatch, given=None):
             outputs.append(given(i, ids) if given else ids)
 
     monkeypatch.setattr(TextGenerator, "generate", lambda *_: dict(enumerate(outputs)))
-    return evaluate(text_generator, random_params(model), mixture), mixture
+    planned = plan(text_generator, mixture)
+    return evaluate(text_generator, random_params(model), planned), mixture
 
 
 def test_answers_that_are_the_targets_are_right(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from ift_jax.checkpoint.manager import Checkpoints
 from ift_jax.commands import main
 from ift_jax.decoding import Generator
 from ift_jax.sharding import mesh
-from ift_jax.training import loop, previews, resume, setup, train_program
+from ift_jax.training import evaluations, loop, previews, resume, setup, train_program
 from ift_jax.training.bad_steps import BadSteps
 from ift_jax.training.eval_loss import EvalLoss
 from ift_jax.training.metric_writer import MetricWriter
@@ -65,7 +65,7 @@ class InProcess:
         # One device, whose collectives cost nothing.
         monkeypatch.setattr(train_program, "make_mesh", _mesh_of_one_device)
         monkeypatch.setattr(loop, "prepare_run", _prepared_once)
-        monkeypatch.setattr(loop, "EvalLoss", _eval_loss_once)
+        monkeypatch.setattr(evaluations, "EvalLoss", _eval_loss_once)
         monkeypatch.setattr(loop, "initial_state", _initial_state_once)
         monkeypatch.setattr(train_program.TrainProgram, "compile_in_background", _compiled_once)
         for owner, name in CALLS:

@@ -10,6 +10,12 @@ def write(folder, name, records):
     (folder / name).write_text("".join(lines), encoding="utf-8")
 
 
+def scores(value):
+    """The metrics of two tasks, one of which cannot be computed."""
+    of_one = {"exact_match": value, "stopped": 1.0, "rouge_l": None}
+    return {"a": of_one, "b": of_one, "overall": of_one}
+
+
 def test_losses_and_answers_before_and_after(tmp_path):
     metrics = [
         {"step": 0, "eval_loss": 2.5},
@@ -20,6 +26,7 @@ def test_losses_and_answers_before_and_after(tmp_path):
         {"step": 3, "nll": 1.1},
         {"step": 3, "eval_loss": 1.5},
         {"step": 3, "preview_stop_rate": 1.0},
+        *({"step": step, "eval": scores(value)} for step, value in ((0, 0.0), (2, 0.75), (3, 0.5))),
     ]
     write(tmp_path, "metrics.jsonl", metrics)
     samples = [
@@ -29,11 +36,15 @@ def test_losses_and_answers_before_and_after(tmp_path):
     ]
     write(tmp_path, "samples.jsonl", samples)
     lines = list(summary_lines(str(tmp_path), "runs/a", 80))
-    assert lines[:5] == [
+    assert lines[:9] == [
         "what changed:",
         "  held-out loss: 2.500 at step 0, 1.500 at step 3; lowest 1.250 at step 2",
         "  training loss: 2.400 at step 1, 1.100 at step 3",
         "  sampled answers that end by themselves: 0%, then 100%",
+        "  answers to unseen examples, step 0 -> step 3:",
+        "    mean over 2 tasks: exact match 0.000 -> 0.500",
+        "    a: exact match 0.000 -> 0.500",
+        "    b: exact match 0.000 -> 0.500",
         r"  prompt  'Say 0:\n'",
     ]
     assert lines.count("  after   'yes'") == 2
