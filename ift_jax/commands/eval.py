@@ -59,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to write the answers as JSON lines, with the scores of each",
     )
     parser.add_argument(
+        "--track",
+        metavar="NAMES",
+        default="",
+        help="hand the scores to the run's trackers, at the step of the checkpoint: tensorboard, "
+        "wandb, mlflow, trackio, or several with commas",
+    )
+    parser.add_argument(
         "--untuned",
         metavar="DIR",
         help="a model to compare with, such as the one that the run began from; its prompts begin "
@@ -96,6 +103,11 @@ def _evaluate(args: argparse.Namespace, config: Config) -> int:
     from ift_jax.evaluation.metric_values import json_lines, json_text
     from ift_jax.evaluation.score_table import table
 
+    trackers = [name for name in args.track.split(",") if name]
+    if trackers:
+        from ift_jax.training.track_evaluation import check_tracking, track_evaluation
+
+        check_tracking(trackers, args.workdir)
     signals = StopSignals()
     unfinished = _file_to_continue(args)
 
@@ -115,6 +127,8 @@ def _evaluate(args: argparse.Namespace, config: Config) -> int:
     source = open_model_source(args.workdir, args.step)
     result = evaluate_model(config, source, args.which, signals, unfinished)
     write_and_show(f"{args.which}, step {result['step']}", result)
+    if trackers and result["complete"]:
+        track_evaluation(trackers, args.workdir, config, args.which, result)
     if not result["complete"] or (args.untuned and signals.received()):
         return signals.exit_status()
     if args.untuned:

@@ -8,11 +8,13 @@ import numpy as np
 from ift_jax.evaluation.metric_values import is_number
 from ift_jax.evaluation.paired_tests import mean_interval
 from ift_jax.report.page import Markup, element, folded, joined, plots, table
-from ift_jax.report.plots import Series, bar_plot
+from ift_jax.report.plots import Series, bar_plot, line_plot
 from ift_jax.report.run_files import Record, RunFiles
 
 _MOST_BARS = 40
-_MOST_STEPS = 6  # Columns of previews; of more, the first, the last and some between are shown.
+_MOST_STEPS = 6  # Columns; of more steps the first, the last and some between are shown.
+_SETS = {"eval": "Unseen examples of the trained tasks", "heldout": "Tasks that are never trained"}
+_NOT_FOLLOWED = ("examples", "baseline")  # The same at every step.
 
 
 def scores(runs: Sequence[RunFiles]) -> Markup | None:
@@ -94,14 +96,71 @@ def _intervals(run: RunFiles) -> dict[str, str]:
     return texts
 
 
+def progress(run: RunFiles) -> Markup | None:
+    """Return the scores of a fixed set of examples while the run trains, each mixture apart."""
+    parts: list[object] = []
+    for which, title in _SETS.items():
+        records = [record for record in run.evaluations if record["which"] == which]
+        if not records:
+            continue
+        steps = [record["step"] for record in records]
+        metrics = [
+            name
+            for name, value in records[-1]["overall"].items()
+            if is_number(value) and name not in _NOT_FOLLOWED
+        ]
+        series = [
+            Series(name, steps, [record["overall"].get(name) for record in records])
+            for name in metrics
+        ]
+        drawn = line_plot(f"{title}: means over tasks", series, x_label="step")
+        parts.append(plots([drawn]))
+        shown = _some(steps)
+        heads = ["task", "metric", *(f"step {step:,}" for step in shown)]
+        chosen = [record for record in records if record["step"] in shown]
+        summary = f"{title}: every task, with 95% intervals"
+        parts.append(folded(summary, table(heads, _progress_rows(chosen)), is_open=True))
+    return joined(parts) if parts else None
+
+
+def _progress_rows(records: Sequence[Record]) -> Iterator[list[object]]:
+    """Yield a row for each task and metric, with a cell for each record."""
+    for task in [*sorted(records[-1]["tasks"]), "overall"]:
+        of_task = [
+            record["overall"] if task == "overall" else record["tasks"].get(task, {})
+            for record in records
+        ]
+        for metric, value in of_task[-1].items():
+            if is_number(value) and metric not in _NOT_FOLLOWED:
+                cells = [
+                    _with_interval(scores.get(metric), record["intervals"].get(task, {}), metric)
+                    for scores, record in zip(of_task, records, strict=True)
+                ]
+                yield ["mean over tasks" if task == "overall" else task, metric, *cells]
+
+
+def _with_interval(value: Any, intervals: Mapping[str, Any], metric: str) -> str:
+    if not is_number(value):
+        return ""
+    if metric not in intervals:
+        return f"{value:.3f}"
+    return f"{value:.3f} ({intervals[metric]['low']:.3f} to {intervals[metric]['high']:.3f})"
+
+
+def _some(steps: Sequence[int]) -> list[int]:
+    """Return at most `_MOST_STEPS` of some steps: the first, the last, and some between."""
+    if len(steps) <= _MOST_STEPS:
+        return list(steps)
+    places = np.linspace(0, len(steps) - 1, _MOST_STEPS).round().astype(int)
+    return [steps[place] for place in places]
+
+
 def previews(run: RunFiles) -> Markup | None:
     """Return the answers to the fixed prompts, a column for each of some steps."""
     steps = sorted({record["step"] for record in run.samples})
     if not steps:
         return None
-    if len(steps) > _MOST_STEPS:
-        places = np.linspace(0, len(steps) - 1, _MOST_STEPS).round().astype(int)
-        steps = [steps[place] for place in places]
+    steps = _some(steps)
     prompts: dict[tuple[str, str], dict[int, Record]] = {}
     for record in run.samples:
         prompts.setdefault((record["task"], record["prompt"]), {})[record["step"]] = record

@@ -34,6 +34,7 @@ def report(paths: Sequence[str]) -> str:
     for run in runs:
         of_run = "" if len(runs) == 1 else f" of {run.name}"
         sections += [
+            (f"Scores while training{of_run}", evaluation_sections.progress(run)),
             (f"Answers through time{of_run}", evaluation_sections.previews(run)),
             (f"Tasks{of_run}", training_sections.task_losses(run)),
             (f"Mixture{of_run}", training_sections.mixture(run)),

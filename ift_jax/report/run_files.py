@@ -14,6 +14,7 @@ Record = dict[str, Any]
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
+EVALUATIONS_FILE = "evaluations.jsonl"
 EVALUATION_FILE = "evaluation.json"
 
 
@@ -27,6 +28,7 @@ class RunFiles(NamedTuple):
         record: What it reads, and whether it is complete.
         metrics: The records of `metrics.jsonl`, in their order.
         samples: The records of `samples.jsonl`.
+        evaluations: The records of `evaluations.jsonl`: scores while the run trains.
         scores: The contents of `evaluation.json`; empty before the run has evaluated.
         answers: The scored answers; None before the run has evaluated.
     """
@@ -37,6 +39,7 @@ class RunFiles(NamedTuple):
     record: RunRecord
     metrics: list[Record]
     samples: list[Record]
+    evaluations: list[Record]
     scores: dict[str, Any]
     answers: RecordedAnswers | None
 
@@ -98,6 +101,7 @@ def read_run(path: str, name: str) -> RunFiles:
         record=RunRecord.read(path),
         metrics=read_lines(os.path.join(path, METRICS_FILE)),
         samples=read_lines(os.path.join(path, SAMPLES_FILE)),
+        evaluations=read_lines(os.path.join(path, EVALUATIONS_FILE)),
         scores=read_json_object(scores_file) if os.path.exists(scores_file) else {},
         answers=read_answers(answers_file) if has_answers else None,
     )

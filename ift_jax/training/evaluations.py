@@ -85,20 +85,21 @@ class Evaluations:
             losses = self._measure_losses(params, stopped)
             if losses is None:
                 return False
-            self._write(step, losses)
-            self._console.held_out(step, losses["eval_loss"])
+            # Before the record is written: a run that resumes here computes what has no record.
             if is_saved:
                 self._checkpoints.rate(step, eval_loss=losses["eval_loss"])
             self._judge(step, losses, is_saved, is_strict=True)
+            self._write(step, losses)
+            self._console.held_out(step, losses["eval_loss"])
         if due.score:
             results = self._answer_metrics(params, step, stopped)
             if results is None:
                 return False
             record = metrics_record(results)
-            self._write(step, record)
-            self._show(step, results)
             has_failed = any(result["failures"] for result in results.values())
             self._judge(step, record, is_saved, is_strict=not has_failed)
+            self._write(step, record)
+            self._show(step, results)
         return True
 
     @property

@@ -11,10 +11,13 @@ from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.folders import write_files
 from ift_jax.io.stop_signals import Stopped
 from ift_jax.models.model import Params
+from ift_jax.training.answer_metrics import metrics_record
 from ift_jax.training.console import Console
+from ift_jax.training.metric_writer import MetricWriter
 from ift_jax.training.setup import Run
 
 ANSWERS_FILE = "answers.jsonl"
+FINAL = "evaluation"  # What trackers call these scores, which are of more examples than others.
 _NOT_SCORES = ("answers", "complete")  # Of a result; the answers have a file of their own.
 
 
@@ -22,8 +25,10 @@ def final_evaluation(
     run: Run,
     text_generator: TextGenerator,
     params: Params,
+    step: int,
     console: Console,
-    workdir: str | None,
+    writer: MetricWriter | None,
+    workdir: str,
     stopped: Stopped,
 ) -> bool:
     """Evaluate the mixtures that `evaluation.sets` names, and print the scores.
@@ -34,9 +39,12 @@ def final_evaluation(
         run: The run.
         text_generator: Generates in the run's format.
         params: All of the model's parameters, frozen ones included.
+        step: The number of steps that they were trained for.
         console: Where to print.
+        writer: Writes the numbers to `metrics.jsonl`, TensorBoard and trackers; None for processes
+            that write nothing.
         workdir: The local folder of `evaluation.json` (the scores) and `answers.jsonl` (every
-            answer behind them); None for processes that write nothing.
+            answer behind them).
         stopped: Whether to end before the next batch.
 
     Returns:
@@ -46,7 +54,7 @@ def final_evaluation(
         "eval": ("unseen examples of the trained tasks", run.eval),
         "heldout": ("held-out tasks, never trained", run.heldout),
     }
-    results: dict[str, Any] = {}
+    results: dict[str, dict[str, Any]] = {}
     answers: list[dict[str, Any]] = []
     is_complete = True
     for name, (title, mixture) in mixtures.items():
@@ -54,7 +62,7 @@ def final_evaluation(
             continue
         settings = evaluation_settings(text_generator, params, name)
         finished = None
-        if workdir is not None:
+        if writer:
             finished = FinishedAnswers.beside(os.path.join(workdir, ANSWERS_FILE), settings)
         planned = plan(text_generator, mixture)
         result = evaluate(text_generator, params, planned, stopped, finished=finished)
@@ -67,13 +75,15 @@ def final_evaluation(
             is_complete = False
             break
         console.line(*table(title, result))
-        results[title] = {key: result[key] for key in result if key not in _NOT_SCORES}
-    if workdir is not None:
+        results[name] = {key: result[key] for key in result if key not in _NOT_SCORES}
+    if writer:
+        scores = {mixtures[name][0]: result for name, result in results.items()}
         files = {
-            "evaluation.json": json_text(results).encode(),
+            "evaluation.json": json_text(scores).encode(),
             ANSWERS_FILE: json_lines(answers),
         }
         write_files(workdir, files)
         if is_complete:
+            writer.write({"step": step, FINAL: metrics_record(results)})
             remove_unfinished(os.path.join(workdir, ANSWERS_FILE))
     return is_complete

@@ -382,8 +382,10 @@ class Trainer:
                         self._run,
                         self._text_generator,
                         all_params(self._state),
+                        self._step,
                         self._console,
-                        self._home.local if self._writer else None,
+                        self._writer,
+                        self._home.local,
                         self._stop.requested,
                     )
         with self._goodput.during("saving"):

@@ -17,6 +17,14 @@ from ift_jax.training.trackers import Tracker, finite
 METRICS_FILE = "metrics.jsonl"
 
 
+def scalars_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a record by name, nested ones as `outer/inner`, without None."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): value
+        for path, value in jax.tree_util.tree_leaves_with_path(record)
+    }
+
+
 class MetricWriter:
     """Appends records to `metrics.jsonl`, and their numbers to a TensorBoard event file.
 
@@ -58,10 +66,7 @@ class MetricWriter:
         with write_errors(self._path):
             self._lines.write(line)
             self._lines.flush()
-        scalars = {
-            jax.tree_util.keystr(path, simple=True, separator="/"): value
-            for path, value in jax.tree_util.tree_leaves_with_path(record)
-        }
+        scalars = scalars_of(record)
         step = scalars.pop("step")
         self._events.write_scalars(step, scalars)
         for tracker in self._trackers:

@@ -45,6 +45,19 @@ def run(tmp_path_factory):
             {"step": 20, "completion": "So.", **prompt, "stopped": True},
         ],
     )
+    write_lines(
+        workdir / "evaluations.jsonl",
+        [
+            {
+                "step": step,
+                "which": "eval",
+                "tasks": {"a/b": {"examples": 2, "exact_match": right, "own": None}},
+                "overall": {"examples": 2, "exact_match": right},
+                "intervals": {"a/b": {"exact_match": {"low": right - 0.25, "high": 1.0}}},
+            }
+            for step, right in ((0, 0.25), (20, 0.5))
+        ],
+    )
     scores = {"examples": 4, "exact_match": 0.75, "own_metric": 12.5}
     part = {"tasks": {"a/b": scores}, "overall": scores, "groups": {}, "failures": []}
     (workdir / "evaluation.json").write_text(json.dumps({"unseen examples": part}))
@@ -82,6 +95,10 @@ def test_the_tables_have_the_numbers_of_the_files(page):
     assert ["a/b", "7", "75.00", "25.00", "60"] in rows
     assert ["task", "examples", "exact_match", "own_metric", "95% interval of exact match"] in rows
     assert ["a/b", "4", "0.7500", "12.50", "0.250 to 1.000"] in rows
+    assert ["task", "metric", "step 0", "step 20"] in rows
+    followed = ["a/b", "exact_match", "0.250 (0.000 to 1.000)", "0.500 (0.250 to 1.000)"]
+    assert followed in rows
+    assert ["mean over tasks", "exact_match", "0.250", "0.500"] in rows
     assert ["step 0 (cut off)", "<script>alert(1)</script>"] in rows
     assert ["step 20", "So."] in rows
     assert ["expected", "<i>So."] in rows

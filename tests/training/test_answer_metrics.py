@@ -4,11 +4,13 @@ import json
 
 import pytest
 
+from ift_jax.commands import main
 from ift_jax.config.schema import Config, DataConfig, EvaluationConfig, TrainConfig
 from ift_jax.errors import UserError
 from ift_jax.training.best_metric import check_best_metric, value_of
 from ift_jax.training.early_stopping import EarlyStopping
 from tests.training import in_process
+from tests.training.test_metric_files import events_in
 
 NAN = float("nan")
 SETTINGS = [
@@ -54,6 +56,32 @@ def test_answers_are_scored_from_step_0_on_and_a_stop_is_obeyed_at_once(
         for record in records
         if record["step"] in (4, 8, 10)
     }
+
+    # `ift eval` adds its scores to the run's; its loss is that of the run, which reads packed rows.
+    scores = tmp_path / "scores.json"
+    eval_all = ["eval", "--workdir", str(whole), "--config.evaluation.examples=1000"]
+    assert main.main([*eval_all, "--output", str(scores), "--track", "tensorboard"]) == 0
+    result = json.loads(scores.read_text())["tasks"][task]
+    assert result["examples"] > 3
+    of_run = [r["eval_task_loss"] for r in in_process.records(whole) if "eval_loss" in r][-1]
+    assert result["loss"] == pytest.approx(of_run[task], rel=1e-5)
+    logged = [
+        value.simple_value
+        for event in events_in(whole / "tensorboard")
+        for value in event.summary.value
+        if value.tag == f"evaluation/eval/{task}/loss"
+    ]
+    assert logged == [pytest.approx(result["loss"])]
+    assert main.main([*eval_all, "--track", "comet"]) == 2
+    assert "--track: 'comet' is no tracker; expected some of tensorboard" in capsys.readouterr().err
+
+    # A kill between the rating of a checkpoint and the record of its scores loses neither.
+    rated = [at for at, name in enumerate(events, 1) if name == "rate ends"]
+    killed = tmp_path / "killed"
+    assert process.kill(killed, rated[0]) and process.train(killed) == 0
+    assert in_process.records(killed) == in_process.records(whole)
+    assert evaluations(killed) == evaluations(whole)
+    assert in_process.ratings(killed) == ratings
 
     # 3 examples are 2 batches; a signal in the first ends the run before the second.
     starts = [at for at, name in enumerate(events, 1) if name == "_generate_blocks starts"]

@@ -1,5 +1,6 @@
 """Several real processes on one machine make the same run as one, even if some of them die."""
 
+import json
 import signal
 
 import numpy as np
@@ -31,7 +32,7 @@ def assert_same_run(workdir, expected_workdir):
             np.testing.assert_allclose(a[name], b[name], rtol=1e-4)
 
 
-def test_four_processes_make_the_run_of_one(tmp_path):
+def test_two_and_four_processes_make_the_run_of_one(tmp_path):
     settings = [
         "train.steps=12",
         "train.eval_every=8",
@@ -39,15 +40,25 @@ def test_four_processes_make_the_run_of_one(tmp_path):
         "mesh.data=2",
         "mesh.fsdp=2",
         "evaluation.examples=4",
+        "evaluation.batch_size=3",  # The last batch of a task is not full.
+        "train.eval_metrics_every=8",
+        "train.eval_metrics_examples=5",
+        "train.best_metric=eval/overall/rouge_l",
+        "train.early_stopping_patience=100",
     ]
-    one, four = tmp_path / "one", tmp_path / "four"
-    for workdir, count, devices in ((one, 1, 4), (four, 4, 1)):
+    one, two, four = (tmp_path / name for name in ("one", "two", "four"))
+    for workdir, count, devices in ((one, 1, 4), (two, 2, 2), (four, 4, 1)):
         for process in start(workdir, count, devices, overrides=settings):
             runs.finish(process)
-    assert sum("loss" in record for record in runs.records(four)) == 3
-    assert_same_run(four, one)
-    for name in ("answers.jsonl", "samples.jsonl"):  # Only process 0 writes them.
-        assert (four / name).read_text() == (one / name).read_text() != ""
+    for several in (two, four):
+        assert sum("loss" in record for record in runs.records(several)) == 3
+        assert_same_run(several, one)
+        # Only process 0 writes them. The numbers are exactly the same, each example is there once.
+        files = ["answers.jsonl", "samples.jsonl", "evaluation.json", "evaluations.jsonl"]
+        for name in [*files, "checkpoints.json"]:
+            assert (several / name).read_text() == (one / name).read_text() != "", name
+    answers = [json.loads(line) for line in (one / "answers.jsonl").read_text().splitlines()]
+    assert len({answer["index"] for answer in answers}) == len(answers) == 4
 
 
 def test_a_run_survives_a_signal_and_a_death_with_other_numbers_of_processes(tmp_path):

@@ -198,6 +198,10 @@ def test_a_stop_in_the_final_evaluation_keeps_the_answers_so_far(monkeypatch, tm
     assert all(answer in answers(whole) for answer in answers(broken))
     assert json.loads((broken / "evaluation.json").read_text()) == {}
     assert process.train(broken) == 0
+    # The scores reach metrics.jsonl, TensorBoard and trackers once.
+    assert in_process.records(broken) == in_process.records(whole)
+    last = in_process.records(whole)[-1]
+    assert last["evaluation"]["eval"]["overall"].keys() == {"exact_match", "rouge_l", "stopped"}
     # Only the batch that was left is answered.
     assert process.events.count("_generate_blocks starts") == 1
     assert not list(broken.glob("*.unordered.jsonl"))
