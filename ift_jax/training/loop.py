@@ -1,7 +1,6 @@
 """The training loop: resume, step, log, evaluate, save, preview."""
 
 import contextlib
-import dataclasses
 import os
 import time
 from collections.abc import Mapping
@@ -44,7 +43,7 @@ from ift_jax.training.step_schedule import Due, StepSchedule
 from ift_jax.training.stop_agreement import StopAgreement
 from ift_jax.training.summary import file_lines, summary_lines
 from ift_jax.training.throughput import Throughput
-from ift_jax.training.trackers import check_installed, open_trackers
+from ift_jax.training.trackers import check_installed
 from ift_jax.training.train_program import set_compilation_cache
 
 
@@ -187,13 +186,7 @@ class Trainer:
 
         self._writer = None
         if writes:
-            trackers = open_trackers(
-                config.track,
-                home.local,
-                dataclasses.asdict(run.config),
-                resumes=self._first_step > 0,
-            )
-            self._writer = MetricWriter(home.local, self._first_step, trackers)
+            self._writer = MetricWriter.of_run(run.config, home.local, self._first_step)
             goodput.resume(home.local, self._first_step)
         self._text_generator = TextGenerator(run.config, run.tokenizer, run.program.model)
         self._previews = Previews(

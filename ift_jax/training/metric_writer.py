@@ -1,18 +1,20 @@
 """Metrics of a run: JSON lines, and the same as TensorBoard events and for trackers."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 
+from ift_jax.config.schema import Config
 from ift_jax.errors import WriteError
 from ift_jax.evaluation.metric_values import without_nan
 from ift_jax.io.write_errors import write_errors
 from ift_jax.training.event_file import EventFile
 from ift_jax.training.step_lines import keep_lines_until
-from ift_jax.training.trackers import Tracker, finite
+from ift_jax.training.trackers import Tracker, finite, open_trackers
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -49,6 +51,14 @@ class MetricWriter:
             self._lines = open(path, "a", encoding="utf-8")  # noqa: SIM115 - held for the run.
         self._events = EventFile(os.path.join(workdir, "tensorboard"), step)
         self._trackers = trackers
+
+    @classmethod
+    def of_run(cls, config: Config, workdir: str, step: int) -> Self:
+        """Open the files of a run, and its trackers; arguments as those of the constructor."""
+        values = dataclasses.asdict(config)
+        return cls(
+            workdir, step, open_trackers(config.train.track, workdir, values, resumes=step > 0)
+        )
 
     def write(self, record: dict[str, Any]) -> None:
         """Write one record.
