@@ -95,11 +95,14 @@ class _Linter:
         if len(examples) > 1:
             self._notes["prefix_stable"] = "one example for each trained turn"
         turns = [i for i, message in enumerate(record.messages) if message.role == "assistant"]
+        first = examples[0]
+        start = int(np.argmax(first.weights > 0))
+        openings = self._controls & set(first.tokens[:start].tolist())
         for k, turn in enumerate(turns):
             example = examples[min(k, len(examples) - 1)]
             tokens = example.tokens.tolist()
             self._check_bos(tokens, len(turns))
-            self._check_answers(example, tokens, has_tools=bool(record.tools))
+            self._check_answers(example, tokens, set() if record.tools else openings)
             self._check_prompt(record, turn, tokens)
             text = self._tokenizer.decode(tokens, keep_special=True)
             if tokens != self._tokenizer.encode_with_controls(text):
@@ -143,16 +146,16 @@ class _Linter:
         if (n_turns < 2 and count > 1) or tokens[:2] == [bos, bos]:
             self._wrong.setdefault("one_bos", f"{count} BOS tokens")
 
-    def _check_answers(self, example: Encoded, tokens: Sequence[int], *, has_tools: bool) -> None:
+    def _check_answers(self, example: Encoded, tokens: Sequence[int], openings: set[int]) -> None:
+        """Check where answers begin and end; `openings` are controls that open other turns."""
         trained = example.weights > 0
         ends = np.flatnonzero(trained & ~np.append(trained[1:], False)).tolist()
         if any(tokens[end] not in self._formatter.stop_ids for end in ends):
             self._wrong["stop_trained"] = "an answer ends in another token"
         starts = np.flatnonzero(trained & ~np.append(False, trained[:-1])).tolist()
-        # A call or a channel may begin with a control token, such as [TOOL_CALLS]; one that other
-        # turns begin with, too, belongs to a header.
-        opening = self._controls & set(tokens[: starts[0]])
-        if any(tokens[start] in opening for start in starts) and not has_tools:
+        # A call or a channel may begin with a control token, such as [TOOL_CALLS] or <|channel|>;
+        # one that the turns before the first answer have, too, belongs to a header.
+        if any(tokens[start] in openings for start in starts):
             self._wrong["header_untrained"] = "an answer begins with a control"
 
     def _check_prompt(self, record: Record, turn: int, tokens: Sequence[int]) -> None:

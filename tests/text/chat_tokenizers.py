@@ -14,8 +14,8 @@ STYLES = ("byte_level", "llama_legacy", "llama_first", "metaspace_always")
 
 
 @functools.cache
-def definition(style: str, control: tuple[str, ...]) -> str:
-    """Makes the text of a `tokenizer.json` with these control tokens.
+def definition(style: str, control: tuple[str, ...], added: tuple[str, ...] = ()) -> str:
+    """Makes the text of a `tokenizer.json` with these control tokens, and with added ordinary ones.
 
     The style "byte_level" is GPT-2's. The others are BPE like SentencePiece's, with byte fallback.
     They put a space in front of a text: "llama_legacy" and "metaspace_always" also after a control
@@ -67,20 +67,25 @@ def definition(style: str, control: tuple[str, ...]) -> str:
     inner.add_special_tokens(
         [AddedToken(token, normalized=False, special=True) for token in (*special, *control)]
     )
+    inner.add_tokens([AddedToken(token, normalized=False) for token in added])
     return inner.to_str()
 
 
 @functools.cache
-def ours(style: str, control: tuple[str, ...], chat_template: str = "") -> HuggingFaceTokenizer:
-    return HuggingFaceTokenizer(definition(style, control), NAMED, chat_template=chat_template)
+def ours(
+    style: str, control: tuple[str, ...], chat_template: str = "", added: tuple[str, ...] = ()
+) -> HuggingFaceTokenizer:
+    return HuggingFaceTokenizer(
+        definition(style, control, added), NAMED, chat_template=chat_template
+    )
 
 
 @functools.cache
-def theirs(style: str, control: tuple[str, ...], chat_template: str):
+def theirs(style: str, control: tuple[str, ...], chat_template: str, added: tuple[str, ...] = ()):
     import transformers
 
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizers.Tokenizer.from_str(definition(style, control)),
+        tokenizer_object=tokenizers.Tokenizer.from_str(definition(style, control, added)),
         chat_template=chat_template,
         **NAMED,
     )

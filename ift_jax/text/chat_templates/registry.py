@@ -17,11 +17,15 @@ from ift_jax.text.tokenizers.base import Tokenizer
 
 _FOLDER = importlib.resources.files(__package__)
 _CONTROLS = tomllib.loads((_FOLDER / "controls.toml").read_text("utf-8"))
+# A name for a template with options set -> the template, and its options.
+_VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    name: (options.pop("template"), options) for name, options in _CONTROLS.pop("variants").items()
+}
 # The named templates, and the strings that a tokenizer trained for each has as control tokens.
 NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {name: tuple(strings) for name, strings in _CONTROLS.items()}
+    | {name: tuple(_CONTROLS[template]) for name, (template, _) in _VARIANTS.items()}
 )
-_WITHOUT_THINKING = "_nothink"  # Ends the name of a template with thinking switched off.
 _RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
 
 
@@ -51,10 +55,9 @@ def resolve_template(fmt: FormatConfig, tokenizer: Tokenizer) -> Template:
         source = read_template_file(name)
     else:
         _check_name(name)
-        if name.endswith(_WITHOUT_THINKING):
-            options = {"enable_thinking": False} | options
-        file = _FOLDER / f"{name.removesuffix(_WITHOUT_THINKING)}.jinja"
-        source = file.read_text("utf-8")
+        template, defaults = _VARIANTS.get(name, (name, {}))
+        options = {**defaults, **options}
+        source = (_FOLDER / f"{template}.jinja").read_text("utf-8")
     bos = "{{- bos_token }}" if _lacks_bos(fmt, tokenizer, source) else ""
     front = _set_options(options) + fixed_date(source, options) + bos
     return compile_template(front + source, name, frozenset(options))

@@ -1,9 +1,10 @@
-"""What `apply_chat_template` of `transformers` gives, beside what is trained here."""
+"""What `apply_chat_template` of `transformers`, or another reference, gives beside ours."""
 
 import dataclasses
 import json
 
 from ift_jax.errors import UserError
+from ift_jax.text.chat_templates.message_form import message_form
 from ift_jax.text.dropped import Dropped
 from ift_jax.text.rows.parse_record import parse_record
 from tests.text.shapes import SYSTEM, rounds
@@ -57,6 +58,38 @@ CONVERSATIONS = {
 }
 
 
+class TransformersReference:
+    """Gives the ids of `apply_chat_template`, and the mask where the template is tagged.
+
+    It takes messages in the form that its template reads.
+    """
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.tagged = "generation %}" in tokenizer.chat_template
+        self._form = message_form(self._text)
+
+    def _text(self, messages):
+        try:
+            return self.tokenizer.apply_chat_template(messages, tokenize=False)
+        except Exception as error:
+            raise UserError(str(error)) from error
+
+    def ids(self, messages, tools, *, prompt=False):
+        return self._apply(messages, tools, add_generation_prompt=prompt)["input_ids"]
+
+    def mask(self, messages, tools):
+        """Whether each token is trained; None if the reference does not say."""
+        if not self.tagged:
+            return None
+        return self._apply(messages, tools, return_assistant_tokens_mask=True)["assistant_masks"]
+
+    def _apply(self, messages, tools, **options):
+        return self.tokenizer.apply_chat_template(
+            self._form.write(messages), tools=tools, tokenize=True, return_dict=True, **options
+        )
+
+
 @dataclasses.dataclass
 class Comparison:
     """How the examples of a conversation differ from what `transformers` gives.
@@ -82,11 +115,11 @@ PROMPTED = "what the prompt already says"
 
 
 def compare(formatter, reference, conversation):
-    """Compares a conversation's examples, masks and prompts with those of `transformers`.
+    """Compares a conversation's examples, masks and prompts with those of a reference.
 
     Args:
         formatter: The formatter.
-        reference: The tokenizer of `transformers`, with the same template.
+        reference: Has the methods of `TransformersReference`.
         conversation: The fields of the record.
     """
     found = Comparison()
@@ -100,41 +133,36 @@ def compare(formatter, reference, conversation):
         found.refused = _fault(formatter, record) or examples.reason
         return found
     found.n_examples = len(examples)
-    renderer = formatter._renderer
-    messages = renderer.prepare(record).messages
-    if renderer._form is not None:
-        messages = renderer._form.write(messages)
-
-    def apply(n, **options):
-        return reference.apply_chat_template(
-            messages[:n], tools=conversation.get("tools"), tokenize=True, return_dict=True,
-            **options,
-        )  # fmt: skip
-
+    messages = formatter._renderer.prepare(record).messages
+    tools = conversation.get("tools")
     answers = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
     ends = answers if len(examples) > 1 else [len(messages) - 1]
-    tagged = "generation %}" in formatter.template_source
     for example, end in zip(examples, ends, strict=True):
-        theirs = apply(end + 1, return_assistant_tokens_mask=tagged)
-        ids, mask = theirs["input_ids"], theirs.get("assistant_masks")
+        try:
+            ids = reference.ids(messages[: end + 1], tools)
+        except Exception as error:
+            found.faults.append(f"the reference refuses it: {' '.join(str(error).split())[:80]}")
+            return found
         ours = example.tokens.tolist()
         if ours[: len(ids)] == ids and len(ours) == len(ids) + 1:
             ours.pop()
             found.notes.add(STOP_ADDED)
         text = formatter.tokenizer.decode(ours, keep_special=True)
         if ours != ids:
-            if _rewritten(apply, end, ours):
+            if _rewritten(reference, messages[: end + 1], tools, ours):
                 found.notes.add(REWRITTEN)
             elif text == formatter.tokenizer.decode(ids, keep_special=True):
                 found.notes.add(EDGE)
             else:
                 found.faults.append(f"ids: {text!r}")
             continue
-        if tagged:
+        mask = reference.mask(messages[: end + 1], tools)
+        if mask is not None:
+            mask = [*mask, 1][: len(example.tokens)]  # The stop that is added is trained.
             _compare_masks(formatter, example, mask, found, only_last=len(examples) > 1)
     for k, turn in enumerate(answers):
         prompt = formatter.prompt(parse_record(_before(conversation, turn), "x")).tolist()
-        if prompt != apply(turn, add_generation_prompt=True)["input_ids"]:
+        if prompt != reference.ids(messages[:turn], tools, prompt=True):
             found.faults.append(f"prompt of turn {turn}")
         example = examples[0] if len(examples) == 1 else examples[k]
         if example.tokens[: len(prompt)].tolist() != prompt:
@@ -142,10 +170,10 @@ def compare(formatter, reference, conversation):
     return found
 
 
-def _rewritten(apply, turn, ours):
+def _rewritten(reference, messages, tools, ours):
     """Whether an example begins with the prompt of its answer, which the whole text rewrites."""
-    prompt = apply(turn, add_generation_prompt=True)["input_ids"]
-    return ours[: len(prompt)] == prompt != apply(turn + 1)["input_ids"][: len(prompt)]
+    prompt = reference.ids(messages[:-1], tools, prompt=True)
+    return ours[: len(prompt)] == prompt != reference.ids(messages, tools)[: len(prompt)]
 
 
 def _fault(formatter, record):

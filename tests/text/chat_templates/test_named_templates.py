@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from ift_jax.text.chat_templates.registry import NAMES
 from ift_jax.text.dropped import TEMPLATE_UNSTABLE
 from ift_jax.text.rows.parse_record import parse_record
 from tests.text import chat_tokenizers as tok
+from tests.text.chat_templates.golden_texts import RECENT
+from tests.text.chat_templates.named_table import REFERENCES
 from tests.text.formatters import named_formatter, shown
 from tests.text.shapes import RECORDS, SHAPES, TOOLS
 
@@ -35,6 +38,7 @@ LLAMA3_ANSWER = "<|start_header_id|>assistant<|end_header_id|>\n\n"
 
 # Trained text stands between angles. A list has one example for each trained turn.
 GOLDEN = {
+    **RECENT,
     ("chatml", "chat"): "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«Hello<|im_end|>»\n"
     "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n«So.<|im_end|>»\n",
     ("chatml", "system"): "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
@@ -63,7 +67,7 @@ GOLDEN = {
     "Environment: ipython\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
     f"<|eot_id|>{LLAMA3_USER}Given the following functions, please respond with a JSON for a "
     "function call with its proper arguments that best answers the given prompt.\n\nRespond in the "
-    'format {"name": function name, "parameters": dictionary of argument name and its value}. Do '
+    'format {"name": function name, "parameters": dictionary of argument name and its value}.Do '
     f"not use variables.\n\n{LLAMA3_TOOL}\n\nHi<|eot_id|>{LLAMA3_ANSWER}"
     '«{"name": "f", "parameters": {"x": "é"}}<|eot_id|>»<|start_header_id|>ipython<|end_header_id|>'
     f'\n\n"7"<|eot_id|>{LLAMA3_ANSWER}«Seven.<|eot_id|>»',
@@ -145,8 +149,12 @@ def test_texts_and_trained_parts_by_hand(name, kind):
     assert stop.endswith(decoded)
 
 
-def test_every_name_has_a_golden_text():
-    assert {name for name, _ in GOLDEN} == set(NAMES)
+def test_every_name_has_a_golden_text_or_a_reference():
+    assert {name for name, *_ in (*GOLDEN, *REFERENCES)} == set(NAMES)
+
+
+# What the other styles of tokenizers are tried on: edges of answers, and bytes.
+FEW = ("system, three rounds", "unicode", "empty answer", "tools, two calls", "thinking")
 
 
 @pytest.mark.parametrize("style", tok.STYLES)
@@ -156,15 +164,16 @@ def test_ids_and_masks_are_those_of_transformers(name, style):
     formatter = named_formatter(name, style)
     reference = tok.theirs(style, NAMES[name], formatter.template_source)
     compared = 0
-    for shape_name, shape in SHAPES.items():
-        if name == "qwen3_nothink" and shape_name.startswith("thinking"):
+    for shape_name in SHAPES if style == "byte_level" else FEW:
+        shape = SHAPES[shape_name]
+        if name.endswith("_nothink") and shape_name.startswith("thinking"):
             continue  # Its prompt rules thinking out; see the test below.
         for field, word in (("tools", "tools"), ("reasoning_content", "reasoning_content")):
             if field in json.dumps(shape) and word not in formatter.template_source:
                 break
         else:
             compared += compare(formatter, reference, shape)
-    assert compared >= 12
+    assert compared >= (12 if style == "byte_level" else 5)
 
 
 def compare(formatter, reference, shape):
@@ -191,12 +200,21 @@ def compare(formatter, reference, shape):
         prompt = formatter.prompt(parse_record({**shape, "messages": messages[:turn]}, "shape"))
         assert prompt.tolist() == apply(messages[:turn], add_generation_prompt=True)["input_ids"]
         example = examples[0] if len(examples) == 1 else examples[answers.index(turn)]
+        if formatter.template_source.startswith("{#- Nemotron") and not thinks(messages[turn]):
+            # Its prompt for thinking is another one than that of an answer without a thought.
+            prompt = apply(messages[:turn], add_generation_prompt=True, enable_thinking=False)
+            prompt = np.array(prompt["input_ids"])
         assert example.tokens[: len(prompt)].tolist() == prompt.tolist()
     return len(examples) + len(answers)
 
 
-def test_a_thought_after_a_prompt_without_thinking_is_dropped():
-    formatter = named_formatter("qwen3_nothink", "byte_level")
+def thinks(message):
+    return bool(message.get("reasoning_content")) or "<think>" in message["content"]
+
+
+@pytest.mark.parametrize("template", ["qwen3_nothink", "qwen3.5_nothink"])
+def test_a_thought_after_a_prompt_without_thinking_is_dropped(template):
+    formatter = named_formatter(template, "byte_level")
     for name in ("thinking", "thinking in the text"):
         made = formatter.encode(parse_record(SHAPES[name], "x"))
         assert made == TEMPLATE_UNSTABLE

@@ -2,7 +2,8 @@
 
     python -m tests.text.chat_templates.trl_table
 
-rewrites the table in docs/chat_templates.md. TRL is not imported: its files are read.
+rewrites the tables in docs/chat_templates.md, also that of our named templates (`named_table`). TRL
+is not imported: its files are read.
 """
 
 import dataclasses
@@ -12,7 +13,13 @@ from pathlib import Path
 
 from ift_jax.errors import UserError
 from tests.text import chat_tokenizers as tok
-from tests.text.chat_templates.against_transformers import CONVERSATIONS, Comparison, compare, uses
+from tests.text.chat_templates.against_transformers import (
+    CONVERSATIONS,
+    Comparison,
+    TransformersReference,
+    compare,
+    uses,
+)
 from tests.text.formatters import make_formatter
 
 PAGE = Path(__file__).parents[3] / "docs" / "chat_templates.md"
@@ -65,7 +72,9 @@ def row(path):
     except UserError as error:
         found.refused = str(error)
         return found
-    reference = tok.theirs("byte_level", controls(source), formatter.template_source)
+    reference = TransformersReference(
+        tok.theirs("byte_level", controls(source), formatter.template_source)
+    )
     for name, conversation in CONVERSATIONS.items():
         if uses(source, conversation):
             found.results[name] = compare(formatter, reference, conversation)
@@ -76,30 +85,52 @@ def rows():
     return [row(path) for path in sorted(folder().glob("*.jinja"))]
 
 
+def refusals(results):
+    """The reasons of refused conversations, each with the conversations that it holds for."""
+    titles: dict[str, list[str]] = {}
+    for title, result in results.items():
+        if result.refused:
+            said, words, fields = result.refused.partition("; remove it")[0].partition(" write ")
+            fields = re.sub(r"messages\[\d+\]\.", "", fields) if said.endswith("not") else fields
+            reason = said + words + ", ".join(dict.fromkeys(fields.split(", ")))
+            titles.setdefault(reason, []).append(title)
+    return [f"{', '.join(names)}: {reason}" for reason, names in titles.items()]
+
+
 def table(found):
     lines = ["| template | tags | conversations | examples | differences by rule | refused |"]
     lines.append("|---|---|---|---|---|---|")
     for item in found:
         taken = [result for result in item.results.values() if result.n_examples]
         notes = sorted(set().union(*(result.notes for result in taken)))
-        refused = [f"{name}: {r.refused}" for name, r in item.results.items() if r.refused]
         cells = (
             f"`{item.name}`",
             "yes" if item.tagged else "",
             f"{len(taken)} of {len(item.results)}",
             str(sum(result.n_examples for result in taken)),
             "; ".join(notes),
-            item.refused or "; ".join(refused),
+            item.refused or "; ".join(refusals(item.results)),
         )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
+def shown_table(begin, end):
+    """The table that the page shows between two marks."""
+    _, _, rest = PAGE.read_text("utf-8").partition(begin)
+    return rest.partition(end)[0].strip()
+
+
+def _write(begin, end, text):
+    before, _, rest = PAGE.read_text("utf-8").partition(begin)
+    PAGE.write_text(before + begin + "\n" + text + "\n" + end + rest.partition(end)[2], "utf-8")
+
+
 def main():
-    page = PAGE.read_text("utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(before + BEGIN + "\n" + table(rows()) + "\n" + END + after, "utf-8")
+    from tests.text.chat_templates import named_table  # It imports this module.
+
+    _write(named_table.BEGIN, named_table.END, named_table.table(named_table.rows()))
+    _write(BEGIN, END, table(rows()))
 
 
 if __name__ == "__main__":
