@@ -323,10 +323,7 @@ def _ignore(text: str) -> None:
 def _options(max_new_tokens: int, seed: int, *sampling: Any) -> "Options":
     from ift_jax.decoding import Options, Sampling
 
-    try:
-        return Options(max_new_tokens, Sampling(*sampling), seed)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    return Options(max_new_tokens, Sampling(*sampling), seed)
 
 
 def _is_one(prompts: Any) -> bool:

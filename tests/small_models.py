@@ -92,7 +92,7 @@ def open_random_model(*stop_strings, **fields) -> tuple[TextGenerator, Generator
 
 def compile_one_program(monkeypatch) -> None:
     """Pads prompts of all lengths alike, so that one compiled program serves them."""
-    module = importlib.import_module("ift_jax.decoding.generate")
+    module = importlib.import_module("ift_jax.decoding.request_batch")
     monkeypatch.setattr(module, "bucket", lambda length: 128 if length <= 128 else 192)
 
 

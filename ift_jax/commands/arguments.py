@@ -220,10 +220,7 @@ def generation_options(args: argparse.Namespace, max_new_tokens: int) -> "Option
 
     if "" in args.stop:
         raise UserError("--stop: expected a text that is not empty")
-    try:
-        sampling = Sampling(
-            args.temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty
-        )
-        return Options(max_new_tokens, sampling, args.seed)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    sampling = Sampling(
+        args.temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty
+    )
+    return Options(max_new_tokens, sampling, args.seed)

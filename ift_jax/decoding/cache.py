@@ -18,6 +18,9 @@ from ift_jax.models.attention.mask import Tokens
 from ift_jax.models.decoder import Decoder
 from ift_jax.models.encoder_decoder import EncoderDecoder
 from ift_jax.models.model import Model, Params
+from ift_jax.sharding import rules
+
+KV_AXES = ("batch", "kv_heads_act", None, None)  # As attention reads keys and values.
 
 
 class CrossCache(NamedTuple):
@@ -46,7 +49,7 @@ def prefill(
     n_new: int,
     start_id: int,
     bidirectional_prompt: bool = False,
-) -> tuple[jax.Array, Cache]:
+) -> tuple[jax.Array, Cache, jax.Array | None]:
     """Read the prompts: for a decoder its own text, for an encoder-decoder the encoder's input.
 
     Args:
@@ -60,7 +63,8 @@ def prefill(
             trained with `bidirectional_prefix`.
 
     Returns:
-        BxD, the states from which the first new token is predicted, and the cache.
+        BxD, the states from which the first new token is predicted; the cache; and, of a decoder,
+        BxPxD, the final states of the prompt.
     """
     module = model.module(params)
     n_rows, n_positions = prompts_BxP.shape
@@ -69,7 +73,7 @@ def prefill(
     if isinstance(module, EncoderDecoder):
         cache = _encode(module, prompts_BxP, prompt, n_new)
         start_B = jnp.full((n_rows,), start_id, jnp.int32)
-        return extend(model, params, start_B, cache)
+        return *extend(model, params, start_B, cache), None
 
     if bidirectional_prompt:
         prompt = prompt._replace(prefix_BxL=prompt.segment_ids_BxL > 0)
@@ -80,7 +84,43 @@ def prefill(
         _add_slots(prompt.positions_BxL, n_new, axis=1),
     )
     layers = jax.tree.map(lambda part: _add_slots(part, n_new, axis=2), layers)
-    return last_BxD, Cache(layers, slots, jnp.int32(n_positions), lengths_B)
+    cache = Cache(layers, slots, jnp.int32(n_positions), lengths_B)
+    return last_BxD, shard_cache(cache), x_BxPxD
+
+
+def shard_cache(cache: Cache) -> Cache:
+    """Shard rows and key-value heads over the mesh; the identity without one."""
+
+    def shard(kv: KVPair) -> KVPair:
+        return KVPair(*(rules.constrain(part, *KV_AXES) for part in kv))
+
+    cross = cache.cross
+    if cross is not None:
+        cross = cross._replace(layers=[shard(kv) for kv in cross.layers])
+    return cache._replace(layers=[shard(kv) for kv in cache.layers], cross=cross)
+
+
+def repeat_rows(cache: Cache, n: int) -> Cache:
+    """Repeat every row `n` times, the copies of a row side by side."""
+    if n == 1:
+        return cache
+    # The next slot is that of all rows.
+    return shard_cache(
+        jax.tree.map(lambda part: jnp.repeat(part, n, axis=0) if part.ndim else part, cache)
+    )
+
+
+def reorder_new_slots(cache: Cache, rows_B: jax.Array, first: int) -> Cache:
+    """Give each row the keys and values of row `rows_B` of it in the slots from `first` on.
+
+    What earlier slots hold, and which slots hold a token, must be the same for both.
+    """
+
+    def reorder(part_BxGxSxK: jax.Array) -> jax.Array:
+        new = part_BxGxSxK[:, :, first:][rows_B]
+        return jax.lax.dynamic_update_slice_in_dim(part_BxGxSxK, new, first, axis=2)
+
+    return cache._replace(layers=[KVPair(*map(reorder, kv)) for kv in cache.layers])
 
 
 def _add_slots(x: jax.Array, n: int, *, axis: int) -> jax.Array:
@@ -97,12 +137,14 @@ def _encode(module: EncoderDecoder, prompts_BxP: jax.Array, prompt: Tokens, n_ne
     empty = jnp.zeros((n_rows, c.n_heads, n_slots, c.head_dim), jnp.dtype(c.dtype))
     nothing_BxS = jnp.zeros((n_rows, n_slots), jnp.int32)
     encoded_BxPxD = module.encode(prompts_BxP, prompt)
-    return Cache(
-        layers=[KVPair(empty, empty)] * c.n_decoder_layers,
-        slots=Tokens(nothing_BxS, nothing_BxS),
-        next_slot=jnp.int32(0),
-        lengths_B=jnp.zeros((n_rows,), jnp.int32),
-        cross=CrossCache(module.project_cross_kv(encoded_BxPxD), prompt),
+    return shard_cache(
+        Cache(
+            layers=[KVPair(empty, empty)] * c.n_decoder_layers,
+            slots=Tokens(nothing_BxS, nothing_BxS),
+            next_slot=jnp.int32(0),
+            lengths_B=jnp.zeros((n_rows,), jnp.int32),
+            cross=CrossCache(module.project_cross_kv(encoded_BxPxD), prompt),
+        )
     )
 
 
@@ -134,10 +176,12 @@ def extend(
         x_Bx1xD, layers = module.hidden_with_cache(
             tokens_Bx1, queries, slots, layer_caches, cache.cross.layers, cache.cross.tokens
         )
-    return x_Bx1xD[:, 0], Cache(
-        layers=layers,
-        slots=slots,
-        next_slot=slot + 1,
-        lengths_B=cache.lengths_B + 1,
-        cross=cache.cross,
+    return x_Bx1xD[:, 0], shard_cache(
+        Cache(
+            layers=layers,
+            slots=slots,
+            next_slot=slot + 1,
+            lengths_B=cache.lengths_B + 1,
+            cross=cache.cross,
+        )
     )

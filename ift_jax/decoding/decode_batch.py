@@ -2,20 +2,53 @@
 
 A batch's state stays on the device between the calls. Each call of `advance_batch` makes as many
 tokens as it is told, a block; `ift_jax.decoding.generate` calls it until all rows have ended.
-Shape suffixes: B rows, P prompt positions, S slots, D model width, V vocabulary.
+Shape suffixes: N prompts, B rows (B / N samples of each prompt), P prompt positions, S slots, D
+model width, V vocabulary, K likeliest tokens, I stop ids.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.decoding.cache import Cache, extend, prefill
-from ift_jax.decoding.sampling import Sampling, sample_token
+from ift_jax.decoding.cache import Cache, extend, prefill, repeat_rows
+from ift_jax.decoding.log_probs import LogProbs, log_probs, prompt_log_probs
+from ift_jax.decoding.sampling import SamplingProgram, SamplingRows, sample_token
 from ift_jax.models.model import Model, Params
 from ift_jax.sharding import rules
+
+
+class Layout(NamedTuple):
+    """What the program of a batch's beginning is made for; hashable."""
+
+    # Slots of the cache: a decoder's prompts, or the first input of an encoder-decoder's decoder,
+    # and the new tokens.
+    n_slots: int
+    pad_id: int  # Padding, which is also the first input of an encoder-decoder's decoder.
+    bidirectional_prompt: bool = False  # As for `prefill`.
+    n_copies: int = 1  # Rows of each prompt.
+    penalizes: bool = False  # Whether a repetition penalty will be asked for.
+    n_top: int = -1  # Likeliest tokens kept beside each new token; -1: no log-probabilities.
+    n_prompt_top: int = -1  # The same for the tokens of the prompts.
+
+
+class Prompts(NamedTuple):
+    """The prompts of a batch, as arrays of NumPy or JAX."""
+
+    tokens_NxP: Any  # int32, padded on the right.
+    lengths_N: Any  # int32.
+    seeds_Nx2: Any  # uint32: the key data of each seed.
+    index_N: Any  # int32; folded into the key. Rows of -1 only fill the batch up.
+
+
+class RowSettings(NamedTuple):
+    """What the loop does in each row, as arrays of NumPy or JAX."""
+
+    sampling: SamplingRows
+    stop_ids_BxI: Any  # int32: tokens that end the row; -1 fills up.
+    limits_B: Any  # int32: the row's most new tokens.
 
 
 class DecodeState(NamedTuple):
@@ -28,78 +61,90 @@ class DecodeState(NamedTuple):
     n: jax.Array  # int32 scalar: how many tokens were made.
     keys_B: jax.Array  # The random key of each row.
     seen_BxV: jax.Array | None  # bool: tokens that the repetition penalty applies to.
+    log_probs: LogProbs | None  # BxS, if they were asked for.
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def begin_batch(
-    model: Model,
-    n_slots: int,
-    pad_id: int,
-    bidirectional_prompt: bool,
-    penalized: bool,
-    params: Params,
-    prompts_BxP: jax.Array,
-    lengths_B: jax.Array,
-    index_B: jax.Array,
-    key: jax.Array,
-) -> tuple[Cache, DecodeState]:
-    """Read the prompts.
+    model: Model, layout: Layout, params: Params, prompts: Prompts
+) -> tuple[Cache, DecodeState, LogProbs | None]:
+    """Read the prompts, each once, whatever the number of its samples.
 
     Args:
         model: An unrolled model.
-        n_slots: Slots of the cache: a decoder's prompts, or the first input of an
-            encoder-decoder's decoder, and the new tokens.
-        pad_id: The padding token, which is also the first input of an encoder-decoder's decoder.
-        bidirectional_prompt: As for `prefill`.
-        penalized: Whether a repetition penalty will be asked for.
+        layout: The shapes.
         params: The model's parameters.
-        prompts_BxP: int32, padded on the right.
-        lengths_B: int32; the tokens of each prompt.
-        index_B: int32; the index of each prompt, which its random key is made from. Rows of index
-            -1 only fill the batch up.
-        key: The random key of the generation.
+        prompts: The prompts.
+
+    Returns:
+        The cache and the state of the samples' rows, those of a prompt side by side, and the
+        log-probabilities of the prompts' tokens after the first, Nx(P-1), if they were asked for.
     """
-    B, P = prompts_BxP.shape
+    prompts = Prompts(*map(jnp.asarray, prompts))
+    tokens_NxP, lengths_N, seeds_Nx2, index_N = prompts
+    n_prompts, P = tokens_NxP.shape
     decoder = isinstance(model.config, DecoderConfig)
-    states_BxD, cache = prefill(
+    states_NxD, cache, x_NxPxD = prefill(
         model,
         params,
-        prompts_BxP,
-        lengths_B,
-        n_new=n_slots - (P if decoder else 1),
-        start_id=pad_id,
-        bidirectional_prompt=bidirectional_prompt,
+        tokens_NxP,
+        lengths_N,
+        n_new=layout.n_slots - (P if decoder else 1),
+        start_id=layout.pad_id,
+        bidirectional_prompt=layout.bidirectional_prompt,
     )
-    seen_BxV = None
-    if penalized:
+    of_prompts = None
+    if layout.n_prompt_top >= 0:
+        assert x_NxPxD is not None, "only a decoder predicts its prompt"
+        of_prompts = prompt_log_probs(model, params, x_NxPxD, tokens_NxP, layout.n_prompt_top)
+    seen_NxV = None
+    if layout.penalizes:
         # The penalty applies to what the decoder has read: its prompt, or its first input.
         n_vocab = model.config.vocab_size
         if decoder:
-            is_prompt_BxP = jnp.arange(P) < lengths_B[:, None]
-            read_BxP = jnp.where(is_prompt_BxP, prompts_BxP, n_vocab)
+            is_prompt_NxP = jnp.arange(P) < lengths_N[:, None]
+            read_NxP = jnp.where(is_prompt_NxP, tokens_NxP, n_vocab)
         else:
-            read_BxP = jnp.full((B, 1), pad_id)
-        row_Bx1 = jnp.arange(B)[:, None]
-        unseen_BxV = jnp.zeros((B, n_vocab), bool)
-        seen_BxV = unseen_BxV.at[row_Bx1, read_BxP].set(True, mode="drop")
-    return cache, DecodeState(
-        tokens_BxS=jnp.full((B, n_slots), pad_id, jnp.int32),
+            read_NxP = jnp.full((n_prompts, 1), layout.pad_id)
+        row_Nx1 = jnp.arange(n_prompts)[:, None]
+        unseen_NxV = jnp.zeros((n_prompts, n_vocab), bool)
+        seen_NxV = unseen_NxV.at[row_Nx1, read_NxP].set(True, mode="drop")
+
+    def make_keys(seed_2: jax.Array, index: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(jax.random.wrap_key_data(seed_2, impl="threefry2x32"), index)
+        sample_C = jnp.arange(layout.n_copies)
+        return jax.vmap(lambda sample: jax.random.fold_in(key, sample))(sample_C)
+
+    copied = functools.partial(jnp.repeat, repeats=layout.n_copies, axis=0)
+    B = n_prompts * layout.n_copies
+    kept = None
+    if layout.n_top >= 0:
+        at_B = (B, layout.n_slots)
+        kept = LogProbs(
+            jnp.zeros(at_B, jnp.float32),
+            jnp.zeros((*at_B, layout.n_top), jnp.float32),
+            jnp.zeros((*at_B, layout.n_top), jnp.int32),
+        )
+    state = DecodeState(
+        tokens_BxS=jnp.full((B, layout.n_slots), layout.pad_id, jnp.int32),
         counts_B=jnp.zeros(B, jnp.int32),
-        running_B=index_B >= 0,
-        states_BxD=states_BxD,
+        running_B=copied(index_N >= 0),
+        states_BxD=copied(states_NxD),
         n=jnp.int32(0),
-        keys_B=jax.vmap(lambda index: jax.random.fold_in(key, index))(index_B),
-        seen_BxV=seen_BxV,
+        keys_B=jax.vmap(make_keys)(seeds_Nx2, index_N).reshape(B),
+        seen_BxV=None if seen_NxV is None else copied(seen_NxV),
+        log_probs=kept,
     )
+    return repeat_rows(cache, layout.n_copies), state, of_prompts
 
 
 def _advance_batch(
     model: Model,
-    stop_ids: tuple[int, ...],
-    sampling: Sampling,
+    program: SamplingProgram,
     params: Params,
     cache: Cache,
     state: DecodeState,
+    settings: RowSettings,
     wanted_B: jax.Array,
     limit: jax.Array,
 ) -> tuple[Cache, DecodeState]:
@@ -109,15 +154,16 @@ def _advance_batch(
 
     Args:
         model: An unrolled model.
-        stop_ids: Tokens that end a row.
-        sampling: How a token is chosen.
+        program: How tokens are chosen.
         params: The model's parameters.
         cache: Donated.
         state: The batch so far.
+        settings: What is done in each row.
         wanted_B: bool; rows that the host has not ended.
         limit: int32 scalar; the tokens made in all, those of earlier blocks among them.
     """
     state = state._replace(running_B=state.running_B & wanted_B)
+    stop_ids_BxI = jnp.asarray(settings.stop_ids_BxI)
 
     def unfinished(carry: tuple[Cache, DecodeState]) -> jax.Array:
         _, state = carry
@@ -127,22 +173,30 @@ def _advance_batch(
         cache, state = carry
         keys_B = jax.vmap(lambda key: jax.random.fold_in(key, state.n))(state.keys_B)
         logits_BxV = model.logits(params, state.states_BxD)
-        token_B = sample_token(logits_BxV, keys_B, sampling, state.seen_BxV)
+        token_B = sample_token(logits_BxV, keys_B, settings.sampling, program, state.seen_BxV)
         seen_BxV = state.seen_BxV
         if seen_BxV is not None:
             seen_BxV = seen_BxV.at[jnp.arange(token_B.shape[0]), token_B].set(True)
+
+        def put(kept: jax.Array, new: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_update_index_in_dim(kept, new, state.n, axis=1)
+
+        kept = state.log_probs
+        if kept is not None:
+            new = log_probs(logits_BxV, token_B, kept.top.shape[-1])
+            kept = LogProbs(*map(put, kept, new))
         states_BxD, cache = extend(model, params, token_B, cache)
-        is_stop_B = jnp.isin(token_B, jnp.asarray(stop_ids, jnp.int32))
+        counts_B = state.counts_B + state.running_B
+        is_last_B = (token_B[:, None] == stop_ids_BxI).any(axis=1) | (counts_B >= settings.limits_B)
         return cache, DecodeState(
-            tokens_BxS=jax.lax.dynamic_update_index_in_dim(
-                state.tokens_BxS, token_B, state.n, axis=1
-            ),
-            counts_B=state.counts_B + state.running_B,
-            running_B=state.running_B & ~is_stop_B,
+            tokens_BxS=put(state.tokens_BxS, token_B),
+            counts_B=counts_B,
+            running_B=state.running_B & ~is_last_B,
             states_BxD=states_BxD,
             n=state.n + 1,
             keys_B=state.keys_B,
             seen_BxV=seen_BxV,
+            log_probs=kept,
         )
 
     cache, state = jax.lax.while_loop(unfinished, step, (cache, state))
@@ -151,17 +205,18 @@ def _advance_batch(
         tokens_BxS=rules.constrain(state.tokens_BxS, None, None),
         counts_B=rules.constrain(state.counts_B, None),
         running_B=rules.constrain(state.running_B, None),
+        log_probs=state.log_probs and state.log_probs.replicated(),
     )
 
 
-advance_batch = jax.jit(_advance_batch, static_argnums=(0, 1, 2), donate_argnums=(4,))
+advance_batch = jax.jit(_advance_batch, static_argnums=(0, 1), donate_argnums=(3,))
 
 # XLA on CPU gives matrix products to YNNPACK, which is slower than Eigen for a few rows: without
 # it, 8 rows of SmolLM2-135M were decoded 1.37 times as fast and 32 rows 1.24 times, but one row no
 # faster.
 advance_batch_by_eigen = jax.jit(
     _advance_batch,
-    static_argnums=(0, 1, 2),
-    donate_argnums=(4,),
+    static_argnums=(0, 1),
+    donate_argnums=(3,),
     compiler_options={"xla_cpu_experimental_ynn_fusion_type": ""},
 )

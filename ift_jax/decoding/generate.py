@@ -2,49 +2,41 @@
 
 The device makes tokens in blocks (`ift_jax.decoding.decode_batch`). Between two blocks the host
 looks for stop strings in the new tokens and hands them to a caller that streams them. Without
-such a reason the whole answer is one block. Shape suffixes: B rows, P prompt positions.
+such a reason the whole answer is one block.
 """
 
-import dataclasses
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.decoding.decode_batch import advance_batch, advance_batch_by_eigen, begin_batch
-from ift_jax.decoding.sampling import Sampling
+from ift_jax.decoding.block_loops import BeamLoop, BlockLoop, TokenLoop
+from ift_jax.decoding.decode_batch import begin_batch
+from ift_jax.decoding.request_batch import RequestBatch, power_of_two
+from ift_jax.decoding.requests import BeamSearch, Options, Output, Request
 from ift_jax.decoding.stops import Stops
+from ift_jax.errors import UserError
 from ift_jax.io.stop_signals import Stopped, never
 from ift_jax.models.model import Model, Params
-from ift_jax.sharding import rules
 
 BLOCK = 16  # Tokens between two looks for stop strings, or for a request to stop.
 _FIRST_BLOCK = 4  # Tokens before the first look for a request to stop.
 _BLOCK_SECONDS = 0.5  # A single process looks for a request to stop at least this often.
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What is asked of a generation."""
-
-    max_new_tokens: int = 128
-    sampling: Sampling = Sampling()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1; got {self.max_new_tokens}")
-
-
 class Generator:
     """A model whose weights are laid out for decoding (`Model.unstack`), a copy made once.
 
-    What is drawn for a prompt depends on (seed, the prompt's index, the token's index) alone.
-    Prompts and caches are padded to one of a few lengths, so that few programs are compiled.
+    `complete` answers requests, `complete_batches` does it batch by batch, `stream` token by token,
+    and `generate` is for callers that want nothing but ids. Prompts and caches are padded to one of
+    a few lengths, so that few programs are compiled. On a mesh, rows and key-value heads of the
+    cache are sharded as in training.
     """
 
     def __init__(
@@ -69,15 +61,179 @@ class Generator:
         self.stops = stops
         self._model = model.unrolled
         self._params = model.unstack(params)
-        self._decoder = isinstance(model.config, DecoderConfig)
+        config = model.config
+        self._decoder = isinstance(config, DecoderConfig)
+        self._max_length = config.max_length if isinstance(config, DecoderConfig) else 0
         self._pad_id = pad_id
         self._bidirectional_prompt = bidirectional_prompt
+        sharding = jax.tree.leaves(self._params)[0].sharding
+        concrete = isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh)
+        self._mesh = sharding.mesh if concrete else None
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of some of every weight's values: tells one model from another."""
         some = [leaf[(0,) * (leaf.ndim - 1)][:8] for leaf in jax.tree.leaves(self._params)]
         parts = [np.asarray(part, np.float32).tobytes() for part in jax.device_get(some)]
         return hashlib.sha256(b"".join(parts)).hexdigest()
+
+    # --- Requests ---
+
+    def check(self, request: Request) -> None:
+        """Check that a request can be answered; the methods below do so before anything else.
+
+        Raises:
+            UserError: The prompt is empty or does not fit into the model with its answer, or
+                log-probabilities are asked for that the model does not have.
+        """
+        prompt, options = request.prompt, request.options
+        if self._decoder and not prompt:
+            raise UserError("a decoder needs at least one token of prompt")
+        n_tokens = len(prompt) + options.max_new_tokens
+        if self._max_length and n_tokens > self._max_length:
+            raise UserError(
+                f"{len(prompt)} tokens of prompt and max_new_tokens {options.max_new_tokens}: "
+                f"expected at most the model's max_length {self._max_length} together"
+            )
+        if max(options.logprobs or 0, options.prompt_logprobs or 0) > self._model.config.vocab_size:
+            raise UserError(
+                f"logprobs: expected at most the vocabulary's {self._model.config.vocab_size}"
+            )
+        if options.prompt_logprobs is None:
+            return
+        if not self._decoder:
+            raise UserError("prompt_logprobs: an encoder-decoder does not predict its prompt")
+        if self._bidirectional_prompt:
+            raise UserError(
+                "prompt_logprobs: the model reads its prompt in both directions, and predicts none "
+                "of it"
+            )
+
+    def complete(self, requests: Sequence[Request], *, batch_size: int = 32) -> list[Output]:
+        """Answer requests.
+
+        Args:
+            requests: Prompts with their options, which may differ.
+            batch_size: Rows that are decoded together, of prompts of similar lengths; a prompt has
+                as many rows as answers or beams.
+
+        Returns:
+            An output for each request.
+
+        Raises:
+            UserError: As for `check`.
+        """
+        outputs: dict[int, Output] = {}
+        for batch in self.complete_batches(requests, batch_size=batch_size):
+            outputs |= batch
+        return [outputs[i] for i in range(len(requests))]
+
+    def complete_batches(
+        self,
+        requests: Sequence[Request],
+        *,
+        batch_size: int = 32,
+        block: int = BLOCK,
+        done: Collection[int] = (),
+        stopped: Stopped = never,
+    ) -> Iterator[dict[int, Output]]:
+        """Do what `complete` does, but yield the outputs of each batch as soon as it is done.
+
+        Args:
+            requests: See `complete`.
+            batch_size: See `complete`.
+            block: Tokens between two looks for stop strings.
+            done: Places of requests whose outputs the caller has. A batch that needs no others is
+                not decoded.
+            stopped: Whether to give up the batch at hand before its next block of tokens; nothing
+                is yielded after that.
+
+        Yields:
+            The outputs of some requests, by their place in `requests`.
+        """
+        if batch_size < 1:
+            raise ValueError("batch_size must be at least 1")
+        for request in requests:
+            self.check(request)
+        for chosen, n_prompts in _batches(requests, batch_size):
+            if done and all(i in done for i in chosen):
+                continue
+            batch = RequestBatch([requests[i] for i in chosen], self.stops)
+            whole = stopped is never and not batch.watches_strings
+            most = batch.max_new_tokens if whole else block
+            # How fast the device is shows after a first block, which should not take long.
+            first = most if stopped is never else min(most, _FIRST_BLOCK)
+            for _ in self._generate_blocks(batch, n_prompts, first, most, stopped):
+                pass
+            if not batch.is_done:
+                return
+            yield dict(zip(chosen, batch.outputs(), strict=True))
+
+    def stream(self, requests: Sequence[Request], *, block: int = 4) -> Iterator[list[Output]]:
+        """Yield the answers so far of one batch: after the first token, then after every block.
+
+        Args:
+            requests: Prompts with their options; all must ask for the same number of answers, or
+                for the same beams, whose answers come all at once.
+            block: Tokens between two looks.
+
+        Raises:
+            UserError: As for `check`.
+        """
+        for request in requests:
+            self.check(request)
+        batch = RequestBatch(requests, self.stops)
+        for _ in self._generate_blocks(batch, power_of_two(len(requests)), 1, block):
+            yield batch.outputs()
+
+    def _generate_blocks(
+        self,
+        batch: RequestBatch,
+        n_prompts: int,
+        first: int,
+        block: int,
+        stopped: Stopped = never,
+    ) -> Iterator[None]:
+        """Answer a batch; yields after every block, and before the first if none is needed.
+
+        Args:
+            batch: Receives the answers.
+            n_prompts: Prompts of the batch's shape, at least as many as there are.
+            first: Tokens of the first block.
+            block: Tokens of every other block.
+            stopped: Whether to give up before the next block.
+        """
+        prompts = batch.prompts(n_prompts, self._pad_id)
+        prompt_slots = np.shape(prompts.tokens_NxP)[1] if self._decoder else 1
+        layout = batch.layout(self._pad_id, prompt_slots, self._bidirectional_prompt)
+        program, settings = batch.settings(n_prompts, self._model.config.vocab_size)
+        with self._on_mesh():
+            cache, state, of_prompts = begin_batch(self._model, layout, self._params, prompts)
+        batch.set_prompt_log_probs(of_prompts)
+        if batch.is_done:
+            yield
+        begun = (cache, state)
+        loop: BlockLoop
+        if batch.beams is None:
+            loop = TokenLoop(self._model, program, self._params, begun, settings)
+        else:
+            # All rows have the same first input in slot 0 of an encoder-decoder's decoder.
+            loop = BeamLoop(self._model, batch.beams, prompt_slots, self._params, begun, settings)
+        n_made = 0
+        pace = _Pace(block, is_fixed=stopped is never)
+        while not batch.is_done:
+            if n_made and stopped():
+                return
+            n_made = min(n_made + (pace.block if n_made else first), batch.max_new_tokens)
+            with self._on_mesh():
+                loop.advance(batch, n_made)
+            pace.read(n_made)
+            yield
+
+    def _on_mesh(self) -> contextlib.AbstractContextManager[Any]:
+        """The mesh of the weights, for the duration of a call."""
+        return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
+
+    # --- Ids alone ---
 
     def generate(
         self,
@@ -92,7 +248,7 @@ class Generator:
 
         Args:
             prompts: Token ids; for an encoder-decoder the encoder's input, which may be empty.
-            options: How many tokens, and how they are chosen.
+            options: How they are continued; of several answers, the first is returned.
             batch_size: How many prompts, of similar lengths, are decoded together.
             first_index: The index of the first prompt.
             block: Tokens between two looks for stop strings.
@@ -102,7 +258,7 @@ class Generator:
             string.
 
         Raises:
-            ValueError: A decoder is given an empty prompt, or `batch_size` is less than 1.
+            UserError: As for `check`.
         """
         new_tokens: dict[int, list[int]] = {}
         for batch in self.generate_batches(
@@ -119,7 +275,7 @@ class Generator:
         batch_size: int = 32,
         first_index: int = 0,
         block: int = BLOCK,
-        known: Mapping[int, list[int]] | None = None,
+        known: Collection[int] = (),
         stopped: Stopped = never,
     ) -> Iterator[dict[int, list[int]]]:
         """Do what `generate` does, but yield the new tokens of each batch as soon as it is done.
@@ -130,115 +286,17 @@ class Generator:
             batch_size: See `generate`.
             first_index: See `generate`.
             block: See `generate`.
-            known: The new tokens of some prompts, by their place in `prompts`. A batch that needs
-                no others is not decoded.
-            stopped: Whether to give up the batch at hand before its next block of tokens; nothing
-                is yielded after that.
+            known: `done` of `complete_batches`.
+            stopped: See `complete_batches`.
 
         Yields:
             The new tokens of some prompts, by their place in `prompts`.
         """
-        if batch_size < 1:
-            raise ValueError("batch_size must be at least 1")
-        if not self.stops.strings and stopped is never:
-            block = options.max_new_tokens
-        # How fast the device is shows after a first block, which should not take long.
-        first = block if stopped is never else min(block, _FIRST_BLOCK)
-        by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        n_rows = min(batch_size, 1 << max(len(prompts) - 1, 0).bit_length())
-        for start in range(0, len(prompts), n_rows):
-            chosen = by_length[start : start + n_rows]
-            if known and all(i in known for i in chosen):
-                yield {i: known[i] for i in chosen}
-                continue
-            batch = {first_index + i: prompts[i] for i in chosen}
-            *_, outputs = self._generate_blocks(batch, options, n_rows, first, block, stopped)
-            if outputs is None:
-                return
-            yield dict(zip(chosen, outputs, strict=True))
-
-    def stream(
-        self, prompt: Sequence[int], options: Options, *, index: int = 0, block: int = 4
-    ) -> Iterator[list[int]]:
-        """Yield one prompt's new tokens so far: after the first token, then after every block."""
-        for outputs in self._generate_blocks({index: prompt}, options, 1, 1, block):
-            assert outputs is not None  # Nothing stops it.
-            yield outputs[0]
-
-    def _generate_blocks(
-        self,
-        prompts: Mapping[int, Sequence[int]],
-        options: Options,
-        n_rows: int,
-        first: int,
-        block: int,
-        stopped: Stopped = never,
-    ) -> Iterator[list[list[int]] | None]:
-        """Yield the new tokens so far of each prompt after every block; None if it is stopped.
-
-        Args:
-            prompts: By index.
-            options: How many tokens, and how they are chosen.
-            n_rows: Rows of the batch, at least as many as there are prompts.
-            first: Tokens of the first block.
-            block: Tokens of every other block.
-            stopped: Whether to give up before the next block.
-        """
-        lengths = [len(prompt) for prompt in prompts.values()]
-        if self._decoder and not all(lengths):
-            raise ValueError("a decoder needs at least one token of prompt")
-        prompts_BxP = np.full((n_rows, bucket(max(lengths))), self._pad_id, np.int32)
-        lengths_B = np.ones(n_rows, np.int32)
-        index_B = np.full(n_rows, -1, np.int32)
-        for row, (index, prompt) in enumerate(prompts.items()):
-            prompts_BxP[row, : len(prompt)] = prompt
-            lengths_B[row] = len(prompt)
-            index_B[row] = index
-
-        slots_before = prompts_BxP.shape[1] if self._decoder else 1
-        cache, state = begin_batch(
-            self._model,
-            bucket(slots_before + options.max_new_tokens),
-            self._pad_id,
-            self._bidirectional_prompt,
-            options.sampling.repetition_penalty != 1.0,
-            self._params,
-            prompts_BxP,
-            lengths_B,
-            index_B,
-            jax.random.key(options.seed),
-        )
-        few_rows_on_cpu = n_rows > 1 and rules.platform() == "cpu"
-        advance = advance_batch_by_eigen if few_rows_on_cpu else advance_batch
-        outputs: list[list[int]] = [[] for _ in prompts]
-        wanted_B = index_B >= 0
-        n_made = 0
-        pace = _Pace(block, is_fixed=stopped is never)
-        while n_made < options.max_new_tokens and wanted_B.any():
-            if n_made and stopped():
-                yield None
-                return
-            n_made = min(n_made + (pace.block if n_made else first), options.max_new_tokens)
-            cache, state = advance(
-                self._model,
-                self.stops.ids,
-                options.sampling,
-                self._params,
-                cache,
-                state,
-                wanted_B,
-                np.int32(n_made),
-            )
-            tokens_BxS = np.asarray(state.tokens_BxS)
-            counts_B = np.asarray(state.counts_B)
-            running_B = np.asarray(state.running_B)
-            for row in np.flatnonzero(wanted_B).tolist():
-                ids = tokens_BxS[row, : counts_B[row]].tolist()
-                n_until_stop = self.stops.tokens_until_stop_string(ids, len(outputs[row]))
-                outputs[row] = ids[:n_until_stop]
-                wanted_B[row] = running_B[row] and n_until_stop is None
-            pace.read(n_made)
-            yield [list(output) for output in outputs]
+        requests = [Request(ids, options, first_index + i) for i, ids in enumerate(prompts)]
+        for batch in self.complete_batches(
+            requests, batch_size=batch_size, block=block, done=known, stopped=stopped
+        ):
+            yield {i: output.completions[0].ids for i, output in batch.items()}
 
 
 class _Pace:
@@ -264,6 +322,21 @@ class _Pace:
             self.block = max(1, min(self._most, int(_BLOCK_SECONDS / per_token)))
 
 
+def _batches(requests: Sequence[Request], batch_size: int) -> Iterator[tuple[list[int], int]]:
+    """The batches, as the places of their requests, and how many prompts their shape holds.
+
+    Requests with as many rows, the same beams, and prompts of similar lengths come together.
+    """
+    alike: dict[tuple[int, BeamSearch | None], list[int]] = {}
+    for i in sorted(range(len(requests)), key=lambda i: len(requests[i].prompt)):
+        options = requests[i].options
+        alike.setdefault((options.rows, options.beams), []).append(i)
+    for (n_rows, _), places in alike.items():
+        n_prompts = min(max(1, batch_size // n_rows), power_of_two(len(places)))
+        for start in range(0, len(places), n_prompts):
+            yield places[start : start + n_prompts], n_prompts
+
+
 def generate(
     model: Model,
     params: Params,
@@ -286,12 +359,3 @@ def generate(
         model, params, stops=stops, pad_id=pad_id, bidirectional_prompt=bidirectional_prompt
     )
     return generator.generate(prompts, Options(**options), batch_size=batch_size)
-
-
-def bucket(length: int) -> int:
-    """The padded length: 16, 24, 32, 48, 64, 96, ..., at most half as much again."""
-    size = 16
-    while size < length:
-        is_power_of_two = size & (size - 1) == 0
-        size = size * 3 // 2 if is_power_of_two else size * 4 // 3
-    return size

@@ -46,16 +46,26 @@ class Stops:
 
     def text(self, ids: Sequence[int]) -> str:
         """The answer before what ends it, without surrounding white space."""
+        return self.raw_text(ids).strip()
+
+    def raw_text(self, ids: Sequence[int]) -> str:
+        """The answer before what ends it, white space included."""
         before_stop_id = itertools.takewhile(lambda token: token not in self.ids, ids)
         text = self._decode(list(before_stop_id))
         before_stop_string = self.text_before_stop(text)
-        return (text if before_stop_string is None else before_stop_string).strip()
+        return text if before_stop_string is None else before_stop_string
 
     def stopped(self, ids: Sequence[int]) -> bool:
         """Whether a stop token or string ended the answer, and not its length."""
         if any(token in self.ids for token in ids):
             return True
         return bool(self.strings) and self.text_before_stop(self._decode(list(ids))) is not None
+
+    def with_more(self, ids: Sequence[int], strings: Sequence[str]) -> "Stops":
+        """These stops and others."""
+        if not ids and not strings:
+            return self
+        return Stops((*self.ids, *ids), (*self.strings, *strings), self.decode)
 
     def _decode(self, ids: list[int]) -> str:
         assert self.decode is not None
@@ -69,8 +79,15 @@ class TextStream:
     incomplete, and the beginning of what may become a stop string.
     """
 
-    def __init__(self, stops: Stops):
+    def __init__(self, stops: Stops, *, strip: bool = True):
+        """Begin with no text.
+
+        Args:
+            stops: What ends the answer.
+            strip: Whether the text is `Stops.text`, or else `Stops.raw_text`.
+        """
         self._stops = stops
+        self._text = stops.text if strip else stops.raw_text
         self.shown = ""
 
     def update(self, ids: Sequence[int], *, final: bool = False) -> str:
@@ -80,7 +97,7 @@ class TextStream:
             ids: All tokens so far.
             final: Whether nothing comes after them.
         """
-        text = self._stops.text(ids)
+        text = self._text(ids)
         if not final:
             n_held = self._length_of_possible_stop(text)
             text = _UNDECIDED_END.sub("", text[: len(text) - n_held])

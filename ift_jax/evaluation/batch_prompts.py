@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.decoding import Generator, Options
+from ift_jax.decoding import Generator, Options, Output, Request
 from ift_jax.errors import UserError
 from ift_jax.evaluation.finished_batches import FinishedBatches
 from ift_jax.evaluation.text_generator import TextGenerator
@@ -160,30 +160,35 @@ def answer_windows(
     for start in range(done - done % size, len(prompts), size):
         window = slice(start, start + size)
         known = finished.of_window(start, ids[window]) if finished else {}
-        outputs: dict[int, list[int]] = {}
-        batches = generator.generate_batches(
-            ids[window], options, batch_size=batch_size, first_index=start, known=known
-        )
+        requests = [Request(prompt, options, start + i) for i, prompt in enumerate(ids[window])]
+        batches = generator.complete_batches(requests, batch_size=batch_size, done=known)
+        found = dict(known)
         for batch in until(stopped, batches):
-            outputs |= batch
+            new = {i: answer_fields(batch[i]) for i in batch if i not in known}
+            found |= new
             if finished:
-                finished.add(start, ids[window], {i: batch[i] for i in batch if i not in known})
+                finished.add(start, ids[window], new)
         answers = []
         for i, prompt in enumerate(prompts[window]):
-            if i not in outputs:
+            if i not in found:
                 break
-            answer = {
-                "answer": text_generator.text(outputs[i]),
-                "stopped": text_generator.stopped(outputs[i]),
-                "new_tokens": len(outputs[i]),
-            }
-            answers.append(prompt.fields | answer)
-        if new := answers[max(done - start, 0) :]:
-            yield new
+            answers.append(prompt.fields | found[i])
+        if unwritten := answers[max(done - start, 0) :]:
+            yield unwritten
         if len(answers) < len(prompts[window]):
             return
         if finished:
             finished.clear()
+
+
+def answer_fields(output: Output) -> dict[str, Any]:
+    """What a line of output says of an answer."""
+    [completion] = output.completions
+    return {
+        "answer": completion.text.strip(),
+        "stopped": completion.finish_reason == "stop",
+        "new_tokens": len(completion.ids),
+    }
 
 
 def settings(
@@ -197,9 +202,14 @@ def settings(
         "stop strings": list(text_generator.stops.strings),
         "stop ids": list(text_generator.stops.ids),
         "batch_size": batch_size,
-        **dataclasses.asdict(options),
+        **_json_fields(options),
         **{f"model.{name}": value for name, value in model.items()},
     }
+
+
+def _json_fields(options: Options) -> dict[str, Any]:
+    fields = dataclasses.asdict(options)
+    return {n: list(value) if isinstance(value, tuple) else value for n, value in fields.items()}
 
 
 def check_continuable(path: str) -> None:

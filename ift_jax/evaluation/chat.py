@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.decoding import Generator, Options, TextStream
+from ift_jax.decoding import Generator, Options, Request, TextStream
 from ift_jax.errors import UserError
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.text.records import Message
@@ -90,12 +90,13 @@ class Chat:
         """
         prompt, self.turns = self._fit([*self.turns, Message("user", text)])
         stream = TextStream(self._text_generator.stops)
-        outputs = self._generator.stream(
-            prompt, self._options, index=self._answers, block=self._block
-        )
+        request = Request(prompt, self._options, self._answers)
+        outputs = self._generator.stream([request], block=self._block)
         self._answers += 1
         try:
-            for ids in outputs:
+            ids: list[int] = []
+            for [output] in outputs:
+                ids = output.completions[0].ids
                 yield stream.update(ids)
             yield stream.update(ids, final=True)
         finally:

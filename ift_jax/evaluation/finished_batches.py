@@ -10,14 +10,13 @@ from ift_jax.io.json_reader import parse_json
 from ift_jax.sharding.first_process import of_first_process
 
 Ids = Sequence[int]
-Values = Sequence[float]  # The ids of an answer, or the scores of choices.
 
 
 class FinishedBatches:
     """A file beside an output whose answers are in the prompts' order.
 
     The prompts of a window are answered by length, so batches are done in another order than they
-    are written in. This file keeps their ids until the window is written.
+    are written in. This file keeps them until the window is written.
     """
 
     def __init__(self, output: str, settings: Mapping[str, Any]):
@@ -30,7 +29,7 @@ class FinishedBatches:
         """
         self._path = _path_beside(output)
         self._settings = json_digest(settings)
-        self._answers: dict[tuple[int, tuple[int, ...]], list[Any]] = {}
+        self._answers: dict[tuple[int, tuple[int, ...]], Any] = {}
         if os.path.exists(self._path):
             with open(self._path, "rb") as file:
                 for line in file:
@@ -45,24 +44,25 @@ class FinishedBatches:
         except (UserError, ValueError, TypeError):
             return
 
-    def of_window(self, first: int, prompts: Sequence[Ids]) -> dict[int, list[Any]]:
+    def of_window(self, first: int, prompts: Sequence[Ids]) -> dict[int, Any]:
         """Return the known answers to prompts that begin with number `first`, by their place."""
         keys = [(first + place, tuple(prompt)) for place, prompt in enumerate(prompts)]
         return {i: self._answers[key] for i, key in enumerate(keys) if key in self._answers}
 
-    def add(self, first: int, prompts: Sequence[Ids], answers: Mapping[int, Values]) -> None:
+    def add(self, first: int, prompts: Sequence[Ids], answers: Mapping[int, Any]) -> None:
         """Keep the answers of a batch.
 
         Args:
             first: The number of the window's first prompt.
             prompts: The ids of the window's prompts.
-            answers: The ids of some answers, or the scores of choices, by place in the window.
+            answers: What is kept of some answers, by place in the window, in JSON's types: ids,
+                scores of choices, or fields.
         """
         if answers:
             append_json_lines(
                 self._path,
                 [
-                    [self._settings, first + i, list(prompts[i]), list(answer)]
+                    [self._settings, first + i, list(prompts[i]), answer]
                     for i, answer in answers.items()
                 ],
             )

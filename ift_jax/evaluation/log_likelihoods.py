@@ -15,7 +15,7 @@ import numpy as np
 
 from ift_jax.config.schema import Config
 from ift_jax.data.packed_layout import RowLayout
-from ift_jax.decoding.generate import bucket
+from ift_jax.decoding.request_batch import bucket
 from ift_jax.io.stop_signals import Stopped, never, until
 from ift_jax.models.fused_cross_entropy import CrossEntropyOptions, fused_linear_cross_entropy
 from ift_jax.models.model import Model, Params

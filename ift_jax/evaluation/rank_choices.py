@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ift_jax.config.schema import Config
-from ift_jax.decoding.generate import bucket
+from ift_jax.decoding.request_batch import bucket
 from ift_jax.evaluation.finished_batches import FinishedBatches, known_answers
 from ift_jax.evaluation.shared_prefix import (
     PrefixBatch,

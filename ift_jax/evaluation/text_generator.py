@@ -100,7 +100,7 @@ class TextGenerator:
         batches = self.generator(params).generate_batches(
             prompts, options, batch_size=evaluation.batch_size, known=known, stopped=stopped
         )
-        outputs: dict[int, list[int]] = {}
+        outputs: dict[int, list[int]] = dict(known)
         for batch in until(stopped, batches):
             outputs |= batch
             if finished:

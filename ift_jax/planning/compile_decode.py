@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from ift_jax.decoding.decode_batch import advance_batch, begin_batch
-from ift_jax.decoding.generate import bucket
-from ift_jax.decoding.sampling import Sampling
+from ift_jax.decoding.decode_batch import Layout, Prompts, RowSettings, advance_batch, begin_batch
+from ift_jax.decoding.request_batch import bucket
+from ift_jax.decoding.sampling import SamplingProgram, SamplingRows
 from ift_jax.models.model import Model
 from ift_jax.planning.compile_step import Compiled, bytes_per_device, compile_lowered
 from ift_jax.sharding import rules
@@ -40,17 +40,21 @@ def compile_generation(program: TrainProgram) -> dict[str, Compiled]:
     ints_B = jax.ShapeDtypeStruct((n_rows,), jnp.int32)
     flags_B = jax.ShapeDtypeStruct((n_rows,), jnp.bool_)
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    floats_B = jax.ShapeDtypeStruct((n_rows,), jnp.float32)
+    words_Bx2 = jax.ShapeDtypeStruct((n_rows, 2), jnp.uint32)
+    stop_ids_Bx1 = jax.ShapeDtypeStruct((n_rows, 1), jnp.int32)
+    prompts = Prompts(tokens_BxP, ints_B, words_Bx2, ints_B)
+    sampling = SamplingRows(floats_B, ints_B, floats_B, floats_B, floats_B)
+    settings = RowSettings(sampling, stop_ids_Bx1, ints_B)
     known_bytes = {"parameters": bytes_per_device(params)}
     with jax.set_mesh(program.mesh):
-        begin = begin_batch.lower(
-            model, n_slots, 0, False, False, params, tokens_BxP, ints_B, ints_B, key
-        )
+        begin = begin_batch.lower(model, Layout(n_slots, pad_id=0), params, prompts)
         prefill = compile_lowered(begin, known_bytes)
         if prefill.executable is None:
             return {"prefill": prefill}
-        state = abstract(begin.out_info, prefill.executable.output_shardings)
-        advance = advance_batch.lower(model, (), Sampling(), params, *state, flags_B, count)
-        cache, *_ = state
+        cache, state, _ = abstract(begin.out_info, prefill.executable.output_shardings)
+        advance = advance_batch.lower(
+            model, SamplingProgram(), params, cache, state, settings, flags_B, count
+        )
         decode = compile_lowered(advance, known_bytes | {"cache": bytes_per_device(cache)})
     return {"prefill": prefill, "decode": decode}

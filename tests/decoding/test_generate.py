@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from ift_jax.config.schema import DecoderConfig, EncoderDecoderConfig
-from ift_jax.decoding import Generator, Options, Sampling, Stops, generate
+from ift_jax.decoding import Generator, Options, Request, Sampling, Stops, generate
 from ift_jax.decoding.cache import extend, prefill
-from ift_jax.decoding.generate import bucket
+from ift_jax.decoding.request_batch import bucket
+from ift_jax.errors import UserError
 from ift_jax.models import build_model
 from tests.models.architectures import jitted_logits
 from tests.small_models import random_params
@@ -109,7 +110,9 @@ def test_cached_logits_equal_the_full_forward_pass(architecture):
 
     @jax.jit
     def begin(params, prompts):
-        states, cache = prefill(unrolled, params, prompts, lengths, n_new=n_tokens - 1, start_id=0)
+        states, cache, _ = prefill(
+            unrolled, params, prompts, lengths, n_new=n_tokens - 1, start_id=0
+        )
         return unrolled.logits(params, states), cache
 
     @jax.jit
@@ -167,6 +170,11 @@ def generator(architecture, *stop_strings):
     return Generator(*random_model(architecture), stops=Stops((), stop_strings, spell), pad_id=0)
 
 
+def ids_so_far(generator, request, block):
+    for [output] in generator.stream([request], block=block):
+        yield output.completions[0].ids
+
+
 def spell(ids):
     """One to three letters a token, and then one that differs: strings span several tokens."""
     return "".join("abcdefg"[i % 7] * (1 + i % 3) + "xyz"[i % 3] for i in ids)
@@ -180,7 +188,7 @@ def test_blocks_and_first_index_change_nothing(architecture):
     for block in (1, 5, 100):
         assert watched.generate(PROMPTS, options, block=block) == together
     assert watched.generate(PROMPTS[3:], options, first_index=3) == together[3:]
-    streamed = list(watched.stream(PROMPTS[3], options, index=3, block=5))
+    streamed = list(ids_so_far(watched, Request(PROMPTS[3], options, 3), block=5))
     assert [len(ids) for ids in streamed] == [1, 6, 11, 12]
     assert all(together[3][: len(ids)] == ids for ids in streamed)
 
@@ -228,7 +236,7 @@ def test_a_stop_string_ends_its_row_after_the_token_that_completes_it(architectu
     assert all(spell(ids).startswith(text) for ids, text in zip(want, texts, strict=True))
     holds_a_string = [any(s in spell(ids) for s in strings) for ids in want]
     assert [watched.stops.stopped(ids) for ids in want] == holds_a_string
-    *_, last = watched.stream(PROMPTS[0], options, block=3)
+    *_, last = ids_so_far(watched, Request(PROMPTS[0], options), block=3)
     assert last == want[0]
 
 
@@ -243,7 +251,7 @@ def test_a_bidirectional_prompt_is_that_of_the_prefix_mask(architecture):
 
 
 def test_a_decoder_needs_a_prompt():
-    with pytest.raises(ValueError, match="prompt"):
+    with pytest.raises(UserError, match="prompt"):
         run("decoder", [[1], []])
     assert run("decoder", []) == []
 

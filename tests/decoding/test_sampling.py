@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ift_jax.decoding.sampling import Sampling, candidate_tokens, penalize_seen, sample_token
+from ift_jax.decoding.sampling import (
+    Sampling,
+    SamplingProgram,
+    SamplingRows,
+    candidate_tokens,
+    penalize_seen,
+    sample_token,
+)
+from ift_jax.errors import UserError
 
 LOGITS = np.random.default_rng(0).normal(0, 2, (3, 11)).astype(np.float32)
 
@@ -44,8 +52,19 @@ def slow_distribution(logits, sampling):
     return want
 
 
+def draw(logits, keys, rows, seen=None):
+    """A token for each row, in one program."""
+    program = SamplingProgram.of(rows, logits.shape[1])
+    choose = jax.jit(sample_token, static_argnums=3)
+    return np.asarray(choose(logits, keys, SamplingRows.of(rows), program, seen))
+
+
 def distribution(logits, sampling):
-    weights, ids = jax.jit(candidate_tokens, static_argnums=1)(logits, sampling)
+    rows = [sampling] * len(logits)
+    program = SamplingProgram.of(rows, logits.shape[1])
+    weights, ids = jax.jit(candidate_tokens, static_argnums=2)(
+        logits, SamplingRows.of(rows), program.n_candidates
+    )
     got = np.zeros(logits.shape)
     np.put_along_axis(got, np.asarray(ids), np.asarray(jax.nn.softmax(weights)), axis=1)
     return got
@@ -88,7 +107,7 @@ def test_a_penalty_changes_the_likeliest_token():
     penalized = [[1.0, 1.5, -2.0], [-2.0, -1.25, -3.0]]
     np.testing.assert_array_equal(penalize_seen(logits, seen, 2.0), penalized)
     keys = jax.random.split(jax.random.key(1), 2)
-    got = sample_token(logits, keys, Sampling(repetition_penalty=2.0), seen)
+    got = draw(logits, keys, [Sampling(repetition_penalty=2.0)] * 2, seen)
     np.testing.assert_array_equal(got, [1, 1])
 
 
@@ -97,7 +116,7 @@ def test_choices_follow_the_distribution():
     sampling = Sampling(temperature=1.0, top_k=6, top_p=0.9)
     keys = jax.random.split(jax.random.key(1), n)
     logits = np.broadcast_to(LOGITS[0], (n, 11))
-    drawn = jax.jit(sample_token, static_argnums=2)(logits, keys, sampling)
+    drawn = draw(logits, keys, [sampling] * n)
     counts = np.bincount(drawn, minlength=11)
     want = slow_distribution(LOGITS[0], sampling) * n
     assert (counts[want == 0] == 0).all()
@@ -108,8 +127,29 @@ def test_choices_follow_the_distribution():
 
 def test_temperature_zero_is_the_likeliest_token():
     keys = jax.random.split(jax.random.key(1), 3)
-    got = sample_token(jnp.asarray(LOGITS), keys, Sampling(temperature=0.0, top_k=3, top_p=0.5))
+    got = draw(LOGITS, keys, [Sampling(temperature=0.0, top_k=3, top_p=0.5)] * 3)
     np.testing.assert_array_equal(got, LOGITS.argmax(axis=1))
+
+
+def test_a_row_draws_the_same_whatever_the_settings_of_the_others():
+    """No other row changes which noise a token gets: not by sorting, nor by more candidates."""
+    n = 200
+    keys = jax.random.split(jax.random.key(2), n)
+    logits = np.random.default_rng(3).normal(0, 1, (n, 37)).astype(np.float32)
+    kinds = [
+        Sampling(),
+        Sampling(temperature=1.0),
+        Sampling(temperature=0.8, min_p=0.02),
+        Sampling(temperature=1.2, top_k=3),
+        Sampling(temperature=1.0, top_k=9, top_p=0.9),
+        Sampling(temperature=1.0, top_p=0.8),
+    ]
+    alone = np.stack([draw(logits, keys, [kind] * n) for kind in kinds])
+    for present in (kinds, kinds[:4], kinds[3:5]):  # All 37 sorted; so with some that rank; 16.
+        rows = [present[i % len(present)] for i in range(n)]
+        together = draw(logits, keys, rows)
+        expected = [alone[kinds.index(row), i] for i, row in enumerate(rows)]
+        np.testing.assert_array_equal(together, expected)
 
 
 @pytest.mark.parametrize(
@@ -126,5 +166,5 @@ def test_temperature_zero_is_the_likeliest_token():
     ids=str,
 )
 def test_values_out_of_range_are_refused(wrong):
-    with pytest.raises(ValueError, match="top_p"):
+    with pytest.raises(UserError, match="top_p"):
         Sampling(**wrong)

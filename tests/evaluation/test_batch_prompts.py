@@ -96,9 +96,9 @@ def test_a_stop_keeps_the_batches_that_are_done(opened, tmp_path, monkeypatch):
     decoded = []
     generate_blocks = Generator._generate_blocks
 
-    def counted(generator, prompts, *args):
-        decoded.append(sorted(prompts))
-        return generate_blocks(generator, prompts, *args)
+    def counted(generator, batch, *args):
+        decoded.append(sorted(request.index for request in batch.requests))
+        return generate_blocks(generator, batch, *args)
 
     monkeypatch.setattr(Generator, "_generate_blocks", counted)
     whole, path = str(tmp_path / "whole.jsonl"), str(tmp_path / "answers.jsonl")
@@ -117,11 +117,12 @@ def test_a_stop_keeps_the_batches_that_are_done(opened, tmp_path, monkeypatch):
 def test_batches_of_other_settings_or_half_written_ones_are_not_used(tmp_path):
     path = str(tmp_path / "answers.jsonl")
     finished = FinishedBatches(path, {"seed": 1})
-    finished.add(4, [[1, 2], [3]], {0: [7], 1: [8]})
+    finished.add(4, [[1, 2], [3]], {0: {"answer": "a"}, 1: {"answer": "b"}})
     with open(f"{path}.unordered.jsonl", "a") as file:
         file.write('["half a li')
-    assert FinishedBatches(path, {"seed": 1}).of_window(4, [[1, 2], [3]]) == {0: [7], 1: [8]}
-    assert FinishedBatches(path, {"seed": 1}).of_window(4, [[1, 2], [4]]) == {0: [7]}
+    both = {0: {"answer": "a"}, 1: {"answer": "b"}}
+    assert FinishedBatches(path, {"seed": 1}).of_window(4, [[1, 2], [3]]) == both
+    assert FinishedBatches(path, {"seed": 1}).of_window(4, [[1, 2], [4]]) == {0: both[0]}
     assert FinishedBatches(path, {"seed": 2}).of_window(4, [[1, 2], [3]]) == {}
 
 

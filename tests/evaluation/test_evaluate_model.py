@@ -59,9 +59,9 @@ def test_a_signal_ends_it_after_the_batch_and_the_answers_are_kept(
     # The same command answers the other example alone, and then nothing is left beside the output.
     decoded = []
 
-    def counted(generator, prompts, *args):
-        decoded.extend(prompts)
-        return generate_blocks(generator, prompts, *args)
+    def counted(generator, batch, *args):
+        decoded.extend(batch.requests)
+        return generate_blocks(generator, batch, *args)
 
     monkeypatch.setattr(Generator, "_generate_blocks", counted)
     lines = tmp_path / "answers.jsonl"

@@ -230,6 +230,31 @@ def our_params(model: Any, config: ModelConfig) -> dict[str, Any]:
     return load_params(build_model(config), mesh(), tensors_of(model), "model", family)
 
 
+def beams(
+    reference: Any, prompt: list[int], eos_ids: list[int], **options: Any
+) -> list[tuple[list[int], float]]:
+    """The answers to a prompt that beam search of `transformers` returns, with their scores."""
+    encoder_decoder = reference.config.is_encoder_decoder
+    with torch.no_grad():
+        found = reference.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            use_cache=not encoder_decoder,  # As in `_greedy_of_t5`.
+            eos_token_id=eos_ids,
+            output_scores=True,
+            return_dict_in_generate=True,
+            **options,
+        )
+    first = 1 if encoder_decoder else len(prompt)
+    answers = []
+    for row, score in zip(found.sequences.tolist(), found.sequences_scores.tolist(), strict=True):
+        ids = row[first:]
+        ends = [n for n, token in enumerate(ids, start=1) if token in eos_ids]
+        answers.append((ids[: ends[0]] if ends else ids, score))
+    return answers
+
+
 def greedy(reference: Any, prompts: list[list[int]], **options: Any) -> list[list[int]]:
     """The new tokens that `generate` of `transformers` finds after each prompt."""
     if reference.config.is_encoder_decoder:

@@ -1,0 +1,100 @@
+"""A batch on the device between the host's looks at it: tokens that are chosen, or beams.
+
+Each loop is begun with what `begin_batch` returned, and advanced block by block; a `RequestBatch`
+takes what the device has made.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from ift_jax.decoding.beam_search import advance_search, begin_search, best_hypotheses
+from ift_jax.decoding.cache import Cache
+from ift_jax.decoding.decode_batch import (
+    DecodeState,
+    RowSettings,
+    advance_batch,
+    advance_batch_by_eigen,
+)
+from ift_jax.decoding.request_batch import RequestBatch
+from ift_jax.decoding.requests import BeamSearch
+from ift_jax.decoding.sampling import SamplingProgram
+from ift_jax.models.model import Model, Params
+from ift_jax.sharding import rules
+
+
+class BlockLoop(Protocol):
+    """The loop of a batch."""
+
+    def advance(self, batch: RequestBatch, n_made: int) -> None:
+        """Go on until there are `n_made` tokens or nothing is left to do; update the batch."""
+
+
+class TokenLoop:
+    """Chooses tokens."""
+
+    def __init__(
+        self,
+        model: Model,
+        program: SamplingProgram,
+        params: Params,
+        begun: tuple[Cache, DecodeState],
+        settings: RowSettings,
+    ):
+        self._model = model
+        self._program = program
+        self._params = params
+        self._cache, self._state = begun
+        self._settings = settings
+        few_rows_on_cpu = len(settings.limits_B) > 1 and rules.platform() == "cpu"
+        self._advance = advance_batch_by_eigen if few_rows_on_cpu else advance_batch
+
+    def advance(self, batch: RequestBatch, n_made: int) -> None:
+        """See `BlockLoop`."""
+        self._cache, self._state = self._advance(
+            self._model,
+            self._program,
+            self._params,
+            self._cache,
+            self._state,
+            self._settings,
+            batch.wanted_B,
+            np.int32(n_made),
+        )
+        batch.update(self._state)
+
+
+class BeamLoop:
+    """Searches beams."""
+
+    def __init__(
+        self,
+        model: Model,
+        beams: BeamSearch,
+        prompt_slots: int,
+        params: Params,
+        begun: tuple[Cache, DecodeState],
+        settings: RowSettings,
+    ):
+        self._model = model
+        self._beams = beams
+        self._prompt_slots = prompt_slots
+        self._params = params
+        self._settings = settings
+        self._cache, state = begun
+        self._search = begin_search(beams, state, settings)
+
+    def advance(self, batch: RequestBatch, n_made: int) -> None:
+        """See `BlockLoop`; the answers come all at once."""
+        self._cache, self._search = advance_search(
+            self._model,
+            self._beams,
+            self._prompt_slots,
+            self._params,
+            self._cache,
+            self._search,
+            self._settings,
+            np.int32(n_made),
+        )
+        if not np.asarray(self._search.running_N).any():
+            batch.update_beams(best_hypotheses(self._beams, self._search))
