@@ -14,8 +14,9 @@ r"""T5 finetuned on a benchmark (Raffel et al. 2020, arXiv:1910.10683, section 3
 | lengths | 512 in; out: GLUE 84, SuperGLUE 62, SQuAD 97, others 512 |
 
 The paper chooses the best checkpoint of each task by its development set; `train.keep_best` keeps
-the best by loss. It translates and summarizes with beam search (4 beams, length penalty 0.6); the
-evaluation here is greedy. T5X cuts inputs and targets that are too long; here inputs are cut and
+the best by loss. It translates and summarizes with beam search (4 beams, length penalty 0.6), and
+answers all else greedily, as the evaluation here does; of "all", which holds both, it is greedy.
+T5X cuts inputs and targets that are too long; here inputs are cut and
 examples with longer targets are dropped and counted.
 
 The loss is a sum because T5X's LOSS_NORMALIZING_FACTOR is None; to Adafactor, whose update does not
@@ -87,4 +88,8 @@ def get_config(run: str = "base,glue") -> ConfigDict:
     config.evaluation.examples = 1000
     config.evaluation.sets = ("eval",)
     config.evaluation.max_new_tokens = length
+    if benchmark == "cnn_dailymail" or benchmark.startswith("wmt"):  # Section 3.1.2.
+        config.evaluation.num_beams = 4
+        config.evaluation.length_penalty = 0.6
+        config.evaluation.beam_rules = "t5x"
     return config

@@ -22,7 +22,7 @@ from ift_jax.io.paths import absolute
 
 if TYPE_CHECKING:
     from ift_jax.checkpoint.model_source import ModelSource
-    from ift_jax.decoding import Generator, Options
+    from ift_jax.decoding import Generator, Options, Output
     from ift_jax.evaluation.text_generator import TextGenerator
     from ift_jax.text.records import Record
 
@@ -156,8 +156,12 @@ class TextModel:
         min_p: float = 0.0,
         repetition_penalty: float = 1.0,
         seed: int = 0,
+        n: int = 1,
+        num_beams: int = 1,
+        length_penalty: float = 1.0,
+        beam_rules: str = "transformers",
         batch_size: int = 32,
-    ) -> str | list[str]:
+    ) -> str | list[str] | list[list[str]]:
         """Answer prompts.
 
         Args:
@@ -169,39 +173,61 @@ class TextModel:
             min_p: Leave out tokens with less than this share of the likeliest one's probability.
             repetition_penalty: Above 1, tokens that occurred already become less likely.
             seed: The seed of the sampling.
-            batch_size: How many prompts are answered together.
+            n: How many answers to each prompt; with more than one, sample or search.
+            num_beams: Search with this many beams; 1: do not search.
+            length_penalty: The power of beam search's length penalty.
+            beam_rules: "transformers" or "t5x"; see `ift_jax.decoding.BeamSearch`.
+            batch_size: How many rows are decoded together, one for each answer or beam.
 
         Returns:
-            The answer, or a list of answers.
+            A text, or for a list of prompts a list of texts; with `n` above 1, a list of texts in
+            place of each text.
 
         Raises:
             UserError: A prompt or a number is wrong, or a prompt does not fit into the model.
         """
-        from ift_jax.evaluation import batch_prompts
+        from ift_jax.decoding import BeamSearch
 
-        options = _options(
-            max_new_tokens, seed, temperature, top_k, top_p, min_p, repetition_penalty
+        options = dataclasses.replace(
+            _options(max_new_tokens, seed, temperature, top_k, top_p, min_p, repetition_penalty),
+            n=n,
+            beams=BeamSearch(num_beams, length_penalty, beam_rules) if num_beams != 1 else None,
         )
         is_one = _is_one(prompts)
         several: Sequence[Any] = [prompts] if is_one else prompts
+        outputs = self.complete(several, options, batch_size=batch_size)
+        texts = [[answer.text.strip() for answer in output.completions] for output in outputs]
+        if n > 1:
+            return texts[0] if is_one else texts
+        return texts[0][0] if is_one else [text for (text,) in texts]
+
+    def complete(
+        self, prompts: "Sequence[Prompt]", options: "Options", *, batch_size: int = 32
+    ) -> "list[Output]":
+        """Answer a list of prompts, and tell more than the texts.
+
+        Args:
+            prompts: Texts or lists of messages.
+            options: How they are answered: `ift_jax.decoding.Options`. What is sampled for a prompt
+                depends on the seed and its place in the list.
+            batch_size: How many rows are decoded together, one for each answer or beam.
+
+        Returns:
+            For each prompt its answers with their ids, texts, reasons of their ends and, if
+            `options` ask for them, log-probabilities.
+
+        Raises:
+            UserError: A prompt is wrong, or does not fit into the model.
+        """
+        from ift_jax.evaluation import batch_prompts
+
         checked = [
             batch_prompts.checked_prompt(f"prompts[{number}]", _prompt_fields(prompt))
-            for number, prompt in enumerate(several)
+            for number, prompt in enumerate(prompts)
         ]
-        ids = batch_prompts.prompt_ids(self._text_generator, checked, max_new_tokens)
-        answers = [
-            answer["answer"]
-            for window in batch_prompts.answer_windows(
-                self._text_generator,
-                self._generator,
-                checked,
-                ids,
-                options,
-                batch_size=batch_size,
-            )
-            for answer in window
-        ]
-        return answers[0] if is_one else answers
+        ids = batch_prompts.prompt_ids(self._text_generator, checked, options.max_new_tokens)
+        requests = batch_prompts.requests_of(self._text_generator, checked, ids, options)
+        return self._generator.complete(requests, batch_size=batch_size)
 
     def chat(self, system: str = "", *, max_new_tokens: int = 256, seed: int = 0) -> "Conversation":
         """Begin a conversation; `Conversation.reply` answers a turn.

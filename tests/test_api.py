@@ -43,6 +43,19 @@ def test_answers_are_those_of_the_command(folder, model, capsys):
     assert model.chat(max_new_tokens=8).reply("Hi") == expected
 
 
+def test_several_answers_and_all_that_is_known_of_them(model):
+    from ift_jax.decoding import BeamSearch, Options
+
+    best = model.generate("Hi", max_new_tokens=8, num_beams=2, n=2)
+    options = Options(8, n=2, beams=BeamSearch(2), logprobs=0)
+    [output, other] = model.complete(["Hi", "Ho"], options)
+    assert [answer.text.strip() for answer in output.completions] == best
+    assert model.generate(["Hi"], max_new_tokens=8, num_beams=2) == best[:1]
+    for answer in other.completions:
+        total = sum(token.logprob for token in answer.logprobs)
+        assert answer.score == pytest.approx(total / len(answer.ids), rel=1e-4)
+
+
 def test_a_conversation_keeps_its_turns(model):
     conversation = model.chat(system="Be brief.", max_new_tokens=4)
     answer = conversation.reply("Hi")

@@ -210,17 +210,89 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_answers(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say how answers are searched, how many there are, and what is told."""
+    parser.add_argument(
+        "--n",
+        "--num-return-sequences",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="answers to each prompt, by sampling or of the beams; default: 1",
+    )
+    parser.add_argument(
+        "--num-beams",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="search with this many beams; 1 (default): no search",
+    )
+    parser.add_argument(
+        "--length-penalty",
+        type=number,
+        metavar="POWER",
+        help="what beam search raises the length to, by which it divides log-probabilities; above "
+        "0 prefers longer answers; default: 1",
+    )
+    parser.add_argument(
+        "--beam-rules",
+        choices=("transformers", "t5x"),
+        help="what is raised to --length-penalty, and when a search ends: the length n as in "
+        "transformers (default), or (5 + n) / 6 as in T5X",
+    )
+    parser.add_argument(
+        "--early-stopping",
+        action="store_true",
+        help="end a search as soon as it has --num-beams answers, as in transformers",
+    )
+    parser.add_argument(
+        "--logprobs",
+        type=whole_number(0),
+        metavar="K",
+        help="write the log-probability of each token of an answer and of the K likeliest ones",
+    )
+    parser.add_argument(
+        "--prompt-logprobs",
+        type=whole_number(0),
+        metavar="K",
+        help="the same for the tokens of the prompt; decoders only",
+    )
+
+
 def generation_options(args: argparse.Namespace, max_new_tokens: int) -> "Options":
-    """The options that the flags of `add_generation` ask for.
+    """The options that the flags of `add_generation` and `add_answers` ask for.
 
     Raises:
-        UserError: a value is out of range.
+        UserError: a value is out of range, or two flags exclude each other.
     """
-    from ift_jax.decoding import Options, Sampling
+    from ift_jax.decoding import BeamSearch, Options, Sampling
 
     if "" in args.stop:
         raise UserError("--stop: expected a text that is not empty")
     sampling = Sampling(
         args.temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty
     )
-    return Options(max_new_tokens, sampling, args.seed)
+    if "num_beams" not in args:
+        return Options(max_new_tokens, sampling, args.seed)
+    beams = None
+    of_beams = {
+        "length_penalty": args.length_penalty,
+        "rules": args.beam_rules,
+        "early_stopping": args.early_stopping or None,
+    }
+    given = {name: value for name, value in of_beams.items() if value is not None}
+    if args.num_beams > 1:
+        beams = BeamSearch(args.num_beams, **given)
+    elif given:
+        raise UserError(
+            "--length-penalty, --beam-rules, --early-stopping: expected --num-beams of 2 or more"
+        )
+    return Options(
+        max_new_tokens,
+        sampling,
+        args.seed,
+        args.n,
+        beams,
+        logprobs=args.logprobs,
+        prompt_logprobs=args.prompt_logprobs,
+    )

@@ -3,10 +3,13 @@
 For example:
   ift generate --workdir runs/quickstart --prompt "Sort these words: plum, apple, fig"
   ift generate --workdir runs/quickstart --prompts prompts.jsonl --output answers.jsonl
+  ift generate --workdir runs/t5 --prompts prompts.jsonl --num-beams 4 --length-penalty 0.6
 
 A line of a prompts file is {"inputs": "..."}, {"prompt": "..."},
 {"messages": [{"role": "user", "content": "..."}]}, or Alpaca's {"instruction": "...", "input":
-"..."}. A line of training data will do; its answer is not read.
+"..."}. A line of training data will do; its answer is not read. A whole number in the field "seed"
+seeds the sampling of its line. The answer is added to the line: "answer", "stopped" and
+"new_tokens", or with --n a list "answers" of these.
 SIGTERM or Ctrl-C ends it after the batch at hand. The same command again continues an output file
 that is not complete.
 """
@@ -15,12 +18,15 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ift_jax.commands import arguments
 from ift_jax.errors import counted
 from ift_jax.io.outputs import file_output
 from ift_jax.io.stop_signals import StopSignals
+
+if TYPE_CHECKING:
+    from ift_jax.decoding import Options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.whole_number(1),
         default=32,
         metavar="N",
-        help="prompts that are answered together; default: 32",
+        help="rows that are decoded together, one for each answer or beam; default: 32",
     )
     arguments.add_generation(parser)
+    arguments.add_answers(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,6 +96,7 @@ def _answer(args: argparse.Namespace) -> int:
     ids = batch_prompts.prompt_ids(
         text_generator, prompts, args.max_new_tokens, args.max_prompt_tokens
     )
+    requests = batch_prompts.requests_of(text_generator, prompts, ids, options)
     generator = load_generator(source, text_generator)
     signals = StopSignals()
     done = 0
@@ -101,8 +109,7 @@ def _answer(args: argparse.Namespace) -> int:
         text_generator,
         generator,
         prompts,
-        ids,
-        options,
+        requests,
         batch_size=args.batch_size,
         done=done,
         finished=finished,
@@ -114,7 +121,7 @@ def _answer(args: argparse.Namespace) -> int:
             n_answers += len(answers)
             if args.output:
                 append_json_lines(args.output, answers)
-            elif args.prompts is None:
+            elif args.prompts is None and _is_plain(options):
                 print(answers[0]["answer"])
             else:
                 _print(answers)
@@ -126,6 +133,11 @@ def _answer(args: argparse.Namespace) -> int:
     if args.output:
         print(f"{counted(n_answers, 'answer')} in {args.output}; {done} of them were there")
     return 0
+
+
+def _is_plain(options: "Options") -> bool:
+    """Whether an answer to a single prompt is printed as a text, not as JSON."""
+    return options.n == 1 and options.logprobs is None and options.prompt_logprobs is None
 
 
 def _print(answers: Sequence[Mapping[str, Any]]) -> None:

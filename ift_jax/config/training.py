@@ -201,6 +201,19 @@ class EvaluationConfig:
     )
     batch_size: int = field(64, "Prompts, or choices, per batch.", above=0)
     max_new_tokens: int = field(64, "Most tokens of an answer.", above=0)
+    num_beams: int = field(
+        1, "Beams of the search for an answer; 1: greedy. Each takes a row of batch_size.", above=0
+    )
+    length_penalty: float = field(
+        1.0,
+        "The power of beam search's length penalty; above 0 prefers longer answers. T5: 0.6.",
+    )
+    beam_rules: str = field(
+        "transformers",
+        "What is raised to that power, and when a search ends: the length n as in transformers, or "
+        "(5 + n) / 6 as in T5X.",
+        choices=("transformers", "t5x"),
+    )
     length_normalize: bool = field(
         False,
         "Whether choices are ranked by the mean of their tokens' log-probabilities, instead of the "

@@ -19,9 +19,8 @@ from ift_jax.config.schema import DecoderConfig
 from ift_jax.decoding.block_loops import BeamLoop, BlockLoop, TokenLoop
 from ift_jax.decoding.decode_batch import begin_batch
 from ift_jax.decoding.request_batch import RequestBatch, power_of_two
-from ift_jax.decoding.requests import BeamSearch, Options, Output, Request
+from ift_jax.decoding.requests import BeamSearch, Options, Output, Request, check_request
 from ift_jax.decoding.stops import Stops
-from ift_jax.errors import UserError
 from ift_jax.io.stop_signals import Stopped, never
 from ift_jax.models.model import Model, Params
 
@@ -61,9 +60,7 @@ class Generator:
         self.stops = stops
         self._model = model.unrolled
         self._params = model.unstack(params)
-        config = model.config
-        self._decoder = isinstance(config, DecoderConfig)
-        self._max_length = config.max_length if isinstance(config, DecoderConfig) else 0
+        self._decoder = isinstance(model.config, DecoderConfig)
         self._pad_id = pad_id
         self._bidirectional_prompt = bidirectional_prompt
         sharding = jax.tree.leaves(self._params)[0].sharding
@@ -82,31 +79,10 @@ class Generator:
         """Check that a request can be answered; the methods below do so before anything else.
 
         Raises:
-            UserError: The prompt is empty or does not fit into the model with its answer, or
-                log-probabilities are asked for that the model does not have.
+            UserError: As for `check_request`.
         """
-        prompt, options = request.prompt, request.options
-        if self._decoder and not prompt:
-            raise UserError("a decoder needs at least one token of prompt")
-        n_tokens = len(prompt) + options.max_new_tokens
-        if self._max_length and n_tokens > self._max_length:
-            raise UserError(
-                f"{len(prompt)} tokens of prompt and max_new_tokens {options.max_new_tokens}: "
-                f"expected at most the model's max_length {self._max_length} together"
-            )
-        if max(options.logprobs or 0, options.prompt_logprobs or 0) > self._model.config.vocab_size:
-            raise UserError(
-                f"logprobs: expected at most the vocabulary's {self._model.config.vocab_size}"
-            )
-        if options.prompt_logprobs is None:
-            return
-        if not self._decoder:
-            raise UserError("prompt_logprobs: an encoder-decoder does not predict its prompt")
-        if self._bidirectional_prompt:
-            raise UserError(
-                "prompt_logprobs: the model reads its prompt in both directions, and predicts none "
-                "of it"
-            )
+        bidirectional = self._bidirectional_prompt
+        check_request(request, self._model.config, bidirectional_prompt=bidirectional)
 
     def complete(self, requests: Sequence[Request], *, batch_size: int = 32) -> list[Output]:
         """Answer requests.

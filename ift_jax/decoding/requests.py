@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ift_jax.config.schema import DecoderConfig, EvaluationConfig, ModelConfig
 from ift_jax.decoding.sampling import Sampling
 from ift_jax.errors import UserError
 
@@ -26,6 +27,13 @@ class BeamSearch:
     length_penalty: float = 1.0
     rules: str = "transformers"  # or "t5x"; `ift_jax.decoding.beam_search` has both.
     early_stopping: bool = False  # By the rules of transformers: end with `num_beams` answers.
+
+    @classmethod
+    def of(cls, evaluation: EvaluationConfig) -> "BeamSearch | None":
+        """The search that an evaluation asks for; None if it is greedy."""
+        if evaluation.num_beams == 1:
+            return None
+        return cls(evaluation.num_beams, evaluation.length_penalty, evaluation.beam_rules)
 
     def __post_init__(self) -> None:
         if self.num_beams < 2:
@@ -112,6 +120,50 @@ class Request:
     prompt: Sequence[int]  # Token ids; for an encoder-decoder the encoder's input.
     options: Options = Options()
     index: int = 0  # Tells apart requests with the same seed, such as the lines of a file.
+
+
+def check_request(
+    request: Request, model: ModelConfig, *, bidirectional_prompt: bool = False
+) -> None:
+    """Check that a model can answer a request.
+
+    Args:
+        request: The request.
+        model: The model's config.
+        bidirectional_prompt: Whether the model's prompt tokens attend to each other both ways.
+
+    Raises:
+        UserError: The prompt is empty, holds ids that the model does not have, or does not fit
+            into the model with its answer, or log-probabilities are asked for that the model does
+            not have.
+    """
+    prompt, options = request.prompt, request.options
+    decoder = isinstance(model, DecoderConfig)
+    if decoder and not prompt:
+        raise UserError("a decoder needs at least one token of prompt")
+    if prompt and not 0 <= min(prompt) <= max(prompt) < model.vocab_size:
+        raise UserError(
+            f"prompt: expected token ids from 0 to {model.vocab_size - 1}; found "
+            f"{min(prompt) if min(prompt) < 0 else max(prompt)}"
+        )
+    n_tokens = len(prompt) + options.max_new_tokens
+    positions = model.max_length if isinstance(model, DecoderConfig) else 0
+    if positions and n_tokens > positions:
+        raise UserError(
+            f"{len(prompt)} tokens of prompt and max_new_tokens {options.max_new_tokens}: "
+            f"expected at most the model's max_length {positions} together"
+        )
+    if max(options.logprobs or 0, options.prompt_logprobs or 0) > model.vocab_size:
+        raise UserError(f"logprobs: expected at most the vocabulary's {model.vocab_size}")
+    if options.prompt_logprobs is None:
+        return
+    if not decoder:
+        raise UserError("prompt_logprobs: an encoder-decoder does not predict its prompt")
+    if bidirectional_prompt:
+        raise UserError(
+            "prompt_logprobs: the model reads its prompt in both directions, and predicts none of "
+            "it"
+        )
 
 
 class TokenLogprob(NamedTuple):

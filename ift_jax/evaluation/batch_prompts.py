@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.decoding import Generator, Options, Output, Request
+from ift_jax.decoding import Completion, Generator, Options, Output, Request, TokenLogprob
 from ift_jax.errors import UserError
 from ift_jax.evaluation.finished_batches import FinishedBatches
 from ift_jax.evaluation.text_generator import TextGenerator
@@ -18,10 +18,19 @@ from ift_jax.io.stop_signals import Stopped, never, until
 from ift_jax.sources.json_lines import read_lines
 from ift_jax.text.records import Record
 from ift_jax.text.rows.parse_record import parse_record
+from ift_jax.text.tokenizers.base import Tokenizer
 
 WINDOW = 8  # Batches of prompts that are sorted by length and answered before they are written.
 _REMEDY = "remove it or name another --output"
-_ANSWER_FIELDS = ("answer", "stopped", "new_tokens")
+_ANSWER_FIELDS = (
+    "answer",
+    "stopped",
+    "new_tokens",
+    "score",
+    "logprobs",
+    "answers",
+    "prompt_logprobs",
+)
 
 
 class Prompt(NamedTuple):
@@ -121,12 +130,51 @@ def _trained_prompt_length(text_generator: TextGenerator) -> int:
     return lengths.encoder or lengths.decoder - 1
 
 
+def requests_of(
+    text_generator: TextGenerator,
+    prompts: Sequence[Prompt],
+    ids: Sequence[Sequence[int]],
+    options: Options,
+) -> list[Request]:
+    """What is asked for each prompt.
+
+    What is sampled depends on the seed and the prompt's number, or on the line's own field "seed"
+    alone.
+
+    Args:
+        text_generator: the model's format.
+        prompts: the prompts.
+        ids: the ids of each (`prompt_ids`).
+        options: how answers are generated.
+
+    Raises:
+        UserError: the model cannot answer one of them, or answers are sampled and a line's "seed"
+            is no whole number.
+    """
+    requests = []
+    for number, (prompt, of_prompt) in enumerate(zip(prompts, ids, strict=True)):
+        request = Request(of_prompt, options, number)
+        if options.sampling.temperature > 0 and "seed" in prompt.fields:
+            seed = prompt.fields["seed"]
+            if type(seed) is not int:
+                raise UserError(
+                    f"{prompt.where}: field 'seed': expected a whole number, which seeds the "
+                    f"sampling of this line; found {json.dumps(seed)[:80]}"
+                )
+            request = Request(of_prompt, dataclasses.replace(options, seed=seed))
+        try:
+            text_generator.check(request)
+        except UserError as error:
+            raise UserError(f"{prompt.where}: {error}") from error
+        requests.append(request)
+    return requests
+
+
 def answer_windows(
     text_generator: TextGenerator,
     generator: Generator,
     prompts: Sequence[Prompt],
-    ids: Sequence[Sequence[int]],
-    options: Options,
+    requests: Sequence[Request],
     *,
     batch_size: int,
     done: int = 0,
@@ -142,32 +190,34 @@ def answer_windows(
         text_generator: the model's format.
         generator: the model.
         prompts: the prompts.
-        ids: the ids of each (`prompt_ids`).
-        options: how answers are generated.
-        batch_size: prompts that are answered together.
+        requests: what is asked for each (`requests_of`).
+        batch_size: rows that are decoded together; see `Generator.complete`.
         done: how many prompts are answered already.
         finished: keeps the answers of batches until their window is yielded.
         stopped: whether to end before the next batch. The last window then holds the answers up to
             the first one that is missing.
 
     Yields:
-        The fields of each prompt of a window, with "answer", "stopped" (whether it ended with a
-        stop token or string) and "new_tokens" (their number).
+        The fields of each prompt of a window, with those of `answer_fields`.
     """
     if done >= len(prompts):
         return
     size = WINDOW * batch_size
     for start in range(done - done % size, len(prompts), size):
         window = slice(start, start + size)
-        known = finished.of_window(start, ids[window]) if finished else {}
-        requests = [Request(prompt, options, start + i) for i, prompt in enumerate(ids[window])]
-        batches = generator.complete_batches(requests, batch_size=batch_size, done=known)
+        ids = [request.prompt for request in requests[window]]
+        known = finished.of_window(start, ids) if finished else {}
+        batches = generator.complete_batches(requests[window], batch_size=batch_size, done=known)
         found = dict(known)
         for batch in until(stopped, batches):
-            new = {i: answer_fields(batch[i]) for i in batch if i not in known}
+            new = {
+                i: answer_fields(output, text_generator.tokenizer)
+                for i, output in batch.items()
+                if i not in known
+            }
             found |= new
             if finished:
-                finished.add(start, ids[window], new)
+                finished.add(start, ids, new)
         answers = []
         for i, prompt in enumerate(prompts[window]):
             if i not in found:
@@ -181,14 +231,44 @@ def answer_windows(
             finished.clear()
 
 
-def answer_fields(output: Output) -> dict[str, Any]:
-    """What a line of output says of an answer."""
-    [completion] = output.completions
-    return {
-        "answer": completion.text.strip(),
-        "stopped": completion.finish_reason == "stop",
-        "new_tokens": len(completion.ids),
-    }
+def answer_fields(output: Output, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What a line of output says, in JSON's types.
+
+    Returns:
+        Of one answer "answer", "stopped" (whether it ended with a stop token or string) and
+        "new_tokens" (their number), after beam search "score", and "logprobs" if they were asked
+        for; of several, "answers" with these fields of each. "prompt_logprobs" if they were asked
+        for. Log-probabilities are a list of an object a token: "id", "token" (its text), "logprob"
+        and, of the likeliest tokens at its place, "top_logprobs"; null for a prompt's first token.
+    """
+
+    def of_token(token: TokenLogprob) -> dict[str, Any]:
+        text = tokenizer.decode([token.id], keep_special=True)
+        return {"id": token.id, "token": text, "logprob": token.logprob}
+
+    def of_place(token: TokenLogprob) -> dict[str, Any]:
+        fields = of_token(token)
+        if token.top:
+            fields["top_logprobs"] = [of_token(TokenLogprob(*likely)) for likely in token.top]
+        return fields
+
+    def of_completion(completion: Completion) -> dict[str, Any]:
+        fields = {
+            "answer": completion.text.strip(),
+            "stopped": completion.finish_reason == "stop",
+            "new_tokens": len(completion.ids),
+        }
+        if completion.score is not None:
+            fields["score"] = completion.score
+        if completion.logprobs is not None:
+            fields["logprobs"] = [of_place(token) for token in completion.logprobs]
+        return fields
+
+    answers = [of_completion(completion) for completion in output.completions]
+    fields: dict[str, Any] = answers[0] if len(answers) == 1 else {"answers": answers}
+    if output.prompt_logprobs is not None:
+        fields["prompt_logprobs"] = [token and of_place(token) for token in output.prompt_logprobs]
+    return fields
 
 
 def settings(

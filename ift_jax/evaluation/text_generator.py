@@ -7,9 +7,11 @@ import jax
 from ift_jax.checkpoint.load_model import describe_model, load_params
 from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.checkpoint.open_model import open_model_source
-from ift_jax.config.schema import Config
+from ift_jax.config.schema import Config, DecoderConfig
 from ift_jax.data.store import TokenStore
-from ift_jax.decoding import Generator, Options, Stops
+from ift_jax.decoding import BeamSearch, Generator, Options, Request, Stops
+from ift_jax.decoding.requests import check_request
+from ift_jax.errors import UserError
 from ift_jax.evaluation.finished_batches import FinishedBatches, known_answers
 from ift_jax.io.stop_signals import Stopped, never, until
 from ift_jax.models.model import Model, Params
@@ -75,6 +77,11 @@ class TextGenerator:
             bidirectional_prompt=self.config.format.bidirectional_prefix,
         )
 
+    def check(self, request: Request) -> None:
+        """Checks that the model can answer a request; `check_request` has the mistakes."""
+        bidirectional = self.config.format.bidirectional_prefix
+        check_request(request, self.model.config, bidirectional_prompt=bidirectional)
+
     def generate(
         self,
         params: Params,
@@ -82,7 +89,9 @@ class TextGenerator:
         stopped: Stopped = never,
         finished: FinishedBatches | None = None,
     ) -> dict[int, list[int]]:
-        """The new ids of each prompt, greedily, as the config's section `evaluation` says.
+        """The new ids of each prompt, greedy or by beams, as the config's `evaluation` says.
+
+        Where the model has room for fewer than `evaluation.max_new_tokens`, an answer is shorter.
 
         Args:
             params: the model's parameters.
@@ -93,19 +102,40 @@ class TextGenerator:
 
         Returns:
             The new ids by the place of their prompt; some are missing if it was stopped.
+
+        Raises:
+            UserError: a prompt leaves no room for an answer.
         """
-        evaluation = self.config.evaluation
-        options = Options(evaluation.max_new_tokens)
+        requests = self._evaluation_requests(prompts)
         known = known_answers(finished, prompts)
-        batches = self.generator(params).generate_batches(
-            prompts, options, batch_size=evaluation.batch_size, known=known, stopped=stopped
+        batches = self.generator(params).complete_batches(
+            requests, batch_size=self.config.evaluation.batch_size, done=known, stopped=stopped
         )
         outputs: dict[int, list[int]] = dict(known)
         for batch in until(stopped, batches):
-            outputs |= batch
+            ids = {i: output.completions[0].ids for i, output in batch.items()}
+            outputs |= ids
             if finished:
-                finished.add(0, prompts, {i: batch[i] for i in batch if i not in known})
+                finished.add(0, prompts, {i: ids[i] for i in ids if i not in known})
         return dict(sorted(outputs.items()))
+
+    def _evaluation_requests(self, prompts: Sequence[Sequence[int]]) -> list[Request]:
+        model = self.config.model
+        evaluation = self.config.evaluation
+        beams = BeamSearch.of(evaluation)
+        positions = model.max_length if isinstance(model, DecoderConfig) else 0
+        requests = []
+        for prompt in prompts:
+            n_new = evaluation.max_new_tokens
+            if positions:
+                n_new = min(n_new, positions - len(prompt))
+            if n_new < 1:
+                raise UserError(
+                    f"a prompt of {len(prompt)} tokens leaves no room for an answer in the "
+                    f"model's max_length {positions}; expected a smaller config.data.max_length"
+                )
+            requests.append(Request(prompt, Options(n_new, beams=beams)))
+        return requests
 
 
 def open_text_generator(

@@ -91,3 +91,66 @@ def test_a_signal_ends_it_after_the_batch_and_the_answers_are_kept(
     assert main(arguments) == 0
     assert n_batches == 3
     assert "5 answers" in capsys.readouterr().out
+
+
+def generated(capsys, *arguments):
+    """The objects that the command prints."""
+    assert main(["generate", *arguments]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_answers_beams_and_log_probabilities_are_written(workdir, tmp_path, capsys, monkeypatch):
+    small_models.compile_one_program(monkeypatch)
+    prompts = tmp_path / "prompts.jsonl"
+    # A line's own seed makes its answers those of a prompt alone with this seed.
+    prompts.write_text('{"inputs": "apples"}\n{"inputs": "apples", "seed": 5}\n')
+    model = ["--workdir", workdir, "--max-new-tokens", "4"]
+    sampled = [*model, "--temperature", "1.2", "--n", "2", "--logprobs", "2"]
+    first, second = generated(capsys, *sampled, "--prompts", str(prompts))
+    [alone] = generated(capsys, *sampled, "--prompt", "apples", "--seed", "5")
+    texts = [[answer["answer"] for answer in line["answers"]] for line in (first, second, alone)]
+    assert texts[1] == texts[2] != texts[0] and len(set(texts[1])) == 2
+    assert [set(answer) for answer in alone["answers"]] == [
+        {"answer", "stopped", "new_tokens", "logprobs"}
+    ] * 2
+    place = alone["answers"][0]["logprobs"][0]
+    assert set(place) == {"id", "token", "logprob", "top_logprobs"} and place["logprob"] < 0
+    likeliest = [token["logprob"] for token in place["top_logprobs"]]
+    assert len(likeliest) == 2 and likeliest == sorted(likeliest, reverse=True)
+
+    searched = [*model, "--num-beams", "3", "--n", "2", "--length-penalty", "0.6"]
+    [line] = generated(capsys, *searched, "--beam-rules", "t5x", "--prompt", "apples")
+    scores = [answer["score"] for answer in line["answers"]]
+    assert scores == sorted(scores, reverse=True)
+
+    [line] = generated(capsys, *model, "--prompt", "apples", "--prompt-logprobs", "0")
+    echoed = line["prompt_logprobs"]
+    assert echoed[0] is None and all(place["logprob"] < 0 for place in echoed[1:])
+    assert "apples" in "".join(place["token"] for place in echoed[1:])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--n", "2"], "n: 2 greedy answers would be the same; expected a temperature above 0"),
+        (["--num-beams", "2", "--temperature", "1"], "num_beams: beam search neither samples nor"),
+        (["--num-beams", "2", "--n", "3"], "n: 2 beams give as many answers"),
+        (["--num-beams", "2", "--logprobs", "1"], "logprobs: beam search keeps no likeliest"),
+        (["--length-penalty", "0.6"], "--length-penalty, --beam-rules, --early-stopping: expected"),
+        (["--logprobs", "481"], "--prompt: logprobs: expected at most the vocabulary's 480"),
+    ],
+)
+def test_flags_that_exclude_each_other_are_one_line(workdir, capsys, no_weights, flags, message):
+    short = ["--max-new-tokens", "4"]
+    assert main(["generate", "--workdir", workdir, "--prompt", "x", *short, *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}") and error.count("\n") == 1
+
+
+def test_a_seed_that_is_no_number_is_named(workdir, tmp_path, capsys, no_weights):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"inputs": "x"}\n{"inputs": "x", "seed": "5"}\n')
+    arguments = ["generate", "--workdir", workdir, "--prompts", str(prompts)]
+    assert main([*arguments, "--temperature", "1", "--max-new-tokens", "4"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {prompts}:2: field 'seed': expected a whole number")

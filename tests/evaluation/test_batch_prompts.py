@@ -37,7 +37,8 @@ def answer(opened, path, options=OPTIONS, prompts=PROMPTS, stop_after=None):
     settings = batch_prompts.settings(*opened, options, 2)
     done = batch_prompts.continue_file(path, settings, prompts)
     ids = batch_prompts.prompt_ids(opened[0], prompts, options.max_new_tokens)
-    windows = batch_prompts.answer_windows(*opened, prompts, ids, options, batch_size=2, done=done)
+    requests = batch_prompts.requests_of(opened[0], prompts, ids, options)
+    windows = batch_prompts.answer_windows(*opened, prompts, requests, batch_size=2, done=done)
     for n, answers in enumerate(windows):
         if n == stop_after:
             break
@@ -52,7 +53,7 @@ def test_a_continued_file_equals_one_without_interruption(opened, tmp_path):
         whole = file.read()
     lines = [json.loads(line) for line in whole.splitlines()]
     assert [line["id"] for line in lines] == list(range(7))
-    assert all(set(line) == {"id", "inputs", *batch_prompts._ANSWER_FIELDS} for line in lines)
+    assert all(set(line) == {"id", "inputs", "answer", "stopped", "new_tokens"} for line in lines)
     assert len({line["answer"] for line in lines}) == 7
 
     assert answer(opened, path) == 7  # Nothing is left to do.
@@ -79,12 +80,12 @@ def test_a_stop_keeps_the_batches_that_are_done(opened, tmp_path, monkeypatch):
         settings = batch_prompts.settings(*opened, OPTIONS, 2)
         done = batch_prompts.continue_file(path, settings, PROMPTS)
         ids = batch_prompts.prompt_ids(opened[0], PROMPTS, OPTIONS.max_new_tokens)
+        requests = batch_prompts.requests_of(opened[0], PROMPTS, ids, OPTIONS)
         decoded.clear()
         for answers in batch_prompts.answer_windows(
             *opened,
             PROMPTS,
-            ids,
-            OPTIONS,
+            requests,
             batch_size=2,
             done=done,
             finished=FinishedBatches(path, settings),
