@@ -92,8 +92,9 @@ def open_random_model(*stop_strings, **fields) -> tuple[TextGenerator, Generator
 
 def compile_one_program(monkeypatch) -> None:
     """Pads prompts of all lengths alike, so that one compiled program serves them."""
-    module = importlib.import_module("ift_jax.decoding.request_batch")
-    monkeypatch.setattr(module, "bucket", lambda length: 128 if length <= 128 else 192)
+    for name in ("request_batch", "growing_text"):
+        module = importlib.import_module(f"ift_jax.decoding.{name}")
+        monkeypatch.setattr(module, "bucket", lambda length: 128 if length <= 128 else 192)
 
 
 def write_workdir(path, config: Config = CONFIG, params: Any = None) -> str:

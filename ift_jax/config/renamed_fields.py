@@ -52,6 +52,7 @@ ELSEWHERE = {
         "evaluation_strategy": "train.eval_every",
         "fp16": "model.dtype",
         "generation_max_length": "evaluation.max_new_tokens",
+        "generation_num_beams": "evaluation.num_beams",
         "gradient_checkpointing": "model.remat",
         "group_by_length": _NOTHING,
         "label_smoothing_factor": "loss.label_smoothing",

@@ -207,6 +207,7 @@ class EvaluationConfig:
     length_penalty: float = field(
         1.0,
         "The power of beam search's length penalty; above 0 prefers longer answers. T5: 0.6.",
+        minimum=0,
     )
     beam_rules: str = field(
         "transformers",

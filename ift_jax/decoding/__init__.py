@@ -9,6 +9,7 @@ reads the prompts (`begin_batch`, prefill) and has the loop that makes tokens (`
 """
 
 from ift_jax.decoding.generate import Generator, generate
+from ift_jax.decoding.growing_text import GrowingText
 from ift_jax.decoding.requests import BeamSearch, Completion, Options, Output, Request, TokenLogprob
 from ift_jax.decoding.sampling import Sampling
 from ift_jax.decoding.stops import Stops, TextStream
@@ -17,6 +18,7 @@ __all__ = [
     "BeamSearch",
     "Completion",
     "Generator",
+    "GrowingText",
     "Options",
     "Output",
     "Request",

@@ -31,7 +31,11 @@ class BlockLoop(Protocol):
 
 
 class TokenLoop:
-    """Chooses tokens."""
+    """Chooses tokens.
+
+    Attributes:
+        cache: With all tokens that were made; None after a call that was interrupted.
+    """
 
     def __init__(
         self,
@@ -44,24 +48,30 @@ class TokenLoop:
         self._model = model
         self._program = program
         self._params = params
-        self._cache, self._state = begun
+        self.cache: Cache | None
+        self.cache, self._state = begun
         self._settings = settings
         few_rows_on_cpu = len(settings.limits_B) > 1 and rules.platform() == "cpu"
         self._advance = advance_batch_by_eigen if few_rows_on_cpu else advance_batch
 
     def advance(self, batch: RequestBatch, n_made: int) -> None:
         """See `BlockLoop`."""
-        self._cache, self._state = self._advance(
+        cache, self.cache = self.cache, None  # It is gone if the call is interrupted.
+        self.cache, self._state = self._advance(
             self._model,
             self._program,
             self._params,
-            self._cache,
+            cache,
             self._state,
             self._settings,
             batch.wanted_B,
             np.int32(n_made),
         )
         batch.update(self._state)
+
+    def tokens(self) -> list[int]:
+        """All tokens that a batch of one row has made, those after its end among them."""
+        return np.asarray(self._state.tokens_BxS)[0, : int(self._state.n)].tolist()
 
 
 class BeamLoop:

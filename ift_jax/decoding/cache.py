@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ift_jax.config.schema import DecoderConfig
 from ift_jax.models.attention.kv import KVPair, LayerCache
 from ift_jax.models.attention.mask import Tokens
 from ift_jax.models.decoder import Decoder
@@ -110,6 +111,76 @@ def repeat_rows(cache: Cache, n: int) -> Cache:
     )
 
 
+def empty_cache(model: Model, n_slots: int) -> Cache:
+    """The cache of one row of a decoder, in which token n will be in slot n."""
+    c = model.config
+    assert isinstance(c, DecoderConfig)
+    empty = jnp.zeros((1, c.n_kv_heads, n_slots, c.head_dim), jnp.dtype(c.dtype))
+    nothing_1xS = jnp.zeros((1, n_slots), jnp.int32)
+    layers = [KVPair(empty, empty) for _ in range(c.n_layers)]
+    slots = Tokens(nothing_1xS, nothing_1xS)
+    return shard_cache(Cache(layers, slots, jnp.int32(0), jnp.zeros((1,), jnp.int32)))
+
+
+def grow(cache: Cache, n_slots: int) -> Cache:
+    """The same cache with more slots."""
+    n_new = n_slots - cache.slots.positions_BxL.shape[1]
+    return cache._replace(
+        layers=jax.tree.map(lambda part: _add_slots(part, n_new, axis=2), cache.layers),
+        slots=jax.tree.map(lambda part: _add_slots(part, n_new, axis=1), cache.slots),
+    )
+
+
+def forget_from(cache: Cache, n: jax.Array) -> Cache:
+    """The cache of one row, whose token n is in slot n, with the first n tokens alone."""
+    slot_S = jnp.arange(cache.slots.positions_BxL.shape[1])
+    segments_1xS = jnp.where(slot_S < n, cache.slots.segment_ids_BxL, 0)
+    slots = cache.slots._replace(segment_ids_BxL=segments_1xS)
+    return cache._replace(slots=slots, next_slot=n, lengths_B=n[None])
+
+
+def append_text(
+    model: Model, params: Params, tokens_1xL: jax.Array, n: jax.Array, cache: Cache
+) -> tuple[jax.Array, Cache]:
+    """Append n tokens to the cache of one row of a decoder, whose token n is in slot n.
+
+    Args:
+        model: An unrolled model.
+        params: The model's parameters.
+        tokens_1xL: int32, padded on the right. The cache must have slots for all of them; those of
+            the padding are empty, and taken by the next tokens.
+        n: int32 scalar; how many tokens are no padding, at least 1.
+        cache: The cache.
+
+    Returns:
+        1xD, the state from which the next token is predicted, and the cache with the new tokens.
+    """
+    module = model.module(params)
+    assert isinstance(module, Decoder)
+    slot = cache.next_slot
+    index_1xL = jnp.arange(tokens_1xL.shape[1])[None]
+    queries = Tokens((index_1xL < n).astype(jnp.int32), cache.lengths_B[:, None] + index_1xL)
+    slots = _put_tokens(cache.slots, queries, slot)
+    layer_caches = [LayerCache(kv, slot) for kv in cache.layers]
+    x_1xLxD, layers = module.hidden_with_cache(tokens_1xL, queries, slots, layer_caches)
+    last_1xD = jax.lax.dynamic_index_in_dim(x_1xLxD, n - 1, axis=1, keepdims=False)
+    return last_1xD, shard_cache(
+        Cache(layers, slots, next_slot=slot + n, lengths_B=cache.lengths_B + n)
+    )
+
+
+def _put_tokens(slots: Tokens, new: Tokens, slot: jax.Array) -> Tokens:
+    """What slots hold once new tokens are in, from `slot` on."""
+
+    def put(slots_BxS: jax.Array, new_BxL: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(slots_BxS, new_BxL, slot, axis=1)
+
+    return Tokens(
+        put(slots.segment_ids_BxL, new.segment_ids_BxL),
+        put(slots.positions_BxL, new.positions_BxL),
+    )
+
+
 def reorder_new_slots(cache: Cache, rows_B: jax.Array, first: int) -> Cache:
     """Give each row the keys and values of row `rows_B` of it in the slots from `first` on.
 
@@ -160,14 +231,7 @@ def extend(
     slot = cache.next_slot
     tokens_Bx1 = tokens_B[:, None]
     queries = Tokens(jnp.ones_like(tokens_B)[:, None], cache.lengths_B[:, None])
-
-    def put(slots_BxS: jax.Array, new_Bx1: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice_in_dim(slots_BxS, new_Bx1, slot, axis=1)
-
-    slots = Tokens(
-        put(cache.slots.segment_ids_BxL, queries.segment_ids_BxL),
-        put(cache.slots.positions_BxL, queries.positions_BxL),
-    )
+    slots = _put_tokens(cache.slots, queries, slot)
     layer_caches = [LayerCache(kv, slot) for kv in cache.layers]
     if isinstance(module, Decoder):
         x_Bx1xD, layers = module.hidden_with_cache(tokens_Bx1, queries, slots, layer_caches)

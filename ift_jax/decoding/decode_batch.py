@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.decoding.cache import Cache, extend, prefill, repeat_rows
+from ift_jax.decoding.cache import Cache, append_text, extend, forget_from, prefill, repeat_rows
 from ift_jax.decoding.log_probs import LogProbs, log_probs, prompt_log_probs
 from ift_jax.decoding.sampling import SamplingProgram, SamplingRows, sample_token
 from ift_jax.models.model import Model, Params
@@ -81,8 +81,8 @@ def begin_batch(
         log-probabilities of the prompts' tokens after the first, Nx(P-1), if they were asked for.
     """
     prompts = Prompts(*map(jnp.asarray, prompts))
-    tokens_NxP, lengths_N, seeds_Nx2, index_N = prompts
-    n_prompts, P = tokens_NxP.shape
+    tokens_NxP, lengths_N, *_ = prompts
+    P = tokens_NxP.shape[1]
     decoder = isinstance(model.config, DecoderConfig)
     states_NxD, cache, x_NxPxD = prefill(
         model,
@@ -97,11 +97,48 @@ def begin_batch(
     if layout.n_prompt_top >= 0:
         assert x_NxPxD is not None, "only a decoder predicts its prompt"
         of_prompts = prompt_log_probs(model, params, x_NxPxD, tokens_NxP, layout.n_prompt_top)
+    state = _begun(model, layout, states_NxD, prompts)
+    return repeat_rows(cache, layout.n_copies), state, of_prompts
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
+def continue_text(
+    model: Model,
+    layout: Layout,
+    params: Params,
+    cache: Cache,
+    prompt: Prompts,
+    n_kept: jax.Array,
+    rest_1xL: jax.Array,
+) -> tuple[Cache, DecodeState]:
+    """Read the rest of a prompt whose beginning is in a decoder's cache.
+
+    Args:
+        model: An unrolled model.
+        layout: As for `begin_batch`, for one row; the cache has its slots already.
+        params: The model's parameters.
+        cache: That of one row, whose token n is in slot n; donated.
+        prompt: The whole prompt.
+        n_kept: int32 scalar; tokens of the prompt that are in the cache. What follows them there is
+            forgotten.
+        rest_1xL: The other tokens of the prompt, at least one, padded on the right. The cache has
+            slots for the padding too.
+    """
+    prompt = Prompts(*map(jnp.asarray, prompt))
+    n_rest = prompt.lengths_N[0] - n_kept
+    state_1xD, cache = append_text(model, params, rest_1xL, n_rest, forget_from(cache, n_kept))
+    return cache, _begun(model, layout, state_1xD, prompt)
+
+
+def _begun(model: Model, layout: Layout, states_NxD: jax.Array, prompts: Prompts) -> DecodeState:
+    """The state of a batch whose prompts have been read."""
+    tokens_NxP, lengths_N, seeds_Nx2, index_N = prompts
+    n_prompts, P = tokens_NxP.shape
     seen_NxV = None
     if layout.penalizes:
         # The penalty applies to what the decoder has read: its prompt, or its first input.
         n_vocab = model.config.vocab_size
-        if decoder:
+        if isinstance(model.config, DecoderConfig):
             is_prompt_NxP = jnp.arange(P) < lengths_N[:, None]
             read_NxP = jnp.where(is_prompt_NxP, tokens_NxP, n_vocab)
         else:
@@ -125,7 +162,7 @@ def begin_batch(
             jnp.zeros((*at_B, layout.n_top), jnp.float32),
             jnp.zeros((*at_B, layout.n_top), jnp.int32),
         )
-    state = DecodeState(
+    return DecodeState(
         tokens_BxS=jnp.full((B, layout.n_slots), layout.pad_id, jnp.int32),
         counts_B=jnp.zeros(B, jnp.int32),
         running_B=copied(index_N >= 0),
@@ -135,7 +172,6 @@ def begin_batch(
         seen_BxV=None if seen_NxV is None else copied(seen_NxV),
         log_probs=kept,
     )
-    return repeat_rows(cache, layout.n_copies), state, of_prompts
 
 
 def _advance_batch(

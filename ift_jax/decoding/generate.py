@@ -36,6 +36,13 @@ class Generator:
     and `generate` is for callers that want nothing but ids. Prompts and caches are padded to one of
     a few lengths, so that few programs are compiled. On a mesh, rows and key-value heads of the
     cache are sharded as in training.
+
+    Attributes:
+        stops: What ends an answer.
+        model: The unrolled model.
+        params: Its parameters.
+        pad_id: The padding token.
+        bidirectional_prompt: Whether prompt tokens attend to each other both ways.
     """
 
     def __init__(
@@ -58,18 +65,18 @@ class Generator:
             bidirectional_prompt: For a decoder trained with `bidirectional_prefix`.
         """
         self.stops = stops
-        self._model = model.unrolled
-        self._params = model.unstack(params)
+        self.model = model.unrolled
+        self.params = model.unstack(params)
         self._decoder = isinstance(model.config, DecoderConfig)
-        self._pad_id = pad_id
-        self._bidirectional_prompt = bidirectional_prompt
-        sharding = jax.tree.leaves(self._params)[0].sharding
+        self.pad_id = pad_id
+        self.bidirectional_prompt = bidirectional_prompt
+        sharding = jax.tree.leaves(self.params)[0].sharding
         concrete = isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh)
         self._mesh = sharding.mesh if concrete else None
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of some of every weight's values: tells one model from another."""
-        some = [leaf[(0,) * (leaf.ndim - 1)][:8] for leaf in jax.tree.leaves(self._params)]
+        some = [leaf[(0,) * (leaf.ndim - 1)][:8] for leaf in jax.tree.leaves(self.params)]
         parts = [np.asarray(part, np.float32).tobytes() for part in jax.device_get(some)]
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
@@ -81,8 +88,8 @@ class Generator:
         Raises:
             UserError: As for `check_request`.
         """
-        bidirectional = self._bidirectional_prompt
-        check_request(request, self._model.config, bidirectional_prompt=bidirectional)
+        bidirectional = self.bidirectional_prompt
+        check_request(request, self.model.config, bidirectional_prompt=bidirectional)
 
     def complete(self, requests: Sequence[Request], *, batch_size: int = 32) -> list[Output]:
         """Answer requests.
@@ -178,34 +185,34 @@ class Generator:
             block: Tokens of every other block.
             stopped: Whether to give up before the next block.
         """
-        prompts = batch.prompts(n_prompts, self._pad_id)
+        prompts = batch.prompts(n_prompts, self.pad_id)
         prompt_slots = np.shape(prompts.tokens_NxP)[1] if self._decoder else 1
-        layout = batch.layout(self._pad_id, prompt_slots, self._bidirectional_prompt)
-        program, settings = batch.settings(n_prompts, self._model.config.vocab_size)
-        with self._on_mesh():
-            cache, state, of_prompts = begin_batch(self._model, layout, self._params, prompts)
+        layout = batch.layout(self.pad_id, prompt_slots, self.bidirectional_prompt)
+        program, settings = batch.settings(n_prompts, self.model.config.vocab_size)
+        with self.on_mesh():
+            cache, state, of_prompts = begin_batch(self.model, layout, self.params, prompts)
         batch.set_prompt_log_probs(of_prompts)
         if batch.is_done:
             yield
         begun = (cache, state)
         loop: BlockLoop
         if batch.beams is None:
-            loop = TokenLoop(self._model, program, self._params, begun, settings)
+            loop = TokenLoop(self.model, program, self.params, begun, settings)
         else:
             # All rows have the same first input in slot 0 of an encoder-decoder's decoder.
-            loop = BeamLoop(self._model, batch.beams, prompt_slots, self._params, begun, settings)
+            loop = BeamLoop(self.model, batch.beams, prompt_slots, self.params, begun, settings)
         n_made = 0
         pace = _Pace(block, is_fixed=stopped is never)
         while not batch.is_done:
             if n_made and stopped():
                 return
             n_made = min(n_made + (pace.block if n_made else first), batch.max_new_tokens)
-            with self._on_mesh():
+            with self.on_mesh():
                 loop.advance(batch, n_made)
             pace.read(n_made)
             yield
 
-    def _on_mesh(self) -> contextlib.AbstractContextManager[Any]:
+    def on_mesh(self) -> contextlib.AbstractContextManager[Any]:
         """The mesh of the weights, for the duration of a call."""
         return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
 

@@ -91,10 +91,10 @@ class RequestBatch:
             n_prompt_top=_padded_top(of_prompts),
         )
 
-    def prompts(self, n_prompts: int, pad_id: int) -> Prompts:
-        """The prompts as arrays of `n_prompts` rows."""
+    def prompts(self, n_prompts: int, pad_id: int, n_positions: int = 0) -> Prompts:
+        """The prompts as arrays of `n_prompts` rows, of the longest one's bucket by default."""
         longest = max(len(request.prompt) for request in self.requests)
-        tokens_NxP = np.full((n_prompts, bucket(longest)), pad_id, np.int32)
+        tokens_NxP = np.full((n_prompts, n_positions or bucket(longest)), pad_id, np.int32)
         lengths_N = np.ones(n_prompts, np.int32)
         seeds_Nx2 = np.zeros((n_prompts, 2), np.uint32)
         index_N = np.full(n_prompts, -1, np.int32)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.decoding import Generator, Options, Request, TextStream
+from ift_jax.decoding import Generator, GrowingText, Options, Request, TextStream
 from ift_jax.errors import UserError
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.text.records import Message
@@ -65,7 +65,7 @@ class Chat:
             note: receives messages for the user that are not answers.
         """
         self._text_generator = text_generator
-        self._generator = generator
+        self._text = GrowingText(generator)
         self._options = options
         self._note = note
         self.system = system
@@ -91,29 +91,39 @@ class Chat:
         prompt, self.turns = self._fit([*self.turns, Message("user", text)])
         stream = TextStream(self._text_generator.stops)
         request = Request(prompt, self._options, self._answers)
-        outputs = self._generator.stream([request], block=self._block)
+        outputs = self._text.stream(request, block=self._block)
         self._answers += 1
         try:
             ids: list[int] = []
-            for [output] in outputs:
+            for output in outputs:
                 ids = output.completions[0].ids
                 yield stream.update(ids)
             yield stream.update(ids, final=True)
         finally:
+            outputs.close()
             self.turns.append(Message("assistant", stream.shown))
 
     def _fit(self, turns: list[Message]) -> tuple[list[int], list[Message]]:
-        """The prompt ids of the newest turns that fit, and these turns."""
+        """The prompt ids of the newest turns that fit, and these turns.
+
+        If turns must be forgotten, so many are that a quarter of the room is free: all that is left
+        is read again then, which should not happen at every turn.
+        """
         most = token_limits(self._text_generator).total - self._options.max_new_tokens
         system = [Message("system", self.system)] if self.system else []
         _check_texts([*system, *turns])
+        fitting: list[tuple[list[int], list[Message]]] = []
         for first in range(0, len(turns), 2):
             ids = self._text_generator.formatter.prompt([*system, *turns[first:]]).tolist()
-            if len(ids) > most:
-                continue
-            if first:
+            if len(ids) <= most:
+                fitting.append((ids, turns[first:]))
+            if fitting and (first == 0 or len(ids) <= most * 3 // 4):
+                break
+        if fitting:
+            ids, kept = fitting[-1]
+            if len(kept) < len(turns):
                 self._note(f"(more than {most} tokens: the oldest turns are forgotten)")
-            return ids, turns[first:]
+            return ids, kept
         raise UserError(f"expected a text of at most {most} tokens, with its system message")
 
 

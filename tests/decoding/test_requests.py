@@ -2,12 +2,19 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ift_jax.decoding import Generator, Options, Request, Sampling, Stops
+from ift_jax.config.schema import MeshConfig
+from ift_jax.decoding import BeamSearch, Generator, Options, Request, Sampling, Stops
+from ift_jax.decoding.decode_batch import Layout, begin_batch
+from ift_jax.decoding.request_batch import RequestBatch
 from ift_jax.errors import UserError
 from ift_jax.models import build_model
+from ift_jax.sharding import rules
+from ift_jax.sharding.mesh import make_mesh
 from tests.decoding.test_generate import (
     CONFIGS,
     N_NEW,
@@ -206,3 +213,42 @@ def test_requests_that_the_model_cannot_answer_are_refused():
         open_generator("t5").complete([echo])
     with pytest.raises(UserError, match="both directions"):
         open_generator(bidirectional_prompt=True).complete([echo])
+
+
+@pytest.mark.parametrize("architecture", ["decoder", pytest.param("t5", marks=pytest.mark.slow)])
+def test_a_mesh_shards_the_cache_and_changes_no_answer(architecture):
+    model, params = random_model(architecture)
+    mesh = make_mesh(MeshConfig(data=2, tensor=2), jax.devices()[:4])
+    shardings = rules.tree_shardings(mesh, model.logical_axes, params)
+    sharded = Generator(
+        model, jax.device_put(params, shardings), stops=Stops((), (), spell), pad_id=0
+    )
+    searched = Request(PROMPTS[0], Options(N_NEW, n=2, beams=BeamSearch(2)))
+    requests = [*REQUESTS[:2], searched]
+    expected = open_generator(architecture).complete(requests)
+    for got, want in zip(sharded.complete(requests), expected, strict=True):
+        assert_same(got, want)
+
+    batch = RequestBatch(REQUESTS[:2], Stops())
+    layout = batch.layout(0, 24 if architecture == "decoder" else 1, False)
+    with sharded.on_mesh():
+        cache, *_ = begin_batch(sharded.model, layout, sharded.params, batch.prompts(2, 0))
+    pairs = [*cache.layers, *(cache.cross.layers if cache.cross else [])]
+    heads = pairs[0].keys_BxGxSxK.shape[1]  # Three heads of the T5 do not divide over two devices.
+    for part in jax.tree.leaves(pairs):
+        assert part.sharding.spec[0] == "data"
+        assert part.sharding.shard_shape(part.shape)[:2] == (1, heads // 2 if heads % 2 == 0 else 3)
+
+
+@each_architecture
+def test_caches_are_in_the_models_dtype(architecture):
+    _, params = random_model(architecture)
+    model = build_model(dataclasses.replace(CONFIGS[architecture], dtype="bfloat16"))
+    prompts = RequestBatch(REQUESTS[:1], Stops()).prompts(1, 0)
+    cache, *_ = jax.eval_shape(
+        lambda params: begin_batch(model.unrolled, Layout(48, 0), params, prompts),
+        model.unstack(params),
+    )
+    pairs = [*cache.layers, *(cache.cross.layers if cache.cross else [])]
+    assert len(pairs) == (2 if architecture == "decoder" else 4)
+    assert {part.dtype for part in jax.tree.leaves(pairs)} == {jnp.dtype("bfloat16")}

@@ -69,6 +69,13 @@ def test_turns_follow_one_another():
     assert "/reset" in notes[0] and "/quit" in notes[1] and "/nothing: no such" in notes[2]
 
 
+def test_a_turn_reads_only_what_is_new():
+    chat, _, _ = hold(["apples", "files", "one"])
+    text_generator, _ = small_models.open_random_model()
+    before, now = (len(text_generator.formatter.prompt(chat.turns[:n])) for n in (3, 5))
+    assert chat._text.n_read <= now - before < before
+
+
 def test_system_and_reset():
     chat, out, _ = hold(["/system Be brief.", "apples", "/reset", "apples", "/system", "apples"])
     turns = [Message("system", "Be brief."), Message("user", "apples")]

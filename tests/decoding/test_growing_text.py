@@ -1,0 +1,87 @@
+"""A conversation's cache: answers are those without it, and little is read again."""
+
+import numpy as np
+import pytest
+
+from ift_jax.decoding import GrowingText, Options, Request, Sampling
+from tests.decoding.test_requests import open_generator
+
+OPTIONS = Options(6)
+PENALIZED = Options(6, Sampling(1.2, top_k=20, repetition_penalty=1.3), seed=3, logprobs=1)
+
+
+@pytest.fixture(autouse=True)
+def few_programs(monkeypatch):
+    for module in ("request_batch", "growing_text"):
+        name = f"ift_jax.decoding.{module}.bucket"
+        monkeypatch.setattr(name, lambda n: next(size for size in (16, 48, 96, 192) if n <= size))
+
+
+def answer(text, prompt, options=OPTIONS):
+    """The answer to a prompt, and how many of its tokens were read."""
+    *_, output = text.stream(Request(prompt, options))
+    return output.completions[0], text.n_read
+
+
+def assert_equal(got, want):
+    assert got[:3] == want[:3]
+    for a, b in zip(got.logprobs or [], want.logprobs or [], strict=True):
+        assert a.logprob == pytest.approx(b.logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [OPTIONS, PENALIZED])
+def test_a_long_conversation_is_read_once(options):
+    generator = open_generator()
+    text = GrowingText(generator)
+    rng = np.random.default_rng(5)
+    history = rng.integers(3, 80, 9).tolist()
+    read = []
+    for turn in range(5):  # From 9 to 61 tokens: the cache grows on the way.
+        got, n_read = answer(text, history, options)
+        [alone] = generator.complete([Request(history, options)])
+        assert_equal(got, alone.completions[0])
+        read.append(n_read)
+        history = [*history, *got.ids, *rng.integers(3, 80, 4 + turn).tolist()]
+    # Every later turn reads the new user's tokens alone: all that was generated is in the cache.
+    assert read == [9, 4, 5, 6, 7]
+
+
+def test_other_beginnings_and_broken_off_answers_are_read_again():
+    generator = open_generator()
+    text = GrowingText(generator)
+    prompt = list(range(5, 20))
+    first, _ = answer(text, prompt)
+    # The same prompt again: its last token is read, to predict from.
+    assert answer(text, prompt) == (first, 1)
+    # An answer that was changed, as by white space that is stripped: read from there on.
+    changed = [*prompt, first.ids[0], 79, 78]
+    [alone] = generator.complete([Request(changed, OPTIONS)])
+    got, n_read = answer(text, changed)
+    assert_equal(got, alone.completions[0])
+    assert n_read == 2
+    # One that the user breaks off after a block: what it had made counts.
+    stream = text.stream(Request(changed, OPTIONS))
+    broken = next(stream).completions[0]
+    stream.close()
+    assert broken.ids == got.ids[:1]
+    again, n_read = answer(text, [*changed, *broken.ids, 40, 41])
+    assert n_read == 2
+    [alone] = generator.complete([Request([*changed, *broken.ids, 40, 41], OPTIONS)])
+    assert_equal(again, alone.completions[0])
+    # Another system message.
+    assert answer(text, [44, *prompt])[1] == 16
+    text.reset()
+    assert answer(text, [44, *prompt])[1] == 16
+
+
+@pytest.mark.parametrize(
+    ("architecture", "fields"), [("t5", {}), ("decoder", {"bidirectional_prompt": True})]
+)
+def test_a_prompt_that_is_read_in_both_directions_is_read_as_a_whole(architecture, fields):
+    generator = open_generator(architecture, **fields)
+    text = GrowingText(generator)
+    for prompt in ([5, 6, 7], [5, 6, 7, 8, 9]):
+        got, n_read = answer(text, prompt)
+        assert n_read == len(prompt)
+        [alone] = generator.complete([Request(prompt, OPTIONS)])
+        assert_equal(got, alone.completions[0])
