@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ift_jax.config import data_items
 from ift_jax.config import files as config_file
 from ift_jax.config.fields import LARGEST
 from ift_jax.config.help import help_lines
@@ -69,6 +70,8 @@ def completed(config: Config, *, weights: bool = True) -> Config:
     """Fills in what a config leaves to its surroundings; see `load_config`."""
     config = _with_modules(config)
     config = _with_template_text(config)
+    if weights:
+        config = _with_pinned_data(config)
     if config.model.init_from and (weights or exists(config.model.init_from)):
         from ift_jax.checkpoint.init_from import resolve_init
 
@@ -92,6 +95,15 @@ def _with_template_text(config: Config) -> Config:
 
     text = read_template_file(config.format.template)
     return dataclasses.replace(config, format=dataclasses.replace(config.format, template=text))
+
+
+def _with_pinned_data(config: Config) -> Config:
+    """The config with the commit of each data set of the hub, which a resumed run reads again."""
+    data = config.data
+    if data_items.MODULE not in data.modules or data_items.is_absolute(data.root):
+        return config
+    data = dataclasses.replace(data, root=data_items.absolute(data.root))
+    return dataclasses.replace(config, data=data)
 
 
 def whole_number(least: int) -> Callable[[str], int]:

@@ -41,8 +41,9 @@ def add_model_and_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--data",
         metavar="FILES",
-        help="a file, folder or pattern of rows; several with commas, each with a weight or none "
-        "(a.jsonl=2,b.jsonl=1)",
+        help="a file, folder or pattern of rows, or hf://OWNER/NAME:SUBSET@REVISION#SPLIT on the "
+        "Hugging Face hub (extra hf; its cache comes first); several with commas, each with a "
+        "weight or none (a.jsonl=2,b.jsonl=1)",
     )
     group.add_argument(
         "--lora",
@@ -106,6 +107,9 @@ def _chosen(args: argparse.Namespace, log: Callable[[str], None]) -> RunConfig:
     if args.lora < 0:
         raise UserError(f"--lora: expected a positive rank; got {args.lora}")
     config = finetuning_config.given_config(args.model, args.data, args.lora, args.overrides)
+    for item in data_items.parse(config.data.root):
+        if item.note:
+            log(item.note)
     given = overridden(args.overrides)
     config, choices = finetuning_config.finetuning_config(config, given, log)
     for line in finetuning_config.lines(choices):
@@ -115,9 +119,13 @@ def _chosen(args: argparse.Namespace, log: Callable[[str], None]) -> RunConfig:
 
 def _check_same_request(args: argparse.Namespace, config: Config, workdir: str) -> None:
     """Refuses a workdir whose run is of another model, other data or another kind of training."""
+    model = args.model and os.path.abspath(args.model)
+    data = config.data.root
+    if args.data and not data_items.is_same(args.data, data):
+        data = data_items.absolute(args.data)  # Names what is not there.
     asked = {
-        "--model": (args.model and os.path.abspath(args.model), config.model.init_from),
-        "--data": (args.data and data_items.absolute(args.data), config.data.root),
+        "--model": (model, config.model.init_from),
+        "--data": (args.data and data, config.data.root),
         "--lora": (args.lora, config.lora.rank),
     }
     for flag, (now, before) in asked.items():

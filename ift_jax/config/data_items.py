@@ -1,12 +1,15 @@
-"""The items of `--data`: files, folders and patterns, with or without weights.
+"""The items of `--data`: files, folders, patterns and data sets, with or without weights.
 
 Items are separated by commas, and each may end in `=WEIGHT`:
 
     rows.jsonl
     chats/=2,papers/*.jsonl=1
+    hf://owner/name:subset@revision
 
 An item's files are one task, in the order of their names. A file belongs to the split that its
-name says ("validation", "valid", "val", "dev" or "eval"; "test"), and to "train" otherwise.
+name says ("validation", "valid", "val", "dev" or "eval"; "test"), and to "train" otherwise. So do
+the splits of a data set of the Hugging Face hub; one that has a split "train" is trained on it
+alone, and `#SPLIT` at its end names another one.
 """
 
 import glob
@@ -15,6 +18,7 @@ import re
 from typing import NamedTuple
 
 from ift_jax.errors import UserError
+from ift_jax.io import hub_datasets
 from ift_jax.io.hub_names import hub_hint
 
 MODULE = "ift_jax.sources.given_data"  # Registers a task for each item.
@@ -35,14 +39,29 @@ class Item(NamedTuple):
     """One item of a list of data.
 
     Attributes:
-        text: The item as the user wrote it, without its weight.
+        text: The item as the user wrote it, without its weight; a data set of the hub has its
+            subset and its commit as well.
         files: Split -> absolute paths.
         weight: Its rate in the mixture; None: its number of examples.
+        note: What the user should know about it; "" for nothing.
     """
 
     text: str
     files: dict[str, list[str]]
     weight: float | None
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the item is called where there is no room for all of it."""
+        if self.text.startswith(hub_datasets.SCHEME):
+            reference = hub_datasets.parse_reference(self.text)
+            parts = (reference.name.rpartition("/")[2], reference.subset, reference.split)
+            return "_".join(part for part in parts if part not in ("", "default"))
+        stem = os.path.basename(self.text.rstrip("/")) or "data"
+        for ending in ENDINGS:
+            stem = stem.removesuffix(ending)
+        return stem
 
 
 def parse(text: str) -> list[Item]:
@@ -50,13 +69,12 @@ def parse(text: str) -> list[Item]:
 
     Raises:
         UserError: An item matches no file, a file's ending is unknown, a weight is no positive
-            number, only some of the items have weights, or an item has nothing to train on.
+            number, only some of the items have weights, an item has nothing to train on, or a data
+            set is neither on this machine nor to be had.
     """
     if not text:
         raise UserError("--data: expected a file, a folder or a pattern")
-    # A path that exists is taken as it is, whatever characters are in it.
-    parts = [text] if os.path.exists(text) else [part for part in text.split(",") if part]
-    items = [_item(part) for part in parts]
+    items = [_item(part) for part in _parts(text)]
     weighted = [item for item in items if item.weight is not None]
     if weighted and len(weighted) < len(items):
         without = next(item for item in items if item.weight is None)
@@ -67,12 +85,15 @@ def parse(text: str) -> list[Item]:
     return items
 
 
+def _parts(text: str) -> list[str]:
+    """The texts of the items; a path that exists is one, whatever characters are in it."""
+    return [text] if os.path.exists(text) else [part for part in text.split(",") if part]
+
+
 def _item(part: str) -> Item:
-    path, equals, weight_text = part.rpartition("=")
-    if os.path.exists(part) or not equals:
-        path, weight = part, None
-    else:
-        weight = _weight(weight_text, part)
+    path, weight = _weighted(part)
+    if path.startswith(hub_datasets.SCHEME):
+        return _hub_item(path, weight)
     files: dict[str, list[str]] = {}
     for file in _files(path):
         files.setdefault(split_of(file), []).append(os.path.abspath(file))
@@ -82,6 +103,52 @@ def _item(part: str) -> Item:
     if "train" not in files:
         raise UserError(f"--data: {path}: holds files for {', '.join(files)}, and none to train on")
     return Item(path, files, weight)
+
+
+def _hub_item(text: str, weight: float | None) -> Item:
+    try:
+        dataset = hub_datasets.load(hub_datasets.parse_reference(text))
+        files = _hub_splits(dataset, text)
+    except UserError as error:
+        raise UserError(f"--data: {error}") from error
+    used = {path for paths in files.values() for path in paths}
+    unread = [split for split, paths in dataset.splits.items() if used.isdisjoint(paths)]
+    place = "is in the cache" if dataset.from_cache else "was fetched"
+    note = f"{dataset.reference}: {place}"
+    if unread:
+        note += f"; splits that are not read: {', '.join(unread)}"
+    return Item(str(dataset.reference), files, weight, note)
+
+
+def _hub_splits(dataset: hub_datasets.HubDataset, text: str) -> dict[str, list[str]]:
+    """Our splits of a data set, whose own may have other names."""
+    splits, wanted = dataset.splits, dataset.reference.split
+    there = ", ".join(splits)
+    if wanted:
+        if wanted not in splits:
+            raise UserError(f"{text}: there is no split {wanted!r}; it has {there}")
+        return {"train": splits[wanted]}
+    if len(splits) == 1:
+        return {"train": next(iter(splits.values()))}
+    ours: dict[str, list[str]] = {}
+    for split in splits:
+        ours.setdefault(split_of(split), []).append(split)
+    if "train" in splits:
+        ours["train"] = ["train"]
+    if len(ours.get("train", [])) != 1:
+        raise UserError(
+            f"{text}: has the splits {there}; expected the one to train on behind it: "
+            f"{text}#{next(iter(ours.get('train', splits)))}"
+        )
+    return {name: [path for split in ours[name] for path in splits[split]] for name in ours}
+
+
+def _weighted(part: str) -> tuple[str, float | None]:
+    """The path of an item, and its weight."""
+    path, equals, weight = part.rpartition("=")
+    if os.path.exists(part) or not equals:
+        return part, None
+    return path, _weight(weight, part)
 
 
 def _weight(text: str, part: str) -> float:
@@ -123,13 +190,46 @@ def split_of(file: str) -> str:
 
 
 def absolute(text: str) -> str:
-    """The same items with absolute paths, which mean the same in every working folder.
+    """The same items with absolute paths and commits, which mean the same everywhere and always.
 
     Raises:
         UserError: As `parse`.
     """
     parts = []
     for item in parse(text):
+        is_hub = item.text.startswith(hub_datasets.SCHEME)
         weight = "" if item.weight is None else f"={item.weight:g}"
-        parts.append(os.path.abspath(item.text) + weight)
+        parts.append((item.text if is_hub else os.path.abspath(item.text)) + weight)
     return ",".join(parts)
+
+
+def is_absolute(text: str) -> bool:
+    """Whether each data set of the hub is named with its subset and its commit."""
+    paths = [_weighted(part)[0] for part in _parts(text)]
+    references = [
+        hub_datasets.parse_reference(path) for path in paths if path.startswith(hub_datasets.SCHEME)
+    ]
+    return all(reference.is_pinned for reference in references)
+
+
+def is_same(asked: str, absolute_text: str) -> bool:
+    """Whether `absolute` may have made a text of what is asked; asks neither cache nor hub.
+
+    Raises:
+        UserError: An item is wrong.
+    """
+    ours, theirs = _parts(asked), _parts(absolute_text)
+    return len(ours) == len(theirs) and all(map(_is_same_item, ours, theirs))
+
+
+def _is_same_item(asked: str, before: str) -> bool:
+    path, weight = _weighted(asked)
+    path_before, weight_before = _weighted(before)
+    if weight != weight_before:
+        return False
+    if not path.startswith(hub_datasets.SCHEME):
+        return os.path.abspath(path) == path_before
+    if not path_before.startswith(hub_datasets.SCHEME):
+        return False
+    reference = hub_datasets.parse_reference(path)
+    return reference.allows(hub_datasets.parse_reference(path_before))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ift_jax.config import data_items
 from ift_jax.config.mixtures import mixture_and_split
 from ift_jax.config.schema import Config
 from ift_jax.data.mixture import Mixture
@@ -85,7 +86,7 @@ def prepare(
 
     data = config.data
     name, split, field = mixture_and_split(config, which)
-    if is_remote(data.root):
+    if is_remote(data.root) and data_items.MODULE not in data.modules:
         raise UserError(f"data.root: {data.root} is in a bucket; expected a copy on this machine")
     seqio_registry.import_modules(data.modules, data.root, RowOptions.of(data))
     holdout_check.check_config(data)

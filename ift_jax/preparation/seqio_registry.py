@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from ift_jax.config.systems import append_working_folder
 from ift_jax.errors import UserError, counted, did_you_mean, listed, of_users_code
+from ift_jax.io.paths import absolute
 from ift_jax.preparation.mixing_rates import never_drawn
 from ift_jax.text.rows.parse_record import AUTOMATIC, RowOptions
 
@@ -44,7 +45,7 @@ def import_modules(modules: tuple[str, ...], root: str, options: RowOptions = AU
         with of_users_code(f"data.modules: module {name!r}"):
             module = _import_module(name)
             if hasattr(module, "register"):
-                _register(module, os.path.abspath(root) if root else "", options)
+                _register(module, absolute(root) if root else "", options)
 
 
 def _import_module(name: str) -> ModuleType:

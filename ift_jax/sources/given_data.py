@@ -4,9 +4,7 @@
 numbers of examples. Where no file of an item is for validation, one row in twenty of "train" is.
 """
 
-import os
-
-from ift_jax.config.data_items import ENDINGS, MIXTURE, Item, parse
+from ift_jax.config.data_items import MIXTURE, Item, parse
 from ift_jax.metrics import exact_match, rouge_l
 from ift_jax.sources.register import register_mixture, register_task, task_name
 from ift_jax.sources.row_files_source import sources_of_a_mixture
@@ -36,10 +34,7 @@ def _names(items: list[Item]) -> list[str]:
     """A name for the task of each item; a number tells those of equal names apart."""
     names: list[str] = []
     for item in items:
-        stem = os.path.basename(item.text.rstrip("/")) or "data"
-        for ending in ENDINGS:
-            stem = stem.removesuffix(ending)
-        name = f"data_{task_name(stem)}"
+        name = f"data_{task_name(item.name)}"
         if name in names:
             name = f"{name}_{len(names)}"
         names.append(name)

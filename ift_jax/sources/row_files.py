@@ -6,13 +6,14 @@ asked for, because the shards and the tasks of a mixture that share a file skip 
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ift_jax.errors import UserError
-from ift_jax.io.json_reader import json_kind, read_json_file
+from ift_jax.io.json_reader import json_kind, parse_json, read_json_file
 from ift_jax.sources.json_lines import JsonLine, read_lines
 
 # .json: one array of objects, or an object per line.
@@ -31,18 +32,20 @@ class StoredRow(NamedTuple):
         place: What an error calls the row: "path:line" or "path: row index".
         content: The line, the batch that holds the row, or its fields.
         position: Where in the batch the row is.
+        json_columns: The columns of the batch that hold texts of JSON, with their types.
     """
 
     place: str
     content: JsonLine | pa.RecordBatch | Mapping[str, Any]
     position: int = 0
+    json_columns: Mapping[str, pa.DataType] = MappingProxyType({})
 
     def fields(self) -> Mapping[str, Any]:
         """Decode the row.
 
         Raises:
-            UserError: The row is a line that is not one JSON object, or a value of it is none of
-                its column's type.
+            UserError: The row is a line that is not one JSON object, a value of it is none of its
+                column's type, or a text in a column of JSON is none.
         """
         content = self.content
         if isinstance(content, JsonLine):
@@ -52,6 +55,8 @@ class StoredRow(NamedTuple):
                 row: dict[str, Any] = content.slice(self.position, 1).to_pylist()[0]
             except _DAMAGE as error:
                 raise _unreadable(self.place, error) from None
+            for name, kind in self.json_columns.items():
+                row[name] = _parsed(row[name], kind, f"{self.place}: field {name!r}")
             return row
         return content
 
@@ -59,9 +64,11 @@ class StoredRow(NamedTuple):
         """Return one field, None where the row lacks it, without decoding more than needed."""
         if isinstance(self.content, pa.RecordBatch):
             try:
-                return self.content.column(name)[self.position].as_py()
+                value = self.content.column(name)[self.position].as_py()
             except _DAMAGE as error:
                 raise _unreadable(self.place, error) from None
+            kind = self.json_columns.get(name)
+            return _parsed(value, kind, f"{self.place}: field {name!r}") if kind else value
         return self.fields().get(name)
 
 
@@ -114,9 +121,35 @@ def _arrow_batches(path: str) -> Iterator[pa.RecordBatch]:
 def _rows_of_batches(path: str, batches: Iterator[pa.RecordBatch]) -> Iterator[StoredRow]:
     first = 0
     for batch in batches:
+        json_columns = _json_columns(batch.schema)
         for index in range(batch.num_rows):
-            yield StoredRow(f"{path}: row {first + index}", batch, index)
+            yield StoredRow(f"{path}: row {first + index}", batch, index, json_columns)
         first += batch.num_rows
+
+
+def _json_columns(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """Return the columns that hold JSON: `datasets` writes values of mixed types as its text."""
+    return {field.name: field.type for field in schema if _holds_json(field.type)}
+
+
+def _holds_json(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.JsonType):
+        return True
+    # A list has one field, a struct several, and a map has two; a plain type has none.
+    return any(_holds_json(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _parsed(value: Any, kind: pa.DataType, place: str) -> Any:
+    """Return a value of a type with the texts of JSON in it parsed."""
+    if value is None or not _holds_json(kind):
+        return value
+    if isinstance(kind, pa.JsonType):
+        return parse_json(value, place)
+    if isinstance(value, dict):
+        return {name: _parsed(part, kind.field(name).type, place) for name, part in value.items()}
+    if pa.types.is_map(kind):
+        return [(key, _parsed(part, kind.item_type, place)) for key, part in value]
+    return [_parsed(part, kind.value_type, place) for part in value]
 
 
 def read_rows_where(path: str, column: str, wanted: Callable[[Any], bool]) -> Iterator[StoredRow]:
@@ -139,8 +172,9 @@ def read_rows_where(path: str, column: str, wanted: Callable[[Any], bool]) -> It
             hits = [index for index, value in enumerate(values) if wanted(value)]
             if hits:
                 [batch] = file.read_row_group(group).combine_chunks().to_batches()
+                json_columns = _json_columns(batch.schema)
                 for index in hits:
-                    yield StoredRow(f"{path}: row {first + index}", batch, index)
+                    yield StoredRow(f"{path}: row {first + index}", batch, index, json_columns)
             first += len(values)
     except (KeyError, *_DAMAGE) as error:
         raise _unreadable(path, error) from None

@@ -2,11 +2,14 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
 from ift_jax.commands.main import main
 from ift_jax.config import files
+from ift_jax.io import hub_datasets
+from tests import fake_hub
 from tests.small_models import write_workdir
 
 ROWS = 60
@@ -155,3 +158,31 @@ def test_eval_of_a_folder_without_a_run_asks_for_a_config(folder, capsys):
     (folder / "released" / "config.json").write_text('{"model_type": "llama"}')
     assert main(["eval", "--workdir", "released"]) == 2
     assert "is not the workdir of a run; expected --config FILE" in capsys.readouterr().err
+
+
+def test_a_run_on_a_data_set_of_the_hub_keeps_the_rows_that_it_began_with(
+    trained, folder, tmp_path, monkeypatch, capsys
+):
+    fake_hub.without_network(monkeypatch, tmp_path)
+    first, later = "a" * 40, "d" * 40
+    fake_hub.prepare(tmp_path, first, train=fake_hub.pairs(40))
+    argv = ["train", "--model", "model", "--workdir", "H", *FEW, "--dry-run", "--data"]
+    assert main([*argv, "hf://own/MySet=2,rows.jsonl=1"]) == 0
+    output = capsys.readouterr().out
+    pinned = f"hf://own/MySet:default@{first}"
+    assert f"{pinned}: is in the cache" in output
+    root = f"{pinned}=2,{folder / 'rows.jsonl'}=1"
+    assert f'"root": "{root}"' in output
+
+    # A run's config is what was printed; here, that of another run with the same data.
+    shutil.copytree(trained / "tokenizer", folder / "H" / "tokenizer")
+    config = json.loads((trained / "config.json").read_text())
+    config["data"]["root"] = root
+    (folder / "H" / "config.json").write_text(json.dumps(config))
+    fake_hub.prepare(tmp_path, later, train=fake_hub.pairs(50))
+    hub_datasets.load.cache_clear()
+    assert main([*argv, "hf://own/MySet=2,rows.jsonl=1"]) == 0
+    assert f'"root": "{root}"' in capsys.readouterr().out
+    assert main([*argv, f"hf://own/MySet@{later}=2,rows.jsonl=1"]) == 2
+    assert f"--data hf://own/MySet:default@{later}=2" in capsys.readouterr().err
+    hub_datasets.load.cache_clear()

@@ -10,6 +10,7 @@ import pytest
 import seqio
 
 from ift_jax.errors import UserError
+from ift_jax.sources.row_files import read_rows
 from ift_jax.sources.row_files_source import RowFilesSource
 
 COLUMNS = {"inputs": "q", "targets": "a"}
@@ -105,3 +106,33 @@ def test_errors_name_file_column_and_row(tmp_path):
     broken.write_bytes(b"PAR1 no")
     with pytest.raises(UserError, match="broken.parquet: cannot be read"):
         list(RowFilesSource({"train": str(broken)}, COLUMNS).records("train"))
+
+
+@pytest.mark.parametrize("is_parquet", [True, False])
+def test_columns_of_json_are_what_they_say(tmp_path, is_parquet):
+    call = {"function": {"name": "f", "arguments": {"a": [1, None], "b": "é"}}}
+    messages = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    ]
+    column = pa.array([[json.dumps(turn) for turn in messages]], pa.list_(pa.string()))
+    table = pa.table({"messages": column.cast(pa.list_(pa.json_()))})
+    path = tmp_path / ("rows.parquet" if is_parquet else "rows.arrow")
+    if is_parquet:
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_stream(str(path), table.schema) as stream:
+            stream.write_table(table)
+    [row] = read_rows(str(path))
+    assert row.fields() == {"messages": messages}
+    assert row.value("messages") == messages
+    assert RowFilesSource({"train": str(path)}).is_chat
+
+
+def test_a_damaged_column_of_json_names_file_row_and_field(tmp_path):
+    table = pa.table({"tools": pa.array(['{"a": 1'], pa.string()).cast(pa.json_())})
+    with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as stream:
+        stream.write_table(table)
+    [row] = read_rows(str(tmp_path / "a.arrow"))
+    with pytest.raises(UserError, match=r"a\.arrow: row 0: field 'tools': column 8: "):
+        row.fields()
