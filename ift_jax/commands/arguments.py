@@ -158,10 +158,11 @@ def local_path(path: str) -> str:
     return os.path.abspath(path)
 
 
-def add_workdir(parser: argparse.ArgumentParser, what: str) -> None:
-    """Adds `--workdir DIR`; `what` says what it is for the command."""
+def add_workdir(parser: argparse.ArgumentParser, what: str, *aliases: str) -> None:
+    """Adds `--workdir DIR`, with other names or none; `what` says what it is for the command."""
     parser.add_argument(
         "--workdir",
+        *aliases,
         required=True,
         type=absolute,
         metavar="DIR",
@@ -169,9 +170,9 @@ def add_workdir(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser, *aliases: str) -> None:
     """Adds `--workdir DIR` and `--step N`, which name a model."""
-    add_workdir(parser, "the workdir of a run, or a Hugging Face folder")
+    add_workdir(parser, "the workdir of a run, or a Hugging Face folder", *aliases)
     parser.add_argument(
         "--step",
         type=whole_number(0),

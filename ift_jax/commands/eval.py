@@ -6,6 +6,8 @@ For example:
     --output heldout.json --config.evaluation.examples=50
   ift eval --config configs/smollm2_135m.py --workdir runs/tuned --which heldout \
     --untuned runs/smollm2_135m_instruct --shots 5
+  ift eval --benchmarks gsm8k,ifeval,bbh:navigate --benchmark-data data \
+    --model runs/smollm2_135m_instruct
 
 SIGTERM or Ctrl-C ends it within a second or so; --output and --answers then have the answers so
 far, and the same command goes on from there.
@@ -20,7 +22,7 @@ import os
 import sys
 from typing import Any
 
-from ift_jax.commands import arguments
+from ift_jax.commands import arguments, eval_benchmarks
 from ift_jax.commands.failures import USER_ERROR
 from ift_jax.config.files import overridden
 from ift_jax.config.schema import Config
@@ -35,7 +37,7 @@ _EXAMPLES = 100  # A task, where the run's own config evaluates nothing.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     arguments.add_config(parser, required=False)
-    arguments.add_model(parser)
+    arguments.add_model(parser, "--model")
     parser.add_argument(
         "--which",
         choices=("eval", "heldout", "train"),
@@ -50,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=arguments.local_path,
         metavar="FILE",
-        help="where to write scores and answers as JSON",
+        help="where to write scores and answers as JSON; with --benchmarks, a folder",
     )
     parser.add_argument(
         "--answers",
@@ -78,10 +80,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=5,
         help="solved examples in a prompt of the untuned model; default: 5",
     )
+    eval_benchmarks.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 2 if a metric could not be computed, or the status of a signal."""
+    if eval_benchmarks.asked_for(args):
+        return eval_benchmarks.run(args)
     config = arguments.load_config(args) if args.config else _own_config(args)
     if config.evaluation.examples < 1:
         raise UserError("config.evaluation.examples: expected at least 1 to evaluate")

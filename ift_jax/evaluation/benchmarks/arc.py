@@ -13,9 +13,7 @@ class _Arc(Benchmark):
     """Ranks the texts of the choices."""
 
     folder: str  # Its folder in both publications.
-    source = (
-        "allenai.org/data/arc (ARC-V1-Feb2018-2) or the Hugging Face data set allenai/ai2_arc"
-    )
+    source = "allenai.org/data/arc (ARC-V1-Feb2018-2) or the Hugging Face data set allenai/ai2_arc"
 
     def items(self, files: DataFiles, shots: int, *, chat: bool) -> list[Item]:
         solved: tuple[Solved, ...] = ()

@@ -27,7 +27,7 @@ Scores = Mapping[str, float | Ratio]
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One problem.
+    r"""One problem.
 
     Attributes:
         id: Its name in the files, or its place there; unique within the benchmark.
@@ -72,7 +72,8 @@ class Benchmark(abc.ABC):
             turn is enough, and an answer may have several paragraphs.
         joint: What stands between a question and its answer in plain text.
         needs_chat: Whether it is a conversation, which plain text cannot hold.
-        scored: Whether it has scores; otherwise the answers are written for a judge.
+        packages: Modules of other projects that scoring imports.
+        extra: The extra that installs them.
     """
 
     name: str
@@ -83,10 +84,8 @@ class Benchmark(abc.ABC):
     plain_stops: tuple[str, ...] = ()
     joint: str = " "
     needs_chat: bool = False
-    scored: bool = True
-
-    def require_packages(self) -> None:
-        """Raise a UserError if a package that scoring needs is missing."""
+    packages: tuple[str, ...] = ()
+    extra: str = ""
 
     @abc.abstractmethod
     def items(self, files: DataFiles, shots: int, *, chat: bool) -> list[Item]:
@@ -121,8 +120,6 @@ class Benchmark(abc.ABC):
 
 class UnscoredBenchmark(Benchmark):
     """A benchmark whose answers a judge, or a sandbox, scores elsewhere."""
-
-    scored = False
 
     def score(self, item: Item, answer: str) -> Scores:
         return {}

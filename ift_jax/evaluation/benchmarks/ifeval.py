@@ -8,7 +8,6 @@ from ift_jax.evaluation.benchmarks.instruction_checks.instructions import (
     followed_loosely,
     instruction_error,
 )
-from ift_jax.evaluation.benchmarks.instruction_checks.language import require_langdetect
 
 _FILES = (
     "ifeval/input_data.jsonl",
@@ -32,9 +31,8 @@ class IfEval(Benchmark):
         "Hugging Face data set google/IFEval"
     )
     max_new_tokens = 1280
-
-    def require_packages(self) -> None:
-        require_langdetect()
+    packages = ("langdetect", "nltk")
+    extra = "ifeval"
 
     def items(self, files: DataFiles, shots: int, *, chat: bool) -> list[Item]:
         if shots:

@@ -4,29 +4,16 @@ langdetect draws random numbers; here they are seeded, so a response always gets
 The release does not seed them, so that short responses may get another one from run to run.
 """
 
-from ift_jax.errors import UserError
-
-
-def require_langdetect() -> None:
-    """Raise a UserError if langdetect or NLTK is missing."""
-    try:
-        import langdetect  # noqa: F401
-        import nltk  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"--benchmarks ifeval: needs the package {error.name}; `launch/setup.sh ifeval` (the "
-            "extra ifeval) installs it"
-        ) from None
+import importlib
 
 
 def _is_language(response: str, language: str) -> bool:
     """Whether langdetect finds this language; True, as in the release, if it finds none at all."""
-    from langdetect import DetectorFactory, LangDetectException, detect
-
-    DetectorFactory.seed = 0
+    langdetect = importlib.import_module("langdetect")  # The extra ifeval.
+    langdetect.DetectorFactory.seed = 0
     try:
-        return bool(detect(response) == language)
-    except LangDetectException:
+        return bool(langdetect.detect(response) == language)
+    except langdetect.LangDetectException:
         return True
 
 

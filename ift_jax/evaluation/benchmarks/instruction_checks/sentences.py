@@ -7,19 +7,17 @@ without abbreviations is split in the same places.
 """
 
 import functools
+import importlib
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from nltk.tokenize.punkt import PunktSentenceTokenizer
+from typing import Any
 
 _WORD = re.compile(r"\w+")
-# Written without the last period, in lower case, as Punkt keeps them.
+# In lower case and without the last period, as Punkt keeps them. "e.g.", "i.e.", "etc.", and "P.S."
+# are no abbreviations for the trained model, which ends a sentence at them; so does this one.
 _ABBREVIATIONS = (
-    "adm al apr approx assn aug ave blvd capt cf cmdr co col corp cpl dec dept dr e.g est esq feb "
-    "fig fr gen gov hon i.e inc jan jr jul jun lt ltd m.d maj mar messrs mr mrs ms mt no nov oct "
-    "p.m a.m p.s ph.d pp prof pvt rep rev sec sen sep sept sgt sr st u.k u.n u.s u.s.a vs etc b.a "
-    "b.s m.a m.s d.c"
+    "a.m adm aug ave bros co col corp ct d.c dec dr feb fla ft gen ga inc jan jr lt ltd maj messrs "
+    "mr mrs ms n.j n.y nov oct p.m ph.d prof rep reps sen sep sept sr st u.k u.n u.s u.s.a va vs "
+    "wash"
 ).split()
 # After an abbreviation, these begin a sentence when they are capitalized.
 _STARTERS = (
@@ -46,34 +44,31 @@ def sentences(text: str) -> list[str]:
 
 def word_tokens(text: str) -> list[str]:
     """Return words and punctuation as `nltk.word_tokenize` separates them."""
-    from nltk.tokenize import NLTKWordTokenizer
-
-    tokenizer = NLTKWordTokenizer()
+    tokenizer = importlib.import_module("nltk.tokenize").NLTKWordTokenizer()
     return [token for sentence in sentences(text) for token in tokenizer.tokenize(sentence)]
 
 
 @functools.cache
-def _sentence_tokenizer() -> "PunktSentenceTokenizer":
-    from nltk.tokenize.punkt import PunktTokenizer
-
+def _sentence_tokenizer() -> Any:
     try:
-        return PunktTokenizer("english")
+        return _punkt().PunktTokenizer("english")
     except LookupError:  # The trained data is not on this machine, and nothing is downloaded.
         return untrained_tokenizer()
 
 
 def uses_trained_data() -> bool:
     """Whether sentences are split with NLTK's trained data."""
-    from nltk.tokenize.punkt import PunktTokenizer
-
-    return isinstance(_sentence_tokenizer(), PunktTokenizer)
+    return isinstance(_sentence_tokenizer(), _punkt().PunktTokenizer)
 
 
-def untrained_tokenizer() -> "PunktSentenceTokenizer":
+def untrained_tokenizer() -> Any:
     """Return Punkt with the abbreviations and sentence starters of this file."""
-    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
-
-    parameters = PunktParameters()
+    parameters = _punkt().PunktParameters()
     parameters.abbrev_types.update(_ABBREVIATIONS)
     parameters.sent_starters.update(_STARTERS)
-    return PunktSentenceTokenizer(parameters)
+    return _punkt().PunktSentenceTokenizer(parameters)
+
+
+def _punkt() -> Any:
+    """Return NLTK's module, which is part of the extra ifeval."""
+    return importlib.import_module("nltk.tokenize.punkt")

@@ -36,9 +36,7 @@ def keyword_frequency(response: str, *, keyword: str, frequency: int, relation: 
 
 def forbidden_words(response: str, *, forbidden_words: Sequence[str]) -> bool:
     """None of the words occurs as a word of its own."""
-    return not any(
-        re.search(rf"\b{word}\b", response, re.IGNORECASE) for word in forbidden_words
-    )
+    return not any(re.search(rf"\b{word}\b", response, re.IGNORECASE) for word in forbidden_words)
 
 
 def letter_frequency(response: str, *, letter: str, let_frequency: int, let_relation: str) -> bool:
@@ -50,9 +48,7 @@ def letter_frequency(response: str, *, letter: str, let_frequency: int, let_rela
     return _compare(response.lower().count(letter.strip().lower()), let_relation, let_frequency)
 
 
-def capital_word_frequency(
-    response: str, *, capital_frequency: int, capital_relation: str
-) -> bool:
+def capital_word_frequency(response: str, *, capital_frequency: int, capital_relation: str) -> bool:
     """Less than, or at least, so many words have capital letters only; a hyphen joins words."""
     capital = [word for word in word_tokens(response) if word.isupper()]
     return _compare(len(capital), capital_relation, capital_frequency)

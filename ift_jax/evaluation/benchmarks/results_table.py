@@ -1,0 +1,62 @@
+"""The results of benchmarks as lines of text."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ift_jax.errors import counted
+
+
+def results_table(title: str, results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the lines: one a metric, with its 95% interval, and one a group.
+
+    Args:
+        title: The first line.
+        results: What `run_benchmark` returns, by benchmark; complete ones.
+    """
+    rows = [("benchmark", "problems", "shots", "metric", "value", "95% interval")]
+    notes = []
+    for name, result in results.items():
+        for metric, found in result["metrics"].items():
+            rows.append(_row(name, result["shots"], metric, found))
+        for group, metrics in result["groups"].items():
+            for metric, found in metrics.items():
+                rows.append(_row(f"  {group}", result["shots"], metric, found))
+        notes += [f"  {line}" for line in _notes(name, result)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [title]
+    if len(rows) > 1:
+        lines += ["  " + _aligned(row, widths) for row in rows]
+    return [*lines, *notes]
+
+
+def _row(name: str, shots: int, metric: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+    interval = f"{found['low']:.3f} to {found['high']:.3f}"
+    return name, str(found["n"]), str(shots), metric, f"{found['value']:.3f}", interval
+
+
+def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
+    name, problems, shots, metric, value, interval = widths
+    return (
+        f"{row[0]:<{name}}  {row[1]:>{problems}}  {row[2]:>{shots}}  {row[3]:<{metric}}  "
+        f"{row[4]:>{value}}  {row[5]:<{interval}}"
+    ).rstrip()
+
+
+def _notes(name: str, result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the numbers do not say: the part that was run, what did not fit, the time."""
+    left = result["published_here"] - result["examples"]
+    parts = [counted(result["examples"], "problem")]
+    if left:
+        parts[0] += f" of {result['published_here']:,}"
+    parts.append(f"{result['seconds']:.1f} s for {result['answered_now']} answers")
+    if "new_tokens_now" in result:
+        parts.append(counted(result["new_tokens_now"], "new token"))
+        if result["unfinished"]:
+            parts.append(f"{result['unfinished']} answers reached the most tokens")
+    if result["shortened"]:
+        parts.append(f"{result['shortened']} prompts with fewer solved examples")
+    if result["too_long"]:
+        parts.append(f"{result['too_long']} prompts that do not fit, counted as wrong")
+    yield f"{name}: {'; '.join(parts)}"
+    for path in result["outputs"]:
+        yield f"{name}: for the judge: {path}"
