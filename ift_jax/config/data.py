@@ -75,9 +75,37 @@ class FormatConfig:
     )
     train_on: str = field(
         "all",
-        "Which assistant turns are trained: all of them, or only the last one. A turn's own weight "
-        "multiplies its loss.",
-        choices=("all", "last"),
+        "Which turns are trained: all of them, only the last one, or the last round, which is what "
+        "follows the last user's turn. A turn's own weight multiplies its loss.",
+        choices=("all", "last", "last_round"),
+    )
+    train_roles: tuple[str, ...] = field(
+        ("assistant",),
+        "Whose turns are trained. An encoder-decoder trains an assistant's alone.",
+        choices=("system", "user", "assistant", "tool"),
+    )
+    train_thinking: bool = field(
+        True,
+        "Whether the thoughts of trained turns are trained. Otherwise they are context, with the "
+        "tags around them.",
+    )
+    train_tool_calls: bool = field(
+        True,
+        "Whether the tool calls of trained turns are trained. Otherwise they are context, with the "
+        "stop token behind them.",
+    )
+    earlier_thinking: str = field(
+        "template",
+        "What becomes of the thoughts of earlier rounds, in training and in prompts: what the "
+        "template does with them, or they are kept (by the template's own option), or dropped. "
+        "Where they are dropped, a conversation becomes an example for each trained round.",
+        choices=("template", "keep", "drop"),
+    )
+    empty_thinking: str = field(
+        "template",
+        "Whether an answer without a thought gets an empty block, such as <think></think>: as the "
+        "template does, or always, and whether the block is trained or masked.",
+        choices=("template", "train", "mask"),
     )
     input_eos: bool = field(
         True,

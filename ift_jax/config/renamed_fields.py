@@ -126,7 +126,7 @@ ELSEWHERE = {
         "lr_scheduler": "optimizer.schedule",
         "micro_batch_size": "train.batch_size (rows over all devices and accumulation steps)",
         "num_epochs": "train.epochs",
-        "roles_to_train": "format.train_on",
+        "roles_to_train": "format.train_roles",
         "sample_packing": "data.pack",
         "saves_per_epoch": "train.save_every",
         "sequence_len": "data.max_length",
@@ -135,7 +135,7 @@ ELSEWHERE = {
         "tensor_parallel_size": "mesh.tensor",
         "tokenizer_config": "tokenizer.path",
         "tokens": "tokenizer.added_tokens",
-        "train_on_inputs": "format.train_on",
+        "train_on_inputs": "format.train_roles",
         "val_set_size": "data.eval_split",
     },
     "LLaMA-Factory": {

@@ -7,6 +7,7 @@ from typing import Any
 from ift_jax.data.store import TokenStore
 from ift_jax.errors import counted
 from ift_jax.io.files import Log
+from ift_jax.text.encoded import FURTHER_EXAMPLES, REPEATED_TOKENS
 
 
 def log_row_notes(
@@ -36,6 +37,18 @@ def row_notes(task: str, manifest: Mapping[str, Any]) -> Iterator[str]:
     unwritten = manifest.get("unwritten", {})
     if unwritten:
         yield f"{task}: the template does not write{_names(unwritten)}"
+    notes = dict(manifest.get("notes", {}))
+    further, repeated = notes.pop(FURTHER_EXAMPLES, 0), notes.pop(REPEATED_TOKENS, 0)
+    if notes:
+        yield f"{task}: by format's policies{_names(notes)}"
+    if further:
+        tokens = manifest["tokens"]
+        yield (
+            f"{task}: {counted(further, 'further example')} of conversations whose earlier turns"
+            " are written differently (such as without their thoughts):"
+            f" {counted(repeated, 'token')} of {tokens:,} ({repeated / tokens:.0%}) repeat context;"
+            f" one example per conversation would take {tokens - repeated:,}"
+        )
 
 
 def _names(counts: Mapping[str, int]) -> str:

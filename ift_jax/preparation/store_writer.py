@@ -71,8 +71,8 @@ class PartBuilder:
 
         Returns:
             The report: counts of records, examples, tokens, and what was dropped or truncated (what
-            was too long, by its length), of fields that were not read or not written, a histogram
-            of lengths, and the hash of the part.
+            was too long, by its length), of fields that were not read or not written, of what
+            policies did, a histogram of lengths, and the hash of the part.
         """
         content = _arrow_file(self._columns())
         write(path, content)
@@ -120,6 +120,7 @@ class PartBuilder:
             "control_strings": sum(example.control_strings for example in examples),
             "unread": dict(self._unread),
             "unwritten": dict(Counter(name for e in examples for name in e.unwritten)),
+            "notes": dict(sum((Counter(e.notes) for e in examples if e.notes), Counter())),
             "lengths": dict(histogram),
         }
 

@@ -1,9 +1,20 @@
 """A training example: ids with loss weights."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
+
+from ift_jax.text.dropped import Dropped
+
+# What is counted of examples, as a report names it.
+DROPPED_THOUGHTS = "thoughts of earlier rounds dropped"
+EMPTY_BLOCKS = "empty thinking blocks"
+FURTHER_EXAMPLES = "further examples of a conversation"
+MASKED_CALLS = "tool call tokens masked"
+MASKED_THINKING = "thinking tokens masked"
+REPEATED_TOKENS = "context tokens repeated"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,6 +33,7 @@ class Encoded:
         control_strings: The number of control strings that the messages' own texts contain.
         choices: Answers to be ranked: each text, and the ids that would be trained with it.
         unwritten: The names of fields that the template left out.
+        notes: Counts of what its policy did, by what they count.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -34,3 +46,14 @@ class Encoded:
     control_strings: int
     choices: tuple[tuple[str, list[int]], ...] = ()
     unwritten: tuple[str, ...] = ()
+    notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def all_or_dropped(examples: Iterable[Encoded | Dropped]) -> list[Encoded] | Dropped:
+    """Collect the examples of a record; if one of them is dropped, so is the record."""
+    found = []
+    for example in examples:
+        if isinstance(example, Dropped):
+            return example
+        found.append(example)
+    return found

@@ -7,13 +7,15 @@ token without any search in the text.
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from ift_jax.errors import UserError
+from ift_jax.text import conversation_parts
 from ift_jax.text.chat_templates.render import Chat, Span
+from ift_jax.text.conversation_parts import Part
 from ift_jax.text.dropped import (
     NOTHING_TRAINED,
     TEMPLATE_UNSTABLE,
@@ -22,23 +24,25 @@ from ift_jax.text.dropped import (
     too_long,
 )
 from ift_jax.text.encode_chunks import Tokens, join_pieces
-from ift_jax.text.encoded import Encoded
-from ift_jax.text.over_length import Cut, shorten_longest
+from ift_jax.text.encoded import (
+    DROPPED_THOUGHTS,
+    FURTHER_EXAMPLES,
+    REPEATED_TOKENS,
+    Encoded,
+    all_or_dropped,
+)
+from ift_jax.text.fit_conversation import ConversationFitter, FittedTokens
+from ift_jax.text.other_turns import turn_tokens
+from ift_jax.text.over_length import Cut
 from ift_jax.text.plain_text import plain_text_example, whole_text
+from ift_jax.text.policies import Policy
 from ift_jax.text.prompts import PromptFormatter
 from ift_jax.text.range_weights import mask_ranges
 from ift_jax.text.records import Record
 from ift_jax.text.trained_turns import message_weights, one_for_each_answer, references_of
-from ift_jax.text.unwritten import Unwritten, never_written
+from ift_jax.text.unwritten import Unwritten, field_names, never_written
 
 _NO_TOKENS = np.zeros(0, np.int32)
-
-
-class _FittedTokens(NamedTuple):
-    """Tokens of a conversation that fit their limit."""
-
-    tokens: Tokens
-    truncated: int  # How many were cut off.
 
 
 class ExampleFormatter(PromptFormatter):
@@ -74,6 +78,13 @@ class ExampleFormatter(PromptFormatter):
         ordered = self._turn_rules.apply(record)
         return Dropped(ordered) if isinstance(ordered, str) else ordered
 
+    @functools.cached_property
+    def _fitter(self) -> ConversationFitter:
+        is_decoder = self.architecture == "decoder"
+        return ConversationFitter(
+            self.tokenizer, self.limits, self.empty_prompt if is_decoder else None
+        )
+
     def encode_each(self, records: Sequence[Record]) -> Iterator[list[Encoded] | Dropped]:
         """Yield what `encode` returns for each record.
 
@@ -103,7 +114,10 @@ class ExampleFormatter(PromptFormatter):
                 continue
             if self.architecture == "decoder" and not record.choices:
                 with contextlib.suppress(UserError):
-                    chat = self._renderer.prepare(record)
+                    policy = self.policy_of(record)
+                    if policy.earlier_thinking == "drop":
+                        continue  # Another text may be encoded.
+                    chat = self._renderer.prepare(self._with_thinking(record, policy))
                     rendered[-1] = chat, self._renderer.conversation(chat)
         encoded: list[Tokens | Dropped | None] = []
         for item in rendered:
@@ -118,28 +132,41 @@ class ExampleFormatter(PromptFormatter):
     ) -> list[Encoded] | Dropped:
         """Encode a record; `conversation` is what `_encode_conversation` returns, if known."""
         if record.is_text:
-            return _all_or_dropped([self._text_example(record)])
+            return all_or_dropped([self._text_example(record)])
         if record.choices:
             return self._encode_with_choices(record)
-        weights = message_weights(record.messages, self._format.train_on)
-        trained = [i for i, weight in enumerate(weights) if weight > 0]
-        if not trained:
+        policy = self.policy_of(record)
+        weights = message_weights(record, policy)
+        if not any(weight > 0 for weight in weights):
             return NOTHING_TRAINED
-        if self.architecture != "decoder":
-            return _all_or_dropped(
-                self._encoder_decoder_example(part, turn, weights[turn])
-                for part, turn in one_for_each_answer(record, trained)
-            )
+        record = self._with_thinking(record, policy)
+        made: list[Encoded] = []
+        for part in conversation_parts.parts(record, weights, policy):
+            if self.architecture == "decoder":
+                examples = self._part_examples(part, policy, conversation)
+            else:
+                examples = all_or_dropped(
+                    self._encoder_decoder_example(upto, turn, part.weights[turn], policy)
+                    for upto, turn in one_for_each_answer(part.record, part.trained)
+                )
+            if isinstance(examples, Dropped):
+                return examples
+            made += examples
+        return made
+
+    def _part_examples(
+        self, part: Part, policy: Policy, conversation: Tokens | Dropped | None
+    ) -> list[Encoded] | Dropped:
+        """Encode a part of a conversation for a decoder; `conversation` is its tokens, if known."""
         if conversation is None:
-            conversation = self._encode_conversation(record)
+            conversation = self._encode_conversation(part.record)
         if isinstance(conversation, Dropped):
-            return self._last_answer_examples(record, trained, weights)
-        if not self._check_written(record, conversation.unwritten, trained):
+            return self._last_answer_examples(part, policy)
+        self._check_kept(part.record, conversation.unwritten, policy)
+        if not self._check_written(part.record, conversation.unwritten, part.trained):
             return UNWRITTEN
-        example = self._decoder_example(
-            record, weights, trained[-1], conversation, self._encode_conversation
-        )
-        return _all_or_dropped([example])
+        example = self._decoder_example(part, policy, conversation, self._encode_conversation)
+        return all_or_dropped([example])
 
     def _encode_with_choices(self, record: Record) -> list[Encoded] | Dropped:
         """Encode a record with choices, each with the ids that it would train as the answer."""
@@ -175,28 +202,44 @@ class ExampleFormatter(PromptFormatter):
             return TEMPLATE_UNSTABLE
         return self._with_beginning(self._encode_written(chat, spans))
 
-    def _last_answer_examples(
-        self, record: Record, trained: Sequence[int], weights: Sequence[float]
-    ) -> list[Encoded] | Dropped:
-        """Make an example for each trained answer, which ends in that answer."""
+    def _encode_before_answer(self, record: Record) -> Tokens | Dropped:
+        """Encode a decoder's conversation up to another turn than an answer, as a prompt."""
+        chat = self._renderer.prepare(record)
+        return self._encode_spans(chat, self._renderer.prompt(chat))
+
+    def _last_answer_examples(self, part: Part, policy: Policy) -> list[Encoded] | Dropped:
+        """Make an example for each trained answer, which ends in that answer.
+
+        Other trained turns are in the example of the next answer, or in one of their own.
+        """
+        record, trained = part.record, part.trained
+        answers = [i for i in trained if record.messages[i].role == "assistant"]
+        ends = answers if trained[-1] in answers else [*answers, trained[-1]]
         examples: list[Encoded | Dropped] = []
         left_out: list[tuple[int, frozenset[Unwritten]]] = []
-        for part, turn in one_for_each_answer(record, trained):
-            encode = functools.partial(self._encode_last_answer, turn=turn)
-            tokens = encode(part)
+        shared = part.shared
+        for upto, turn in one_for_each_answer(record, ends):
+            encode: Callable[[Record], Tokens | Dropped] = self._encode_before_answer
+            if turn in answers:
+                encode = functools.partial(self._encode_last_answer, turn=turn)
+            tokens = encode(upto)
             if isinstance(tokens, Dropped):
                 return tokens
             left_out.append((turn, tokens.unwritten))
-            alone = [0.0] * turn + [weights[turn]]
-            examples.append(self._decoder_example(part, alone, turn, tokens, encode))
+            own = [w if i >= shared else 0.0 for i, w in enumerate(part.weights[: turn + 1])]
+            is_followed = part.is_followed or turn != ends[-1]
+            alone = Part(upto, own, shared, part.dropped, is_followed)
+            examples.append(self._decoder_example(alone, policy, tokens, encode))
+            shared = turn + 1
+        self._check_kept(record, left_out[-1][1], policy)
         missing = never_written(left_out)
         if not self._check_written(record, missing, trained):
             return UNWRITTEN
-        made = _all_or_dropped(examples)
+        made = all_or_dropped(examples)
         if isinstance(made, Dropped):
             return made
         first, *others = (dataclasses.replace(example, unwritten=()) for example in made)
-        return [dataclasses.replace(first, unwritten=_field_names(missing)), *others]
+        return [dataclasses.replace(first, unwritten=field_names(missing)), *others]
 
     def _text_example(self, record: Record) -> Encoded | Dropped:
         """Make the example of a plain text."""
@@ -212,59 +255,84 @@ class ExampleFormatter(PromptFormatter):
         uncut = [False] * len(pieces)
         if self.limits.fit(pieces, uncut, "max_length", record.where) is None:
             return too_long("max_length", sum(map(len, pieces)))
-        return plain_text_example(pieces, record.messages[0])
+        return plain_text_example(pieces, record)
 
     def _decoder_example(
         self,
-        record: Record,
-        weights: Sequence[float],
-        turn: int,
+        part: Part,
+        policy: Policy,
         tokens: Tokens,
         encode: Callable[[Record], Tokens | Dropped],
     ) -> Encoded | Dropped:
         """Make the example of a decoder.
 
         Args:
-            record: The record.
-            weights: The loss weight of each message.
-            turn: The last trained answer.
+            part: The conversation, and which turns of it are trained.
+            policy: Its policy.
             tokens: The encoded conversation.
             encode: Encodes the record again, if its contents have to be cut.
         """
+        weights = part.weights
         cuttable = [i for i, weight in enumerate(weights) if not weight]
-        fitted = self._fit(record, tokens, cuttable, "max_length", encode)
+        fitted = self._fitter.fit(part.record, tokens, cuttable, "max_length", encode)
         if isinstance(fitted, Dropped):
             return fitted
+        record = fitted.record
         pieces, spans, control_strings, unwritten = fitted.tokens
         lengths = [len(piece) for piece in pieces]
-        messages = [span.message for span in spans]
-        piece_weights = np.array([0.0 if m is None else weights[m] for m in messages], np.float32)
-        trained = [i for i, weight in enumerate(piece_weights.tolist()) if weight and lengths[i]]
-        if not trained:
-            return TEMPLATE_UNSTABLE
+        messages = [-1 if span.message is None else span.message for span in spans]
+        owners = np.repeat(messages, lengths)
         ids = join_pieces(pieces)
-        token_weights = np.repeat(piece_weights, lengths)
-        prefix_length = sum(lengths[: trained[0]])
+        for turn, own in self._other_turns(record, weights, ids).items():
+            owners[own] = turn
+        token_weights = np.array([*weights, 0.0], np.float32)[owners]  # -1 is the last.
+        if not token_weights.any():
+            return TEMPLATE_UNSTABLE
+        # What a policy masks inside an answer is generated all the same, and so no prefix.
+        prefix_length = int((token_weights > 0).argmax())
+        notes = self._part_weights.apply(token_weights, ids, owners, record, policy)
         if any(message.ranges for message in record.messages):
-            owners = np.repeat([-1 if m is None else m for m in messages], lengths)
             mask_ranges(token_weights, ids, owners, record, self.tokenizer)
-            if not token_weights.any():
-                return NOTHING_TRAINED
-            prefix_length = int((token_weights > 0).argmax())
+        if not token_weights.any():
+            return NOTHING_TRAINED
+        turn = int(owners[np.flatnonzero(token_weights)[-1]])
+        if part.shared or part.is_followed:
+            notes[FURTHER_EXAMPLES] = int(part.shared > 0)
+            encoded = part._replace(record=record)
+            notes[REPEATED_TOKENS] = conversation_parts.repeated_tokens(
+                encoded, fitted.tokens, self.tokenizer, self.stop_ids
+            )
+        if part.dropped:
+            notes[DROPPED_THOUGHTS] = part.dropped
         return Encoded(
             tokens=ids,
             weights=token_weights,
             encoder_tokens=_NO_TOKENS,
-            prompt_length=sum(lengths[: messages.index(turn)]),
+            prompt_length=int((owners == turn).argmax()),
             prefix_length=prefix_length,
             references=references_of(record, turn),
             truncated=fitted.truncated,
             control_strings=control_strings,
-            unwritten=_field_names(unwritten),
+            unwritten=field_names(unwritten),
+            notes=notes,
         )
 
+    def _other_turns(
+        self, record: Record, weights: Sequence[float], ids: npt.NDArray[np.int32]
+    ) -> dict[int, slice]:
+        """Return the tokens of trained turns that are not an assistant's."""
+        turns = [i for i, w in enumerate(weights) if w and record.messages[i].role != "assistant"]
+        if not turns:
+            return {}
+        chat = self._renderer.prepare(record)
+        marked = self._renderer.with_contents(chat, turns)
+        # A template that writes nothing before an answer gets one id in front.
+        front = 0 if marked.contents[turns[0]][0] else int(ids[0] == self.empty_prompt[0])
+        found = turn_tokens(ids[front:].tolist(), marked, self.tokenizer, record.where)
+        return {t: slice(own.start + front, own.stop + front) for t, own in found.items()}
+
     def _encoder_decoder_example(
-        self, record: Record, turn: int, weight: float
+        self, record: Record, turn: int, weight: float, policy: Policy
     ) -> Encoded | Dropped:
         """Make an encoder-decoder's example of one answer, with the messages before it."""
         message = record.messages[turn]
@@ -286,8 +354,12 @@ class ExampleFormatter(PromptFormatter):
             return too_long("targets_length", sum(map(len, targets)))
         ids = join_pieces(targets)
         weights = np.full(ids.shape, weight, np.float32)
+        owners = np.full(ids.shape, turn)
+        notes = self._part_weights.apply(weights, ids, owners, record, policy)
         if message.ranges:
-            mask_ranges(weights, ids, np.full(ids.shape, turn), record, self.tokenizer)
+            mask_ranges(weights, ids, owners, record, self.tokenizer)
+        if not weights.any():
+            return NOTHING_TRAINED
         return Encoded(
             tokens=ids,
             weights=weights,
@@ -297,7 +369,8 @@ class ExampleFormatter(PromptFormatter):
             references=references_of(record, turn),
             truncated=inputs.truncated,
             control_strings=inputs.tokens.control_strings + answer.control_strings,
-            unwritten=_field_names(inputs.tokens.unwritten),
+            unwritten=field_names(inputs.tokens.unwritten),
+            notes=notes,
         )
 
     def fit(
@@ -307,94 +380,17 @@ class ExampleFormatter(PromptFormatter):
         cut = self.limits.fit(pieces, may_cut, field, where)
         return cut or too_long(field, sum(map(len, pieces)))
 
-    def _fit_inputs(self, record: Record) -> _FittedTokens | Dropped:
+    def _fit_inputs(self, record: Record) -> FittedTokens | Dropped:
         """Encode what an encoder reads, and make it fit."""
         tokens = self._encode_inputs(record)
         if not record.text_to_text:
             every_message = range(len(record.messages))
-            return self._fit(record, tokens, every_message, "inputs_length", self._encode_inputs)
+            return self._fitter.fit(
+                record, tokens, every_message, "inputs_length", self._encode_inputs
+            )
         n_text = len(tokens.pieces) - int(self._format.input_eos)  # EOS is never cut off.
         may_cut = [i < n_text for i in range(len(tokens.pieces))]
         cut = self.fit(tokens.pieces, may_cut, "inputs_length", record.where)
         if isinstance(cut, Dropped):
             return cut
-        return _FittedTokens(tokens._replace(pieces=cut.pieces), cut.truncated)
-
-    def _fit(
-        self,
-        record: Record,
-        tokens: Tokens,
-        cuttable: Sequence[int],
-        field: str,
-        encode: Callable[[Record], Tokens | Dropped],
-    ) -> _FittedTokens | Dropped:
-        """Cut the ends of the longest contents and encode a conversation again until it fits.
-
-        Args:
-            record: The record.
-            tokens: The encoded conversation.
-            cuttable: The messages whose contents may be cut.
-            field: The limit, as a field of the config.
-            encode: Encodes the record again.
-        """
-        limit = self.limits.of(field)
-        size = tokens.size
-        if size <= limit:
-            return _FittedTokens(tokens, 0)
-        if self.limits.over_length != "truncate-prompt":
-            uncut = [False] * len(tokens.pieces)
-            if self.limits.fit(tokens.pieces, uncut, field, record.where) is None:
-                return too_long(field, size)
-        contents = {i: self.tokenizer.encode(record.messages[i].content, "text") for i in cuttable}
-        excess, most = size - limit, sum(map(len, contents.values()))
-        while excess <= most:
-            shorter = self._shorten_contents(record, contents, excess)
-            encoded = encode(shorter)
-            if isinstance(encoded, Dropped):
-                return encoded
-            over = encoded.size - limit
-            if over <= 0:
-                if self.architecture == "decoder" and self._prompt_is_gone(encoded):
-                    return too_long(field, size)
-                return _FittedTokens(encoded, size - encoded.size)
-            if excess == most:
-                return too_long(field, size)
-            # The ids of a cut text need not be a prefix of the ids of the whole text.
-            excess = min(excess + over, most)
-        return too_long(field, size)
-
-    def _shorten_contents(
-        self, record: Record, contents: dict[int, list[int]], excess: int
-    ) -> Record:
-        """Cut tokens from the ends of the longest contents, `excess` in all."""
-        messages = list(record.messages)
-        kept = shorten_longest([len(ids) for ids in contents.values()], excess)
-        for (i, ids), keep in zip(contents.items(), kept, strict=True):
-            if keep == len(ids):
-                continue
-            whole = messages[i].content
-            # A character whose bytes were cut decodes to U+FFFD.
-            text = self.tokenizer.decode(ids[:keep]).rstrip("\ufffd")
-            if not whole.startswith(text):  # It was normalized, or a space is missing.
-                text = whole[: len(whole) * keep // len(ids)]
-            messages[i] = dataclasses.replace(messages[i], content=text)
-        return dataclasses.replace(record, messages=tuple(messages))
-
-    def _prompt_is_gone(self, tokens: Tokens) -> bool:
-        """Whether nothing is left before a decoder's first answer."""
-        return tokens.pieces[0] == self.empty_prompt and tokens.spans[1].is_answer
-
-
-def _all_or_dropped(examples: Iterable[Encoded | Dropped]) -> list[Encoded] | Dropped:
-    """Collect the examples of a record; if one of them is dropped, so is the record."""
-    found = []
-    for example in examples:
-        if isinstance(example, Dropped):
-            return example
-        found.append(example)
-    return found
-
-
-def _field_names(left_out: Iterable[Unwritten]) -> tuple[str, ...]:
-    """Return the names of the fields, each once."""
-    return tuple(sorted({item.field for item in left_out}))
+        return FittedTokens(tokens._replace(pieces=cut.pieces), cut.truncated, record)

@@ -1,9 +1,10 @@
 """Marks: noncharacters that stand inside a text while a chat template renders it.
 
-A template writes one string. Two marks enclose the answers in it, and a third breaks the control
-strings that a user typed, so that they stay ordinary text. Unicode sets U+FDD0 to U+FDEF aside for
-such internal use. Text should contain none of them. Where it does, characters that look like marks
-are replaced by other noncharacters while it is rendered, and restored before it is encoded.
+A template writes one string. Two marks enclose the answers in it, a third breaks the control
+strings that a user typed, so that they stay ordinary text, and a fourth encloses other contents
+that are to be found again. Unicode sets U+FDD0 to U+FDEF aside for such internal use. Text should
+contain none of them. Where it does, characters that look like marks are replaced by other
+noncharacters while it is rendered, and restored before it is encoded.
 """
 
 import re
@@ -14,8 +15,9 @@ from ift_jax.errors import UserError
 GENERATION_START = "\ufdd0"  # Written where `{% generation %}` stands.
 GENERATION_END = "\ufdd1"  # Written where `{% endgeneration %}` stands.
 BREAK = "\ufdd2"  # Inside a control string that a user typed.
+TURN_EDGE = "\ufdd3"  # At the beginning and the end of a content that is to be found again.
 
-_MARKS = (GENERATION_START, GENERATION_END, BREAK)
+_MARKS = (GENERATION_START, GENERATION_END, BREAK, TURN_EDGE)
 _NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 _ANY_NONCHARACTER = re.compile(f"[{''.join(_NONCHARACTERS)}]")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ift_jax.text.encode_chunks import join_pieces
 from ift_jax.text.encoded import Encoded
-from ift_jax.text.records import Message
+from ift_jax.text.records import Record
 from ift_jax.text.tokenizers.base import Tokenizer
 
 
@@ -31,10 +31,12 @@ def whole_text(
     return [*front, *pieces, *end]
 
 
-def plain_text_example(pieces: Sequence[list[int]], message: Message) -> Encoded:
+def plain_text_example(pieces: Sequence[list[int]], record: Record) -> Encoded:
     """Return the example of a text: everything but its first id is trained."""
     ids = join_pieces(pieces)
-    weights = np.full(ids.shape, 1.0 if message.weight is None else message.weight, np.float32)
+    (message,) = record.messages
+    weight = record.weight * (1.0 if message.weight is None else message.weight)
+    weights = np.full(ids.shape, weight, np.float32)
     weights[0] = 0
     return Encoded(
         tokens=ids,

@@ -20,15 +20,18 @@ from ift_jax.config.schema import Config, FormatConfig
 from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.registry import resolve_template
 from ift_jax.text.chat_templates.render import Chat, ChatRenderer, Span
+from ift_jax.text.conversation_parts import with_thinking, without_earlier_thoughts
 from ift_jax.text.encode_chunks import ChunkEncoder, Tokens, join_pieces
 from ift_jax.text.over_length import LengthLimits
+from ift_jax.text.part_weights import PartWeights
+from ift_jax.text.policies import Policy
 from ift_jax.text.records import Message, Record, order_error
 from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.turn_rules import AS_GIVEN, TurnRules
-from ift_jax.text.unwritten import Unwritten, unwritten
+from ift_jax.text.unwritten import THOUGHT, Unwritten, unwritten
 
 # Changes where the same options give other ids than before; part of the fingerprint.
-_VERSION = 5
+_VERSION = 6
 _BEGINNING = Span("")
 
 
@@ -91,13 +94,16 @@ class PromptFormatter:
         break_controls = fmt.control_strings == "text"
         self._renderer = ChatRenderer(template, tokenizer, break_controls=break_controls)
         self._encode = ChunkEncoder(tokenizer).encode
+        self._policy = Policy.of(fmt, architecture)
+        self._part_weights = PartWeights(tokenizer, template.name)
         is_decoder = architecture == "decoder"
         stops = (*self._stop_tokens, tokenizer.eos_id) if is_decoder else (tokenizer.eos_id,)
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys(stops))
         identity = (
             _VERSION,
             template.source,
-            (fmt.train_on, fmt.control_strings, fmt.unwritten, architecture, over_length),
+            (fmt.control_strings, fmt.unwritten, architecture, over_length),
+            dataclasses.astuple(self._policy),
             dataclasses.astuple(turn_rules),
             max_length if is_decoder else (inputs_length, targets_length, fmt.input_eos),
             tokenizer.fingerprint,
@@ -132,6 +138,10 @@ class PromptFormatter:
         if not isinstance(record, Record):
             record = Record(tuple(record), where="prompt")
         record = self._in_order(record)
+        policy = self.policy_of(record)
+        record = self._with_thinking(record, policy)
+        if policy.earlier_thinking == "drop":
+            record = without_earlier_thoughts(record)
         if self.architecture != "decoder":
             tokens = self._encode_inputs(record)
             self._check_written(record, tokens.unwritten, trained=())
@@ -141,6 +151,32 @@ class PromptFormatter:
         tokens = self._with_beginning(self._encode_written(chat, spans))
         self._check_written(record, tokens.unwritten, trained=())
         return join_pieces(tokens.pieces)
+
+    def policy_of(self, record: Record) -> Policy:
+        """Return the policy of a record: the run's, but for what the row itself says."""
+        return self._policy.for_row(record.policy, record.where, self.architecture)
+
+    def _with_thinking(self, record: Record, policy: Policy) -> Record:
+        """Return a record as its template is to see it under a policy for thoughts."""
+        if policy.earlier_thinking != "keep" and policy.empty_thinking == "template":
+            return record
+        template = self._renderer.template
+        return with_thinking(record, policy, template.source, template.name)
+
+    def _check_kept(self, record: Record, left_out: Iterable[Unwritten], policy: Policy) -> None:
+        """Check that thoughts which are to be kept were written.
+
+        Raises:
+            UserError: The template leaves out one of an earlier round.
+        """
+        if policy.earlier_thinking == "keep":
+            lost = [item.path for item in left_out if item.field == THOUGHT]
+            if lost:
+                raise UserError(
+                    f"{record.where}: format.earlier_thinking='keep' cannot be kept under template"
+                    f" {self._renderer.template.name!r}: it leaves out {', '.join(sorted(lost))};"
+                    " expected a template that writes the thoughts of earlier rounds, or 'template'"
+                )
 
     def _encode_inputs(self, record: Record) -> Tokens:
         """Encode what an encoder reads: the messages before an answer."""

@@ -4,7 +4,6 @@ The answer's ids stay those of its whole text, which generation would give, too.
 if a character of it is in a trained range and none in an untrained one.
 """
 
-import bisect
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +11,8 @@ import numpy.typing as npt
 
 from ift_jax.errors import UserError
 from ift_jax.text.records import Message, Record
+from ift_jax.text.thought_blocks import leading_block
+from ift_jax.text.token_characters import TokenCharacters
 from ift_jax.text.tokenizers.base import Tokenizer
 
 
@@ -59,9 +60,12 @@ def range_mask(
     """
     if not any(item.trained for item in message.ranges):
         return np.zeros(len(ids), np.float32)
-    written = tokenizer.decode(ids, keep_special=True)
+    characters = TokenCharacters(ids, tokenizer)
     content = message.content.strip()
-    at = written.find(content)
+    # A thought may hold the words of the text that follows it.
+    block = leading_block(characters.text, message.reasoning_content)
+    after = block.end if block and message.reasoning_content else 0
+    at = characters.text.find(content, after)
     if at < 0:
         raise UserError(
             f"{place}.train_detail: the tokenizer or the template changes the content, so its"
@@ -69,38 +73,11 @@ def range_mask(
         )
     # Templates may trim the content.
     shift = at - (len(message.content) - len(message.content.lstrip()))
-    ends = _Ends(ids, tokenizer)
     mask = np.ones(len(ids), np.float32)
-    mask[slice(*_tokens(ends, at, at + len(content)))] = 0
+    mask[characters.holding(at, at + len(content))] = 0
     for trained in (True, False):
         for item in message.ranges:
             if item.trained == trained:
                 begin, end = (min(max(edge + shift, at), at + len(content)) for edge in item[:2])
-                mask[slice(*_tokens(ends, begin, end))] = trained
+                mask[characters.holding(begin, end)] = trained
     return mask
-
-
-class _Ends(Sequence[int]):
-    """The index after the last character of each token, each computed when it is asked for."""
-
-    def __init__(self, ids: Sequence[int], tokenizer: Tokenizer):
-        self._ids = ids
-        self._tokenizer = tokenizer
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, k: int) -> int:  # type: ignore[override]
-        text = self._tokenizer.decode(self._ids[: k + 1], keep_special=True)
-        # The first bytes of a character decode to U+FFFD: their tokens end where it ends.
-        whole = len(text.rstrip("\ufffd"))
-        return whole + (whole < len(text))
-
-
-def _tokens(ends: Sequence[int], begin: int, end: int) -> tuple[int, int]:
-    """Return the tokens, half-open, that hold a character of a range."""
-    if begin >= end:
-        return 0, 0
-    first = bisect.bisect_right(ends, begin)
-    last = bisect.bisect_left(ends, end)
-    return first, bisect.bisect_right(ends, ends[last])  # A character may have several tokens.

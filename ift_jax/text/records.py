@@ -41,7 +41,7 @@ class Message:
     Attributes:
         role: One of `ROLES`, or `TEXT_ROLE`.
         content: The text.
-        weight: The loss weight of an assistant's turn; None is 1, and 0 is untrained.
+        weight: The loss weight of the turn, if its role is trained; None is 1, and 0 is untrained.
         reasoning_content: What an assistant thought before it answered.
         tool_calls: Calls in OpenAI's form, with the arguments as an object.
         name: The name of the speaker, or of the tool.
@@ -78,6 +78,8 @@ class Record:
         where: Its place in the user's data, for error messages.
         tools: The tools that may be called, as JSON schemas.
         template_options: Variables for the chat template.
+        policy: What the row says of `text.policies.Policy`, by the names of its fields.
+        weight: The loss weight of the row, by which those of its turns are multiplied.
         unread: The names of the fields that nothing read.
     """
 
@@ -88,6 +90,8 @@ class Record:
     where: str = ""
     tools: tuple[Mapping[str, Any], ...] = ()
     template_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    policy: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weight: float = 1.0
     unread: tuple[str, ...] = ()
 
     @property

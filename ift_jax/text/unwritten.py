@@ -189,3 +189,8 @@ def never_written(
         for item in last
         if all(item in missing for end, missing in parts if (item.message or 0) <= end)
     )
+
+
+def field_names(left_out: Iterable[Unwritten]) -> tuple[str, ...]:
+    """Return the names of the fields, each once."""
+    return tuple(sorted({item.field for item in left_out}))

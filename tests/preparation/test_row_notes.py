@@ -1,9 +1,11 @@
 """Preparing says what rows are, and what of them was not read or not written; options take them."""
 
 import json
+import re
 
 import pytest
 
+from ift_jax.data.batches import BatchPlan
 from ift_jax.errors import UserError
 from ift_jax.inspection.mixture_tables import show
 from ift_jax.preparation.prepare import prepare
@@ -65,6 +67,48 @@ def test_what_the_template_does_not_write_is_an_error_or_counted(run):
     assert "jsonl_rows: the template does not write: reasoning_content (3)" in lines
     _, prepared, _ = run(rows, format__unwritten="drop", data__max_dropped_fraction=0.5)
     assert prepared.mixture.stores[0].manifest["dropped"] == {"unwritten": 3}
+
+
+def thoughtful(i):
+    """A conversation of two rounds with thoughts, every second one with its own policy."""
+    turns = [
+        {"role": "user", "content": f"q{i}"},
+        {"role": "assistant", "content": f"<think>\nwhy{i}\n</think>\n\na{i}"},
+        {"role": "user", "content": f"r{i}"},
+        {"role": "assistant", "content": f"<think>\nhow{i}\n</think>\n\nb{i}"},
+    ]
+    return {"messages": turns} | ({"train_on": "last_round"} if i % 2 else {})
+
+
+def test_policies_reach_packed_rows_and_what_they_cost_is_shown(run):
+    policies = {
+        "format__train_thinking": False,
+        "format__earlier_thinking": "drop",
+        "train__epochs": 1.0,
+    }
+    config, prepared, lines = run([thoughtful(i) for i in range(N)], **policies)
+    [store] = prepared.mixture.stores
+    n = store.manifest["records"]
+    own = {int(i): sum(store.indices == i) for i in store.indices}
+    assert sorted(set(own.values())) == [1, 2] and store.manifest["examples"] == sum(own.values())
+    n_split = sum(count == 2 for count in own.values())
+    counts = store.manifest["notes"]
+    assert counts["thoughts of earlier rounds dropped"] == n
+    assert counts["further examples of a conversation"] == n_split
+    tokens, repeated = store.manifest["tokens"], counts["context tokens repeated"]
+    [line] = [line for line in lines if "further examples of conversations" in line]
+    assert f"{n_split} further examples" in line and f"take {tokens - repeated:,}" in line
+    assert any("jsonl_rows: by format's policies: thinking tokens masked (" in s for s in lines)
+    # In a packed row each answer is trained, and no thought.
+    plan = BatchPlan.from_config(config, prepared.mixture)
+    seen = ""
+    for step in range(plan.n_steps):
+        batch = plan.batch(step)
+        assert batch["segment_ids"].max() > 1
+        trained = batch["targets"][batch["loss_weights"] > 0]
+        seen += prepared.tokenizer.decode(trained.tolist(), keep_special=True)
+    answers = set(re.findall(r"[ab]\d+(?=<\|im_end\|>)", seen))
+    assert len(answers) > n and re.fullmatch(r"(?:[ab]\d+<\|im_end\|>)+", seen)
 
 
 def test_turns_in_a_bad_order_name_the_option_that_takes_them(run):

@@ -7,8 +7,9 @@ by `TaggedAnswers` or `UntaggedAnswers`.
 import contextlib
 import dataclasses
 import functools
+import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ift_jax.errors import UserError
@@ -21,6 +22,7 @@ from ift_jax.text.chat_templates.tagged_answers import TaggedAnswers
 from ift_jax.text.chat_templates.template import Rendered, Template
 from ift_jax.text.chat_templates.untagged_answers import UntaggedAnswers
 from ift_jax.text.control_strings import break_control_strings, control_pattern
+from ift_jax.text.other_turns import MarkedText
 from ift_jax.text.records import Record
 from ift_jax.text.rows.calls import parse_calls_text, parse_tools
 from ift_jax.text.tokenizers.base import Tokenizer
@@ -156,6 +158,33 @@ class ChatRenderer:
         parts = enumerate(rendered.parts)
         return [Span(part, is_answer=bool(i % 2)) for i, part in parts]
 
+    def with_contents(self, chat: Chat, turns: Sequence[int]) -> MarkedText:
+        """Render a conversation and say where the contents of some turns are in it.
+
+        Raises:
+            UserError: The template writes a content otherwise than it is given, or not once.
+        """
+        plain = self._apply_chat_template(chat, len(chat.messages)).text
+        for trimmed in (False, True):  # Many templates trim.
+            messages = [
+                _marked(message, trimmed=trimmed) if i in turns else message
+                for i, message in enumerate(chat.messages)
+            ]
+            marked = self._apply_chat_template(chat._replace(messages=messages), len(messages)).text
+            parts = marked.split(marks.TURN_EDGE)
+            if "".join(parts) != plain or len(parts) != 2 * len(turns) + 1:
+                continue
+            parts = [_as_typed(part, chat.restore) for part in parts]
+            edges = list(itertools.accumulate(map(len, parts)))
+            contents = {turn: (edges[2 * k], edges[2 * k + 1]) for k, turn in enumerate(turns)}
+            return MarkedText("".join(parts), contents)
+        roles = " and ".join(dict.fromkeys(chat.messages[i]["role"] for i in turns))
+        raise UserError(
+            f"{chat.where}: format.train_roles cannot be kept under template"
+            f" {self.template.name!r}: expected that it writes each content of {roles} once, as it"
+            " is given"
+        )
+
     def _apply_chat_template(
         self, chat: Chat, n_messages: int, *, prompt: bool = False, **options: Any
     ) -> Rendered:
@@ -223,6 +252,20 @@ class _UserTexts:
     def restore(self) -> Mapping[int, str] | None:
         """The table that restores what looked like marks; None if nothing did."""
         return None if self._stand_ins is None else marks.inverse(self._stand_ins)
+
+
+def _marked(message: Mapping[str, Any], *, trimmed: bool) -> dict[str, Any]:
+    """Return a message whose content stands between marks, inside of white space if trimmed."""
+    content = message["content"]
+    core = content.strip() if trimmed else content
+    before, _, after = content.partition(core) if core else ("", "", content)
+    return {**message, "content": f"{before}{marks.TURN_EDGE}{core}{marks.TURN_EDGE}{after}"}
+
+
+def _as_typed(text: str, restore: Mapping[int, str] | None) -> str:
+    """Return a text as the user typed it, which marks and their stand-ins had changed."""
+    text = text.replace(marks.BREAK, "")
+    return text.translate(restore) if restore else text
 
 
 def _texts(record: Record) -> list[str]:

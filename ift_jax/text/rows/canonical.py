@@ -5,13 +5,28 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ift_jax.text import policies
 from ift_jax.text.records import Message, Record
+from ift_jax.text.rows.row_policy import policy_texts
 
 # The fields that every record has, and those that some have.
 CHAT_FIELDS = ("messages", "tools")
-OPTIONAL_CHAT_FIELDS = ("references", "choices", "chat_template_kwargs")
+OPTIONAL_CHAT_FIELDS = (
+    "references",
+    "choices",
+    "chat_template_kwargs",
+    "weight",
+    *policies.NAMES,
+)
 PAIR_FIELDS = ("inputs", "targets")
-OPTIONAL_PAIR_FIELDS = ("system", "history", "weight", "references", "choices")
+OPTIONAL_PAIR_FIELDS = (
+    "system",
+    "history",
+    "weight",
+    "references",
+    "choices",
+    *policies.NAMES,
+)
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Message)}
 
 
@@ -23,6 +38,8 @@ def chat_fields(record: Record) -> dict[str, str]:
         "references": _json(record.references),
         "choices": _json(record.choices),
         "chat_template_kwargs": _json(record.template_options),
+        "weight": _weight(record.weight),
+        **_policy_fields(record),
     }
     return _needed(fields, CHAT_FIELDS)
 
@@ -34,7 +51,7 @@ def pair_fields(record: Record) -> dict[str, str] | None:
     roles = [message.role for message in turns]
     if not turns or roles != ["user", "assistant"] * (len(roles) // 2):
         return None
-    weight = turns[-1].weight
+    weight = turns[-1].weight  # Of turns whose weights are equal, it is that of the pair.
     plain = [
         Message(message.role, message.content, weight if message.role == "assistant" else None)
         for message in turns
@@ -48,11 +65,24 @@ def pair_fields(record: Record) -> dict[str, str] | None:
         "targets": texts[-1],
         "system": "".join(system),
         "history": _json(history),
-        "weight": "" if weight is None else repr(weight),
+        "weight": _weight(record.weight * (1.0 if weight is None else weight)),
         "references": _json(record.references),
         "choices": _json(record.choices),
+        **_policy_fields(record),
     }
     return _needed(fields, PAIR_FIELDS)
+
+
+def _weight(weight: float) -> str:
+    return "" if weight == 1 else repr(weight)
+
+
+def _policy_fields(record: Record) -> dict[str, str]:
+    """Return the policies of a record as texts."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in policy_texts(record.policy).items()
+    }
 
 
 def _needed(fields: Mapping[str, str], always: tuple[str, ...]) -> dict[str, str]:

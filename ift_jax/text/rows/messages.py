@@ -9,7 +9,7 @@ from ift_jax.text.records import ROLES, TEXT_ROLE, Message
 from ift_jax.text.rows import calls, switches, values
 
 # Names of roles -> our role. A name that is not ours stays known to the template.
-_ROLES = {
+OUR_ROLES = {
     **{role: role for role in ROLES},
     "developer": "system",
     "human": "user",
@@ -133,7 +133,7 @@ class _Reader:
         message = Message(
             role,
             content,
-            weight=self._weight(role),
+            weight=switches.weight_of(self._given, self._place),
             reasoning_content=thought,
             tool_calls=tool_calls,
             name=self._text("name"),
@@ -152,9 +152,9 @@ class _Reader:
             names = values.listed(self._item)
             raise UserError(f"{self._place}: field 'role' is missing; found {names}")
         written = values.text(self._item[field], f"{self._place}.{field}")
-        role = _ROLES.get(written)
+        role = OUR_ROLES.get(written)
         if role is None:
-            known = [name for name in _ROLES if name != TEXT_ROLE]
+            known = [name for name in OUR_ROLES if name != TEXT_ROLE]
             raise UserError(
                 f"{self._place}.{field}: expected one of {', '.join(known)}; found {written!r}"
                 + did_you_mean(written, known)
@@ -247,16 +247,6 @@ class _Reader:
         if name not in self._given:
             return ""
         return values.text(self._given[name], f"{self._place}.{name}")
-
-    def _weight(self, role: str) -> float | None:
-        weight = switches.weight_of(self._given, self._place)
-        if weight and role not in ("assistant", TEXT_ROLE):
-            name = next(name for name in switches.SWITCHES if name in self._given)
-            raise UserError(
-                f"{self._place}.{name}: only an assistant's turn is trained; expected 0, false or"
-                f" nothing for {role!r}"
-            )
-        return weight
 
     def _ranges(self, role: str, content: str) -> tuple[Any, ...]:
         found = switches.ranges_of(self._given, content, self._place)

@@ -7,11 +7,12 @@ from typing import Any
 from ift_jax.config.data import DataConfig
 from ift_jax.errors import UserError
 from ift_jax.text.records import TEXT_ROLE, Message, Record
-from ift_jax.text.rows import calls, shapes, switches, values
+from ift_jax.text.rows import calls, row_policy, shapes, switches, values
 from ift_jax.text.rows.messages import parse_message
 
 _SYSTEMS = ("system", "system_prompt", "system_message")
 _TOOLS = ("tools", "functions")
+_SWITCH = "enable_thinking"  # The option of a template that many rows have in a field of its own.
 # Variables of a template that the conversation itself sets.
 RESERVED_OPTIONS = ("messages", "tools", "documents", "add_generation_prompt")
 
@@ -104,7 +105,7 @@ class _RowReader:
         switches.weight_of(self._take_all(*switches.UNKNOWN_SWITCHES), row)
         own = self._own_messages()
         before = (*self._system(own), *self._history())
-        messages = _weighted([*before, *own], weight)
+        messages = [*before, *own]
         if not messages:
             raise UserError(
                 f"{self._where}: field {self._shape.keys[0]!r}: expected at least one message,"
@@ -124,6 +125,8 @@ class _RowReader:
             where=self._where,
             tools=tuple(self._tools),
             template_options=options,
+            policy=row_policy.parse_policy(self._take_all(*row_policy.FIELDS), self._where),
+            weight=1.0 if weight is None else weight,
             unread=self._unread(),
         )
 
@@ -240,15 +243,23 @@ class _RowReader:
 
     def _template_options(self) -> Mapping[str, Any]:
         value = self._take("chat_template_kwargs")
-        if value is None:
-            return {}
         place = f"{self._where}: field 'chat_template_kwargs'"
-        given = values.object_of(value, place, "an object of options")
+        given = {} if value is None else values.object_of(value, place, "an object of options")
         options = {name: option for name, option in given.items() if option is not None}
         for name in options:
             if not name.isidentifier() or name.startswith("_") or name in RESERVED_OPTIONS:
                 raise UserError(f"{place}: {name!r} is no option of a template")
-        return options
+        switch = self._take(_SWITCH)
+        if switch is None:
+            return options
+        place = f"{self._where}: field {_SWITCH!r}"
+        if isinstance(switch, str | bytes):
+            switch = values.parsed(switch, place, "true or false")
+        if not isinstance(switch, bool):
+            raise UserError(f"{place}: expected true or false, {values.found(switch)}")
+        if options.get(_SWITCH, switch) != switch:
+            raise UserError(f"{place}: is {switch}, but chat_template_kwargs says the contrary")
+        return {**options, _SWITCH: switch}
 
     def _check_choices(
         self, choices: tuple[str, ...], own: list[Message], references: tuple[str, ...]
@@ -275,20 +286,6 @@ class _RowReader:
                 " none"
             )
         return messages
-
-
-def _weighted(messages: list[Message], weight: float | None) -> list[Message]:
-    """Multiply the weight of each assistant's turn by that of the row."""
-    if weight is None:
-        return messages
-    return [
-        dataclasses.replace(
-            message, weight=weight * (1.0 if message.weight is None else message.weight)
-        )
-        if message.role in ("assistant", TEXT_ROLE)
-        else message
-        for message in messages
-    ]
 
 
 def _number(value: Any) -> Any:

@@ -43,13 +43,20 @@ def test_a_conversation_is_the_same_after_the_way_through_texts():
         assert parse_record(fields, "x") == rich
 
 
-@pytest.mark.parametrize("weight", [None, 0.0, 0.1])
+@pytest.mark.parametrize("weight", [1.0, 0.0, 0.1])
 def test_a_pair_is_the_same_after_the_way_through_texts(weight):
     system, asked = Message("system", "s"), Message("user", "é")
-    answer = Message("assistant", "a", weight)
+    answer = Message("assistant", "a")
+    policy = {"train_on": "last", "train_thinking": False} if weight else {}
     for before in ((), (system,), (asked, answer), (system, asked, answer)):
         record = Record(
-            (*before, asked, answer), ("r",), ("a", "r"), where="x", text_to_text=not before
+            (*before, asked, answer),
+            ("r",),
+            ("a", "r"),
+            where="x",
+            text_to_text=not before,
+            policy=policy,
+            weight=weight,
         )
         fields = pair_fields(record)
         assert parse_record(fields, "x") == record

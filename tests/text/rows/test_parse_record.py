@@ -7,10 +7,12 @@ import pytest
 
 from ift_jax.config.data import SCHEMAS
 from ift_jax.errors import UserError
+from ift_jax.text.policies import Policy
 from ift_jax.text.records import Message, Range
 from ift_jax.text.rows.calls import parse_calls_text
 from ift_jax.text.rows.parse_record import RowOptions, parse_record
 from ift_jax.text.rows.shapes import BY_NAME
+from ift_jax.text.trained_turns import message_weights
 
 USER = {"role": "user", "content": "q"}
 ANSWER = {"role": "assistant", "content": "a"}
@@ -109,7 +111,6 @@ def test_a_prompt_needs_no_answer_and_loses_one():
         ({"messages": [USER, {**ANSWER, "weight": "1"}]}, "messages[1].weight: expected a number"),
         ({"messages": [USER, {**ANSWER, "weight": float("nan")}]}, "messages[1].weight: expected"),
         ({"messages": [USER, {**ANSWER, "wieght": 0}]}, "messages[1].wieght: did you mean 'weigh"),
-        ({"messages": [{**USER, "weight": 1}, ANSWER]}, "messages[0].weight: only an assistant's"),
         (
             {"messages": [USER, {**ANSWER, "tool_calls": [{}]}]},
             "messages[1].tool_calls[0]: expected",
@@ -319,15 +320,26 @@ def test_masking_switches_of_other_systems(switches, weight):
     _, answer = answered({"messages": [USER, {**ANSWER, **switches}]})
     assert answer.weight == weight
     # Beside the conversation they are for all of it.
-    _, answer = answered({"messages": [USER, ANSWER], **switches})
-    assert answer.weight == weight
-    _, answer = answered({"inputs": "q", "targets": "a", **switches})
-    assert answer.weight == weight
+    whole = 1.0 if weight is None else weight
+    assert parse_record({"messages": [USER, ANSWER], **switches}, "f:1").weight == whole
+    assert parse_record({"inputs": "q", "targets": "a", **switches}, "f:1").weight == whole
 
 
 def test_the_weights_of_a_row_and_a_message_multiply():
-    messages = answered({"messages": [USER, {**ANSWER, "weight": 0.5}, USER, ANSWER], "weight": 2})
-    assert [m.weight for m in messages] == [None, 1.0, None, 2.0]
+    messages = [USER, {**ANSWER, "weight": 0.5}, USER, ANSWER]
+    record = parse_record({"messages": messages, "weight": 2}, "f:1")
+    assert message_weights(record, Policy()) == [0, 1.0, 0, 2.0]
+    asking = Policy(train_roles=("user", "assistant"))
+    assert message_weights(record, asking) == [2.0, 1.0, 2.0, 2.0]
+
+
+def test_a_weight_of_a_role_that_is_not_trained_is_refused():
+    record = parse_record({"messages": [{**USER, "train": True}, ANSWER]}, "f:1")
+    with pytest.raises(UserError, match=r"f:1: messages\[0\]: has the loss weight 1, but format"):
+        message_weights(record, Policy())
+    assert message_weights(record, Policy(train_roles=("user",))) == [1.0, 0]
+    record = parse_record({"messages": [{**USER, "train": False}, ANSWER]}, "f:1")
+    assert message_weights(record, Policy(train_roles=("user", "assistant"))) == [0, 1.0]
 
 
 def test_ranges_of_axolotl_end_with_their_last_character():
