@@ -20,6 +20,7 @@ from ift_jax.io.typed_fields import (
     shown,
     whole,
 )
+from ift_jax.text.tokenizers.chat_template_files import one_template
 from ift_jax.text.tokenizers.pretoken_cache import SPLITS
 
 # tokenizer.ggml.token_type of a token.
@@ -131,8 +132,11 @@ def tokenizer_files(fields: TypedFields, n_rows: int) -> dict[str, bytes]:
         "tokenizer.json": tokenizer.to_str(),
         "tokenizer_config.json": json.dumps(names, ensure_ascii=False),
     }
-    if template := fields.get("tokenizer.chat_template", TEXT, ""):
-        files["chat_template.jinja"] = template
+    templates = {"default": fields.get("tokenizer.chat_template", TEXT, "")}
+    for name in fields.get("tokenizer.chat_templates", TEXTS, ()):
+        templates[name] = fields.get(f"tokenizer.chat_template.{name}", TEXT, "")
+    if templates := {name: template for name, template in templates.items() if template}:
+        files["chat_template.jinja"] = one_template(templates)
     return {name: text.encode() for name, text in files.items()}
 
 

@@ -14,6 +14,7 @@ from ift_jax.interop.gguf import open_gguf
 from ift_jax.interop.gguf_file import read_gguf
 from ift_jax.interop.hugging_face_config import from_hugging_face
 from ift_jax.models.rope import frequencies
+from ift_jax.text.tokenizers.chat_template_files import one_template
 from ift_jax.text.tokenizers.load import tokenizer_from_files
 from tests.interop import gguf_files as files
 from tests.interop.gguf_files import SIZES, TOKENIZER, TOKENS, gguf_bytes, weights
@@ -258,6 +259,15 @@ def test_a_broken_file_is_refused_at_once(case, write):
         file.write(spoil(content))
     with pytest.raises(UserError, match=f"not a whole GGUF file: .*({message})"):
         open_gguf(path)
+
+
+def test_of_named_templates_one_is_made(write):
+    named = {
+        "tokenizer.chat_templates": ["tool_use"],
+        "tokenizer.chat_template.tool_use": "{{ tools }}",
+    }
+    template = open_gguf(write(**named)).tokenizer_files["chat_template.jinja"].decode()
+    assert template == one_template({"default": "{{ messages }}", "tool_use": "{{ tools }}"})
 
 
 def test_the_template_and_the_tokens_are_those_of_the_file(write):

@@ -6,31 +6,19 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ift_jax.config.schema import TokenizerConfig
 from ift_jax.errors import UserError
-from ift_jax.io.files import read_template_file
 from ift_jax.io.hub_names import hub_hint
-from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.paths import as_path, fetch, is_remote
-from ift_jax.io.typed_fields import NULL, TEXT, Kind, TypedFields, list_of
+from ift_jax.text.tokenizers import chat_template_files
 from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.tokenizers.chat_template_files import read_chat_template
 from ift_jax.text.tokenizers.declared_tokens import read_declared
 from ift_jax.text.tokenizers.hugging_face import HuggingFaceTokenizer
 from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
 _NOTHING_ADDED = TokenizerConfig()
-
-
-def _is_named_template(entry: Any) -> bool:
-    """Whether an item of a list of chat templates has a name and a template."""
-    is_text = TEXT.accepts
-    return isinstance(entry, dict) and all(is_text(entry.get(key)) for key in ("name", "template"))
-
-
-_NAMED = Kind("an object of a name and a template", _is_named_template)
-_TEMPLATES = TEXT | NULL | list_of(_NAMED)
 _SENTINEL = re.compile(r"<extra_id_\d+>")
 
 
@@ -53,7 +41,10 @@ def load_tokenizer(path: str, options: TokenizerConfig = _NOTHING_ADDED) -> Toke
     remote = as_path(path)
     is_file = path.endswith((".model", ".json"))
     with tempfile.TemporaryDirectory() as copy:
-        fetch(str(remote.parent if is_file else remote), copy)
+        folder = remote.parent if is_file else remote
+        fetch(str(folder), copy)
+        templates = chat_template_files.FOLDER
+        fetch(str(folder / templates), os.path.join(copy, templates))
         local = os.path.join(copy, remote.name if is_file else "")
         try:
             return _load_local(local, options)
@@ -97,7 +88,8 @@ def tokenizer_file_paths(path: str) -> list[str]:
         "tokenizer*.json",
         "special_tokens_map.json",
         "added_tokens.json",
-        "chat_template.jinja",
+        chat_template_files.FILE,
+        f"{chat_template_files.FOLDER}/*.jinja",
     )
     for pattern in patterns:
         files += folder.glob(pattern)
@@ -145,7 +137,7 @@ def _load_sentencepiece(file: str, options: TokenizerConfig) -> Tokenizer:
             file,
             declared=declared,
             added_tokens=options.added_tokens,
-            chat_template=_chat_template(folder),
+            chat_template=read_chat_template(folder),
         )
 
 
@@ -164,27 +156,5 @@ def _load_hugging_face(file: str, options: TokenizerConfig) -> Tokenizer:
         declared=declared.tokens,
         add_bos=declared.add_bos,
         added_tokens=options.added_tokens,
-        chat_template=_chat_template(folder),
+        chat_template=read_chat_template(folder),
     )
-
-
-def _chat_template(folder: str) -> str:
-    """Read the chat template in a tokenizer's folder; of several, the one named "default"."""
-    path = os.path.join(folder, "chat_template.jinja")
-    if os.path.exists(path):
-        return read_template_file(path)
-    name = "tokenizer_config.json"
-    config = TypedFields(_read_json(folder, name), os.path.join(folder, name))
-    template = config.get("chat_template", _TEMPLATES, None) or ""
-    if isinstance(template, list):
-        by_name = {entry["name"]: entry["template"] for entry in template}
-        return by_name.get("default", "")
-    return template
-
-
-def _read_json(folder: str, name: str) -> dict[str, Any]:
-    """Read the object in a JSON file; return an empty one if there is no such file."""
-    path = os.path.join(folder, name)
-    if not os.path.exists(path):
-        return {}
-    return read_json_object(path)
