@@ -5,6 +5,7 @@ turn itself was trained, so rounds with thoughts are trained in examples of thei
 """
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -175,13 +176,26 @@ def repeated_tokens(
     after = sum(sizes[trained[-1] + 1 :]) if part.is_followed and trained else 0
     if not part.shared or part.shared >= len(part.record.messages):
         return after
-    # The shared turns end in the last stop token before the first turn that is new. An answer that
-    # is written differently than before is no span of its own.
-    new = "".join(part.record.messages[part.shared].content.split())
+    messages = part.record.messages
+    first = trained[0] if trained else len(sizes)
+    upto = list(itertools.accumulate(sizes))
+    ends: list[int] = []  # Where earlier answers end.
+    for k, span in enumerate(tokens.spans[:first]):
+        if span.is_answer:
+            if k and tokens.spans[k - 1] is span:
+                ends.pop()
+            ends.append(upto[k])
+    turn = part.trained[0]
+    if len(ends) == sum(message.role == "assistant" for message in messages[:turn]):
+        n_shared = sum(message.role == "assistant" for message in messages[: part.shared])
+        return after + (ends[n_shared - 1] if n_shared else 0)
+    # An answer that is written differently than before is no span of its own. The shared turns end
+    # in the last stop token before the first turn that is new.
+    new = "".join(messages[part.shared].content.split())
     text, found = "", False
-    for k in reversed(range(trained[0] if trained else len(sizes))):
+    for k in reversed(range(first)):
         if found and sizes[k] == 1 and tokens.pieces[k][0] in stop_ids:
-            return after + sum(sizes[: k + 1])
+            return after + upto[k]
         if not found:
             text = "".join(tokenizer.decode(tokens.pieces[k], keep_special=True).split()) + text
             found = new in text

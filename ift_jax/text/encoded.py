@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ift_jax.text.dropped import Dropped
+from ift_jax.text.dropped import NOTHING_TRAINED, Dropped
 
 # What is counted of examples, as a report names it.
 DROPPED_THOUGHTS = "thoughts of earlier rounds dropped"
@@ -50,10 +50,14 @@ class Encoded:
 
 
 def all_or_dropped(examples: Iterable[Encoded | Dropped]) -> list[Encoded] | Dropped:
-    """Collect the examples of a record; if one of them is dropped, so is the record."""
+    """Collect the examples of a record; if one of them is dropped, so is the record.
+
+    One of which a policy leaves nothing to train is left out, unless it is the only one.
+    """
     found = []
     for example in examples:
-        if isinstance(example, Dropped):
+        if isinstance(example, Encoded):
+            found.append(example)
+        elif example != NOTHING_TRAINED:
             return example
-        found.append(example)
-    return found
+    return found or NOTHING_TRAINED

@@ -39,6 +39,7 @@ from ift_jax.text.policies import Policy
 from ift_jax.text.prompts import PromptFormatter
 from ift_jax.text.range_weights import mask_ranges
 from ift_jax.text.records import Record
+from ift_jax.text.token_weights import token_weights
 from ift_jax.text.trained_turns import message_weights, one_for_each_answer, references_of
 from ift_jax.text.unwritten import Unwritten, field_names, never_written
 
@@ -50,7 +51,7 @@ class ExampleFormatter(PromptFormatter):
 
     The loss mask is made here, in two steps. `message_weights` gives each message a loss weight:
     0 for what is not trained. The chat template turns messages into spans, and a span that an
-    answer fills names its message (`Span.message`); `_decoder_example` gives each token the weight
+    answer fills names its message (`Span.message`); `token_weights` gives each token the weight
     of its span's message, 0 for a span without one. An encoder-decoder's targets all have the
     weight of their message. `Encoded.weights` are those of each token as a target;
     `ift_jax.data.batches` lays them out beside the targets.
@@ -143,16 +144,19 @@ class ExampleFormatter(PromptFormatter):
         made: list[Encoded] = []
         for part in conversation_parts.parts(record, weights, policy):
             if self.architecture == "decoder":
-                examples = self._part_examples(part, policy, conversation)
+                # A part of which a policy leaves nothing to train shares nothing with another.
+                own = part._replace(shared=part.shared if made else 0)
+                examples = self._part_examples(own, policy, conversation)
             else:
                 examples = all_or_dropped(
                     self._encoder_decoder_example(upto, turn, part.weights[turn], policy)
                     for upto, turn in one_for_each_answer(part.record, part.trained)
                 )
-            if isinstance(examples, Dropped):
+            if isinstance(examples, list):
+                made += examples
+            elif examples != NOTHING_TRAINED:
                 return examples
-            made += examples
-        return made
+        return made or NOTHING_TRAINED
 
     def _part_examples(
         self, part: Part, policy: Policy, conversation: Tokens | Dropped | None
@@ -230,7 +234,8 @@ class ExampleFormatter(PromptFormatter):
             is_followed = part.is_followed or turn != ends[-1]
             alone = Part(upto, own, shared, part.dropped, is_followed)
             examples.append(self._decoder_example(alone, policy, tokens, encode))
-            shared = turn + 1
+            if examples[-1] != NOTHING_TRAINED:
+                shared = turn + 1
         self._check_kept(record, left_out[-1][1], policy)
         missing = never_written(left_out)
         if not self._check_written(record, missing, trained):
@@ -278,24 +283,16 @@ class ExampleFormatter(PromptFormatter):
         if isinstance(fitted, Dropped):
             return fitted
         record = fitted.record
-        pieces, spans, control_strings, unwritten = fitted.tokens
-        lengths = [len(piece) for piece in pieces]
-        messages = [-1 if span.message is None else span.message for span in spans]
-        owners = np.repeat(messages, lengths)
-        ids = join_pieces(pieces)
-        for turn, own in self._other_turns(record, weights, ids).items():
-            owners[own] = turn
-        token_weights = np.array([*weights, 0.0], np.float32)[owners]  # -1 is the last.
-        if not token_weights.any():
-            return TEMPLATE_UNSTABLE
-        # What a policy masks inside an answer is generated all the same, and so no prefix.
-        prefix_length = int((token_weights > 0).argmax())
-        notes = self._part_weights.apply(token_weights, ids, owners, record, policy)
-        if any(message.ranges for message in record.messages):
-            mask_ranges(token_weights, ids, owners, record, self.tokenizer)
-        if not token_weights.any():
-            return NOTHING_TRAINED
-        turn = int(owners[np.flatnonzero(token_weights)[-1]])
+        ids = join_pieces(fitted.tokens.pieces)
+        others = self._other_turns(record, weights, ids)
+        found = token_weights(
+            ids, fitted.tokens, record, weights, others, policy, self._part_weights
+        )
+        if found.turn is None:
+            # Where nothing is masked, the template wrote none of the trained turns.
+            is_masked = policy.concerns_parts or any(m.ranges for m in record.messages)
+            return NOTHING_TRAINED if is_masked else TEMPLATE_UNSTABLE
+        notes = found.notes
         if part.shared or part.is_followed:
             notes[FURTHER_EXAMPLES] = int(part.shared > 0)
             encoded = part._replace(record=record)
@@ -306,14 +303,14 @@ class ExampleFormatter(PromptFormatter):
             notes[DROPPED_THOUGHTS] = part.dropped
         return Encoded(
             tokens=ids,
-            weights=token_weights,
+            weights=found.weights_N,
             encoder_tokens=_NO_TOKENS,
-            prompt_length=int((owners == turn).argmax()),
-            prefix_length=prefix_length,
-            references=references_of(record, turn),
+            prompt_length=found.prompt_length,
+            prefix_length=found.prefix_length,
+            references=references_of(record, found.turn),
             truncated=fitted.truncated,
-            control_strings=control_strings,
-            unwritten=field_names(unwritten),
+            control_strings=fitted.tokens.control_strings,
+            unwritten=field_names(fitted.tokens.unwritten),
             notes=notes,
         )
 

@@ -56,6 +56,8 @@ class PartWeights:
             UserError: A policy cannot be kept under the template.
         """
         counts: Counter[str] = Counter()
+        if not policy.concerns_parts:
+            return counts
         for i, message in enumerate(record.messages):
             (own,) = np.nonzero(owners_N == i)
             if message.role != "assistant" or not own.size or not weights_N[own].any():

@@ -33,6 +33,12 @@ class Policy:
         policy.check_roles("format.train_roles", architecture)
         return policy
 
+    @property
+    def concerns_parts(self) -> bool:
+        """Whether parts of answers are masked, or have to be there."""
+        has_masks = not (self.train_thinking and self.train_tool_calls)
+        return has_masks or self.empty_thinking != "template"
+
     def for_row(self, row: Mapping[str, Any], where: str, architecture: str) -> "Policy":
         """Return the policies of a row.
 

@@ -24,6 +24,7 @@ TAGS = (
     Tags("<|START_THINKING|>", "<|END_THINKING|>", "<|START_THINKING|><|END_THINKING|>"),
     Tags("<|channel>thought", "<channel|>", "<|channel>thought\n<channel|>"),
     Tags("<|channel|>analysis<|message|>", "<|end|>"),
+    Tags("to=self<|message|>", "<|eom|>"),
 )
 # Options by which templates keep the thoughts of earlier rounds.
 KEEPING_OPTIONS = {
@@ -32,7 +33,8 @@ KEEPING_OPTIONS = {
     "truncate_history_thinking": False,  # Nemotron 3.
     "keep_past_thinking": True,  # LFM 2.5.
 }
-_IN_DATA = TAGS[:2]  # Those that a content may have in its text.
+# Data of models whose prompt opens the block may lack these tags' opening.
+_WITHOUT_OPENING = TAGS[:2]
 
 
 class Block(NamedTuple):
@@ -98,12 +100,14 @@ def has_empty_block(prompt: str) -> bool:
 
 
 def thought_in_text(content: str) -> Block | None:
-    """Return the block that a content begins with, in the tags that data has."""
-    for tags in _IN_DATA:
+    """Return the block of thought that a content begins with; None if it begins with none."""
+    begun = content.lstrip()
+    if any(begun.startswith(tags.opening) for tags in TAGS):
+        return leading_block(content)
+    for tags in _WITHOUT_OPENING:
         head, closing, _ = content.partition(tags.closing)
-        # Data of models whose prompt opens the block may lack the opening tag.
         if closing:
-            return leading_block(content, head.strip().removeprefix(tags.opening).strip())
+            return leading_block(content, head)
     return None
 
 

@@ -110,7 +110,7 @@ def test_parquet(tmp_path):
     '{"messages": [{"role": "user"}]}',
     '{"messages": [{"role": "robot", "content": "a"}]}',
     '{"messages": [{"role": "user", "content": 1}]}',
-    '{"messages": [{"role": "user", "content": "a", "weight": 1}]}',
+    '{"messages": [{"role": "user", "content": "a", "weight": -1}]}',
     '{"messages": [3]}', '{"messages": []}', '{"messages": 3}', '{"text": "a"}', '[', '"a"',
     '{"messages": [{"role": "user", "content": "a"}], "tools": "[{}]"}',
     '{"messages": [{"role": "user", "content": "a"}], "tools": [3]}',

@@ -79,7 +79,7 @@ def test_null_in_an_optional_column_is_absence_and_unread_bytes_are_no_mistake(
     first, second = RowFilesSource({"train": path}).parsed("train", "t")
     assert [m.content for m in first.messages] == ["x", "1"] and first.unread == ("image",)
     assert [m.content for m in second.messages] == ["s", "y", "2"]
-    assert second.references == ("z",) and second.messages[-1].weight == 0.5
+    assert second.references == ("z",) and second.weight == 0.5
 
 
 def test_nulls_that_arrow_filled_in_are_gone(tmp_path):

@@ -234,6 +234,15 @@ def test_a_call_that_is_not_trained_takes_its_stop_with_it(style):
     assert texts("chatml", one, style, train_tool_calls=False) == NOTHING_TRAINED
 
 
+def test_an_example_of_which_nothing_is_left_to_train_does_not_drop_the_others():
+    row = {"messages": CALLED, "tools": TOOLS}
+    how = named_formatter("qwen3", "byte_level", train_tool_calls=False, train_thinking=False)
+    [example] = how.encode(parse_record(row, "x"))
+    assert shown(how, example).endswith(f"{EMPTY}«Seven.<|im_end|>»\n")
+    # Nothing is repeated, as the first example is none.
+    assert not example.notes.get("context tokens repeated")
+
+
 def hermes(text):
     """A conversation with its call in the text, as Hermes' data has it."""
     call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
@@ -435,6 +444,12 @@ def test_ranges_are_looked_for_after_the_thought():
     messages = [CHAT[0], {**CHAT[1], "reasoning_content": "Hello Hello", "train_detail": detail}]
     [only] = texts("qwen3", {"messages": messages})
     assert only == user("Hi") + assistant("«<think>\nHello Hello\n</think>\n\nH»ello«<|im_end|>»")
+
+
+def test_the_first_token_of_a_row_is_never_trained():
+    how = named_formatter("plain", "byte_level", train_roles=("user", "assistant"))
+    [example] = how.encode(parse_record({"inputs": "Hi you", "targets": "x"}, "x"))
+    assert example.weights[0] == 0 and example.weights[1] == 1 and example.prefix_length == 1
 
 
 def test_a_masked_thought_is_no_prefix_of_the_bidirectional_part():
