@@ -15,6 +15,7 @@ from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.files import write
 from ift_jax.io.json_reader import parse_json, read_json_object
 from ift_jax.io.stop_signals import Stopped, never, until
+from ift_jax.io.temporary import remove_leftovers_of
 from ift_jax.sources.json_lines import read_lines
 from ift_jax.text.records import Record
 from ift_jax.text.rows.parse_record import parse_record
@@ -331,6 +332,7 @@ def continue_file(path: str, now: dict[str, Any], prompts: Sequence[Prompt]) -> 
         WriteError: the settings cannot be written.
     """
     settings_file = Path(f"{path}.settings.json")
+    remove_leftovers_of(settings_file)
     try:
         if not os.path.exists(path) or not os.path.getsize(path):
             _check_is_ours(settings_file, now)

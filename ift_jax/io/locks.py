@@ -15,6 +15,7 @@ from pathlib import Path
 from ift_jax.errors import UserError
 from ift_jax.io.files import Log
 from ift_jax.io.paths import is_remote
+from ift_jax.io.temporary import remove_leftovers
 from ift_jax.io.write_errors import write_errors
 
 # What `flock` says where a file system has no locks, as some network file systems do.
@@ -121,8 +122,9 @@ def build_lock(store_dir: Path, name: str, log: Log) -> AbstractContextManager[N
     return file_lock(store_dir / "locks" / f"{name}.lock", on_busy)
 
 
-def run_lock(workdir: str) -> AbstractContextManager[None]:
-    """Lock the workdir of a run.
+@contextlib.contextmanager
+def run_lock(workdir: str) -> Iterator[None]:
+    """Lock the workdir of a run, and remove the temporary files that a killed run left there.
 
     Raises:
         UserError: On entering, if another process is training there.
@@ -131,7 +133,16 @@ def run_lock(workdir: str) -> AbstractContextManager[None]:
     def on_busy() -> None:
         raise UserError(f"--workdir {workdir}: another process is training here") from None
 
-    return file_lock(os.path.join(workdir, ".lock"), on_busy)
+    with file_lock(os.path.join(workdir, ".lock"), on_busy):
+        if not is_remote(workdir):
+            for folder in (Path(workdir), Path(workdir, "tokenizer")):
+                remove_leftovers(folder)
+        yield
+
+
+def side_files_lock(store_dir: Path) -> AbstractContextManager[None]:
+    """Lock the small files about a folder of stores, each of which is written in no time."""
+    return file_lock(store_dir / "locks" / "side_files.lock", lambda: None)
 
 
 def output_lock(path: str, flag: str) -> AbstractContextManager[None]:

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 from ift_jax.io.files import Log, json_digest, write
+from ift_jax.io.locks import side_files_lock
 from ift_jax.io.paths import is_remote, why_bucket_not_writable
-from ift_jax.io.temporary import temporary_file
+from ift_jax.io.temporary import remove_leftovers, temporary_file
 
 _chosen: dict[str, Path | None] = {}  # By folder: probing once per process is enough.
 
@@ -46,7 +47,12 @@ def write_side_file(store_dir: Path, name: str, content: bytes, log: Log | None 
         why = _why_not_writable(store_dir)
         _chosen[key] = _cache_instead(store_dir, why, log) if why else store_dir
     if (folder := _chosen[key]) is not None:
-        write(folder / name, content)
+        path = folder / name
+        with side_files_lock(folder):
+            if not is_remote(folder):
+                for of in (folder, path.parent):  # The first may hold the probe of a killed run.
+                    remove_leftovers(of)
+            write(path, content)
 
 
 def _cache_instead(store_dir: Path, why: str, log: Log | None) -> Path | None:

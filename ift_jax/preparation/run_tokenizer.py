@@ -13,7 +13,8 @@ from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.io.files import Log, json_digest, write
 from ift_jax.io.locks import build_lock
-from ift_jax.io.paths import as_path
+from ift_jax.io.paths import as_path, is_remote
+from ift_jax.io.temporary import remove_leftovers
 from ift_jax.preparation import fingerprints, seqio_registry
 from ift_jax.preparation.read_examples import Reading, is_text_task, text_records
 from ift_jax.preparation.sequence_length import sequence_length
@@ -61,6 +62,8 @@ def _trained_tokenizer(config: Config, modules_digest: str, log: Log) -> Path:
     if _is_whole(path):
         return path  # Before the lock, which a folder that may only be read does not have.
     with build_lock(store_dir, f"tokenizer-{key_hash}", log):
+        if not is_remote(path):
+            remove_leftovers(path.parent)
         if not _is_whole(path):
             if path.exists():
                 log(f"{path} is not known to have the bytes that were written: it is made again")

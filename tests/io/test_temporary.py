@@ -7,8 +7,11 @@ import sys
 import pytest
 
 from ift_jax.errors import WriteError
+from ift_jax.evaluation.batch_prompts import continue_file
 from ift_jax.io.files import append_json_lines, write_atomically
 from ift_jax.io.folders import new_folder, write_files
+from ift_jax.io.locks import run_lock
+from ift_jax.io.side_folder import write_side_file
 from ift_jax.io.temporary import (
     remove_leftovers,
     remove_leftovers_of,
@@ -34,6 +37,33 @@ def test_two_at_once_have_names_of_their_own_and_nothing_is_left(tmp_path):
     with pytest.raises(KeyError), temporary_file(target):
         raise KeyError
     assert list(tmp_path.iterdir()) == []
+
+
+def leave(folder, target):
+    """Leaves a temporary file of a killed process beside a target."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".{target}.{os.uname().nodename}-{dead_process()}-0123456789ab.tmp"
+    path.write_text("half of")
+    return path
+
+
+def test_what_a_killed_run_left_in_its_workdir_is_removed_by_the_next(tmp_path):
+    left = [leave(tmp_path, "run.json"), leave(tmp_path / "tokenizer", "tokenizer.model")]
+    with run_lock(str(tmp_path)):
+        assert not any(path.exists() for path in left)
+
+
+def test_what_a_killed_write_left_beside_stores_is_removed_by_the_next(tmp_path):
+    left = [leave(tmp_path / "requests", "eval.json"), leave(tmp_path, "probe")]
+    write_side_file(tmp_path, "requests/train.json", b"{}")
+    assert not any(path.exists() for path in left)
+    assert os.listdir(tmp_path / "requests") == ["train.json"]
+
+
+def test_what_a_killed_generate_left_of_its_settings_is_removed_by_the_next(tmp_path):
+    left = leave(tmp_path, "answers.jsonl.settings.json")
+    assert continue_file(str(tmp_path / "answers.jsonl"), {"seed": 1}, []) == 0
+    assert not left.exists()
 
 
 def test_a_name_of_any_length_can_be_written(tmp_path):

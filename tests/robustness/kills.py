@@ -18,6 +18,7 @@ import itertools
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -237,6 +238,8 @@ def main() -> int:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from tests.robustness import killed_commands
 
+    # A shell's background job ignores Ctrl-C, and so would all processes that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     start = time.monotonic()
     killed_commands.write_inputs(scratch)
     kills = Kills(scratch, killed_commands.with_references(commands), commands, args.seed)
