@@ -6,8 +6,9 @@ other threads do meanwhile is not counted again:
 * "steps": training steps that count, until their devices are done.
 * "waiting": no batch was ready.
 * "saving": copying the state for a checkpoint, and waiting for one that is being written.
-* "evaluating": eval losses, previews and scores, compiling their programs included.
-* "compiling": waiting for the train step to be compiled, before the first step of the run.
+* "evaluating": eval losses, previews and scores.
+* "compiling": compiling what the run executes, and waiting for the train step, which another thread
+  compiles.
 * "restarting": what an interruption cost: the time between the checkpoint that the run resumes
   from and the first step after it, less what the interrupted process had done at that checkpoint.
   So this holds the steps that are done again, the time without a process, and its new start.
@@ -20,14 +21,19 @@ only, never between steps.
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import jax
 
 from ift_jax.io.files import append_json_lines
 from ift_jax.training.step_lines import keep_lines
 
 FILE = "goodput.jsonl"
+# What JAX reports when it has traced, lowered or compiled a function.
+_COMPILED = "/jax/core/compile/"
 KINDS = ("steps", "waiting", "saving", "evaluating", "compiling", "restarting", "other")
 
 
@@ -107,14 +113,37 @@ class Goodput:
         finally:
             self._switch(outer)
 
+    @contextlib.contextmanager
+    def compiling_noticed(self) -> Iterator[None]:
+        """Count what this thread compiles in the `with` block as "compiling", wherever that is."""
+        thread = threading.get_ident()
+
+        def notice(event: str, seconds: float, **_: Any) -> None:
+            if event.startswith(_COMPILED) and threading.get_ident() == thread:
+                self._compiled(seconds)
+
+        jax.monitoring.register_event_duration_secs_listener(notice)
+        try:
+            yield
+        finally:
+            jax.monitoring.unregister_event_duration_listener(notice)
+
+    def _compiled(self, seconds: float) -> None:
+        """Take the seconds that a program was compiled until now from the present kind."""
+        kind = self._count()
+        target = "compiling" if self._resumes_at is None else "restarting"
+        moved = min(seconds, self._seconds[kind])
+        self._seconds[kind] -= moved
+        self._seconds[target] += moved
+
     def _switch(self, kind: str) -> str:
         """Count as another kind from now on; return the one before."""
         self._count()
         before, self._kind = self._kind, kind
         return before
 
-    def _count(self) -> None:
-        """Add the time since the last call to the present kind."""
+    def _count(self) -> str:
+        """Add the time since the last call to the present kind, which is returned."""
         now = self._clock()
         kind = self._kind
         # Evaluations that a resuming process makes up for were never done; at step 0 all are done
@@ -123,6 +152,7 @@ class Goodput:
             kind = "restarting"
         self._seconds[kind] += now - self._since
         self._since = now
+        return kind
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds of each kind until now, of all processes of the run one after another.

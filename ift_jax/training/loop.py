@@ -104,8 +104,8 @@ def train(
             stack.enter_context(run_lock(workdir))
             check_still_new(home)
         stack.enter_context(jax.set_mesh(run.program.mesh))
-        signals = stack.enter_context(StopSignals())
-        stop = StopAgreement(signals, run.program.mesh)
+        stack.enter_context(goodput.compiling_noticed())
+        stop = StopAgreement(stack.enter_context(StopSignals()), run.program.mesh)
         with home.deletion_named():
             trainer = Trainer(
                 run, home, console, start, stop, goodput, profile, writes=is_first_process
@@ -204,8 +204,8 @@ class Trainer:
         self._prefetcher = Prefetcher(run.device_batch, range(self._first_step, run.n_steps))
         self._throughput = Throughput(run, goodput)
         self._log = StepLog(run, self._throughput, goodput, self._writer, console)
-        folder = os.path.join(home.local, "tensorboard")
-        self._profile = Profile(profile if writes else NO_STEPS, folder, goodput, console.line)
+        traced = profile if writes else NO_STEPS
+        self._profile = Profile(traced, home.local, goodput, console.line)
         self._bad_steps = BadSteps(config.max_bad_steps)
         console.start(self._first_step, run.n_steps, "compiling the train step")
 

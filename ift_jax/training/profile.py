@@ -50,17 +50,17 @@ class Profile:
     number; Python's own calls are left out, because recording them would slow the steps down.
     """
 
-    def __init__(self, steps: range, folder: str, goodput: Goodput, log: Callable[[str], None]):
+    def __init__(self, steps: range, workdir: str, goodput: Goodput, log: Callable[[str], None]):
         """Trace nothing yet.
 
         Args:
             steps: The steps to trace; may be empty.
-            folder: A folder of TensorBoard; the trace is written below it.
+            workdir: The local folder of the run's files; the trace is written below `tensorboard/`.
             goodput: Is told how long writing takes, which is no part of a step.
             log: Receives a line on what was traced.
         """
         self._steps = steps
-        self._folder = folder
+        self._folder = os.path.join(workdir, "tensorboard")
         self._goodput = goodput
         self._log = log
         self._first_traced = 0  # 0 while nothing is being traced.

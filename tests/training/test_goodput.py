@@ -1,7 +1,9 @@
 """Every second of a run has a kind, and what an interruption cost is "restarting"."""
 
 import json
+import threading
 
+import jax
 import pytest
 
 from ift_jax.training.goodput import FILE, KINDS, Goodput, shares_of
@@ -177,6 +179,47 @@ def test_a_clock_that_is_behind_takes_nothing_away(tmp_path):
     second = Process(Clock())
     second.start(tmp_path, 10)
     assert seconds(second, steps=30)
+
+
+def compile_for(clock, seconds):
+    """What JAX does when it compiles a program."""
+    clock.passes(seconds)
+    jax.monitoring.record_event_duration_secs("/jax/core/compile/backend_compile_duration", seconds)
+
+
+def test_what_this_thread_compiles_is_no_evaluation_and_no_step(tmp_path):
+    run = Process(Clock())
+    with run.goodput.compiling_noticed():
+        run.start(tmp_path, 0, loading=4)
+        with run.goodput.during("evaluating"):
+            run.clock.passes(1)
+            compile_for(run.clock, 3)
+            run.clock.passes(1)
+        run.train(10)
+        compile_for(run.clock, 2)
+        other = threading.Thread(target=compile_for, args=(Clock(), 7))
+        other.start()
+        other.join()
+        jax.monitoring.record_event_duration_secs("/jax/something/else", 5.0)
+    jax.monitoring.record_event_duration_secs("/jax/core/compile/backend_compile_duration", 5.0)
+    assert seconds(run, other=4, evaluating=2, compiling=5, steps=10)
+
+
+def test_what_a_resumed_run_compiles_before_its_first_step_is_lost(tmp_path):
+    clock = Clock()
+    first = Process(clock)
+    first.start(tmp_path, 0)
+    first.train(30)
+    first.save(10, 0)
+    second = Process(clock)
+    with second.goodput.compiling_noticed():
+        second.goodput.resume(str(tmp_path), 10)
+        with second.goodput.during("evaluating"):
+            compile_for(clock, 3)
+            clock.passes(1)
+        second.goodput.start_steps(10, lambda: 0.0)
+        compile_for(clock, 2)
+    assert seconds(second, steps=30, restarting=3, evaluating=1, compiling=2)
 
 
 def test_another_process_than_the_first_counts_and_writes_nothing(tmp_path):

@@ -49,9 +49,9 @@ def test_what_is_done_already_is_said():
 
 def test_a_trace_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    folder = str(tmp_path / "file" / "tensorboard")
-    profile = Profile(range(1, 2), folder, Goodput(), print)
+    workdir = str(tmp_path / "file")
+    profile = Profile(range(1, 2), workdir, Goodput(), print)
     with profile.step(1, jax.numpy.ones(1)):
         pass
-    with pytest.raises(WriteError, match=f"^{folder}: "):
+    with pytest.raises(WriteError, match=f"^{workdir}/tensorboard: "):
         profile.end_step(1, jax.numpy.ones(1))
