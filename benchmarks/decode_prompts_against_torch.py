@@ -1,6 +1,6 @@
 """Answers to 1,000 short prompts, as `ift eval` generates them, against `transformers.generate`.
 
-    python -m benchmarks.decode_prompts_against_torch [--prompts 1000 --batch 64 --new 16 --rounds 1]
+    python -m benchmarks.decode_prompts_against_torch [--prompts 1000 --batch 64 --new 16]
 
 SmolLM2-135M's shape, float32, greedy; prompts have 8 to 64 tokens and nothing stops early. Both
 sides decode the same batches, of prompts of similar lengths: we pad on the right to few lengths,

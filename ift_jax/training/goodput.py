@@ -118,9 +118,9 @@ class Goodput:
         """Count what this thread compiles in the `with` block as "compiling", wherever that is."""
         thread = threading.get_ident()
 
-        def notice(event: str, seconds: float, **_: Any) -> None:
+        def notice(event: str, duration_secs: float, **_: Any) -> None:
             if event.startswith(_COMPILED) and threading.get_ident() == thread:
-                self._compiled(seconds)
+                self._compiled(duration_secs)
 
         jax.monitoring.register_event_duration_secs_listener(notice)
         try:

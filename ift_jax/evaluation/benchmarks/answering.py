@@ -53,7 +53,7 @@ class _Asked(NamedTuple):
     """An item with a prompt that is to be answered."""
 
     item: Item
-    index: int  # Its place among the benchmark's items.
+    place: int  # Its place among the benchmark's items.
     turn: int
     ranked: Choices
     digest: str
@@ -63,7 +63,7 @@ class _Asked(NamedTuple):
         return {
             "id": self.item.id,
             "turn": self.turn,
-            "index": self.index,
+            "index": self.place,
             "question": (self.item.question, *self.item.follow_ups)[self.turn],
             "prompt_ids": self.digest,
             **fields,

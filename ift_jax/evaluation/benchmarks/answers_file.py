@@ -40,7 +40,7 @@ class AnswersFile:
         if not beside.exists():
             raise UserError(f"{path}: exists, and there is no {beside} to continue it; {_REMEDY}")
         before = read_json_object(beside)
-        for name in settings | before:
+        for name in {**settings, **before}:
             if before.get(name) != settings.get(name):
                 raise UserError(
                     f"{path}: was begun with {name} {before.get(name)!r}, now it is "

@@ -4,6 +4,8 @@ Choices are ranked by the log-likelihood of their texts after the question alone
 lm-evaluation-harness. `--few-shot 25` puts the first training problems in front.
 """
 
+from collections.abc import Sequence
+
 from ift_jax.errors import UserError
 from ift_jax.evaluation.benchmarks.base import Benchmark, Item, Scores, Solved, normalized_scores
 from ift_jax.evaluation.benchmarks.data_files import DataFiles, Row, rows_of
@@ -41,7 +43,7 @@ class _Arc(Benchmark):
     def score(self, item: Item, answer: str) -> Scores:
         raise AssertionError("the choices are ranked")
 
-    def score_choices(self, item: Item, log_likelihoods: list[float]) -> Scores:
+    def score_choices(self, item: Item, log_likelihoods: Sequence[float]) -> Scores:
         return normalized_scores(item, log_likelihoods)
 
 

@@ -43,7 +43,8 @@ class BigBenchHard(Benchmark):
         for path in files.find("bbh: the tasks", _TASKS, self.source):
             task = path.stem if path.suffix == ".json" else path.parent.name
             prompts = files.find_any([f"{folder}/{task}.txt" for folder in _PROMPTS])
-            instruction, solved = "", ()
+            instruction = ""
+            solved: tuple[Solved, ...] = ()
             if prompts:
                 instruction, solved = _read_prompt(prompts[0])
             if len(solved) < shots:

@@ -6,6 +6,7 @@ are not published. Texts are cleaned of WikiHow's brackets as in lm-evaluation-h
 """
 
 import re
+from collections.abc import Sequence
 
 from ift_jax.errors import UserError
 from ift_jax.evaluation.benchmarks.base import Benchmark, Item, Scores, Solved, normalized_scores
@@ -37,7 +38,7 @@ class HellaSwag(Benchmark):
     def score(self, item: Item, answer: str) -> Scores:
         raise AssertionError("the endings are ranked")
 
-    def score_choices(self, item: Item, log_likelihoods: list[float]) -> Scores:
+    def score_choices(self, item: Item, log_likelihoods: Sequence[float]) -> Scores:
         return normalized_scores(item, log_likelihoods)
 
 

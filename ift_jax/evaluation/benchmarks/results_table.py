@@ -13,7 +13,9 @@ def results_table(title: str, results: Mapping[str, Mapping[str, Any]]) -> list[
         title: The first line.
         results: What `run_benchmark` returns, by benchmark; complete ones.
     """
-    rows = [("benchmark", "problems", "shots", "metric", "value", "95% interval")]
+    rows: list[tuple[str, ...]] = [
+        ("benchmark", "problems", "shots", "metric", "value", "95% interval")
+    ]
     notes = []
     for name, result in results.items():
         for metric, found in result["metrics"].items():

@@ -219,7 +219,8 @@ def _note_what_did_not_fit(name: str, work: Work, note: Callable[[str], None]) -
 def _scored(prepared: Prepared, answers: AnswersFile, work: Work) -> list[Scores]:
     """Score each item, and write the answers anew with their scores."""
     benchmark = prepared.chosen.benchmark
-    scores, lines = [], []
+    scores: list[Scores] = []
+    lines = []
     for item in prepared.items:
         if item.id in work.too_long:
             worst = [-1.0] * len(item.choices)
