@@ -7,6 +7,7 @@ For example:
   ift inspect --config configs/quickstart.py
   ift inspect --config configs/quickstart.py --lint
   ift inspect --config configs/quickstart.py --task quickstart_sort_words --examples 5
+  ift inspect --config configs/quickstart.py --html mixture.html
 """
 
 import argparse
@@ -16,6 +17,7 @@ from ift_jax.commands import arguments, run_config
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
 from ift_jax.inspection import default_config
+from ift_jax.io.outputs import file_output, write_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="examples per task; default: 1",
     )
+    parser.add_argument(
+        "--html",
+        type=arguments.local_path,
+        metavar="FILE",
+        help="write a page instead: every token with its role and weight, packed rows, plots",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -73,7 +81,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _show(config: Config, args: argparse.Namespace) -> None:
-    from ift_jax.inspection.mixture_tables import show
+    with file_output(args.html, "--html"):
+        _show_or_write(config, args)
+
+
+def _show_or_write(config: Config, args: argparse.Namespace) -> None:
+    from ift_jax.inspection.inspection_page import inspection_page
+    from ift_jax.inspection.mixture_tables import check_tasks, show
     from ift_jax.preparation.open_or_prepare import open_or_prepare
     from ift_jax.text.examples import ExampleFormatter
     from ift_jax.text.template_lint import lint
@@ -81,7 +95,13 @@ def _show(config: Config, args: argparse.Namespace) -> None:
     tokenizer, mixture = open_or_prepare(config, args.which)
     if not args.lint:
         tasks = args.task or ()
-        show(config, args.which, mixture, tokenizer, tasks, args.examples)
+        check_tasks(mixture, tasks)
+        if args.html:
+            shown = (config, args.which, mixture, tokenizer, tasks, args.examples)
+            write_output(args.html, inspection_page(*shown).encode())
+            print(args.html)
+        else:
+            show(config, args.which, mixture, tokenizer, tasks, args.examples)
         return
     findings = lint(ExampleFormatter.from_config(config, tokenizer))
     for finding in findings:

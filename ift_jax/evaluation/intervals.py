@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_Z = 1.959964  # The 97.5% quantile of the normal distribution.
+Z = 1.959963984540054  # The 97.5% quantile of the normal distribution.
 
 
 class Interval(NamedTuple):
@@ -34,10 +34,15 @@ def interval_of_scores(scores: Sequence[float]) -> Interval:
     mean = sum(scores) / n
     error = math.sqrt(sum((score - mean) ** 2 for score in scores) / (n - 1) / n)
     if any(score not in (0, 1) for score in scores):
-        return Interval(error, mean - _Z * error, mean + _Z * error)
-    center = (mean + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z * math.sqrt(mean * (1 - mean) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
-    return Interval(error, max(center - half, 0.0), min(center + half, 1.0))
+        return Interval(error, mean - Z * error, mean + Z * error)
+    return Interval(error, *wilson_interval(mean, n))
+
+
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """Return the 95% score interval of a share of n (Wilson 1927)."""
+    center = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
+    return max(center - half, 0.0), min(center + half, 1.0)
 
 
 def interval_of_mean(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:

@@ -18,6 +18,18 @@ from ift_jax.text.tokenizers.base import Tokenizer
 PERCENTILES = (50, 95, 100)
 
 
+def check_tasks(mixture: Mixture, asked: Sequence[str]) -> None:
+    """Check the tasks that are asked for.
+
+    Raises:
+        UserError: A task is not in the mixture.
+    """
+    for task in asked:
+        if task not in mixture.tasks:
+            hint = did_you_mean(task, mixture.tasks)
+            raise UserError(f"--task {task}: not in the mixture{hint}")
+
+
 def show(
     config: Config,
     which: str,
@@ -35,14 +47,7 @@ def show(
         tokenizer: The tokenizer of its stores.
         asked: Tasks to show; all if there are none.
         n_examples: Examples a task.
-
-    Raises:
-        UserError: A task is not in the mixture.
     """
-    for task in asked:
-        if task not in mixture.tasks:
-            hint = did_you_mean(task, mixture.tasks)
-            raise UserError(f"--task {task}: not in the mixture{hint}")
     # A pipe or file gets whole lines: nothing may be cut to a guessed width.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
     tasks = asked or mixture.tasks

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ift_jax.evaluation.intervals import interval_of_scores
 from ift_jax.evaluation.metric_values import is_number
-from ift_jax.evaluation.paired_tests import mean_interval
 from ift_jax.report.page import Markup, element, folded, joined, plots, table
 from ift_jax.report.plots import Series, bar_plot, line_plot
 from ift_jax.report.run_files import Record, RunFiles
@@ -24,8 +24,8 @@ def scores(runs: Sequence[RunFiles]) -> Markup | None:
     if drawn:
         parts.append(plots([drawn]))
         note = (
-            "Lines at the ends of bars are 95% intervals, by the bootstrap over each task's "
-            "examples. `ift compare` tests the difference between two runs."
+            "Lines at the ends of bars are 95% intervals of the mean (Wilson's). `ift compare` "
+            "tests the difference between two runs."
         )
         parts.append(element("p", note, class_="note"))
     for run in runs:
@@ -46,15 +46,15 @@ def _bars(runs: Sequence[RunFiles]) -> str:
         means: list[float | None] = []
         errors = []
         for task in tasks:
-            values = np.array(list(of_run.get(task, {}).values()))
-            if not len(values):
-                means.append(None)
+            values = list(of_run.get(task, {}).values())
+            if len(values) < 2:
+                means.append(values[0] if values else None)
                 errors.append((0.0, 0.0))
                 continue
-            mean = float(values.mean())
-            interval = mean_interval({task: values})
+            mean = float(np.mean(values))
+            interval = interval_of_scores(values)
             means.append(mean)
-            errors.append((max(mean - interval.lower, 0.0), max(interval.upper - mean, 0.0)))
+            errors.append((max(mean - interval.low, 0.0), max(interval.high - mean, 0.0)))
         series.append(Series(run.name, list(range(len(tasks))), means, errors))
     return bar_plot("Exact match", tasks, series, x_label="share of right answers")
 
@@ -91,8 +91,9 @@ def _intervals(run: RunFiles) -> dict[str, str]:
         return {}
     texts = {}
     for task, values in run.answers.scores["exact_match"].items():
-        lower, upper = mean_interval({task: np.array(list(values.values()))})
-        texts[task] = f"{lower:.3f} to {upper:.3f}"
+        if len(values) > 1:
+            _, low, high = interval_of_scores(list(values.values()))
+            texts[task] = f"{low:.3f} to {high:.3f}"
     return texts
 
 

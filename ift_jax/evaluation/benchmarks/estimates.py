@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ift_jax.evaluation.benchmarks.base import Ratio
-
-_Z95 = 1.959963984540054  # Standard deviations that hold 95% of a normal distribution.
+from ift_jax.evaluation.intervals import Z, wilson_interval
 
 
 def estimate(values: Sequence[float | Ratio]) -> dict[str, Any]:
@@ -47,12 +46,4 @@ def _normal_interval(mean: float, stderr: float | None) -> tuple[float, float]:
     """Return the normal 95% interval of a score between 0 and 1; all of it for a single item."""
     if stderr is None:
         return 0.0, 1.0
-    return max(0.0, mean - _Z95 * stderr), min(1.0, mean + _Z95 * stderr)
-
-
-def wilson_interval(share: float, n: int) -> tuple[float, float]:
-    """Return the 95% score interval of a share of n (Wilson 1927)."""
-    z2 = _Z95**2
-    center = share + z2 / (2 * n)
-    half = _Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, (center - half) / (1 + z2 / n)), min(1.0, (center + half) / (1 + z2 / n))
+    return max(0.0, mean - Z * stderr), min(1.0, mean + Z * stderr)

@@ -12,9 +12,10 @@ from ift_jax.errors import UserError
 from ift_jax.evaluation.benchmarks import bbh, gsm8k, hellaswag, human_eval
 from ift_jax.evaluation.benchmarks.base import Answered, Item, Ratio, normalized_scores
 from ift_jax.evaluation.benchmarks.data_files import DataFiles
-from ift_jax.evaluation.benchmarks.estimates import estimate, mean_of_groups, wilson_interval
+from ift_jax.evaluation.benchmarks.estimates import estimate, mean_of_groups
 from ift_jax.evaluation.benchmarks.registry import BENCHMARKS, choose
 from ift_jax.evaluation.benchmarks.run_benchmarks import Settings, prepare, summary
+from ift_jax.evaluation.intervals import wilson_interval
 from tests.evaluation.benchmarks import small_sets
 from tests.shared_data import SHARED, requires_shared
 
