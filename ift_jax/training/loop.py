@@ -168,15 +168,7 @@ class Trainer:
         if not is_finished:
             self._checkpoints.check_space(checkpointed_part(run, run.program.state_shapes))
         self._compiling = None if is_finished else run.program.compile_in_background()
-        if start.step:
-            self._first_step, self._state = restore_newest(
-                run, self._checkpoints, start.begins_interval, console
-            )
-            console.line(f"resumed at step {self._first_step} from {self._checkpoints.path}")
-            if self._compiling is None and self._first_step < min(start.step, run.n_steps):
-                self._compiling = run.program.compile_in_background()
-        else:
-            self._first_step, self._state = 0, initial_state(run)
+        self._first_step, self._state = self._restore_or_initialize()
         self._saved_step = None if start.step is None else self._first_step
         if writes:
             record_start(start, self._first_step, run, home)
@@ -208,6 +200,17 @@ class Trainer:
         self._profile = Profile(traced, home.local, goodput, console.line)
         self._bad_steps = BadSteps(config.max_bad_steps)
         console.start(self._first_step, run.n_steps, "compiling the train step")
+
+    def _restore_or_initialize(self) -> tuple[int, Any]:
+        """Return the step that the run begins at, and the state there."""
+        run, start = self._run, self._start
+        if not start.step:
+            return 0, initial_state(run)
+        step, state = restore_newest(run, self._checkpoints, start.begins_interval, self._console)
+        self._console.line(f"resumed at step {step} from {self._checkpoints.path}")
+        if self._compiling is None and step < min(start.step, run.n_steps):
+            self._compiling = run.program.compile_in_background()
+        return step, state
 
     @property
     def is_complete(self) -> bool:

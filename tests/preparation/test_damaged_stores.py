@@ -136,7 +136,7 @@ def test_stores_that_may_only_be_read_are_used(config, tmp_path, monkeypatch):
             prepare(changed(config, data__max_length=400), log=quiet)
     assert plans[0] == plans[1] and sorted(Path(store_dir).rglob("*")) == before
     [folder] = (tmp_path / "cache" / "read_only_stores").iterdir()
-    assert {path.name for path in folder.iterdir()} == {"requests", "verified", "plans"}
+    assert {path.name for path in folder.iterdir()} == {"requests", "verified", "plans", "locks"}
     said = "Read-only file system: plans and checks of stores are"
     assert lines == [f"data.store_dir {store_dir}: {said} kept in {folder}"]
 

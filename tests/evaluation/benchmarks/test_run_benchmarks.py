@@ -42,7 +42,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def one_length(monkeypatch):
-    for name in ("ift_jax.decoding.generate", "ift_jax.evaluation.log_likelihoods"):
+    for name in ("ift_jax.decoding.request_batch", "ift_jax.evaluation.log_likelihoods"):
         monkeypatch.setattr(importlib.import_module(name), "bucket", lambda length: _LENGTH)
 
 
