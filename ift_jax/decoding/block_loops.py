@@ -4,6 +4,8 @@ Each loop is begun with what `begin_batch` returned, and advanced block by block
 takes what the device has made.
 """
 
+import functools
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -51,8 +53,8 @@ class TokenLoop:
         self.cache: Cache | None
         self.cache, self._state = begun
         self._settings = settings
-        few_rows_on_cpu = len(settings.limits_B) > 1 and rules.platform() == "cpu"
-        self._advance = advance_batch_by_eigen if few_rows_on_cpu else advance_batch
+        by_eigen = len(settings.limits_B) > 1 and rules.platform() == "cpu" and not _has_avx512()
+        self._advance = advance_batch_by_eigen if by_eigen else advance_batch
 
     def advance(self, batch: RequestBatch, n_made: int) -> None:
         """See `BlockLoop`."""
@@ -72,6 +74,13 @@ class TokenLoop:
     def tokens(self) -> list[int]:
         """All tokens that a batch of one row has made, those after its end among them."""
         return np.asarray(self._state.tokens_BxS)[0, : int(self._state.n)].tolist()
+
+
+@functools.cache
+def _has_avx512() -> bool:
+    """Whether this machine's CPU has AVX-512; False where Linux does not tell."""
+    cpu_info = Path("/proc/cpuinfo")
+    return cpu_info.exists() and " avx512f " in cpu_info.read_text()
 
 
 class BeamLoop:
