@@ -12,7 +12,6 @@ the command would print.
 """
 
 import argparse
-import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from ift_jax.evaluation.text_generator import TextGenerator
     from ift_jax.text.records import Record
 
-_ANY_LENGTH = 2**30  # Tokens.
 # A prompt: a text, or the messages of a conversation as {"role": ..., "content": ...}.
 Prompt = str | Sequence[Mapping[str, Any]]
 
@@ -253,47 +251,16 @@ class TextModel:
         """
         import jax
 
-        from ift_jax.evaluation.log_likelihoods import Continuation, log_likelihoods
+        from ift_jax.evaluation.continuations import continuation_of_record
+        from ift_jax.evaluation.log_likelihoods import log_likelihoods
 
         record = _record(prompt, answer)
-        row = self._continuation(record)
+        row = continuation_of_record(self._loaded.config, self._loaded.tokenizer, record)
         params = self._loaded.params
         mesh = jax.tree.leaves(params)[0].sharding.mesh
         with jax.set_mesh(mesh):
-            scores = log_likelihoods(
-                self._loaded.model, params, self._loaded.config, [Continuation(*row)]
-            )
+            scores = log_likelihoods(self._loaded.model, params, self._loaded.config, [row])
         return float(scores[0])
-
-    def _continuation(self, record: "Record") -> tuple[list[int], list[int], int]:
-        """Return the ids of a record's prompt and answer, and the length of its prefix."""
-        from ift_jax.text.examples import Dropped, ExampleFormatter
-
-        config = self._loaded.config
-        # What may be scored is not limited by the rows of the run that trained the model.
-        data = dataclasses.replace(
-            config.data,
-            max_length=_ANY_LENGTH,
-            inputs_length=_ANY_LENGTH,
-            targets_length=_ANY_LENGTH,
-        )
-        unlimited = dataclasses.replace(config, data=data)
-        made = ExampleFormatter.from_config(unlimited, self._loaded.tokenizer).encode(record)
-        if isinstance(made, Dropped):
-            raise UserError(f"the conversation cannot be scored: {made.reason}")
-        example = made[-1]
-        tokens = example.tokens.tolist()
-        if config.model.architecture == "encoder_decoder":
-            return example.encoder_tokens.tolist(), tokens, 0
-        trained = [
-            i for i, weight in enumerate(example.weights) if weight and i >= example.prompt_length
-        ]
-        end = trained[-1] + 1
-        return (
-            tokens[: example.prompt_length],
-            tokens[example.prompt_length : end],
-            example.prefix_length,
-        )
 
     def export(self, output: str, *, dtype: str = "source") -> None:
         """Write the model as a Hugging Face folder, with adapters merged.

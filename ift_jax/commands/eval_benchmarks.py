@@ -98,9 +98,17 @@ def asked_for(args: argparse.Namespace) -> bool:
                 flag = "--" + name.replace("_", "-")
                 raise UserError(f"{flag}: is for --benchmarks, which is not given")
         return False
-    if args.config or args.overrides or args.untuned:
-        given = "--config" if args.config or args.overrides else "--untuned"
-        raise UserError(f"{given}: is not for --benchmarks; its own flags say how they are run")
+    others = {
+        "--config": args.config or args.overrides,
+        "--which": args.which != "eval",
+        "--split": args.split,
+        "--answers": args.answers,
+        "--track": args.track,
+        "--untuned": args.untuned,
+    }
+    for flag, given in others.items():
+        if given:
+            raise UserError(f"{flag}: is not for --benchmarks, which have flags of their own")
     if args.benchmark_data is None:
         raise UserError("--benchmarks: expected --benchmark-data DIR, the folder with their files")
     if args.few_shot_as_turns and args.prompt_style == "plain":

@@ -20,6 +20,9 @@ from ift_jax.io.stop_signals import Stopped
 from ift_jax.models.model import Params
 
 _SEEDS_OF_A_TURN = 1000  # More than any benchmark has temperatures.
+# Ranked items between two writes. Each call of `log_probs` lays out the weights anew; a signal
+# loses nothing, and a kill at most so many batches.
+_BATCHES_OF_A_WRITE = 32
 
 
 class Model(NamedTuple):
@@ -209,7 +212,7 @@ def rank_answers(
     config = _sums(model.text_generator.config, batch_size)
     missing.sort(key=lambda one: len(one.ranked.prompt))
     begun = time.perf_counter()
-    for group in _groups(missing, batch_size):
+    for group in _groups(missing, _BATCHES_OF_A_WRITE * batch_size):
         if stopped():
             break
         rows = [one.ranked for one in group]

@@ -5,45 +5,51 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ift_jax.evaluation.benchmarks.base import Ratio
-from ift_jax.evaluation.intervals import Z, wilson_interval
+from ift_jax.evaluation.intervals import Interval, Z, interval_of_mean, interval_of_scores
 
 
 def estimate(values: Sequence[float | Ratio]) -> dict[str, Any]:
     """Return a mean, or a ratio of sums, with its standard error and 95% interval.
 
     The items are the sample. The standard error of a ratio is that of its linearization, so items
-    with many instructions are not taken for many independent ones. The interval of a share of
-    right answers is Wilson's, which stays inside of 0 and 1 and is not empty at 0 of n; another
-    mean has the normal interval.
+    with many instructions are not taken for many independent ones.
 
     Returns:
-        `value`, `stderr` (None for a single item), `low` and `high` (the interval), and `n`.
+        `value`, `n`, and `stderr`, `low`, and `high` (the interval), which are None for a single
+        item.
     """
     pairs = [value if isinstance(value, Ratio) else Ratio(value, 1.0) for value in values]
-    n = len(pairs)
     total = sum(pair.denominator for pair in pairs)
     mean = sum(pair.numerator for pair in pairs) / total
+    n = len(values)
+    if n == 1:
+        return _fields(mean, n, None)
+    if not any(isinstance(value, Ratio) for value in values):
+        return _fields(mean, n, interval_of_scores([pair.numerator for pair in pairs]))
     rest = sum((pair.numerator - mean * pair.denominator) ** 2 for pair in pairs)
-    stderr = math.sqrt(rest * n / (n - 1)) / total if n > 1 else None
-    if all(not isinstance(value, Ratio) and value in (0.0, 1.0) for value in values):
-        low, high = wilson_interval(mean, n)
-    else:
-        low, high = _normal_interval(mean, stderr)
-    return {"value": mean, "stderr": stderr, "low": low, "high": high, "n": n}
+    error = math.sqrt(rest * n / (n - 1)) / total
+    return _fields(mean, n, Interval(error, mean - Z * error, mean + Z * error))
 
 
 def mean_of_groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the unweighted mean of estimates, whose errors are independent, as an estimate."""
-    mean = sum(group["value"] for group in groups) / len(groups)
-    errors = [group["stderr"] for group in groups]
-    stderr = None if None in errors else math.hypot(*errors) / len(groups)
-    low, high = _normal_interval(mean, stderr)
+    values = [group["value"] for group in groups]
+    mean = sum(values) / len(groups)
     n = sum(group["n"] for group in groups)
-    return {"value": mean, "stderr": stderr, "low": low, "high": high, "n": n}
+    if any(group["stderr"] is None for group in groups):
+        return _fields(mean, n, None)
+    intervals = [Interval(group["stderr"], group["low"], group["high"]) for group in groups]
+    return _fields(mean, n, interval_of_mean(values, intervals))
 
 
-def _normal_interval(mean: float, stderr: float | None) -> tuple[float, float]:
-    """Return the normal 95% interval of a score between 0 and 1; all of it for a single item."""
-    if stderr is None:
-        return 0.0, 1.0
-    return max(0.0, mean - Z * stderr), min(1.0, mean + Z * stderr)
+def _fields(mean: float, n: int, interval: Interval | None) -> dict[str, Any]:
+    """Return an estimate; a score is between 0 and 1, and so is its interval."""
+    if interval is None:
+        return {"value": mean, "stderr": None, "low": None, "high": None, "n": n}
+    return {
+        "value": mean,
+        "stderr": interval.standard_error,
+        "low": max(interval.low, 0.0),
+        "high": min(interval.high, 1.0),
+        "n": n,
+    }

@@ -32,7 +32,8 @@ def results_table(title: str, results: Mapping[str, Mapping[str, Any]]) -> list[
 
 
 def _row(name: str, shots: int, metric: str, found: Mapping[str, Any]) -> tuple[str, ...]:
-    interval = f"{found['low']:.3f} to {found['high']:.3f}"
+    is_known = found["low"] is not None  # One problem has no interval.
+    interval = f"{found['low']:.3f} to {found['high']:.3f}" if is_known else "-"
     return name, str(found["n"]), str(shots), metric, f"{found['value']:.3f}", interval
 
 

@@ -42,7 +42,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def one_length(monkeypatch):
-    for name in ("ift_jax.decoding.request_batch", "ift_jax.evaluation.log_likelihoods"):
+    for name in ("ift_jax.decoding.request_batch", "ift_jax.evaluation.rank_choices"):
         monkeypatch.setattr(importlib.import_module(name), "bucket", lambda length: _LENGTH)
 
 
@@ -310,6 +310,7 @@ def test_prompts_that_do_not_fit_are_counted(workdir, data, tmp_path, capsys):
             + ["--few-shot-as-turns"],
             "plain text has no turns",
         ),
+        (["--benchmarks", "gsm8k", "--which", "train"], "--which: is not for --benchmarks"),
         (["--benchmarks", "gsm8k", "--benchmark-data", "/none/here"], "/none/here: no such folder"),
     ],
 )
