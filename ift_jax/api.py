@@ -12,6 +12,7 @@ the command would print.
 """
 
 import argparse
+import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
