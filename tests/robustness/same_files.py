@@ -1,5 +1,6 @@
 """What commands leave, compared with what the same commands leave that nobody killed."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,14 @@ from ift_jax.checkpoint.manager import Checkpoints
 from ift_jax.io.json_reader import parse_json
 
 # Files of a run whose content is compared in another way, or that only repeat others.
-_OTHERWISE = ("checkpoints/", "tensorboard/", "metrics.jsonl", "checkpoints.json")
+_OTHERWISE = (
+    "checkpoints/",
+    "tensorboard/",
+    "metrics.jsonl",
+    "checkpoints.json",
+    "goodput.jsonl",
+    "report.html",
+)
 
 
 def files_of(folder: Path, below: str = "") -> list[str]:
@@ -99,6 +107,17 @@ def metrics_of(workdir: Path) -> list[dict[str, Any]]:
     return [{name: v for name, v in record.items() if name != "time"} for record in records]
 
 
+def check_goodput(workdir: Path) -> None:
+    """Check that `goodput.jsonl` counts on: a later step has no fewer seconds of any kind."""
+    path = workdir / "goodput.jsonl"
+    records = [parse_json(line, str(path)) for line in path.read_bytes().splitlines()]
+    assert records, f"{path} is empty"
+    for earlier, later in itertools.pairwise(records):
+        assert later["step"] >= earlier["step"], f"{path}: step {later['step']} comes too late"
+        for kind, seconds in earlier["seconds"].items():
+            assert later["seconds"][kind] >= seconds, f"{path}: {kind} falls at {later['step']}"
+
+
 def check_run(folder: Path, expected: Path, name: str = "out/run", stops: bool = True) -> None:
     """Check that a run left what the uninterrupted one did, each line once.
 
@@ -113,6 +132,7 @@ def check_run(folder: Path, expected: Path, name: str = "out/run", stops: bool =
     same = [file for file in files_of(wanted) if not file.startswith(_OTHERWISE)]
     assert_same_files(folder, expected, [f"{name}/{file}" for file in same])
     assert_same_records(metrics_of(workdir), metrics_of(wanted))
+    check_goodput(workdir)
     ratings, wanted_ratings = (json_of(of / "checkpoints.json") for of in (workdir, wanted))
     assert ratings.items() >= wanted_ratings.items(), "other ratings in checkpoints.json"
     surplus = {path.name for path in (workdir / "checkpoints").iterdir() if not path.name.isdigit()}
