@@ -21,7 +21,7 @@ from ift_jax.errors import UserError
 from ift_jax.io.paths import absolute
 
 if TYPE_CHECKING:
-    from ift_jax.checkpoint.model_source import ModelSource
+    from ift_jax.checkpoint.model_source import ModelSource, StepChoice
     from ift_jax.decoding import Generator, Options, Output
     from ift_jax.evaluation.text_generator import TextGenerator
     from ift_jax.text.records import Record
@@ -101,15 +101,16 @@ def _profiled_steps(profile: tuple[int, int] | None) -> range:
         raise UserError(f"profile: {error}") from error
 
 
-def load(path: str, step: int | None = None) -> "TextModel":
+def load(path: str, step: "StepChoice" = None) -> "TextModel":
     """Load a model for use.
 
     Args:
         path: The workdir of a run, or a Hugging Face folder.
-        step: The checkpoint of a run; by default its newest.
+        step: The checkpoint of a run, or "best" for the best one by `train.best_metric`; by default
+            its newest.
 
     Raises:
-        UserError: There is no such model, or it cannot be read.
+        UserError: There is no such model or checkpoint, or it cannot be read.
     """
     from ift_jax.commands.main import choose_platform
 

@@ -36,14 +36,13 @@ class _Tensor(NamedTuple):
     module: str  # The projection that it belongs to, by its Hugging Face name.
 
 
-def export_adapter(workdir: str, step: int | None, output: str, *, base: str = "") -> None:
+def export_adapter(source: ModelSource, output: str, *, base: str = "") -> None:
     """Write `adapter_config.json`, `adapter_model.safetensors` (float32) and the tokenizer.
 
     Every process of a run calls this; process 0 writes.
 
     Args:
-        workdir: The workdir of a LoRA run.
-        step: The checkpoint; by default the newest.
+        source: A checkpoint of a LoRA run.
         output: The folder to make.
         base: The name or folder of the base model that the adapter's config will name; by default
             the one that the run started from.
@@ -52,9 +51,8 @@ def export_adapter(workdir: str, step: int | None, output: str, *, base: str = "
         UserError: The run has no adapters, the folder is not empty, there is no base model that
             `peft` can load, or the run added rows to the vocabulary, which no adapter holds.
     """
-    source = open_model_source(workdir, step)
     if not source.config.lora.rank or not isinstance(source, WorkdirSource):
-        raise UserError(f"{workdir}: no LoRA adapters here (config.lora.rank is 0)")
+        raise UserError(f"{source.path}: no LoRA adapters here (config.lora.rank is 0)")
     started_from = source.config.model.init_from
     base_source = open_model_source(started_from) if started_from else None
     if not base and (base_source is None or isinstance(base_source, WorkdirSource)):

@@ -22,7 +22,7 @@ from ift_jax.checkpoint.read_checkpoint import (
     read_parts,
     with_checksums,
 )
-from ift_jax.checkpoint.retention import BY_LOSS, Ranking, Retention
+from ift_jax.checkpoint.retention import BY_LOSS, BestCheckpoint, Ranking, Retention
 from ift_jax.checkpoint.save_errors import save_errors
 from ift_jax.errors import UserError, WriteError
 from ift_jax.io.outputs import check_space
@@ -98,6 +98,10 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Return the steps of all complete checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
+
+    def best(self) -> BestCheckpoint | None:
+        """Return the best complete checkpoint; None if the ranking's metric of none is known."""
+        return self._retention.best(self.steps())
 
     def check_space(self, state: Any) -> None:
         """Check on the first process that the disk has room for one more checkpoint.

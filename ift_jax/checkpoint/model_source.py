@@ -6,7 +6,7 @@ The three kinds of sources are subclasses: `HuggingFaceSource` and `GgufSource` 
 
 import abc
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from jax.sharding import Mesh
 
@@ -15,6 +15,10 @@ from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_weights import fit_vocabulary
 from ift_jax.models.model import Model, Params, build_model, resolve_vocab
 from ift_jax.text.tokenizers.base import Tokenizer
+
+# Which checkpoint of a run: a step, the best one by `train.best_metric`, or the newest (None).
+BEST: Literal["best"] = "best"
+StepChoice = int | Literal["best"] | None
 
 
 class ModelSource(abc.ABC):
@@ -25,11 +29,13 @@ class ModelSource(abc.ABC):
         config: The config of a run; for a released model, only what its files say about the model
             and its tokenizer.
         step: The step of the checkpoint; 0 for a released model.
+        choice: Why it is this checkpoint, for the user; "" if it was named, or is the newest.
     """
 
     path: str
     config: Config
     step: int = 0
+    choice: str = ""
 
     @abc.abstractmethod
     def tokenizer(self) -> Tokenizer:

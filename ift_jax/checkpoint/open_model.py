@@ -9,8 +9,9 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ift_jax.checkpoint.manager import Checkpoints, check_frozen
-from ift_jax.checkpoint.model_source import ModelSource
+from ift_jax.checkpoint.model_source import BEST, ModelSource, StepChoice
 from ift_jax.checkpoint.released_source import GgufSource, HuggingFaceSource
+from ift_jax.checkpoint.retention import Ranking
 from ift_jax.checkpoint.run_description import (
     CONFIG_FILE,
     DTYPES_FILE,
@@ -19,7 +20,7 @@ from ift_jax.checkpoint.run_description import (
 )
 from ift_jax.config import files as config_files
 from ift_jax.config.schema import TokenizerConfig
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, counted
 from ift_jax.io.hub_names import hub_hint
 from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.paths import Workdir, exists, is_remote
@@ -32,7 +33,7 @@ from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.tokenizers.load import load_tokenizer
 
 
-def open_model_source(path: str, step: int | None = None) -> ModelSource:
+def open_model_source(path: str, step: StepChoice = None) -> ModelSource:
     """Open a model; read no weights yet.
 
     Args:
@@ -40,9 +41,10 @@ def open_model_source(path: str, step: int | None = None) -> ModelSource:
         step: The checkpoint of a run; by default its newest.
 
     Raises:
-        UserError: The path is none of the three, or cannot be used.
+        UserError: The path is none of the three, or cannot be used; or there is no such checkpoint.
     """
     if path.endswith(".gguf") and not is_remote(path):
+        _check_no_step(path, step)
         return GgufSource(path)
     local = Workdir(path).local if is_remote(path) else path
     config_file = os.path.join(local, CONFIG_FILE)
@@ -56,7 +58,17 @@ def open_model_source(path: str, step: int | None = None) -> ModelSource:
         return WorkdirSource(path, local, step)
     if is_remote(path):
         raise UserError(f"{path}: not the workdir of a run; expected a copy on this machine")
+    _check_no_step(path, step)
     return HuggingFaceSource(path, config_file, fields)
+
+
+def _check_no_step(path: str, step: StepChoice) -> None:
+    """Raise a UserError if a checkpoint is asked for where there are none."""
+    if step is not None:
+        raise UserError(
+            f"{path}: is a released model, which has no checkpoints to choose from; expected the "
+            "workdir of a run with --step or --best"
+        )
 
 
 class WorkdirSource(ModelSource):
@@ -66,7 +78,7 @@ class WorkdirSource(ModelSource):
         step: The step of the checkpoint.
     """
 
-    def __init__(self, path: str, local: str, step: int | None = None):
+    def __init__(self, path: str, local: str, step: StepChoice = None):
         """Open a checkpoint of a workdir.
 
         Args:
@@ -75,13 +87,36 @@ class WorkdirSource(ModelSource):
             step: The step of the checkpoint; by default the newest.
 
         Raises:
-            UserError: There is no such checkpoint.
+            UserError: There is no such checkpoint, or it is not known which one is the best.
         """
         self.path = path
         self.config = config_files.from_json(os.path.join(local, CONFIG_FILE))
         self._local = local
-        self._checkpoints = Checkpoints(path, read_only=True)
-        self.step = self._chosen_step(step)
+        ranking = Ranking.of(self.config.train)
+        self._checkpoints = Checkpoints(path, read_only=True, ranking=ranking)
+        self.step = self._best_step() if step == BEST else self._chosen_step(step)
+
+    def _best_step(self) -> int:
+        """Return the best checkpoint's step; say in `choice` what it is the best by."""
+        metric = self.config.train.best_metric
+        steps = self._checkpoints.steps()
+        best = self._checkpoints.best()
+        if best is None:
+            existing = ", ".join(map(str, steps)) or "-"
+            raise UserError(
+                f"{self._checkpoints.path}: no checkpoint has a measured {metric} "
+                f"(train.best_metric), so none is the best; there: {existing}; name one with --step"
+            )
+        self.choice = (
+            f"step {best.step}: the best of {counted(len(steps), 'checkpoint')} by {metric} "
+            f"({best.value:.4g})"
+        )
+        if best.better is not None:
+            self.choice += (
+                f"; step {best.better} was better and is not kept (train.keep_best="
+                f"{self.config.train.keep_best})"
+            )
+        return best.step
 
     def _chosen_step(self, step: int | None) -> int:
         steps = self._checkpoints.steps()

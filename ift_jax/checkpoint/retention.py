@@ -2,13 +2,14 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 from orbax.checkpoint import checkpoint_managers as policies
 
+from ift_jax.config.schema import TrainConfig
 from ift_jax.errors import UserError
 from ift_jax.io.files import json_bytes, write
 from ift_jax.io.json_reader import read_json_object
@@ -37,15 +38,41 @@ class Ranking(NamedTuple):
     metric: str = "eval_loss"
     smaller_is_better: bool = True
 
+    @classmethod
+    def of(cls, train: TrainConfig) -> Self:
+        """Return the ranking of `train.best_metric`."""
+        smaller_is_better = train.best_mode == "min"
+        if train.best_mode == "auto":
+            smaller_is_better = train.best_metric.endswith("loss")
+        return cls(train.best_metric, smaller_is_better)
+
+    def value(self, rating: Rating) -> float | None:
+        """Return the metric of a checkpoint; None if it is not known."""
+        if self.metric == "eval_loss":
+            return rating.eval_loss
+        return rating.value if rating.metric == self.metric else None
+
     def key(self, rating: Rating) -> float | None:
         """Return a number that is smaller for better checkpoints; None if it is not known."""
-        known = rating.eval_loss
-        if self.metric != "eval_loss":
-            known = rating.value if rating.metric == self.metric else None
-        return known if known is None or self.smaller_is_better else -known
+        value = self.value(rating)
+        return value if value is None or self.smaller_is_better else -value
 
 
 BY_LOSS = Ranking()
+
+
+class BestCheckpoint(NamedTuple):
+    """The best of some checkpoints.
+
+    Attributes:
+        step: Its step.
+        value: Its value of the ranking's metric.
+        better: A step whose checkpoint was better and was not kept; None if there is none.
+    """
+
+    step: int
+    value: float
+    better: int | None
 
 
 def _read_ratings(path: Path) -> dict[int, Rating]:
@@ -140,8 +167,23 @@ class Retention(policies.PreservationPolicy):
         """Return which of these steps' checkpoints are kept."""
         rated = {step: self._ratings.get(step, Rating()) for step in sorted(steps)}
         counted = [step for step, rating in rated.items() if not rating.bad_streak]
-        keys = {step: self._ranking.key(rating) for step, rating in rated.items()}
-        ranked = sorted((key, -step) for step, key in keys.items() if key is not None)
-        best = [-negative for _, negative in ranked[: self._keep_best]]
+        best = self._ranked(rated)[: self._keep_best]
         newest = max(rated, default=None)
         return {*counted[-self._keep :], *best, *([] if newest is None else [newest])}
+
+    def best(self, steps: Sequence[int]) -> BestCheckpoint | None:
+        """Return the best of these steps' checkpoints; None if no metric of them is known."""
+        of_all = {step: self._ranking.value(rating) for step, rating in self._ratings.items()}
+        ranked = self._ranked(self._ratings)
+        for step in ranked:
+            value = of_all[step]
+            if step in steps and value is not None:
+                better = ranked[0] if of_all[ranked[0]] != value else None
+                return BestCheckpoint(step, value, better)
+        return None
+
+    def _ranked(self, ratings: Mapping[int, Rating]) -> list[int]:
+        """Return the steps whose metric is known, the best one first, of equal ones the newest."""
+        keys = {step: self._ranking.key(rating) for step, rating in ratings.items()}
+        ranked = sorted((key, -step) for step, key in keys.items() if key is not None)
+        return [-negative for _, negative in ranked]

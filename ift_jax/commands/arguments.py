@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import re
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from ift_jax.inspection import default_config
 from ift_jax.io.paths import absolute, exists, is_remote
 
 if TYPE_CHECKING:  # `ift COMMAND --help` needs no JAX.
+    from ift_jax.checkpoint.model_source import ModelSource
     from ift_jax.decoding import Options
 
 
@@ -171,14 +173,36 @@ def add_workdir(parser: argparse.ArgumentParser, what: str, *aliases: str) -> No
 
 
 def add_model(parser: argparse.ArgumentParser, *aliases: str) -> None:
-    """Adds `--workdir DIR` and `--step N`, which name a model."""
+    """Adds `--workdir DIR`, `--step N` and `--best`, which name a model; see `open_model`."""
     add_workdir(parser, "the workdir of a run, or a Hugging Face folder", *aliases)
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--step",
         type=whole_number(0),
         metavar="N",
         help="the checkpoint to use; default: the newest",
     )
+    which.add_argument(
+        "--best",
+        action="store_const",
+        dest="step",
+        const="best",  # ift_jax.checkpoint.model_source.BEST, whose import takes JAX.
+        help="use the best checkpoint by train.best_metric, which train.keep_best keeps",
+    )
+
+
+def open_model(args: argparse.Namespace) -> "ModelSource":
+    """Opens the model that the flags of `add_model` name; prints which one is the best.
+
+    Raises:
+        UserError: there is none.
+    """
+    from ift_jax.checkpoint.open_model import open_model_source
+
+    source = open_model_source(args.workdir, args.step)
+    if source.choice:
+        print(source.choice, file=sys.stderr)  # What is no answer goes there.
+    return source
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:

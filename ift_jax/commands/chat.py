@@ -36,10 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from ift_jax.evaluation.chat import Chat, converse, token_limits
-    from ift_jax.evaluation.text_generator import open_text_generator
+    from ift_jax.evaluation.text_generator import describe_text_generator, load_generator
 
     arguments.generation_options(args, args.max_new_tokens or 1)  # Mistakes come before loading.
-    text_generator, generator = open_text_generator(args.workdir, args.step, args.stop)
+    source = arguments.open_model(args)
+    text_generator = describe_text_generator(source, args.stop)
+    generator = load_generator(source, text_generator)
     limits = token_limits(text_generator)
     max_new_tokens = args.max_new_tokens
     if max_new_tokens is None:

@@ -129,7 +129,7 @@ def _evaluate(args: argparse.Namespace, config: Config) -> int:
             n_answers = counted(len(part["answers"]), "answer")
             print(f"stopped by a signal: {n_answers}, not scored{where}", file=sys.stderr)
 
-    source = open_model_source(args.workdir, args.step)
+    source = arguments.open_model(args)
     result = evaluate_model(config, source, args.which, signals, unfinished)
     write_and_show(f"{args.which}, step {result['step']}", result)
     if trackers and result["complete"]:

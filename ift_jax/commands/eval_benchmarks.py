@@ -118,7 +118,6 @@ def asked_for(args: argparse.Namespace) -> bool:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the benchmarks; returns the status of a signal that stopped them."""
-    from ift_jax.checkpoint.open_model import open_model_source
     from ift_jax.evaluation.benchmarks.prompt_encoder import PromptStyle
     from ift_jax.evaluation.benchmarks.registry import choose
     from ift_jax.evaluation.benchmarks.run_benchmarks import Settings, prepare
@@ -130,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
         max_new_tokens=args.max_new_tokens,
         batch_size=args.batch_size,
     )
-    source = open_model_source(args.workdir, args.step)
+    source = arguments.open_model(args)
     folder = _output_folder(args, source)
     check_folder(folder, "--output")
     # All files are read before the weights are.

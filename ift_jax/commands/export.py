@@ -65,13 +65,12 @@ def _export(args: argparse.Namespace) -> None:
     from ift_jax.checkpoint.export_adapter import export_adapter
     from ift_jax.checkpoint.export_model import export_model
     from ift_jax.checkpoint.load_model import load_model
-    from ift_jax.checkpoint.open_model import open_model_source
 
+    source = arguments.open_model(args)
     if args.adapter:
-        export_adapter(args.workdir, args.step, args.output, base=args.base)
-        print(f"the adapters of {args.workdir} in {args.output}")
+        export_adapter(source, args.output, base=args.base)
+        print(f"the adapters of step {source.step} of {args.workdir} in {args.output}")
         return
-    source = open_model_source(args.workdir, args.step)
     loaded = load_model(source)
     shard_bytes = int(args.shard_size * 1e9)
     notes = export_model(source, loaded, args.output, dtype=args.dtype, shard_bytes=shard_bytes)

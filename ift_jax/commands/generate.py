@@ -79,7 +79,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _answer(args: argparse.Namespace) -> int:
     """Answers the prompts, and writes or prints the answers."""
-    from ift_jax.checkpoint.open_model import open_model_source
     from ift_jax.evaluation import batch_prompts
     from ift_jax.evaluation.finished_batches import FinishedBatches
     from ift_jax.evaluation.text_generator import describe_text_generator, load_generator
@@ -90,7 +89,7 @@ def _answer(args: argparse.Namespace) -> int:
         prompts = batch_prompts.read_prompts(args.prompts)
     else:
         prompts = [batch_prompts.checked_prompt("--prompt", {"inputs": args.prompt})]
-    source = open_model_source(args.workdir, args.step)
+    source = arguments.open_model(args)
     text_generator = describe_text_generator(source, args.stop)
     # All prompts are checked before the weights are read.
     ids = batch_prompts.prompt_ids(

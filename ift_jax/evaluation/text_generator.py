@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 
 from ift_jax.checkpoint.load_model import describe_model, load_params
-from ift_jax.checkpoint.model_source import ModelSource
+from ift_jax.checkpoint.model_source import ModelSource, StepChoice
 from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.config.schema import Config, DecoderConfig
 from ift_jax.data.store import TokenStore
@@ -139,7 +139,7 @@ class TextGenerator:
 
 
 def open_text_generator(
-    workdir: str, step: int | None = None, stop_strings: Sequence[str] = ()
+    workdir: str, step: StepChoice = None, stop_strings: Sequence[str] = ()
 ) -> tuple[TextGenerator, Generator]:
     """Opens a model in its own format; of the weights, only those for decoding are kept.
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ift_jax.checkpoint.retention import Ranking
 from ift_jax.config.schema import Config, TrainConfig
 from ift_jax.data.mixture import Mixture
 from ift_jax.errors import UserError, listed
@@ -22,18 +21,6 @@ def is_of_answers(metric: str) -> bool:
 def is_used(train: TrainConfig) -> bool:
     """Whether anything depends on `train.best_metric`."""
     return train.keep_best > 0 or train.early_stopping_patience > 0
-
-
-def smaller_is_better(train: TrainConfig) -> bool:
-    """Whether the smallest value of `train.best_metric` is the best."""
-    if train.best_mode == "auto":
-        return train.best_metric.endswith("loss")
-    return train.best_mode == "min"
-
-
-def ranking(train: TrainConfig) -> Ranking:
-    """Return what makes a checkpoint the best one."""
-    return Ranking(train.best_metric, smaller_is_better(train))
 
 
 def check_best_metric(config: Config, mixtures: Mapping[str, Mixture | None]) -> None:

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 
+from ift_jax.checkpoint.retention import Ranking
 from ift_jax.config.schema import TrainConfig
 from ift_jax.sharding.first_process import of_first_process
-from ift_jax.training.best_metric import smaller_is_better, value_of
+from ift_jax.training.best_metric import value_of
 from ift_jax.training.metric_writer import METRICS_FILE
 from ift_jax.training.step_lines import read_lines
 
@@ -69,7 +70,7 @@ class EarlyStopping:
             self.since += 1
 
     def _is_better(self, value: float, best: float) -> bool:
-        return value < best if smaller_is_better(self._train) else value > best
+        return value < best if Ranking.of(self._train).smaller_is_better else value > best
 
     @property
     def is_over(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from ift_jax.checkpoint.manager import Checkpoints
+from ift_jax.checkpoint.retention import Ranking
 from ift_jax.config.schema import Config
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.locks import run_lock
@@ -17,7 +18,6 @@ from ift_jax.io.paths import Workdir
 from ift_jax.io.stop_signals import StopSignals
 from ift_jax.io.write_errors import write_errors
 from ift_jax.training.bad_steps import BadSteps
-from ift_jax.training.best_metric import ranking
 from ift_jax.training.console import Console
 from ift_jax.training.evaluations import Evaluations
 from ift_jax.training.final_evaluation import final_evaluation
@@ -161,7 +161,7 @@ class Trainer:
             home.path,
             keep=config.max_to_keep,
             keep_best=config.keep_best,
-            ranking=ranking(config),
+            ranking=Ranking.of(config),
         )
         # A run that is already finished needs no train step.
         is_finished = start.has_all_steps

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ift_jax.checkpoint import retention as retention_module
 from ift_jax.checkpoint.manager import Checkpoints
 from ift_jax.checkpoint.retention import RATINGS_FILE, Ranking, Retention
+from ift_jax.config.schema import TrainConfig
 from ift_jax.errors import UserError
 
 NAN = float("nan")
@@ -129,3 +130,32 @@ def test_no_order_of_losses_ever_loses_a_good_checkpoint(keep, keep_best, rating
             best = [-negative for _, negative in sorted(finite)[:keep_best]]
             assert there == {step, *good[-keep:], *best}
             retention.rate(step, eval_loss=eval_loss)
+
+
+def test_the_best_checkpoint_is_the_best_one_that_is_there(tmp_path):
+    largest = Ranking("eval/overall/exact_match", smaller_is_better=False)
+    retention = Retention(str(tmp_path), keep=1, keep_best=0, ranking=largest)
+    assert retention.best([1, 2]) is None
+    for step, value in ((1, 0.25), (2, 0.75), (3, 0.5), (4, NAN), (5, 0.5), (6, 0.75)):
+        retention.rate(step, value=value)
+    assert retention.best(range(1, 7)) == (6, 0.75, None)  # Of equal ones the newest.
+    assert retention.best([1, 2, 3]) == (2, 0.75, None)  # The newer one was as good, not better.
+    assert retention.best([1, 3, 4, 5]) == (5, 0.5, 6)
+    assert retention.best([4]) is None
+    # By the loss, which nothing measured.
+    assert Retention(str(tmp_path), keep=1, keep_best=0).best([1, 2, 3]) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "smaller"),
+    [
+        ("eval_loss", "auto", True),
+        ("heldout_loss", "auto", True),
+        ("eval/overall/exact_match", "auto", False),
+        ("eval/overall/distance", "min", True),
+        ("eval_loss", "max", False),
+    ],
+)
+def test_a_ranking_follows_from_the_config(metric, mode, smaller):
+    train = TrainConfig(best_metric=metric, best_mode=mode)
+    assert Ranking.of(train) == (metric, smaller)
