@@ -264,19 +264,24 @@ class TextModel:
             scores = log_likelihoods(self._loaded.model, params, self._loaded.config, [row])
         return float(scores[0])
 
-    def export(self, output: str, *, dtype: str = "source") -> None:
-        """Write the model as a Hugging Face folder, with adapters merged.
+    def export(self, output: str, *, dtype: str = "source", base: str = "") -> None:
+        """Write the model as a Hugging Face folder with a model card, and with adapters merged.
 
         Args:
             output: The folder to make.
             dtype: "float32", "bfloat16", "float16", or "source": as the model was released.
+            base: The base model's name on the Hugging Face hub, for the card.
 
         Raises:
             UserError: The folder exists or cannot be written.
         """
         from ift_jax.checkpoint.export_model import export_model
+        from ift_jax.report.card import Subject, model_card
 
-        export_model(self._source, self._loaded, absolute(output), dtype=dtype)
+        flags = () if dtype == "source" else ("--dtype", dtype)
+        subject = Subject(self._source, self._loaded, absolute(output), base, flags=flags)
+        card = model_card(subject)
+        export_model(self._source, self._loaded, subject.output, dtype=dtype, card=card)
 
 
 class Conversation:

@@ -109,6 +109,8 @@ def test_training_and_export(folder, monkeypatch, capsys):
     assert json.loads((folder / "exported" / "config.json").read_text())["hidden_size"] == (
         CONFIG.model.d_model
     )
+    card = (folder / "exported" / "README.md").read_text()
+    assert "finetuned from `model`" in card and "| `data_rows` | 100.0% | 38 |" in card
 
 
 @pytest.mark.parametrize(

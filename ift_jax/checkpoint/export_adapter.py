@@ -13,6 +13,7 @@ from ift_jax.checkpoint.open_model import WorkdirSource, open_model_source
 from ift_jax.config.schema import Config, DecoderConfig, MeshConfig
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_config import to_hugging_face
+from ift_jax.interop.hugging_face_export import CARD_FILE
 from ift_jax.interop.hugging_face_tokenizer import tokenizer_files
 from ift_jax.interop.safetensors_files import open_file, write_safetensors
 from ift_jax.interop.tensor_table import leaf_at, leaves, tensor_table
@@ -36,7 +37,7 @@ class _Tensor(NamedTuple):
     module: str  # The projection that it belongs to, by its Hugging Face name.
 
 
-def export_adapter(source: ModelSource, output: str, *, base: str = "") -> None:
+def export_adapter(source: ModelSource, output: str, *, base: str = "", card: str = "") -> None:
     """Write `adapter_config.json`, `adapter_model.safetensors` (float32) and the tokenizer.
 
     Every process of a run calls this; process 0 writes.
@@ -46,6 +47,7 @@ def export_adapter(source: ModelSource, output: str, *, base: str = "") -> None:
         output: The folder to make.
         base: The name or folder of the base model that the adapter's config will name; by default
             the one that the run started from.
+        card: The text of the model card (`ift_jax.report.card`); "": none is written.
 
     Raises:
         UserError: The run has no adapters, the folder is not empty, there is no base model that
@@ -90,6 +92,8 @@ def export_adapter(source: ModelSource, output: str, *, base: str = "") -> None:
         if writes:
             files = dict(tokenizer_files(tokenizer, model, template, 0))
             files["adapter_config.json"] = _peft_config(config, base or started_from, modules)
+            if card:
+                files[CARD_FILE] = card.encode()
             write_files(partial, files)
             check_tensors(open_file(weights_file), checksums)
             check_tokenizer(partial, tokenizer)

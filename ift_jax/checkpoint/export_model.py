@@ -16,6 +16,7 @@ def export_model(
     *,
     dtype: str = "source",
     shard_bytes: int = 5 * 10**9,
+    card: str = "",
 ) -> tuple[str, ...]:
     """Write weights, tokenizer, chat template and generation settings; adapters are merged.
 
@@ -25,6 +26,7 @@ def export_model(
         output: The folder to make.
         dtype: "float32", "bfloat16", "float16", or "source": as the model was released.
         shard_bytes: The largest size of a file of weights.
+        card: The text of the model card (`ift_jax.report.card`); "": none is written.
 
     Returns:
         What a user should know about the folder, in sentences.
@@ -47,6 +49,7 @@ def export_model(
         max_length=loaded.config.data.max_length,
         generation=source.sampling_defaults(),
         chat_ids=sample_prompt(formatter),
+        card=card,
     )
 
 

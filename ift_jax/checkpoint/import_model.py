@@ -1,5 +1,6 @@
 """A released model becomes the workdir of a run at step 0."""
 
+from ift_jax.checkpoint.lineage import Ingredient, Origin
 from ift_jax.checkpoint.load_model import LoadedModel, load_model
 from ift_jax.checkpoint.new_workdir import FirstModel, write_first_checkpoint
 from ift_jax.checkpoint.open_model import WorkdirSource, open_model_source
@@ -25,4 +26,5 @@ def import_model(path: str, workdir: str) -> LoadedModel:
             raise UserError(f"{path}: is a workdir already")
         return FirstModel(load_model(source), source.dtypes(), source.sampling_defaults())
 
-    return write_first_checkpoint(workdir, read)
+    origin = Origin.of("import", [Ingredient(path, 0, 1.0)])
+    return write_first_checkpoint(workdir, read, origin)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 
+from ift_jax.checkpoint.lineage import Ingredient, Origin
 from ift_jax.checkpoint.load_model import LoadedModel, describe_model, load_params
 from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.checkpoint.new_workdir import FirstModel, write_first_checkpoint
@@ -64,7 +65,11 @@ def merge_models(parts: Sequence[Part], workdir: str) -> LoadedModel:
         merged = LoadedModel(_whole_model(config), tokenizer, model, total, 0)
         return FirstModel(merged, first.dtypes(), first.sampling_defaults())
 
-    return write_first_checkpoint(workdir, read)
+    ingredients = [
+        Ingredient(part.path, source.step, part.weight)
+        for part, source in zip(parts, sources, strict=True)
+    ]
+    return write_first_checkpoint(workdir, read, Origin.of("merge", ingredients))
 
 
 @jax.jit

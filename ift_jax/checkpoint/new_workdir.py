@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from ift_jax.checkpoint.lineage import ORIGIN_FILE, Origin
 from ift_jax.checkpoint.load_model import LoadedModel
 from ift_jax.checkpoint.manager import Checkpoints
 from ift_jax.checkpoint.run_description import (
@@ -34,12 +35,15 @@ class FirstModel(NamedTuple):
     sampling_defaults: Mapping[str, Any]
 
 
-def write_first_checkpoint(workdir: str, read: Callable[[], FirstModel]) -> LoadedModel:
+def write_first_checkpoint(
+    workdir: str, read: Callable[[], FirstModel], origin: Origin
+) -> LoadedModel:
     """Write config, tokenizer and parameters into a new workdir, which appears when it is complete.
 
     Args:
         workdir: The folder to make, local or in a bucket.
         read: Reads the model; called when it is known that the folder can be made.
+        origin: What the model was made from.
 
     Raises:
         UserError: The workdir exists and is not empty, or `read` raises it.
@@ -54,7 +58,11 @@ def write_first_checkpoint(workdir: str, read: Callable[[], FirstModel]) -> Load
         )
         config = dataclasses.replace(loaded.config, tokenizer=own_tokenizer)
         save_description(partial, config, loaded.tokenizer)
-        released = {DTYPES_FILE: dict(dtypes), SAMPLING_FILE: dict(sampling_defaults)}
+        released = {
+            DTYPES_FILE: dict(dtypes),
+            SAMPLING_FILE: dict(sampling_defaults),
+            ORIGIN_FILE: origin.to_json(),
+        }
         write_files(partial, released)
         largest_array = max(leaf.nbytes for leaf in jax.tree.leaves(loaded.params))
         checkpoints = Checkpoints(

@@ -76,6 +76,7 @@ class WorkdirSource(ModelSource):
 
     Attributes:
         step: The step of the checkpoint.
+        local: The workdir, or a local copy of its small files.
     """
 
     def __init__(self, path: str, local: str, step: StepChoice = None):
@@ -91,7 +92,7 @@ class WorkdirSource(ModelSource):
         """
         self.path = path
         self.config = config_files.from_json(os.path.join(local, CONFIG_FILE))
-        self._local = local
+        self.local = local
         ranking = Ranking.of(self.config.train)
         self._checkpoints = Checkpoints(path, read_only=True, ranking=ranking)
         self.step = self._best_step() if step == BEST else self._chosen_step(step)
@@ -130,7 +131,7 @@ class WorkdirSource(ModelSource):
 
     @property
     def tokenizer_config(self) -> TokenizerConfig:
-        folder = os.path.join(self._local, TOKENIZER_FOLDER)
+        folder = os.path.join(self.local, TOKENIZER_FOLDER)
         return dataclasses.replace(self.config.tokenizer, path=folder)
 
     def tokenizer(self) -> Tokenizer:
@@ -140,14 +141,14 @@ class WorkdirSource(ModelSource):
         return tokenizer.vocab_size  # A run trains the rows of added tokens as well.
 
     def dtypes(self) -> Mapping[str, str]:
-        file = os.path.join(self._local, DTYPES_FILE)
+        file = os.path.join(self.local, DTYPES_FILE)
         if os.path.exists(file):  # Written by `ift import`.
             return read_json_object(file)
         base = self.config.model.init_from
         return open_model_source(base).dtypes() if base and exists(base) else {}
 
     def sampling_defaults(self) -> Mapping[str, Any]:
-        file = os.path.join(self._local, SAMPLING_FILE)
+        file = os.path.join(self.local, SAMPLING_FILE)
         if os.path.exists(file):  # Written by `ift import`.
             return read_json_object(file)
         base = self.config.model.init_from

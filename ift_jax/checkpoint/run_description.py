@@ -73,21 +73,21 @@ def save_description(
             a run that began with reasons stays as it is.
     """
     files = {f"{TOKENIZER_FOLDER}/{name}": content for name, content in tokenizer.files.items()}
-    text = _yaml(config, reasons or {})
+    text = yaml_text(config, reasons)
     if reasons or not _says(os.path.join(workdir, YAML_FILE), text):
         files[YAML_FILE] = text.encode()
     files[CONFIG_FILE] = config_files.to_json(config).encode()  # Last: it makes this a run's.
     write_files(workdir, files)
 
 
-def _yaml(config: Config, reasons: Mapping[str, str]) -> str:
+def yaml_text(config: Config, reasons: Mapping[str, str] | None = None) -> str:
     """The text of `config.yaml`; a model that `init_from` decides is left to it."""
     left_out: set[str] = set()
     if config.model.init_from:
         decided = {field.name for field in dataclasses.fields(config.model)}
         decided -= {"architecture", "init_from", *FREE}
         left_out = {f"model.{name}" for name in decided}
-    return yaml_files.write(config, left_out, reasons)
+    return yaml_files.write(config, left_out, reasons or {})
 
 
 def _says(path: str, text: str) -> bool:

@@ -58,10 +58,14 @@ def _tasks(mixture: Mixture) -> dict[str, Any]:
 
 
 def _store(store: TokenStore) -> dict[str, Any]:
+    """Return the counts of a store, for the model card of an export, and its fingerprints."""
     manifest = store.manifest
     key = manifest.get("key", {})
     return {
         "examples": manifest["examples"],
+        "trained_tokens": manifest["trained_tokens"],
+        "truncated": manifest["truncated_examples"],
+        "dropped": manifest["dropped"],
         "content": json_digest([manifest["variants"], manifest["sha256"]])[:_DIGITS],
         "made_from": {part: json_digest(key.get(part))[:_DIGITS] for part in _CAUSES},
     }

@@ -5,7 +5,9 @@ For example:
   ift export --workdir runs/mine --output models/mine --dtype bfloat16 --shard-size 2
   ift export --workdir runs/lora --output adapters/mine --adapter --base HuggingFaceTB/SmolLM2-135M
 
-Adapters of a run with LoRA are merged into the weights, unless --adapter is given.
+Adapters of a run with LoRA are merged into the weights, unless --adapter is given. README.md of the
+folder is a model card for the Hugging Face hub, made from the files of the workdir; the license is
+left to you.
 """
 
 import argparse
@@ -48,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--base",
         default="",
         metavar="NAME",
-        help="with --adapter: the base model that the adapter names; default: where the run began",
+        help="the base model's name on the Hugging Face hub, for the model card and, with "
+        "--adapter, what the adapter's config names; default: where the run began",
     )
 
 
@@ -64,16 +67,34 @@ def _export(args: argparse.Namespace) -> None:
     """Reads the model and writes the folder."""
     from ift_jax.checkpoint.export_adapter import export_adapter
     from ift_jax.checkpoint.export_model import export_model
-    from ift_jax.checkpoint.load_model import load_model
+    from ift_jax.checkpoint.load_model import describe_model, load_model
+    from ift_jax.report.card import Subject, model_card
 
     source = arguments.open_model(args)
     if args.adapter:
-        export_adapter(source, args.output, base=args.base)
+        described = describe_model(source)
+        card = model_card(Subject(source, described, args.output, args.base, True, _flags(args)))
+        export_adapter(source, args.output, base=args.base, card=card)
         print(f"the adapters of step {source.step} of {args.workdir} in {args.output}")
         return
     loaded = load_model(source)
     shard_bytes = int(args.shard_size * 1e9)
-    notes = export_model(source, loaded, args.output, dtype=args.dtype, shard_bytes=shard_bytes)
+    card = model_card(Subject(source, loaded, args.output, args.base, False, _flags(args)))
+    notes = export_model(
+        source, loaded, args.output, dtype=args.dtype, shard_bytes=shard_bytes, card=card
+    )
     for note in notes:
         print(note)
     print(f"step {loaded.step} of {args.workdir} in {args.output}")
+
+
+def _flags(args: argparse.Namespace) -> tuple[str, ...]:
+    """The flags that the model card shows besides the workdir, the step and the folder."""
+    flags = []
+    if args.dtype != "source" and not args.adapter:
+        flags += ["--dtype", args.dtype]
+    if args.adapter:
+        flags.append("--adapter")
+    if args.base:
+        flags += ["--base", args.base]
+    return tuple(flags)

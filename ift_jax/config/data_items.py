@@ -23,6 +23,7 @@ from ift_jax.io.hub_names import hub_hint
 
 MODULE = "ift_jax.sources.given_data"  # Registers a task for each item.
 MIXTURE = "data"  # The mixture of all items.
+_WEIGHTED = re.compile(r"(.+)(=[0-9.eE+-]+)")
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".arrow")
 # Words in a file's name that say its split.
 _SPLIT_WORDS = {
@@ -201,6 +202,16 @@ def absolute(text: str) -> str:
         weight = "" if item.weight is None else f"={item.weight:g}"
         parts.append((item.text if is_hub else os.path.abspath(item.text)) + weight)
     return ",".join(parts)
+
+
+def split_items(text: str) -> list[tuple[str, str]]:
+    """Return the items of what `absolute` wrote, each with its weight as written ("=2") or ""."""
+    return [_without_weight(part) for part in _parts(text)]
+
+
+def _without_weight(part: str) -> tuple[str, str]:
+    match = None if os.path.exists(part) else _WEIGHTED.fullmatch(part)
+    return (match[1], match[2]) if match else (part, "")
 
 
 def is_absolute(text: str) -> bool:

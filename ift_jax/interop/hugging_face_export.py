@@ -26,6 +26,9 @@ from ift_jax.text.tokenizers.base import Tokenizer
 TORCH_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
+CARD_FILE = "README.md"  # Where the Hugging Face hub looks for a model card.
+
+
 class _ExportedTensor(NamedTuple):
     """A tensor of the folder: layer `layer` of a parameter, or a parameter without layers."""
 
@@ -52,6 +55,7 @@ def export(
     max_length: int = 0,
     generation: Mapping[str, Any] | None = None,
     chat_ids: Sequence[int] | None = None,
+    card: str = "",
 ) -> tuple[str, ...]:
     """Write weights, config, tokenizer, chat template and generation config.
 
@@ -73,6 +77,7 @@ def export(
         max_length: The positions of a model whose config has no bound.
         generation: The sampling defaults of the model that the run started from.
         chat_ids: The prompt ids of `sample_texts.CONVERSATION` by the template, to compare with.
+        card: The text of the model card; "": none is written.
 
     Returns:
         What a user should know about the folder, in sentences.
@@ -109,6 +114,8 @@ def export(
         files["generation_config.json"] = {**(generation or {}), **own_ids}
         if len(shards) > 1:
             files[INDEX] = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        if card:
+            files[CARD_FILE] = card.encode()
         write_files(folder, files)
         verify_export.check_tensors(open_safetensors(folder), checksums)
         verify_export.check_config(folder, model.config, max_length)
