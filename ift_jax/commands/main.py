@@ -24,6 +24,7 @@ COMMANDS = {
     "export": "write the model of a workdir as a Hugging Face folder",
     "generate": "answer prompts from a file with a trained model; resumes an interrupted run",
     "chat": "talk with a trained model",
+    "serve": "serve a trained model over HTTP, with the interface of OpenAI",
     "eval": "answer unseen examples with a trained model, and score the answers",
     "report": "write a page about runs: losses, scores, answers, speed",
     "compare": "show which of two runs answers better, with intervals",

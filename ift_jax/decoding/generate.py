@@ -5,6 +5,7 @@ looks for stop strings in the new tokens and hands them to a caller that streams
 such a reason the whole answer is one block.
 """
 
+import collections.abc
 import contextlib
 import hashlib
 import time
@@ -151,7 +152,9 @@ class Generator:
                 return
             yield dict(zip(chosen, batch.outputs(), strict=True))
 
-    def stream(self, requests: Sequence[Request], *, block: int = 4) -> Iterator[list[Output]]:
+    def stream(
+        self, requests: Sequence[Request], *, block: int = 4
+    ) -> collections.abc.Generator[list[Output]]:
         """Yield the answers so far of one batch: after the first token, then after every block.
 
         Args:

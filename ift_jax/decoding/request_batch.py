@@ -63,6 +63,7 @@ class RequestBatch:
         self._scores: list[float | None] = [None for _ in self._ids]
         self._log_probs: LogProbs | None = None
         self._of_prompts: LogProbs | None = None
+        self._prompt_lists: dict[int, list[TokenLogprob | None]] = {}
 
     @property
     def is_done(self) -> bool:
@@ -171,9 +172,11 @@ class RequestBatch:
         if n_top is None:
             return Output(completions)
         assert self._of_prompts is not None
-        after_first = self.requests[number].prompt[1:]
-        found = token_log_probs(self._of_prompts, number, after_first, n_top)
-        return Output(completions, [None, *found])
+        if number not in self._prompt_lists:  # Made once: a stream asks after every block.
+            after_first = self.requests[number].prompt[1:]
+            found = token_log_probs(self._of_prompts, number, after_first, n_top)
+            self._prompt_lists[number] = [None, *found]
+        return Output(completions, self._prompt_lists[number])
 
     def _completion(self, number: int, row: int) -> Completion:
         stops = self.stops[number]
