@@ -181,6 +181,11 @@ class TrainConfig:
         "needs the extra package of its name.",
         choices=("wandb", "mlflow", "trackio"),
     )
+    report: bool = field(
+        True,
+        "Whether the run keeps a page about itself, report.html in its workdir: renewed after "
+        "evaluations as long as that takes less than 1% of the time, and at the end.",
+    )
     compile_cache: str = field("", "Folder of JAX's compilation cache; empty: none.")
     peak_tflops: float = field(
         0.0,

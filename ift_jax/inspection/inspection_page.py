@@ -7,6 +7,7 @@ import numpy as np
 from ift_jax.config.schema import Config
 from ift_jax.data.batches import BatchPlan
 from ift_jax.data.mixture import Mixture
+from ift_jax.errors import counted
 from ift_jax.inspection.token_roles import TEMPLATE, Token, TokenizedExample, tokenized_examples
 from ift_jax.report.page import Markup, element, escaped, folded, joined, page, plots, table
 from ift_jax.report.plots import Series, bar_plot, histogram
@@ -17,14 +18,18 @@ _MOST_ROWS = 16  # Packed rows that are drawn.
 _BINS = 40
 _LARGEST_OPEN_TABLE = 30
 _CSS = """
+:root { --faint: #595959; --system: #8a2d63; --assistant: #005c42; --tool: #7a4b00; }
+@media (prefers-color-scheme: dark) {
+  :root { --faint: #a8a8a8; --system: #f0a8d0; --assistant: #6fe6bd; --tool: #f0b840; }
+}
 .example { line-height: 1.9; white-space: pre-wrap; overflow-wrap: anywhere;
   font: 14px/1.9 ui-monospace, monospace; border-left: 3px solid var(--line); padding-left: 12px; }
 .token { border-radius: 3px; padding: 1px 0; }
 .token:hover { outline: 1px solid currentColor; }
 .trained { background: #009e7344; border-bottom: 2px solid #009e73; }
-.template { opacity: 0.55; }
-.system { color: #cc79a7; } .user, .text { color: inherit; } .assistant { color: #009e73; }
-.tool { color: #e69f00; }
+.template { color: var(--faint); }
+.system { color: var(--system); } .user, .text { color: inherit; }
+.assistant { color: var(--assistant); } .tool { color: var(--tool); }
 .rows { display: grid; gap: 3px; }
 .row { display: flex; height: 16px; background: var(--soft); }
 .row span { display: block; height: 100%; border-right: 1px solid Canvas; }
@@ -64,19 +69,16 @@ def inspection_page(
         ("Rates", _rates(plan, mixture) if plan else None),
     ]
     n = sum(len(mixture.stores[mixture.tasks.index(task)]) for task in tasks)
-    intro = element("p", f"{len(tasks):,} tasks, {n:,} examples.", class_="note")
+    intro = element("p", f"{counted(len(tasks), 'task')}, {counted(n, 'example')}.", class_="note")
     return page(f"{config.data.mixture}: {which}", intro, sections, _CSS)
 
 
 def _examples(examples: Iterator[TokenizedExample], n_left_out: int) -> Markup:
     """Return all tokens of the examples; hovering over one says what it is."""
-    note = (
-        "Tokens with a green ground are trained. Roles have colors: system, user, assistant, tool; "
-        "what the template writes is faint. Hover over a token for its id, role and loss weight."
-    )
+    parts = [_legend()]
     if n_left_out:
-        note += f" {n_left_out:,} more tasks are left out; --task NAME shows them."
-    parts = [element("p", note, class_="note")]
+        left_out = f"{n_left_out:,} more tasks are left out; --task NAME shows them."
+        parts.append(element("p", left_out, class_="note"))
     for example in examples:
         n_trained = sum(token.weight > 0 for token in example.decoder)
         head = (
@@ -88,6 +90,19 @@ def _examples(examples: Iterator[TokenizedExample], n_left_out: int) -> Markup:
     return joined(parts)
 
 
+def _legend() -> Markup:
+    """Return what the colors mean, each in its color."""
+    roles = [element("span", role, class_=role) for role in ("system", "user", "assistant", "tool")]
+    return element(
+        "p",
+        element("span", "Tokens with a green ground", class_="trained"),
+        " are trained. Roles have colors: ",
+        joined(part for role in roles for part in (role, ", ")),
+        element("span", "what the template writes", class_=TEMPLATE),
+        ". Hover over a token for its id, role and loss weight.",
+    )
+
+
 def _tokens(tokens: Sequence[Token]) -> Markup:
     return element("div", *map(_token, tokens), class_="example")
 
@@ -96,13 +111,13 @@ def _token(token: Token) -> Markup:
     """Return a token with what hovering over it says."""
     classes = f"token {token.role}{' trained' if token.weight else ''}"
     title = f"id {token.id} | {token.text!r} | {token.role} | {_why(token)}"
-    # A partial weight is seen, too: the fainter, the less it counts.
-    style = {} if token.weight in (0.0, 1.0) else {"style": f"opacity:{_opacity(token.weight)}"}
+    # A partial weight is seen, too: the fainter the ground, the less it counts.
+    style = {} if token.weight in (0.0, 1.0) else {"style": f"background:{_ground(token.weight)}"}
     return element("span", token.text or "\u200b", class_=classes, title=title, **style)
 
 
-def _opacity(weight: float) -> str:
-    return f"{min(max(0.4 + 0.6 * weight, 0.4), 1):.2f}"
+def _ground(weight: float) -> str:
+    return f"rgba(0,158,115,{min(max(0.27 * weight, 0.04), 0.4):.2f})"
 
 
 def _why(token: Token) -> str:
@@ -141,8 +156,9 @@ def _packed_rows(plan: BatchPlan, mixture: Mixture) -> Markup:
         at += count
         rows.append(element("div", *blocks, class_="row"))
     note = (
-        f"The first {n_rows} rows of the first batch, each of {capacity:,} tokens; a block is an "
-        f"example, and what is left of a row is padding. The whole run's fill is {plan.fill:.1%}."
+        f"The first batch begins with {'this row' if n_rows == 1 else f'these {n_rows} rows'} of "
+        f"{capacity:,} tokens. A block is an example, and what is left of a row is padding. The "
+        f"whole run's fill is {plan.fill:.1%}."
     )
     return joined([element("p", note, class_="note"), element("div", *rows, class_="rows")])
 
@@ -167,7 +183,9 @@ def _counts(mixture: Mixture, tasks: Sequence[str]) -> Markup:
 
     heads = ["task", "in source", "examples", "tokens", "% trained", "truncated", "dropped"]
     return folded(
-        f"All {len(tasks):,} tasks", table(heads, rows()), is_open=len(tasks) <= _LARGEST_OPEN_TABLE
+        f"Counts of {counted(len(tasks), 'task')}",
+        table(heads, rows()),
+        is_open=len(tasks) <= _LARGEST_OPEN_TABLE,
     )
 
 
@@ -177,10 +195,10 @@ def _lengths(mixture: Mixture, tasks: Sequence[str], config: Config) -> Markup:
     decoder = np.concatenate([store.lengths for store in stores])
     trained = np.concatenate([store.trained_tokens for store in stores])
     encoder = np.concatenate([store.encoder_lengths for store in stores])
-    series = [_bins("all tokens", decoder), _bins("trained tokens", trained)]
+    series = _bins({"all tokens": decoder, "trained tokens": trained})
     drawn = [histogram("Tokens of an example", series, x_label="tokens", y_label="examples")]
     if encoder.any():
-        of_encoder = [_bins("encoder tokens", encoder)]
+        of_encoder = _bins({"encoder tokens": encoder})
         drawn.append(histogram("Encoder tokens", of_encoder, x_label="tokens", y_label="examples"))
     percentiles = np.percentile(decoder, (50, 95, 99, 100))
     note = (
@@ -190,9 +208,15 @@ def _lengths(mixture: Mixture, tasks: Sequence[str], config: Config) -> Markup:
     return joined([element("p", note, class_="note"), plots(drawn)])
 
 
-def _bins(name: str, lengths: np.ndarray) -> Series:
-    counts, edges = np.histogram(lengths, bins=_BINS)
-    return Series(name, edges.tolist(), counts.tolist())
+def _bins(lengths: dict[str, np.ndarray]) -> list[Series]:
+    """Return histograms with common bins, each of the same number of whole tokens."""
+    longest = max(int(of_name.max()) for of_name in lengths.values())
+    width = -(-(longest + 1) // _BINS)
+    edges = np.arange(0, longest + 1 + width, width)
+    return [
+        Series(name, edges.tolist(), np.histogram(of_name, bins=edges)[0].tolist())
+        for name, of_name in lengths.items()
+    ]
 
 
 def _dropped(mixture: Mixture, tasks: Sequence[str]) -> Markup:
@@ -230,13 +254,16 @@ def _rates(plan: BatchPlan, mixture: Mixture) -> Markup:
         Series("requested", places, [row[2] for row in most]),
         Series("in the planned run", places, [row[3] for row in most]),
     ]
-    drawn = bar_plot("Share of examples", [row[0] for row in most], series, x_label="percent")
+    drawn = []
+    if len(rows) > 1:
+        names = [row[0] for row in most]
+        drawn.append(bar_plot("Share of examples", names, series, x_label="percent"))
     heads = ["task", "rate", "% requested", "% in the planned run", "epochs"]
     return joined(
         [
-            plots([drawn]),
+            plots(drawn),
             folded(
-                f"All {len(rows):,} tasks",
+                f"Shares of {counted(len(rows), 'task')}",
                 table(heads, rows),
                 is_open=len(rows) <= _LARGEST_OPEN_TABLE,
             ),

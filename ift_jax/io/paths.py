@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ift_jax.errors import UserError, WriteError
+from ift_jax.io.temporary import is_temporary
 from ift_jax.io.write_errors import write_errors
 
 _DELETION_SECONDS = 1  # Deleting a workdir may take so long; some writes fail before it is gone.
@@ -213,10 +214,10 @@ class Workdir:
             raise
 
     def _stats(self) -> dict[Path, tuple[int, int]]:
-        """Size and time of change of every file in the copy."""
+        """Size and time of change of every file in the copy, but those that a thread is writing."""
         stats = {}
         for file in Path(self.local).rglob("*"):
-            if file.is_file():
+            if not is_temporary(file) and file.is_file():
                 stat = file.stat()
                 stats[file] = (stat.st_size, stat.st_mtime_ns)
         return stats

@@ -61,6 +61,11 @@ def _remove_folder(path: Path) -> None:
         time.sleep(0.01)
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a path has a name as temporary files do, so that it may be gone the next moment."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes of this machine left of temporary files in a folder.
 

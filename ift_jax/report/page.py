@@ -4,6 +4,8 @@ import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+# Browsers enforce that the page asks for nothing and runs nothing, whatever a run's texts hold.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
@@ -101,6 +103,7 @@ def page(title: str, intro: object, sections: Iterable[tuple[str, object]], css:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f'<link rel="icon" href="data:,">\n<title>{html.escape(title)}</title>\n'
         f"<style>{_STYLE}{css}</style>\n</head>\n<body>\n"
         f"{element('h1', title)}{escaped(intro)}\n{element('nav', links)}\n{body}\n"

@@ -6,6 +6,7 @@ matplotlib is imported on use: it takes half a second, and only a page needs it.
 import io
 import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,26 +15,31 @@ _COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7")
 _INK = "#123457"  # Stands for the color of the page's text, which the page decides.
 # Inches. At a phone's width a plot is shown nearly 1:1, so its text stays readable.
 _SIZE = (5.0, 3.0)
+_TITLE_CHARACTERS = 48  # So many are as wide as a plot.
 _MOST_NAMED = 8  # With more lines a legend would hide the plot.
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": _INK,
+    "axes.axisbelow": True,
     "axes.grid": True,
     "axes.labelcolor": _INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlesize": 11,
+    "figure.titlesize": 12,
     "figure.constrained_layout.use": True,
     "font.family": "sans-serif",
-    "font.size": 10,
+    "font.size": 11,
     "grid.alpha": 0.2,
     "grid.color": _INK,
-    "legend.fontsize": 9,
+    "legend.fontsize": 10,
     "legend.frameon": False,
     "svg.fonttype": "none",  # Text stays text, in the page's font.
     "text.color": _INK,
     "xtick.color": _INK,
     "ytick.color": _INK,
 }
+
+
+Distances = tuple[float, float]  # From a value down and up to the ends of its interval.
 
 
 class Series(NamedTuple):
@@ -43,13 +49,13 @@ class Series(NamedTuple):
         name: Its name in the legend.
         xs: Places on the horizontal axis.
         ys: As many values; None leaves a gap.
-        errors: For bars: the distances down and up to the ends of each one's interval.
+        errors: The interval of each value: a line over a bar, or a band around a line.
     """
 
     name: str
     xs: Sequence[float]
     ys: Sequence[float | None]
-    errors: Sequence[tuple[float, float]] | None = None
+    errors: Sequence[Distances] | None = None
 
 
 def line_plot(
@@ -77,6 +83,11 @@ def line_plot(
                 marker="o" if len(ys) == 1 else None,
                 markersize=4,
             )
+            if line.errors is not None:
+                lows = [y - low for y, (low, _) in zip(ys, line.errors, strict=True)]
+                highs = [y + high for y, (_, high) in zip(ys, line.errors, strict=True)]
+                color = _COLORS[number % len(_COLORS)]
+                axes.fill_between(line.xs, lows, highs, color=color, alpha=0.2, linewidth=0)
         values = [y for line in series for y in line.ys if y is not None and math.isfinite(y)]
         if log_y and values and min(values) > 0:
             axes.set_yscale("log")
@@ -136,12 +147,13 @@ def bar_plot(title: str, labels: Sequence[str], series: Sequence[Series], *, x_l
                 error_kw={"ecolor": _INK, "capsize": 2, "linewidth": 1},
             )
         axes.set_yticks(range(len(labels)), labels)
+        axes.margins(y=0.02)
         axes.invert_yaxis()
         axes.set_xlabel(x_label)
         if len(series) > 1:
-            axes.legend()
+            axes.figure.legend(loc="outside lower center", ncols=2)
 
-    return _svg(title, draw, max(_SIZE[1], 0.9 + 0.24 * len(labels) * max(len(series) * 0.7, 1)))
+    return _svg(title, draw, 1.2 + 0.24 * len(labels) * max(len(series) * 0.7, 1))
 
 
 def _svg(title: str, draw: Callable[[Any], None], height: float = _SIZE[1]) -> str:
@@ -152,7 +164,7 @@ def _svg(title: str, draw: Callable[[Any], None], height: float = _SIZE[1]) -> s
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
         figure = Figure(figsize=(_SIZE[0], height))
         axes = figure.add_subplot()
-        axes.set_title(title)
+        figure.suptitle(textwrap.fill(title, _TITLE_CHARACTERS))
         draw(axes)
         text = io.StringIO()
         # Without a date the same numbers give the same text.

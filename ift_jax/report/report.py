@@ -3,10 +3,11 @@
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ift_jax.config import files as config_files
-from ift_jax.report import evaluation_sections, training_sections
+from ift_jax.report import evaluation_sections, progress_sections, training_sections
+from ift_jax.report.overview import overview
 from ift_jax.report.page import Markup, element, joined, page, table
 from ift_jax.report.run_files import RunFiles, read_run
 from ift_jax.version import __version__
@@ -15,36 +16,40 @@ REPORT_FILE = "report.html"
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "numpy")
 
 
-def report(paths: Sequence[str]) -> str:
+def report(paths: Sequence[str], names: Sequence[str] | None = None) -> str:
     """Return the report of some runs as the text of a page.
 
     Args:
         paths: Local workdirs. The runs may still be going on.
+        names: What the page calls the runs; by default their folders.
 
     Raises:
         UserError: One is not the workdir of a run.
     """
-    names = _names(paths)
+    names = names or _names(paths)
     runs = [read_run(path, name) for path, name in zip(paths, names, strict=True)]
     title = names[0] if len(runs) == 1 else f"{len(runs)} runs: {', '.join(names)}"
+    of = {run.name: "" if len(runs) == 1 else f" of {run.name}" for run in runs}
     sections: list[tuple[str, object]] = [
+        *(
+            (f"Scores while training{of[run.name]}", progress_sections.progress(run))
+            for run in runs
+        ),
+        ("Scores at the end", evaluation_sections.scores(runs)),
         ("Loss", training_sections.losses(runs)),
-        ("Scores", evaluation_sections.scores(runs)),
     ]
     for run in runs:
-        of_run = "" if len(runs) == 1 else f" of {run.name}"
         sections += [
-            (f"Scores while training{of_run}", evaluation_sections.progress(run)),
-            (f"Answers through time{of_run}", evaluation_sections.previews(run)),
-            (f"Tasks{of_run}", training_sections.task_losses(run)),
-            (f"Mixture{of_run}", training_sections.mixture(run)),
+            (f"Answers through time{of[run.name]}", evaluation_sections.previews(run)),
+            (f"Tasks{of[run.name]}", training_sections.task_losses(run)),
+            (f"Mixture{of[run.name]}", training_sections.mixture(run)),
         ]
     sections += [
         ("Speed", training_sections.speed(runs)),
         ("Config", _config(runs)),
         ("Versions", _versions()),
     ]
-    return page(title, _overview(runs), sections)
+    return page(title, overview(runs), sections)
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -53,27 +58,6 @@ def _names(paths: Sequence[str]) -> list[str]:
     return [
         name if short.count(name) == 1 else path for name, path in zip(short, paths, strict=True)
     ]
-
-
-def _overview(runs: Sequence[RunFiles]) -> Markup:
-    """Return a line of numbers for each run."""
-    heads = ["run", "step", "of", "held-out loss", "at step 0", "lowest", "complete"]
-
-    def rows() -> Iterator[list[object]]:
-        for run in runs:
-            last_step = max((record["step"] for record in run.metrics), default=0)
-            finite = [value for value in run.points("eval_loss")[1] if value is not None]
-            yield [
-                run.name,
-                last_step,
-                run.config.get("train.steps") or "",
-                finite[-1] if finite else None,
-                finite[0] if finite else None,
-                min(finite) if finite else None,
-                "yes" if run.record.finished_at is not None else "not yet",
-            ]
-
-    return table(heads, rows())
 
 
 def _config(runs: Sequence[RunFiles]) -> Markup:

@@ -57,6 +57,12 @@ class RunFiles(NamedTuple):
                 values.append(found)
         return steps, values
 
+    @property
+    def goodput(self) -> dict[str, float]:
+        """Return the share of the time so far by kind of work; nothing if no step was logged."""
+        shares = [_find(record, "time/goodput") for record in self.metrics]
+        return next((of_kinds for of_kinds in reversed(shares) if of_kinds is not _MISSING), {})
+
     def tasks_of(self, name: str) -> list[str]:
         """Return the names below a nested entry of the metrics, such as "eval_task_loss"."""
         tasks: dict[str, None] = {}
@@ -74,7 +80,7 @@ def _find(record: Record, name: str) -> Any:
         return record[name]
     outer, _, inner = name.partition("/")
     of_outer = record.get(outer)
-    return of_outer.get(inner, _MISSING) if inner and isinstance(of_outer, dict) else _MISSING
+    return _find(of_outer, inner) if inner and isinstance(of_outer, dict) else _MISSING
 
 
 def read_run(path: str, name: str) -> RunFiles:

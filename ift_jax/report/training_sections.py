@@ -112,11 +112,23 @@ def mixture(run: RunFiles) -> Markup | None:
 
 
 def speed(runs: Sequence[RunFiles]) -> Markup:
-    """Return how fast the runs were, and how full their rows."""
+    """Return how fast the runs were, how full their rows, and where their time went."""
     drawn = [
         _over_steps(runs, "Trained tokens per second", ["time/trained_tokens_per_second"]),
         _over_steps(runs, "Model FLOP utilization", ["time/mfu"]),
+        _over_steps(runs, "Goodput: share of all time in steps", ["time/goodput/steps"]),
         _over_steps(runs, "Share of each row that is filled", ["fill"]),
         _over_steps(runs, "Share of time the device waits for data", ["time/data_wait_share"]),
     ]
-    return plots(filter(None, drawn))
+    return joined([plots(filter(None, drawn)), *filter(None, [_goodput(runs)])])
+
+
+def _goodput(runs: Sequence[RunFiles]) -> Markup | None:
+    """Return the share of each run's time that each kind of work took, restarts included."""
+    of_runs = [run.goodput for run in runs]
+    kinds = list(dict.fromkeys(kind for shares in of_runs for kind in shares))
+    if not kinds:
+        return None
+    rows = [(kind, *(100 * shares.get(kind, 0.0) for shares in of_runs)) for kind in kinds]
+    heads = ["% of the time so far", *(run.name if len(runs) > 1 else "" for run in runs)]
+    return table(heads, rows)

@@ -27,6 +27,7 @@ from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.previews import Previews
 from ift_jax.training.profile import NO_STEPS, Profile, check_profile
 from ift_jax.training.resume import checkpointed_part, initial_state, restore_newest
+from ift_jax.training.run_report import RunReport
 from ift_jax.training.setup import Run, describe_training, prepare_run
 from ift_jax.training.start import (
     Start,
@@ -107,11 +108,13 @@ def train(
         stack.enter_context(goodput.compiling_noticed())
         stop = StopAgreement(stack.enter_context(StopSignals()), run.program.mesh)
         with home.deletion_named():
-            trainer = Trainer(
-                run, home, console, start, stop, goodput, profile, writes=is_first_process
-            )
-            trainer.run_steps()
-            trainer.finish(began)
+            writes_report = is_first_process and config.train.report
+            with RunReport(home, workdir, console.line, writes=writes_report) as report:
+                trainer = Trainer(
+                    run, home, console, start, stop, goodput, profile, report, is_first_process
+                )
+                trainer.run_steps()
+                trainer.finish(began)
     if is_first_process and trainer.is_complete:
         console.line(*summary_lines(home.local, workdir, console.width))
     console.line(*file_lines(home.local, workdir))
@@ -132,7 +135,7 @@ class Trainer:
         stop: StopAgreement,
         goodput: Goodput,
         profile: range,
-        *,
+        report: RunReport,
         writes: bool,
     ):
         """Restore or initialize the state while the train step compiles.
@@ -147,6 +150,7 @@ class Trainer:
             stop: Whether the run was asked to stop.
             goodput: Counts where the time goes.
             profile: The steps to trace.
+            report: The run's page, renewed after evaluations.
             writes: Whether this process writes the files other than checkpoints.
         """
         config = run.config.train
@@ -156,6 +160,7 @@ class Trainer:
         self._start = start
         self._stop = stop
         self._goodput = goodput
+        self._report = report
         self._schedule = StepSchedule(config, run.n_steps)
         self._checkpoints = Checkpoints(
             home.path,
@@ -182,7 +187,7 @@ class Trainer:
             goodput.resume(home.local, self._first_step)
         self._text_generator = TextGenerator(run.config, run.tokenizer, run.program.model)
         self._previews = Previews(
-            self._text_generator, run.eval, home.local, self._first_step, write=writes
+            self._text_generator, run.eval, home.local, self._first_step, console, self._writer
         )
         self._evaluations = Evaluations(
             run,
@@ -301,6 +306,8 @@ class Trainer:
                 self._save(even_if_bad=True)
             self._goodput.write(self._step)
             self._home.push()
+        if due.evaluate or due.score:
+            self._report.update()
 
     def _save(self, *, even_if_bad: bool) -> None:
         """Save the state; if the last steps were not finite, wait for one that is.
@@ -339,18 +346,9 @@ class Trainer:
             )
 
     def _preview(self) -> bool:
-        """Write and print completions of the fixed prompts; return whether no stop came between."""
-        params = all_params(self._state)
+        """Complete the fixed prompts; return whether no stop came between."""
         with self._goodput.during("evaluating"):
-            preview = self._previews.write(params, self._step, self._stop.requested)
-        if preview is None:
-            return False
-        self._console.line(
-            f"samples at step {self._step} (stop rate {preview.stop_rate:.2f}):", *preview.lines
-        )
-        if self._writer:
-            self._writer.write({"step": self._step, "preview_stop_rate": preview.stop_rate})
-        return True
+            return self._previews(all_params(self._state), self._step, self._stop.requested)
 
     def finish(self, began: float) -> None:
         """Say how the run ended, evaluate it if it is complete, and close all files.

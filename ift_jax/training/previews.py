@@ -1,25 +1,20 @@
 """Completions of fixed prompts while a run trains, with special tokens visible."""
 
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 from ift_jax.data.mixture import Mixture
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.files import append_json_lines
 from ift_jax.io.stop_signals import Stopped, never
 from ift_jax.models.model import Params
+from ift_jax.training.console import Console
+from ift_jax.training.metric_writer import MetricWriter
 from ift_jax.training.step_lines import keep_lines, keep_lines_until
 
 # What is printed of a prompt (its end) and of an answer; the file has all of them.
 SHOWN_PROMPT_CHARACTERS = 60
 SHOWN_ANSWER_CHARACTERS = 100
-
-
-class Preview(NamedTuple):
-    """The completions at one step."""
-
-    lines: list[str]  # One per prompt, for the terminal.
-    stop_rate: float  # The fraction of completions that ended with a stop token.
 
 
 class Previews:
@@ -35,8 +30,8 @@ class Previews:
         mixture: Mixture,
         workdir: str,
         step: int,
-        *,
-        write: bool,
+        console: Console,
+        writer: MetricWriter | None,
     ):
         """Pick the prompts, and drop what the file has from later steps.
 
@@ -45,13 +40,16 @@ class Previews:
             mixture: The examples to take prompts from; none of them is trained on.
             workdir: The local folder of `samples.jsonl`.
             step: The step that the run starts or resumes at.
-            write: Whether this process writes the file.
+            console: Where to print.
+            writer: Writes `metrics.jsonl`; None for processes that write nothing.
         """
         n_prompts = min(text_generator.config.train.preview_prompts, len(mixture.tasks))
         self._task_ids = [round(i * len(mixture.tasks) / n_prompts) for i in range(n_prompts)]
         self._text_generator = text_generator
         self._mixture = mixture
-        self._path = os.path.join(workdir, "samples.jsonl") if write else None
+        self._console = console
+        self._writer = writer
+        self._path = os.path.join(workdir, "samples.jsonl") if writer else None
         if self._path:
             keep_lines_until(self._path, step)
         self._prompts = [text_generator.prompt(mixture.stores[i], 0) for i in self._task_ids]
@@ -61,28 +59,32 @@ class Previews:
         if self._path:
             keep_lines(self._path, lambda line_step: line_step != step)
 
-    def write(self, params: Params, step: int, stopped: Stopped = never) -> Preview | None:
-        """Generate the completions and append them to the file.
+    def __call__(self, params: Params, step: int, stopped: Stopped = never) -> bool:
+        """Generate the completions, append them to the file, and print them.
 
         Args:
             params: All of the model's parameters, frozen ones included.
             step: The number of steps that they were trained for.
-            stopped: Whether to give up before the next batch of prompts.
+            stopped: Whether to give up before the next batch of prompts; then nothing is written.
 
         Returns:
-            The completions, or None if it was stopped; then the file is as it was.
+            Whether no stop came between.
         """
         outputs = self._text_generator.generate(params, self._prompts, stopped)
         if len(outputs) < len(self._prompts):
-            return None
+            return False
         records = [
             self._record(step, self._task_ids[i], self._prompts[i], outputs[i])
             for i in range(len(self._prompts))
         ]
         if self._path:
             append_json_lines(self._path, records)
-        n_stopped = sum(record["stopped"] for record in records)
-        return Preview([_line(record) for record in records], n_stopped / len(records))
+        stop_rate = sum(record["stopped"] for record in records) / len(records)
+        lines = [_line(record) for record in records]
+        self._console.line(f"samples at step {step} (stop rate {stop_rate:.2f}):", *lines)
+        if self._writer:
+            self._writer.write({"step": step, "preview_stop_rate": stop_rate})
+        return True
 
     def _record(
         self, step: int, task_id: int, prompt: list[int], output: list[int]

@@ -8,6 +8,7 @@ from typing import Any
 
 from ift_jax.evaluation.score_table import title
 from ift_jax.io.json_reader import parse_json
+from ift_jax.report.report import REPORT_FILE
 from ift_jax.training import goodput
 from ift_jax.training.best_metric import OVERALL
 from ift_jax.training.console import NOT_SHOWN, SETS
@@ -54,7 +55,7 @@ def summary_lines(folder: str, workdir: str, width: int) -> Iterator[str]:
 
 
 def file_lines(folder: str, workdir: str) -> Iterator[str]:
-    """Yield the lines that name the files of a workdir and say what they hold.
+    """Yield the lines that name the files of a workdir, say what they hold, and where its page is.
 
     Args:
         folder: The local folder of the run's files.
@@ -65,6 +66,8 @@ def file_lines(folder: str, workdir: str) -> Iterator[str]:
         # The checkpoints of a workdir in a bucket have no local copy.
         if name == "checkpoints" or os.path.exists(os.path.join(folder, name)):
             yield f"  {os.path.join(workdir, name):<44} {content}"
+    if os.path.exists(os.path.join(folder, REPORT_FILE)):
+        yield f"report: {os.path.join(workdir, REPORT_FILE)}"
 
 
 def _time_lines(folder: str, width: int) -> Iterator[str]:

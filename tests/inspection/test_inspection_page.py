@@ -1,44 +1,16 @@
 """The page of a mixture shows every token as it is trained."""
 
 import html
-import json
 import re
 
 import pytest
 
-from ift_jax.commands.main import main
-from tests.small_models import write_workdir
-
-ROWS = 6
-CONVERSATION = [
-    {"role": "system", "content": "Be <b>brief</b>."},
-    {"role": "user", "content": "Where is it?"},
-    {"role": "assistant", "content": "Here.", "weight": 0},
-    {"role": "user", "content": "And now?"},
-    {"role": "assistant", "content": "There & here."},
-]
+from tests.report import small_pages
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inspect")
-    model = write_workdir(folder / "model")
-    rows = [{"messages": CONVERSATION}] * ROWS + [{"messages": CONVERSATION[:2]}]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    flags = [
-        "--model",
-        model,
-        "--data",
-        str(folder / "rows.jsonl"),
-        "--html",
-        str(folder / "x.html"),
-    ]
-    stores = [
-        f"--config.data.store_dir={folder}/stores",
-        "--config.data.max_dropped_fraction=0.5",
-    ]
-    assert main(["inspect", *flags, *stores]) == 0
-    return (folder / "x.html").read_text()
+    return small_pages.write_inspection(tmp_path_factory.mktemp("inspect")).read_text()
 
 
 def tokens(page):
@@ -82,4 +54,5 @@ def test_packed_rows_and_drops_are_drawn(page):
     assert blocks
     assert all(0 < float(width) <= 100 for width in blocks)
     assert "Dropped records" in page
-    assert page.count("<svg") >= 3
+    assert "Tokens of an example" in page
+    assert page.count("<svg") == 2

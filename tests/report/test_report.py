@@ -1,72 +1,23 @@
 """The page of a run says what the run's files say, and asks the network for nothing."""
 
 import html
-import json
+import itertools
 import re
 
 import pytest
 
 from ift_jax.commands.main import main
+from ift_jax.report.overview import Measure, Point, _row
 from ift_jax.report.plots import Series, line_plot
 from ift_jax.report.report import report
 from ift_jax.report.run_files import read_lines
+from tests.report import small_pages
 from tests.small_models import write_workdir
-
-
-def write_lines(path, records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A workdir with the files of a run of 20 steps."""
-    workdir = tmp_path_factory.mktemp("report") / "mine"
-    write_workdir(workdir)
-    losses = {"eval_task_loss": {"a/b": 3.5, "c": 2.5}, "heldout_loss": 3.75}
-    tokens = {"a/b": 30, "c": 90}
-    write_lines(
-        workdir / "metrics.jsonl",
-        [
-            {"step": 0, "eval_loss": 3.0, **losses},
-            {"step": 10, "nll": 2.75, "accuracy": 0.5, "task_tokens": tokens, "time": {"mfu": 0.4}},
-            {"step": 20, "nll": None, "task_tokens": tokens, "time": {"mfu": None}},
-            {"step": 20, "eval_loss": 2.125, "eval_task_loss": {"a/b": 1.5, "c": 2.75}},
-        ],
-    )
-    fields = {"inputs_since": 0, "finished_at": 20}
-    tasks = {"a/b": {"rate": 3.0, "examples": 7}, "c": {"rate": 1.0, "examples": 8}}
-    record = {"inputs": {"mixtures": {"train": tasks}}, **fields}
-    (workdir / "run.json").write_text(json.dumps(record))
-    prompt = {"task": "a/b", "prompt": "<b>&Why?", "references": ["<i>So."], "stopped": False}
-    write_lines(
-        workdir / "samples.jsonl",
-        [
-            {"step": 0, "completion": "<script>alert(1)</script>", **prompt},
-            {"step": 20, "completion": "So.", **prompt, "stopped": True},
-        ],
-    )
-    write_lines(
-        workdir / "evaluations.jsonl",
-        [
-            {
-                "step": step,
-                "which": "eval",
-                "tasks": {"a/b": {"examples": 2, "exact_match": right, "own": None}},
-                "overall": {"examples": 2, "exact_match": right},
-                "intervals": {"a/b": {"exact_match": {"low": right - 0.25, "high": 1.0}}},
-            }
-            for step, right in ((0, 0.25), (20, 0.5))
-        ],
-    )
-    scores = {"examples": 4, "exact_match": 0.75, "own_metric": 12.5}
-    part = {"tasks": {"a/b": scores}, "overall": scores, "groups": {}, "failures": []}
-    (workdir / "evaluation.json").write_text(json.dumps({"unseen examples": part}))
-    answers = [
-        {"task": "a/b", "index": k, "references": ["x"], "answer": "x" if k else "y"}
-        for k in range(4)
-    ]
-    write_lines(workdir / "answers.jsonl", answers)
-    return workdir
+    return small_pages.write_run(tmp_path_factory.mktemp("report") / "mine")
 
 
 @pytest.fixture(scope="module")
@@ -88,21 +39,88 @@ def cells(page):
 
 def test_the_tables_have_the_numbers_of_the_files(page):
     rows = cells(page)
-    assert ["mine", "20", "1", "2.125", "3.000", "2.125", "yes"] in rows
+    assert "Step 20 of 1, complete." in page
     assert ["a/b", "3.500", "1.500", "-2.000"] in rows
     assert ["c", "2.500", "2.750", "0.2500"] in rows
     assert ["c", "8", "25.00", "75.00", "180"] in rows
     assert ["a/b", "7", "75.00", "25.00", "60"] in rows
-    assert ["task", "examples", "exact_match", "own_metric", "95% interval of exact match"] in rows
-    assert ["a/b", "4", "0.7500", "12.50", "0.301 to 0.954"] in rows
-    assert ["task", "metric", "step 0", "step 20"] in rows
-    followed = ["a/b", "exact_match", "0.250 (0.000 to 1.000)", "0.500 (0.250 to 1.000)"]
+    assert ["task", "examples", "exact match", "own_metric", "commonest answer"] in rows
+    assert ["a/b", "4", "0.750 (0.301 to 0.954)", "12.500", "0.250"] in rows
+    assert ["task", "metric", "step 0", "step 10", "step 20"] in rows
+    followed = ["a/b", "exact_match", "0.250 (0.000 to 1.000)"]
+    followed += ["0.250 (0.000 to 1.000)", "0.500 (0.250 to 1.000)"]
     assert followed in rows
-    assert ["mean over tasks", "exact_match", "0.250", "0.500"] in rows
+    assert [
+        "mean over tasks",
+        "exact_match",
+        "0.250 (0.000 to 0.500)",
+        "0.500",
+        "0.875 (0.750 to 1.000)",
+    ] in rows
     assert ["step 0 (cut off)", "<script>alert(1)</script>"] in rows
     assert ["step 20", "So."] in rows
     assert ["expected", "<i>So."] in rows
     assert ["model.d_model", "16"] in [row[:2] for row in rows]
+
+
+def test_the_top_says_what_was_before_halfway_and_after_with_intervals(page):
+    rows = cells(page)
+    after = {}
+    for name, row in itertools.pairwise(
+        rows[: rows.index(["task", "metric", "step 0", "step 10", "step 20"])]
+    ):
+        after[name[0]] = row
+    assert rows[0] == ["before", "halfway", "latest", "change"]
+    assert after["loss on unseen examples of the trained tasks"] == [
+        "3.000step 0",
+        "",
+        "2.125step 20",
+        "\u2713 better-0.875",
+    ]
+    assert after["loss on tasks that are never trained"] == ["", "", "3.750step 0", ""]
+    exact_match = after["exact match: unseen examples of the trained tasks (2 examples)"]
+    assert exact_match == [
+        "0.2500.000 to 0.500step 0",
+        "0.500step 10",
+        "0.8750.750 to 1.000step 20",
+        "\u2713 better+0.625",
+    ]
+    assert after["exact match at the end: unseen examples (4 examples)"] == [
+        "0.250commonest answer",
+        "",
+        "0.7500.301 to 0.954step 20",
+        "above it+0.500",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "is_loss", "verdict"),
+    [
+        ((0.2, 0.1, 0.3), (0.5, 0.4, 0.6), False, "\u2713 better+0.300"),
+        ((0.5, 0.4, 0.6), (0.2, 0.1, 0.3), False, "\u2717 worse-0.300"),
+        ((0.2, 0.1, 0.3), (0.3, 0.2, 0.4), False, "not clear+0.100"),
+        # The ends overlap, and still the interval of the difference, 0.15 +- 0.141, leaves out 0.
+        ((0.2, 0.1, 0.3), (0.35, 0.25, 0.45), False, "\u2713 better+0.150"),
+        ((0.4,), (0.3,), True, "\u2713 better-0.100"),
+        ((0.4,), (0.5,), True, "\u2717 worse+0.100"),
+        ((0.4,), (0.4,), True, "no change+0.000"),
+    ],
+)
+def test_a_change_within_noise_is_not_called_better(first, last, is_loss, verdict):
+    measure = Measure("m", [Point(0, *first), Point(5, *last)], is_loss)
+    [_, row] = cells(_row("m", measure))
+    assert row[3] == verdict
+
+
+def test_a_best_value_in_between_is_named():
+    measure = Measure("m", [Point(0, 3.0), Point(5, 1.5), Point(9, 2.0)], is_loss=True)
+    [_, row] = cells(_row("m", measure))
+    assert row == [
+        "3.000step 0",
+        "1.500step 5",
+        "2.000step 9",
+        "\u2713 better-1.000best 1.500 at step 5",
+    ]
 
 
 def test_text_of_the_run_is_never_markup(page):
@@ -150,12 +168,14 @@ def test_two_runs_share_plots_and_their_differences_are_listed(run, tmp_path):
     train = dataclasses.replace(CONFIG.train, steps=7)
     other = tmp_path / "mine"  # The same name in another folder.
     write_workdir(other, dataclasses.replace(CONFIG, train=train))
-    write_lines(other / "metrics.jsonl", [{"step": 0, "eval_loss": 9.0}])
+    small_pages.write_lines(other / "metrics.jsonl", [{"step": 0, "eval_loss": 9.0}])
     page = report([str(run), str(other)])
     rows = cells(page)
     assert ["field", str(run), str(other)] in rows
     assert ["train.steps", "1", "7"] in rows
-    assert [str(other), "0", "7", "9.000", "9.000", "9.000", "not yet"] in rows
+    assert f"{other}: step 0 of 7, not complete yet." in page
+    assert [f"{run}: loss on unseen examples of the trained tasks"] in rows
+    assert ["", "", "9.000step 0", ""] in rows
 
 
 def test_the_command_writes_into_the_workdir_or_where_it_is_told(

@@ -55,6 +55,7 @@ SETTINGS = [
     "train.preview_every=25",
     "train.preview_prompts=2",
     "train.peak_tflops=1.0",
+    "train.report=False",  # Drawing takes a second, longer than these runs.
     f"train.compile_cache={SHARED / 'compiled'}",
     "evaluation.examples=0",
     "evaluation.max_new_tokens=4",

@@ -83,3 +83,18 @@ def test_a_failed_save_stops_the_run_at_once_and_the_same_command_goes_on(
     assert process.n_steps_done == 8  # The run has ten.
     assert process.train(broken) == 0
     in_process.assert_same_run(broken, whole)
+
+
+def test_a_run_and_a_stopped_run_leave_a_page_and_print_its_place_once(
+    tmp_path, capsys, monkeypatch
+):
+    process = in_process.InProcess(monkeypatch, ["train.report=True"])
+    stopped = tmp_path / "stopped"
+    process.stop(stopped, at_event=12)
+    assert "<title>stopped</title>" in (stopped / "report.html").read_text()
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {stopped}/report.html"
+    assert process.train(stopped) == 0
+    page = (stopped / "report.html").read_text()
+    assert "Step 10 of 10, complete." in page
+    assert capsys.readouterr().out.count("report.html") == 1
+    assert not list(stopped.glob(".*tmp"))
