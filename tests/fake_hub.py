@@ -84,7 +84,9 @@ class FakeHub:
         endpoint: Its address.
         requests: "METHOD /path" of each request.
         created: Name -> whether it is private, of each repository made.
-        pushed: Name -> file -> bytes.
+        pushed: Name -> branch -> file -> bytes.
+        blobs: SHA-256 -> bytes, of each file that was uploaded apart from its commit.
+        messages: The message of each commit.
     """
 
     def __init__(self, endpoint):
@@ -92,6 +94,8 @@ class FakeHub:
         self.requests = []
         self.created = {}
         self.pushed = {}
+        self.blobs = {}
+        self.messages = []
         self.files = {
             "README.md": _CARD.encode(),
             "train.jsonl": pairs(60).encode(),
@@ -114,39 +118,89 @@ class FakeHub:
             return 200, {"id": DATASET, "sha": COMMIT, "private": False, "siblings": []}, {}
         if path.startswith(f"{of_dataset}/revision/"):
             return 404, {}, {"X-Error-Code": "RevisionNotFound"}
-        if path.startswith("/api/") and token == f"Bearer {TOKEN}":
-            return self._write(path, body)
-        return (401 if path.startswith("/api/repos") else 404), {}, {"X-Error-Code": "RepoNotFound"}
+        if path.startswith("/lfs/"):
+            self.blobs[path.removeprefix("/lfs/")] = body
+            return 200, {}, {}
+        if (
+            path.startswith(("/api/models/", "/api/repos/", "/api/validate-yaml"))
+            or ".git/" in path
+        ):
+            if token != f"Bearer {TOKEN}":
+                return 401, {"error": "Invalid credentials in Authorization header"}, {}
+            return self._write(method, path, body)
+        return 404, {}, {"X-Error-Code": "RepoNotFound"}
 
     def _entry(self, name):
         return {"type": "file", "path": name, "size": len(self.files[name]), "oid": "c" * 40}
 
-    def _write(self, path, body):
+    def _write(self, method, path, body):
+        """Answer what `HfApi` asks to look at, make and fill a model repository."""
+        if path == "/api/validate-yaml":
+            return 200, {"errors": [], "warnings": []}, {}
         if path == "/api/repos/create":
-            asked = json.loads(body)
-            name = f"{asked['organization']}/{asked['name']}"
-            if name.startswith("forbidden/"):
-                return 403, {"error": "You are not in the organization forbidden"}, {}
-            if name in self.created:
-                return 409, {"url": f"{self.endpoint}/{name}"}, {}
-            self.created[name] = bool(asked.get("private"))
-            return 200, {"url": f"{self.endpoint}/{name}"}, {}
-        name = "/".join(path.split("/")[3:5])
-        if "/preupload/" in path:
-            files = [
-                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
-                for file in json.loads(body)["files"]
-            ]
+            return self._create(json.loads(body))
+        if path.endswith(".git/info/lfs/objects/batch"):
+            return 200, {"transfer": "basic", "objects": self._uploads(json.loads(body))}, {}
+        _, _, _, owner, name, *rest = path.split("/")
+        name = f"{owner}/{name}"
+        if owner == "me" and name.endswith("/broken"):
+            return 418, {"error": "I am a teapot"}, {}
+        if name not in self.created:
+            return 404, {}, {"X-Error-Code": "RepoNotFound"}
+        branches = self.pushed.setdefault(name, {"main": {}})
+        what, branch = (rest[0], "/".join(rest[1:])) if rest else ("revision", "main")
+        if what == "branch" and method == "POST":
+            branches[branch] = dict(branches["main"])
+            return 200, {}, {}
+        if branch not in branches:
+            return 404, {}, {"X-Error-Code": "RevisionNotFound"}
+        if what == "preupload":
+            files = [_preupload(file["path"]) for file in json.loads(body)["files"]]
             return 200, {"files": files}, {}
-        if "/commit/" in path:
-            files = self.pushed.setdefault(name, {})
-            for line in body.splitlines():
-                item = json.loads(line)
-                if item["key"] == "file":
-                    files[item["value"]["path"]] = base64.b64decode(item["value"]["content"])
-            commit = {"commitUrl": f"{self.endpoint}/{name}/commit/{COMMIT}", "commitOid": COMMIT}
-            return 200, commit, {}
-        return 200, {"id": name, "sha": COMMIT, "private": self.created.get(name)}, {}
+        if what == "commit":
+            self._commit(branches[branch], map(json.loads, body.splitlines()))
+            url = f"{self.endpoint}/{name}/commit/{COMMIT}"
+            return 200, {"commitUrl": url, "commitOid": COMMIT}, {}
+        siblings = [
+            {"rfilename": file, "blobId": git_blob(content), "size": len(content)}
+            for file, content in branches[branch].items()
+        ]
+        private = self.created[name]
+        return 200, {"id": name, "sha": COMMIT, "private": private, "siblings": siblings}, {}
+
+    def _create(self, asked):
+        name = f"{asked['organization']}/{asked['name']}"
+        if name.startswith("forbidden/"):
+            return 403, {"error": "You are not in the organization forbidden"}, {}
+        if name in self.created:
+            return 409, {"url": f"{self.endpoint}/{name}"}, {}
+        self.created[name] = asked.get("private") or asked.get("visibility") == "private"
+        return 200, {"url": f"{self.endpoint}/{name}"}, {}
+
+    def _uploads(self, asked):
+        return [
+            {**file, "actions": {"upload": {"href": f"{self.endpoint}/lfs/{file['oid']}"}}}
+            for file in asked["objects"]
+        ]
+
+    def _commit(self, files, items):
+        for item in items:
+            value = item["value"]
+            if item["key"] == "header":
+                self.messages.append(value["summary"])
+            elif item["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif item["key"] == "lfsFile":
+                files[value["path"]] = self.blobs[value["oid"]]
+
+
+def _preupload(path):
+    mode = "lfs" if path.endswith(".safetensors") else "regular"
+    return {"path": path, "uploadMode": mode, "shouldIgnore": False}
+
+
+def git_blob(content):
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 @contextlib.contextmanager
@@ -184,7 +238,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_POST = do_PUT = do_GET
 
     def _body(self):
         if self.headers.get("Transfer-Encoding") != "chunked":

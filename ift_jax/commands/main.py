@@ -22,6 +22,7 @@ COMMANDS = {
     "import": "make a workdir from a Hugging Face folder or a GGUF file",
     "merge": "average models, or checkpoints of a run, into a new workdir",
     "export": "write the model of a workdir as a Hugging Face folder",
+    "push": "upload an exported folder to the Hugging Face hub",
     "generate": "answer prompts from a file with a trained model; resumes an interrupted run",
     "chat": "talk with a trained model",
     "serve": "serve a trained model over HTTP, with the interface of OpenAI",

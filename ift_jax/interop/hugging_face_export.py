@@ -114,8 +114,7 @@ def export(
         files["generation_config.json"] = {**(generation or {}), **own_ids}
         if len(shards) > 1:
             files[INDEX] = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        if card:
-            files[CARD_FILE] = card.encode()
+        files |= {CARD_FILE: card.encode()} if card else {}
         write_files(folder, files)
         verify_export.check_tensors(open_safetensors(folder), checksums)
         verify_export.check_config(folder, model.config, max_length)
