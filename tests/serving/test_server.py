@@ -311,36 +311,48 @@ def test_a_dropped_connection_frees_its_place(running, model):
     assert without_identity(got[0].content) == want
 
 
-def test_a_full_queue_and_a_slow_answer_are_errors_that_can_be_tried_again(model):
-    with served.no_complaints(), served.serving(model, timeout=0.5, max_waiting=1) as opened:
-        server, queue, client = opened
+def test_a_full_queue_is_told_with_the_time_to_try_again(model):
+    with served.no_complaints(), served.serving(model, max_waiting=1) as (server, queue, client):
         ask = {"prompt": "Anna", "n": served.BATCH_SIZE, "seed": 1}
         with model.generator.closed():
-            raw = [raw_post(server.address, COMPLETIONS, ask)]
+            first = raw_post(server.address, COMPLETIONS, ask)
             wait_until(lambda: queue.n_running == 1)
-            raw.append(raw_post(server.address, COMPLETIONS, {**ask, "stream": True}))
+            second = raw_post(server.address, COMPLETIONS, ask)
             wait_until(lambda: queue.n_waiting == 1)
             refused = client.post(COMPLETIONS, json=ask)
-            assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
-            assert refused.json()["error"]["code"] == "queue_full"
-            # Nothing was sent of either, so both get a status.
-            for connection in raw:
-                assert b"504 Gateway Timeout" in connection.recv(1 << 16)
-                connection.close()
+        assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["error"]["code"] == "queue_full"
+        for connection in (first, second):
+            assert b"200 OK" in connection.recv(1 << 16)
+            connection.close()
+
+
+def test_an_answer_that_takes_too_long_is_an_error_and_frees_its_place(model):
+    with served.no_complaints(), served.serving(model, timeout=0.3) as (_, queue, client):
+        ask = {"prompt": "Anna", "n": served.BATCH_SIZE, "seed": 1}
+        with model.generator.closed():
+            for streams in (False, True):  # Nothing was sent of either, so both get a status.
+                response = client.post(COMPLETIONS, json={**ask, "stream": streams})
+                assert response.status_code == 504
+                assert response.json()["error"]["code"] == "timeout"
             assert queue.n_waiting == queue.n_running == 0
 
 
-def test_a_slow_reader_holds_up_nobody_and_loses_its_connection(model, monkeypatch):
+def test_a_slow_reader_holds_up_nobody_and_loses_its_connection(running, model, monkeypatch):
     monkeypatch.setattr("ift_jax.serving.http_answer._GRACE", 0.1)
     # Log-probabilities make the answer larger than all buffers.
-    ask = {"prompt": "Anna", "logprobs": 4, "max_tokens": 120, "seed": 1, "stream": True, "n": 4}
-    with served.serving(model, timeout=1.5, send_buffer=2048) as (server, queue, client):
-        slow = raw_post(server.address, COMPLETIONS, ask, receive_buffer=2048)
+    large = {"prompt": "Anna", "logprobs": 4, "max_tokens": 120, "seed": 1, "stream": True, "n": 4}
+    small = {"prompt": "Anna", **GREEDY}
+    for ask in (large, small):  # Compiles their programs, which would take the time below.
+        running[1].post(COMPLETIONS, json=ask)
+    with served.serving(model, timeout=2, send_buffer=2048) as (server, queue, client):
+        slow = raw_post(server.address, COMPLETIONS, large, receive_buffer=2048)
+        wait_until(lambda: queue.n_running == 1)
         wait_until(lambda: queue.n_running == 0)
-        assert client.post(COMPLETIONS, json={"prompt": "Anna", **GREEDY}).status_code == 200
+        assert client.post(COMPLETIONS, json=small).status_code == 200
+        time.sleep(2.2)
         slow.settimeout(20)
         received = b""
-        time.sleep(2)
         with pytest.raises((ConnectionError, EOFError)):  # noqa: PT012
             while True:
                 part = slow.recv(1 << 16)
@@ -396,3 +408,22 @@ def test_a_port_that_is_taken_is_told_before_the_weights_are_read(tmp_path, caps
     error = capsys.readouterr().err
     assert error.startswith(f"error: --host 127.0.0.1 --port {port}: cannot be served (")
     assert error.count("\n") == 1
+
+
+def test_the_openai_client_understands_all_of_it(client):
+    openai = pytest.importorskip("openai", reason="OpenAI's own client is compared with HTTP")
+    url = str(client.base_url) + "v1"
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as official:
+        ask = {"model": "tiny", "seed": 5, "max_tokens": 20}
+        chat = official.chat.completions.create(messages=HELLO, **ask)
+        want = answered(client, CHAT, messages=HELLO, **ask)["choices"][0]["message"]["content"]
+        assert chat.choices[0].message.content == want
+        with official.chat.completions.create(messages=HELLO, **ask, stream=True) as parts:
+            assert "".join(part.choices[0].delta.content or "" for part in parts) == want
+        scored = official.completions.create(prompt=[5, 6], echo=True, logprobs=1, **ask)
+        assert scored.choices[0].logprobs.token_logprobs[0] is None
+        with pytest.raises(openai.BadRequestError) as error:
+            official.completions.create(prompt="x", **ask, presence_penalty=1)
+        assert error.value.param == "presence_penalty"
+        with pytest.raises(openai.NotFoundError):
+            official.models.retrieve("other")
