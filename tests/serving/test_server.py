@@ -412,7 +412,7 @@ def test_a_port_that_is_taken_is_told_before_the_weights_are_read(tmp_path, caps
 
 def test_the_openai_client_understands_all_of_it(client):
     openai = pytest.importorskip("openai", reason="OpenAI's own client is compared with HTTP")
-    url = str(client.base_url) + "v1"
+    url = str(client.base_url).rstrip("/") + "/v1"
     with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as official:
         ask = {"model": "tiny", "seed": 5, "max_tokens": 20}
         chat = official.chat.completions.create(messages=HELLO, **ask)
