@@ -61,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to write the answers as JSON lines, with the scores of each",
     )
     parser.add_argument(
+        "--all",
+        action="store_true",
+        help="print the scores of every task, even of many, which are summarized otherwise",
+    )
+    parser.add_argument(
         "--track",
         metavar="NAMES",
         default="",
@@ -122,7 +127,7 @@ def _evaluate(args: argparse.Namespace, config: Config) -> int:
         if args.answers:
             write_output(args.answers, json_lines(result["answers"]))
         if part["complete"]:
-            print(*table(title, part), sep="\n")
+            print(*table(title, part, list_all=args.all), sep="\n")
         else:
             written = args.answers or args.output
             where = f"; they are in {written}" if written else ""

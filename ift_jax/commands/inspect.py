@@ -8,6 +8,7 @@ For example:
   ift inspect --config configs/quickstart.py --lint
   ift inspect --config configs/quickstart.py --task quickstart_sort_words --examples 5
   ift inspect --config configs/quickstart.py --html mixture.html
+  ift inspect natural_instructions_train --config.data.root=data --all
 """
 
 import argparse
@@ -38,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--task", action="append", metavar="NAME", help="show only this task; repeatable"
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="list every task and its examples, even of a mixture of many tasks, which is "
+        "summarized otherwise",
     )
     parser.add_argument("--lint", action="store_true", help="only check the chat template")
     parser.add_argument(
@@ -96,12 +103,12 @@ def _show_or_write(config: Config, args: argparse.Namespace) -> None:
     if not args.lint:
         tasks = args.task or ()
         check_tasks(mixture, tasks)
+        shown = (config, args.which, mixture, tokenizer, tasks, args.examples)
         if args.html:
-            shown = (config, args.which, mixture, tokenizer, tasks, args.examples)
             write_output(args.html, inspection_page(*shown).encode())
             print(args.html)
         else:
-            show(config, args.which, mixture, tokenizer, tasks, args.examples)
+            show(*shown, list_all=args.all)
         return
     findings = lint(ExampleFormatter.from_config(config, tokenizer))
     for finding in findings:

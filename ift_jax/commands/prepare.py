@@ -15,6 +15,7 @@ import os
 
 from ift_jax.commands import arguments, run_config
 from ift_jax.errors import counted
+from ift_jax.io.text_tables import MOST_LISTED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="make the stores with Apache Beam on this runner, such as DirectRunner; default: "
         "processes of this machine",
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="name the store of every task, even where there are many tasks",
     )
     parser.set_defaults(takes_further=lambda args: args.runner)  # Beam's flags, after "--".
 
@@ -51,5 +57,8 @@ def run(args: argparse.Namespace) -> None:
             f"{which}: {counted(len(mixture.tasks), 'task')}, {counted(examples, 'example')}, "
             f"{counted(tokens, 'token')}"
         )
+        if len(mixture.tasks) > MOST_LISTED and not args.all:
+            print(f"  stores in {config.data.store_dir}; --all names that of each task")
+            continue
         for name, store in zip(mixture.tasks, mixture.stores, strict=True):
             print(f"  {name}: {os.path.join(config.data.store_dir, store.path.name)}")

@@ -1,7 +1,6 @@
 """Compares the answers of two models, or of several seeds of each, to the same examples."""
 
 import dataclasses
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,11 +9,10 @@ import numpy as np
 from ift_jax.errors import UserError, counted
 from ift_jax.evaluation.paired_tests import Interval, McNemar, mcnemar, mean_interval
 from ift_jax.evaluation.recorded_answers import Key, RecordedAnswers
+from ift_jax.io.text_tables import Column, output_width, table_lines
 
 RIGHT = "exact_match"  # The metric whose scores are right or wrong, which McNemar's test takes.
 _MOST_TASKS = 30  # Lines of tasks on a screen; the JSON has all.
-_LONGEST_NAME = 36
-_DEFAULT_WIDTH = 120  # Where output goes to a file.
 
 TaskScores = Mapping[str, Mapping[Key, float]]
 
@@ -206,7 +204,7 @@ def table(comparison: Comparison, width: int = 0) -> Iterator[str]:
         comparison: The comparison.
         width: The most characters of a line; by default those of the terminal.
     """
-    width = width or shutil.get_terminal_size((_DEFAULT_WIDTH, 24)).columns
+    width = width or output_width()
     overall = comparison.overall
     tasks = comparison.tasks
     yield (
@@ -239,17 +237,16 @@ def _task_lines(tasks: Mapping[str, Difference], width: int) -> Iterator[str]:
         return -abs(difference.second - difference.first), name
 
     shown = sorted(tasks.items(), key=size)[:_MOST_TASKS]
-    room = max(width - len("  examples   first  second  change  [ -0.000,  +0.000]   p"), 12)
-    name_width = min(max(len(name) for name, _ in shown), room, _LONGEST_NAME)
-    yield f"  {'task':<{name_width}}  examples  first  second  change  95% interval"
-    for name, difference in shown:
-        if len(name) > name_width:
-            name = name[: name_width - 3] + "..."
-        change = difference.second - difference.first
-        interval = f"[{difference.interval.lower:+.3f}, {difference.interval.upper:+.3f}]"
-        yield (
-            f"  {name:<{name_width}}  {difference.examples:>8}  {difference.first:5.3f}  "
-            f"{difference.second:6.3f}  {change:+.3f}  {interval}"
-        )
+    differences = [difference for _, difference in shown]
+    intervals = [difference.interval for difference in differences]
+    columns = [
+        Column("examples", [str(each.examples) for each in differences]),
+        Column("first", [f"{each.first:.3f}" for each in differences]),
+        Column("second", [f"{each.second:.3f}" for each in differences]),
+        Column("change", [f"{each.second - each.first:+.3f}" for each in differences]),
+        Column("95% interval", [f"[{each.lower:+.3f}, {each.upper:+.3f}]" for each in intervals]),
+    ]
+    names = Column("task", [name for name, _ in shown], left=True)
+    yield from table_lines([names], columns, width)
     if len(shown) < len(tasks):
         yield f"  {len(tasks) - len(shown):,} more tasks changed less; --output has all of them"

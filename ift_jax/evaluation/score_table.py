@@ -1,13 +1,16 @@
 """The scores of an evaluation as lines of text that fit the terminal."""
 
 import math
-import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ift_jax.errors import counted
 from ift_jax.evaluation.metric_values import is_number
 from ift_jax.evaluation.scoring import Failure
+from ift_jax.io.text_tables import MOST_LISTED, Column, output_width, table_lines, wrapped
 
 _HEADS = {
     "exact_match": "exact match",
@@ -18,7 +21,9 @@ _HEADS = {
 _FIRST = ("exact_match", "accuracy", "baseline")  # The columns before those of other metrics.
 # The number of examples has a place of its own.
 _NO_COLUMN = ("examples", "stopped", "tasks")
-_DEFAULT_WIDTH = 120  # Where output goes to a file.
+_EXTREMES = 5  # Of many tasks, so many with the lowest scores are named, and with the highest.
+_QUANTILES = {"lower quartile": 0.25, "median of tasks": 0.5, "upper quartile": 0.75}
+_MOST_LINES = 10  # Of many tasks, so many clusters, texts, and failures are shown.
 _TEXT_WIDTH = 60  # A metric's value that is a text is cut here.
 _MEAN = "mean over tasks"
 
@@ -44,35 +49,44 @@ class _Row(NamedTuple):
         return f"{text} ±{(interval['high'] - interval['low']) / 2:.3f}"
 
 
-def table(heading: str, result: Mapping[str, Any], width: int = 0) -> list[str]:
+def table(
+    heading: str, result: Mapping[str, Any], width: int = 0, *, list_all: bool = False
+) -> list[str]:
     """Return scores as lines: a line per task, per cluster, the means, then data sets.
 
     Means over examples have half the width of their 95% interval beside them. Every metric that is
     a number in some task has a column. Columns that do not fit beside the others follow in a
     further block of lines, with the tasks that have them. Texts, and what could not be computed,
-    have lines of their own.
+    have lines of their own. Of many tasks, there are lines for the quartiles over tasks and for
+    those with the lowest and the highest scores.
 
     Args:
         heading: The first line.
         result: What `ift_jax.evaluation.evaluate.evaluate` returns.
-        width: The most characters of a line; by default those of the terminal. A name and a single
-            column may take more.
+        width: The most characters of a line; by default those of the terminal.
+        list_all: Whether every task has a line, however many there are.
     """
-    width = width or shutil.get_terminal_size((_DEFAULT_WIDTH, 24)).columns
+    width = width or output_width()
+    tasks = result["tasks"]
     rows = _rows(result)
-    name_width = max(len(row.name) for row in rows)
-    lines = [heading]
-    for columns in _blocks(rows, width - name_width - len("    examples")):
-        if lines[1:]:
-            lines.append("")
-        lines += _block_lines(rows, columns, name_width)
-    for name, quartiles in sorted(result["groups"].items()):
-        lines.append(
-            f"  {name}: median {quartiles['median']:.3f}, quartiles {quartiles['lower']:.3f} to "
-            f"{quartiles['upper']:.3f}, over {quartiles['tasks']} templates"
-        )
-    lines += _other_values(result["tasks"])
-    lines += [f"  failed: {Failure(**failure)}" for failure in result["failures"]]
+    few = list_all or len(tasks) <= MOST_LISTED
+    lines = [heading, *_lines(rows if few else _summary_rows(rows, tasks), _keys(rows), width)]
+    groups = [
+        f"{name}: median {quartiles['median']:.3f}, quartiles {quartiles['lower']:.3f} to "
+        f"{quartiles['upper']:.3f}, over {quartiles['tasks']} templates"
+        for name, quartiles in sorted(result["groups"].items())
+    ]
+    failures = [f"failed: {Failure(**failure)}" for failure in result["failures"]]
+    others = list(_other_values(tasks))
+    for texts in (groups, others, failures):
+        shown = texts if few else texts[:_MOST_LINES]
+        for text in shown:
+            lines += wrapped(text, width, indent=2)
+        if len(shown) < len(texts):
+            lines.append(f"  and {len(texts) - len(shown):,} more like these")
+    lines += [f"  {line}" for line in _means_that_leave_out(tasks)]
+    if not few:
+        lines += wrapped(f"{counted(len(tasks), 'task')}; ift eval --all lists each", width, 2)
     return lines
 
 
@@ -92,30 +106,53 @@ def _rows(result: Mapping[str, Any]) -> list[_Row]:
     return [*rows, _Row(_MEAN, result["overall"], intervals.get("overall", {}))]
 
 
-def _blocks(rows: Sequence[_Row], width: int) -> Iterator[list[str]]:
-    """Yield the metrics of each block of columns."""
-    keys = dict.fromkeys(
+def _summary_rows(rows: Sequence[_Row], tasks: Mapping[str, Any]) -> list[_Row]:
+    """Return the lowest and the highest tasks, the largest clusters, quartiles, and the means."""
+    of_tasks = [row for row in rows if row.name in tasks]
+    clusters = rows[len(of_tasks) : -1]
+    clusters = sorted(clusters, key=lambda row: (-row.scores["tasks"], row.name))
+    keys = _keys(rows)
+    ranked = [row for row in of_tasks if keys and _finite(row, keys[0])]
+    ranked.sort(key=lambda row: (row.scores[keys[0]], row.name))
+    extremes = dict.fromkeys(row.name for row in (*ranked[:_EXTREMES], *ranked[-_EXTREMES:]))
+    return [
+        *(row for row in ranked if row.name in extremes),
+        *clusters[:_MOST_LINES],
+        *(_quantile_row(name, q, of_tasks, keys) for name, q in _QUANTILES.items()),
+        rows[-1],
+    ]
+
+
+def _quantile_row(name: str, q: float, rows: Sequence[_Row], keys: Sequence[str]) -> _Row:
+    """Return a quantile of each column over the tasks that have a finite number in it."""
+    scores: dict[str, Any] = {"examples": int(np.quantile([r.scores["examples"] for r in rows], q))}
+    for key in keys:
+        if values := [row.scores[key] for row in rows if _finite(row, key)]:
+            scores[key] = float(np.quantile(values, q))
+    return _Row(name, scores, {})
+
+
+def _finite(row: _Row, key: str) -> bool:
+    value = row.scores.get(key)
+    return is_number(value) and math.isfinite(value)
+
+
+def _keys(rows: Sequence[_Row]) -> list[str]:
+    """Return the metrics that have a column: every one that is a number in some task."""
+    others = dict.fromkeys(
         key
         for row in rows[:-1]
         for key, value in row.scores.items()
         if is_number(value) and key not in (*_FIRST, *_NO_COLUMN)
     )
-    first = [key for key in _FIRST if any(key in row.scores for row in rows)]
-    block: list[str] = []
-    left = width
-    for key in (*first, *keys):
-        needed = _column_width(rows, key) + 2
-        if block and needed > left:
-            yield block
-            block = []
-            left = width
-        block.append(key)
-        left -= needed
-    yield block
+    return [*(key for key in _FIRST if any(key in row.scores for row in rows)), *others]
 
 
-def _column_width(rows: Sequence[_Row], key: str) -> int:
-    return max(len(title(key)), *(len(row.cell(key)) for row in rows))
+def _lines(rows: Sequence[_Row], keys: Sequence[str], width: int) -> list[str]:
+    names = Column("task", [row.name for row in rows], left=True)
+    examples = Column("examples", [str(row.scores["examples"]) for row in rows])
+    columns = [Column(title(key), [row.cell(key) for row in rows]) for key in keys]
+    return table_lines([names, examples], columns, width)
 
 
 def title(key: str) -> str:
@@ -123,36 +160,28 @@ def title(key: str) -> str:
     return _HEADS.get(key, key)
 
 
-def _block_lines(rows: Sequence[_Row], columns: Sequence[str], name_width: int) -> list[str]:
-    widths = [_column_width(rows, key) for key in columns]
-    heads = [f"{title(key):>{width}}" for key, width in zip(columns, widths, strict=True)]
-    lines = ["  ".join(("", f"{'task':<{name_width}}", "examples", *heads))]
-    for row in rows:
-        cells = [row.cell(key) for key in columns]
-        if not any(cells) and columns:
-            continue
-        aligned = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)]
-        n_examples = row.scores["examples"]
-        line = "  ".join(("", f"{row.name:<{name_width}}", f"{n_examples:>8}", *aligned))
-        lines.append(line.rstrip())
-    return lines
-
-
 def _other_values(tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield a line for each value that is no number, and one for each mean that leaves some out."""
-    not_finite: dict[str, int] = {}
+    """Yield a line for each value that is no number."""
     for name, scores in sorted(tasks.items()):
         for key, value in scores.items():
             if not is_number(value):
-                yield f"  {name}: {key}: {_shortened(value)}"
-            elif not math.isfinite(value):
-                not_finite[key] = not_finite.get(key, 0) + 1
+                yield f"{name}: {key}: {_shortened(value)}"
+
+
+def _means_that_leave_out(tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each mean that leaves out tasks."""
+    not_finite = Counter(
+        key
+        for scores in tasks.values()
+        for key, value in scores.items()
+        if is_number(value) and not math.isfinite(value)
+    )
     for key, count in not_finite.items():
         if any(
             is_number(scores.get(key)) and math.isfinite(scores[key]) for scores in tasks.values()
         ):
             left_out = counted(count, "task")
-            yield f"  the mean of {key} leaves out {left_out}, where it is not a finite number"
+            yield f"the mean of {key} leaves out {left_out}, where it is not a finite number"
 
 
 def _shortened(value: Any) -> str:

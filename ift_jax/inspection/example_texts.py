@@ -1,25 +1,29 @@
-"""Examples of a store as text, with the trained tokens in color."""
+"""Examples of a store as text, with the trained tokens in color, or between marks."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from rich.console import Console
 from rich.text import Text
 
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.store import Variant
+from ift_jax.inspection.trained_marks import Run, choose_marks
+from ift_jax.io.text_tables import wrapped
 from ift_jax.text.tokenizers.base import Tokenizer
 
 TRAINED = "bold green"
 CONTEXT = "dim"
 _WEIGHT = "yellow"
+_AFTER_ENCODER = "\n=> "
 
 
 class ShownExample(NamedTuple):
     """An example to print."""
 
     title: str
-    text: Text
+    runs: list[Run]
 
 
 def example_texts(
@@ -41,24 +45,57 @@ def example_texts(
             for i in spread.tolist():
                 length = variant.lengths[i] + variant.encoder_lengths[i]
                 title = f"{task}, example {variant.indices[i]}{in_variant}, {length} tokens"
-                yield ShownExample(title, colored_text(variant, i, tokenizer))
+                yield ShownExample(title, runs_of_weight(variant, i, tokenizer))
 
 
-def colored_text(variant: Variant, i: int, tokenizer: Tokenizer) -> Text:
-    """Return the text of an example, with trained tokens colored and control tokens visible."""
-    text = Text()
+def runs_of_weight(variant: Variant, i: int, tokenizer: Tokenizer) -> list[Run]:
+    """Return the text of an example by loss weight, with control tokens visible."""
+    runs = []
     encoder_tokens = variant.encoder_tokens(i)
     if len(encoder_tokens):
-        text.append(tokenizer.decode(encoder_tokens.tolist(), keep_special=True), CONTEXT)
-        text.append("\n=> ")
+        runs.append(Run(tokenizer.decode(encoder_tokens.tolist(), keep_special=True), 0.0))
+        runs.append(Run(_AFTER_ENCODER, 0.0))
     tokens, weights = variant.tokens_and_weights(i)
     # A run of tokens with one weight is decoded whole, because a character may span tokens.
     changes = np.flatnonzero(np.diff(weights)) + 1
     borders = [0, *changes.tolist(), len(weights)]
     for start, stop in zip(borders[:-1], borders[1:], strict=True):
-        weight = float(weights[start])
-        run = tokenizer.decode(tokens[start:stop].tolist(), keep_special=True)
-        text.append(run, TRAINED if weight else CONTEXT)
-        if weight not in (0.0, 1.0):
-            text.append(f" (weight {weight:g})", _WEIGHT)
+        text = tokenizer.decode(tokens[start:stop].tolist(), keep_special=True)
+        runs.append(Run(text, float(weights[start])))
+    return runs
+
+
+def print_examples(examples: Sequence[ShownExample], console: Console) -> None:
+    """Print examples and how to read them: in color, or with marks where there are no colors.
+
+    Args:
+        examples: The examples.
+        console: Where to print. A file, a pipe, NO_COLOR and a terminal that has no colors get
+            marks.
+    """
+    if not examples:
+        return
+    width = console.width
+    has_colors = console.color_system is not None and not console.no_color
+    texts = [run.text for example in examples for run in example.runs]
+    marks = choose_marks(texts, console.encoding)
+    for title, runs in examples:
+        print(*wrapped(title, width), "─" * width, sep="\n", file=console.file)
+        if has_colors:
+            console.print(_colored(runs), soft_wrap=True)
+        else:
+            print(marks.marked(runs), file=console.file)
+    print("─" * width, file=console.file)
+    if has_colors:
+        console.print(f"trained tokens are [{TRAINED}]colored[/]; everything else is context")
+    else:
+        print(*wrapped(marks.legend, width), sep="\n", file=console.file)
+
+
+def _colored(runs: Sequence[Run]) -> Text:
+    text = Text()
+    for run in runs:
+        text.append(run.text, TRAINED if run.weight else CONTEXT)
+        if run.weight not in (0.0, 1.0):
+            text.append(f" (weight {run.weight:g})", _WEIGHT)
     return text

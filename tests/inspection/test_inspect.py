@@ -177,7 +177,7 @@ def test_mixtures_whose_data_is_here_are_shown(tmp_path, capsys, module):
         status = main.main(["inspect", mixture, *arguments])
         shown = capsys.readouterr()
         assert status == 0, shown.err
-        for text in ("trained tokens are colored", "requested", "of trained tokens", mixture[:4]):
+        for text in ("trained tokens are between", "requested", "of trained tokens", mixture[:4]):
             assert text in shown.out
 
 

@@ -4,6 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ift_jax.errors import counted
+from ift_jax.io.text_tables import Column, output_width, table_lines, wrapped
+
+_HEADS = ("benchmark", "problems", "shots", "metric", "value", "95% interval")
+_TEXTS = ("benchmark", "metric", "95% interval")
 
 
 def results_table(title: str, results: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -13,36 +17,30 @@ def results_table(title: str, results: Mapping[str, Mapping[str, Any]]) -> list[
         title: The first line.
         results: What `run_benchmark` returns, by benchmark; complete ones.
     """
-    rows: list[tuple[str, ...]] = [
-        ("benchmark", "problems", "shots", "metric", "value", "95% interval")
-    ]
-    notes = []
+    width = output_width()
+    rows: list[tuple[str, ...]] = []
+    notes: list[str] = []
     for name, result in results.items():
         for metric, found in result["metrics"].items():
             rows.append(_row(name, result["shots"], metric, found))
         for group, metrics in result["groups"].items():
             for metric, found in metrics.items():
                 rows.append(_row(f"  {group}", result["shots"], metric, found))
-        notes += [f"  {line}" for line in _notes(name, result)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [title]
-    if len(rows) > 1:
-        lines += ["  " + _aligned(row, widths) for row in rows]
-    return [*lines, *notes]
+        for note in _notes(name, result):
+            notes += wrapped(note, width, indent=2)
+    if not rows:
+        return [title, *notes]
+    columns = [
+        Column(head, cells, left=head in _TEXTS)
+        for head, cells in zip(_HEADS, zip(*rows, strict=True), strict=True)
+    ]
+    return [title, *table_lines(columns[:1], columns[1:], width), *notes]
 
 
 def _row(name: str, shots: int, metric: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     is_known = found["low"] is not None  # One problem has no interval.
     interval = f"{found['low']:.3f} to {found['high']:.3f}" if is_known else "-"
     return name, str(found["n"]), str(shots), metric, f"{found['value']:.3f}", interval
-
-
-def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
-    name, problems, shots, metric, value, interval = widths
-    return (
-        f"{row[0]:<{name}}  {row[1]:>{problems}}  {row[2]:>{shots}}  {row[3]:<{metric}}  "
-        f"{row[4]:>{value}}  {row[5]:<{interval}}"
-    ).rstrip()
 
 
 def _notes(name: str, result: Mapping[str, Any]) -> Iterator[str]:
