@@ -42,7 +42,8 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
     """Return the 95% score interval of a share of n (Wilson 1927)."""
     center = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
-    return max(center - half, 0.0), min(center + half, 1.0)
+    # Where all are wrong, or all are right, the end is exact; subtracting would round it.
+    return 0.0 if share == 0 else center - half, 1.0 if share == 1 else center + half
 
 
 def interval_of_mean(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:

@@ -124,6 +124,15 @@ def test_a_stop_before_the_last_metric_gives_no_scores(tmp_path, monkeypatch):
     assert not result["complete"] and "tasks" not in result and len(result["answers"]) == 16
 
 
+def test_an_interval_of_no_right_answer_begins_at_0_and_of_right_ones_alone_ends_at_1():
+    for n in range(2, 200):
+        none, alone = (interval_of_scores([score] * n) for score in (0.0, 1.0))
+        assert none.low == 0 < none.high and alone.low < 1 == alone.high
+        assert (
+            interval_of_mean([0.0], [none]).low == 0 and interval_of_mean([1.0], [alone]).high == 1
+        )
+
+
 def test_the_intervals_are_those_of_scipy():
     for right, n in ((0, 20), (20, 20), (81, 263), (1, 29)):
         got = interval_of_scores([1.0] * right + [0.0] * (n - right))
