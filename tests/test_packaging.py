@@ -33,7 +33,7 @@ def _normal(name: str) -> str:
 
 
 # Packages that nothing imports without an extra.
-EXTRA_OF_PACKAGE = {"ift_jax/serving": "serve"}
+EXTRA_OF_PACKAGE = {"ift_jax/serving": "serve", "ift_jax/evaluation/harness": "lm-eval"}
 
 
 def _requirement_name(requirement: str) -> str:
@@ -80,6 +80,7 @@ def test_every_third_party_import_is_a_declared_dependency():
     for path in _sources():
         extra = EXTRA_OF_PACKAGE.get(str(path.relative_to(ROOT).parent))
         of_extra = {_requirement_name(requirement) for requirement in extras.get(extra, ())}
+        of_extra = {name.replace("-", "_") for name in of_extra}
         for node in ast.walk(ast.parse(path.read_text())):
             names = []
             if isinstance(node, ast.Import):
@@ -193,8 +194,9 @@ def _imports_tensorflow(modules: list[str]) -> bool:
 def _modules(*parts: str) -> list[str]:
     folder = ROOT.joinpath("ift_jax", *parts)
     assert folder.is_dir()
-    paths = (path.relative_to(ROOT).with_suffix("") for path in sorted(folder.rglob("*.py")))
-    return [".".join(path.parts).removesuffix(".__init__") for path in paths]
+    paths = [path.relative_to(ROOT) for path in sorted(folder.rglob("*.py"))]
+    paths = [path for path in paths if str(path.parent) not in EXTRA_OF_PACKAGE]
+    return [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths]
 
 
 # Folders with modules that a run imports although its stores exist.

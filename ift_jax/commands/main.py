@@ -27,11 +27,14 @@ COMMANDS = {
     "chat": "talk with a trained model",
     "serve": "serve a trained model over HTTP, with the interface of OpenAI",
     "eval": "answer unseen examples with a trained model, and score the answers",
+    "lm-eval": "run lm-evaluation-harness's own command line on a trained model",
     "report": "write a page about runs: losses, scores, answers, speed",
     "compare": "show which of two runs answers better, with intervals",
     "plan": "compile a run for a TPU topology without a TPU: does it fit, and what does it cost?",
     "inspect": "show a mixture: counts, rates, lengths, dropped examples, and colored examples",
 }
+# Commands that hand their words to another program, which parses and explains them itself.
+PROGRAMS = ("lm-eval",)
 # Device files of TPUs and GPUs (NVIDIA's, also in Windows' Linux, and AMD's) on Linux.
 ACCELERATORS = ("/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia*", "/dev/dxg", "/dev/kfd")
 _DEBUG = "--debug"
@@ -80,6 +83,9 @@ def _run(argv: list[str]) -> int:
     overrides = [word for word in argv[:end] if word.startswith("--config.")]
     words = [word for word in argv[:end] if word not in overrides and word != _DEBUG]
     try:
+        if words and words[0] in PROGRAMS and words[1:] not in ([], ["--help"], ["-h"]):
+            choose_platform()
+            return _module(words[0]).run_program([word for word in argv[1:] if word != _DEBUG])
         _check_overrides(argv[:end])
         parser = _parser(words)
         args, unknown = parser.parse_known_args(words)
@@ -176,7 +182,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         near = did_you_mean(named, COMMANDS)
         raise UserError(f"{named}: no such command{near or '; see ift --help'}")
     for name, text in COMMANDS.items():
-        module = importlib.import_module(f"ift_jax.commands.{name}") if name == named else None
+        module = _module(name) if name == named else None
         subparser = subparsers.add_parser(
             name,
             help=text,
@@ -191,6 +197,11 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             flags = set(re.findall(r"--[a-z][a-z-]*", subparser.format_help()))
             subparser.set_defaults(run=module.run, flags=sorted(flags))
     return parser
+
+
+def _module(name: str) -> ModuleType:
+    """The module of a command."""
+    return importlib.import_module(f"ift_jax.commands.{name.replace('-', '_')}")
 
 
 def _sentence(text: str) -> str:

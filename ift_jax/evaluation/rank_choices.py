@@ -10,6 +10,7 @@ and FLAN end in EOS as well.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from ift_jax.config.schema import Config
@@ -32,11 +33,23 @@ class Choices(NamedTuple):
     prefix_length: int  # Tokens of the prompt that attend to each other in both directions.
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """A choice of an example."""
 
     example: int
     choice: int
+
+
+class Score(NamedTuple):
+    """What the model says of a choice.
+
+    Attributes:
+        log_likelihood: The sum of the log-probabilities of its tokens.
+        is_greedy: Whether each of them is the likeliest at its place.
+    """
+
+    log_likelihood: float
+    is_greedy: bool
 
 
 def log_probs(
@@ -49,14 +62,10 @@ def log_probs(
 ) -> dict[int, list[float]]:
     """Scores each choice of each example.
 
-    Every choice is a row; a batch holds `evaluation.batch_size` of them, of examples with prompts
-    of similar lengths, whose prompts are read once (`shared_prefix`). So different numbers of
-    choices cost nothing, and there may be any number of them.
-
     Args:
         model: the model.
         params: its parameters.
-        config: the run's config.
+        config: the run's config. A batch holds `evaluation.batch_size` choices (`batches`).
         examples: what is ranked.
         stopped: whether to end before the next batch.
         finished: has the scores of an evaluation that was stopped, and keeps new ones. Of several
@@ -68,24 +77,15 @@ def log_probs(
     """
     prompts = [example.prompt for example in examples]
     sums: dict[int, list[float]] = dict(known_answers(finished, prompts))
-    by_length = sorted(range(len(examples)), key=lambda i: len(examples[i].prompt))
-    rows = [_Row(i, choice) for i in by_length for choice in range(len(examples[i].answers))]
-    size = min(config.evaluation.batch_size, 1 << max(len(rows) - 1, 0).bit_length())
-    starts = [
-        start
-        for start in range(0, len(rows), size)
-        if any(row.example not in sums for row in rows[start : start + size])
-    ]
-    if starts and not stopped():
+    size, all_batches = batches(examples, config.evaluation.batch_size)
+    missing = [rows for rows in all_batches if any(row.example not in sums for row in rows)]
+    if missing and not stopped():
         weights = scoring_weights(model, params)
-        scores: dict[_Row, float] = {}
-        for start in starts:
-            chosen = rows[start : start + size]
-            batch = _batch(examples, chosen, size)
-            bidirectional = config.format.bidirectional_prefix
-            sums_B = np.asarray(prefix_log_likelihoods(*weights, batch, bidirectional))
-            scores |= zip(chosen, sums_B[: len(chosen)].tolist(), strict=True)
-            new = _complete(examples, chosen, scores)
+        scores: dict[Row, float] = {}
+        for rows in missing:
+            found = score_rows(*weights, config, examples, rows, size)
+            scores |= {row: score.log_likelihood for row, score in found.items()}
+            new = _complete(examples, rows, scores)
             sums |= new
             if finished:
                 finished.add(0, prompts, new)
@@ -102,19 +102,60 @@ def log_probs(
     return dict(sorted(sums.items()))
 
 
+def batches(examples: Sequence[Choices], batch_size: int) -> tuple[int, list[list[Row]]]:
+    """Divide all choices into batches, of examples with prompts of similar lengths.
+
+    Every choice is a row, and the prompts of a batch are read once (`shared_prefix`). So different
+    numbers of choices cost nothing, and there may be any number of them.
+
+    Returns:
+        The rows that every batch is padded to, at most `batch_size`; and the batches.
+    """
+    by_length = sorted(range(len(examples)), key=lambda i: len(examples[i].prompt))
+    rows = [Row(i, choice) for i in by_length for choice in range(len(examples[i].answers))]
+    size = min(batch_size, 1 << max(len(rows) - 1, 0).bit_length())
+    return size, [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def score_rows(
+    model: Model,
+    params: Params,
+    config: Config,
+    examples: Sequence[Choices],
+    rows: Sequence[Row],
+    size: int,
+) -> dict[Row, Score]:
+    """Score the choices of one batch.
+
+    Args:
+        model: What `scoring_weights` returned, or an unrolled model.
+        params: Its parameters.
+        config: The run's config.
+        examples: What is ranked.
+        rows: A batch of `batches`.
+        size: The rows that it is padded to.
+    """
+    batch = _batch(examples, rows, size)
+    bidirectional = config.format.bidirectional_prefix
+    found = jax.device_get(prefix_log_likelihoods(model, params, batch, bidirectional))
+    n = len(rows)
+    sums, greedy = found.log_likelihoods_B[:n].tolist(), found.greedy_B[:n].tolist()
+    return dict(zip(rows, map(Score, sums, greedy), strict=True))
+
+
 def _complete(
-    examples: Sequence[Choices], rows: Sequence[_Row], scores: Mapping[_Row, float]
+    examples: Sequence[Choices], rows: Sequence[Row], scores: Mapping[Row, float]
 ) -> dict[int, list[float]]:
     """Return the scores of those examples of some rows whose choices are all scored."""
     found = {}
     for i in dict.fromkeys(row.example for row in rows):
-        of_example = [_Row(i, choice) for choice in range(len(examples[i].answers))]
+        of_example = [Row(i, choice) for choice in range(len(examples[i].answers))]
         if all(row in scores for row in of_example):
             found[i] = [scores[row] for row in of_example]
     return found
 
 
-def _batch(examples: Sequence[Choices], rows: Sequence[_Row], size: int) -> PrefixBatch:
+def _batch(examples: Sequence[Choices], rows: Sequence[Row], size: int) -> PrefixBatch:
     """Lay out rows, with their prompts, in a batch of `size` rows and few different shapes."""
     chosen = list(dict.fromkeys(row.example for row in rows))
     n_prompts = min(size, 1 << (len(chosen) - 1).bit_length())

@@ -45,6 +45,18 @@ class PrefixBatch(NamedTuple):
     target_lengths_B: Any
 
 
+class PrefixScores(NamedTuple):
+    """How likely each row's continuation is, as arrays of NumPy or JAX.
+
+    Attributes:
+        log_likelihoods_B: float32, the sums of the log-probabilities of the tokens.
+        greedy_B: bool, whether each token is the likeliest at its place.
+    """
+
+    log_likelihoods_B: Any
+    greedy_B: Any
+
+
 def scoring_weights(model: Model, params: Params) -> tuple[Model, Params]:
     """Return the model and the parameters that `prefix_log_likelihoods` takes.
 
@@ -58,8 +70,8 @@ def scoring_weights(model: Model, params: Params) -> tuple[Model, Params]:
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def prefix_log_likelihoods(
     model: Model, params: Params, batch: PrefixBatch, bidirectional_prefix: bool
-) -> jax.Array:
-    """Return float32[B]: the sum of the log-probabilities of each row's continuation.
+) -> PrefixScores:
+    """Score each row's continuation.
 
     Args:
         model: What `scoring_weights` returned.
@@ -92,7 +104,10 @@ def prefix_log_likelihoods(
         CrossEntropyOptions(softcap),
     )
     # Replicated, so that every process can read it.
-    return rules.constrain(-jnp.sum(parts.nll * is_target_BxL, axis=1), None)
+    return PrefixScores(
+        rules.constrain(-jnp.sum(parts.nll * is_target_BxL, axis=1), None),
+        rules.constrain(jnp.all((parts.correct > 0) | ~is_target_BxL, axis=1), None),
+    )
 
 
 def _of_decoder(module: Decoder, batch: PrefixBatch, prompts: Tokens, targets: Tokens) -> jax.Array:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ift_jax.config.schema import Config, FormatConfig
 from ift_jax.errors import UserError
 from ift_jax.text.chat_templates.registry import resolve_template
-from ift_jax.text.chat_templates.render import Chat, ChatRenderer, Span
+from ift_jax.text.chat_templates.render import Chat, ChatRenderer, Span, as_typed
 from ift_jax.text.conversation_parts import with_thinking, without_earlier_thoughts
 from ift_jax.text.encode_chunks import ChunkEncoder, Tokens, join_pieces
 from ift_jax.text.over_length import LengthLimits
@@ -135,13 +135,7 @@ class PromptFormatter:
         Raises:
             UserError: The messages are in a wrong order, or the template raises it.
         """
-        if not isinstance(record, Record):
-            record = Record(tuple(record), where="prompt")
-        record = self._in_order(record)
-        policy = self.policy_of(record)
-        record = self._with_thinking(record, policy)
-        if policy.earlier_thinking == "drop":
-            record = without_earlier_thoughts(record)
+        record = self._to_answer(record)
         if self.architecture != "decoder":
             tokens = self._encode_inputs(record)
             self._check_written(record, tokens.unwritten, trained=())
@@ -151,6 +145,39 @@ class PromptFormatter:
         tokens = self._with_beginning(self._encode_written(chat, spans))
         self._check_written(record, tokens.unwritten, trained=())
         return join_pieces(tokens.pieces)
+
+    def text(self, record: Record | Sequence[Message]) -> str:
+        """Write the prompt of a generated answer as a text, for programs that want one.
+
+        `Tokenizer.encode_with_controls` gives the ids of `prompt` again, unless a record's own
+        text holds a control string, which such a program cannot tell from one of the template. The
+        EOS of an encoder's input is not part of the text.
+
+        Args:
+            record: A record or its messages, which end before an answer.
+
+        Raises:
+            UserError: The messages are in a wrong order, or the template raises it.
+        """
+        record = self._to_answer(record)
+        if self.architecture != "decoder" and record.text_to_text:
+            return record.messages[0].content
+        chat = self._renderer.prepare(record)
+        is_decoder = self.architecture == "decoder"
+        spans = self._renderer.prompt(chat) if is_decoder else self._renderer.inputs(chat)
+        written = "".join([span.text for span in spans])
+        left_out = unwritten(chat, written, self.template_source)
+        self._check_written(record, left_out, trained=())
+        return as_typed(written, chat.restore)
+
+    def _to_answer(self, record: Record | Sequence[Message]) -> Record:
+        """Return a record that ends before an answer as the template is to see it."""
+        if not isinstance(record, Record):
+            record = Record(tuple(record), where="prompt")
+        record = self._in_order(record)
+        policy = self.policy_of(record)
+        record = self._with_thinking(record, policy)
+        return without_earlier_thoughts(record) if policy.earlier_thinking == "drop" else record
 
     def policy_of(self, record: Record) -> Policy:
         """Return the policy of a record: the run's, but for what the row itself says."""

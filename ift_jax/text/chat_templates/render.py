@@ -174,7 +174,7 @@ class ChatRenderer:
             parts = marked.split(marks.TURN_EDGE)
             if "".join(parts) != plain or len(parts) != 2 * len(turns) + 1:
                 continue
-            parts = [_as_typed(part, chat.restore) for part in parts]
+            parts = [as_typed(part, chat.restore) for part in parts]
             edges = list(itertools.accumulate(map(len, parts)))
             contents = {turn: (edges[2 * k], edges[2 * k + 1]) for k, turn in enumerate(turns)}
             return MarkedText("".join(parts), contents)
@@ -262,7 +262,7 @@ def _marked(message: Mapping[str, Any], *, trimmed: bool) -> dict[str, Any]:
     return {**message, "content": f"{before}{marks.TURN_EDGE}{core}{marks.TURN_EDGE}{after}"}
 
 
-def _as_typed(text: str, restore: Mapping[int, str] | None) -> str:
+def as_typed(text: str, restore: Mapping[int, str] | None) -> str:
     """Return a text as the user typed it, which marks and their stand-ins had changed."""
     text = text.replace(marks.BREAK, "")
     return text.translate(restore) if restore else text
