@@ -23,6 +23,7 @@ COMMON_SETTINGS = (
     "train.eval_rows=8",
     "train.peak_tflops=1.0",
     "train.preview_prompts=1",
+    "train.report=False",
     "evaluation.examples=2",
     "evaluation.max_new_tokens=4",
 )

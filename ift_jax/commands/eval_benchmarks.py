@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ift_jax.evaluation.benchmarks.run_benchmarks import Settings
 
 RESULTS_FILE = "results.json"
+BENCHMARKS_FOLDER = "benchmarks"  # Of a run's workdir.
 _DEFAULTS = {
     "benchmark_data": None,
     "limit": 0,
@@ -147,7 +148,7 @@ def _output_folder(args: argparse.Namespace, source: "ModelSource") -> str:
     if is_remote(args.workdir):
         raise UserError(f"--workdir {args.workdir}: expected --output, a local folder for answers")
     if isinstance(source, WorkdirSource):
-        return os.path.join(args.workdir, "benchmarks")
+        return os.path.join(args.workdir, BENCHMARKS_FOLDER)
     return os.path.abspath(f"{_model_name(args.workdir)}.benchmarks")
 
 
@@ -169,6 +170,7 @@ def _run_all(
     from ift_jax.evaluation.benchmarks.run_benchmarks import run_benchmark
     from ift_jax.evaluation.metric_values import json_text
     from ift_jax.io.outputs import write_output
+    from ift_jax.report.report import REPORT_FILE, renew_report
 
     model = _load(source)
     name = _model_name(args.workdir)
@@ -200,6 +202,8 @@ def _run_all(
             write_output(os.path.join(folder, RESULTS_FILE), json_text(described).encode())
             title = f"{benchmark}, {args.prompt_style} prompts, {name}, step {source.step}"
             print(*results_table(title, {benchmark: result}), sep="\n", flush=True)
+    if folder == os.path.join(args.workdir, BENCHMARKS_FOLDER) and renew_report(args.workdir):
+        print(f"report: {os.path.join(args.workdir, REPORT_FILE)}")
     return 0
 
 

@@ -38,9 +38,11 @@ def scores(runs: Sequence[RunFiles]) -> Markup | None:
 def _bars(runs: Sequence[RunFiles]) -> str:
     """Return exact match by task and run, with intervals; "" without answers."""
     of_runs = [run.answers.scores["exact_match"] for run in runs if run.answers]
-    tasks = list(dict.fromkeys(task for of_run in of_runs for task in of_run))[:_MOST_BARS]
+    all_tasks = list(dict.fromkeys(task for of_run in of_runs for task in of_run))
+    tasks = all_tasks[:_MOST_BARS]
     if not tasks:
         return ""
+    left_out = f" of the first {len(tasks)} tasks" if len(all_tasks) > len(tasks) else ""
     series = []
     for run, of_run in zip(runs, of_runs, strict=True):
         means: list[float | None] = []
@@ -56,7 +58,7 @@ def _bars(runs: Sequence[RunFiles]) -> str:
             means.append(mean)
             errors.append((max(mean - interval.low, 0.0), max(interval.high - mean, 0.0)))
         series.append(Series(run.name, list(range(len(tasks))), means, errors))
-    return bar_plot("Exact match", tasks, series, x_label="share of right answers")
+    return bar_plot(f"Exact match{left_out}", tasks, series, x_label="share of right answers")
 
 
 def _score_table(run: RunFiles, part: Mapping[str, Any]) -> Markup:
@@ -89,6 +91,29 @@ def _intervals(run: RunFiles) -> dict[str, Any]:
         for task, values in of_tasks.items()
         if len(values) > 1
     }
+
+
+def benchmarks(runs: Sequence[RunFiles]) -> Markup | None:
+    """Return what `ift eval --benchmarks` found, with intervals."""
+    rows = []
+    for run in runs:
+        for name, result in run.benchmarks.get("benchmarks", {}).items():
+            parts = [(name, result["metrics"])]
+            parts += [(f"{name}: {group}", found) for group, found in result["groups"].items()]
+            for part, metrics in parts:
+                for metric, found in metrics.items():
+                    value = with_interval(found["value"], _interval_of(found, metric), metric)
+                    row = [part, run.benchmarks["step"], result["shots"], found["n"], metric, value]
+                    rows.append(row if len(runs) == 1 else [run.name, *row])
+    if not rows:
+        return None
+    heads = ["benchmark", "step", "shots", "problems", "metric", "value"]
+    return table(heads if len(runs) == 1 else ["run", *heads], rows)
+
+
+def _interval_of(found: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """Return the interval of a benchmark's metric; one problem has none."""
+    return {} if found["low"] is None else {metric: found}
 
 
 def previews(run: RunFiles) -> Markup | None:

@@ -16,6 +16,7 @@ _INK = "#123457"  # Stands for the color of the page's text, which the page deci
 # Inches. At a phone's width a plot is shown nearly 1:1, so its text stays readable.
 _SIZE = (5.0, 3.0)
 _TITLE_CHARACTERS = 48  # So many are as wide as a plot.
+_LOG_RANGE = 2  # A smaller range has no room for the labels of a logarithmic axis.
 _MOST_NAMED = 8  # With more lines a legend would hide the plot.
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": _INK,
@@ -68,7 +69,7 @@ def line_plot(
         series: The lines. A single point is drawn as a dot.
         x_label: What the horizontal axis shows.
         y_label: What the vertical axis shows.
-        log_y: Whether the vertical axis is logarithmic, where all values are above 0.
+        log_y: Whether the vertical axis is logarithmic, where all values are above 0 and differ.
     """
 
     def draw(axes: Any) -> None:
@@ -89,16 +90,17 @@ def line_plot(
                 color = _COLORS[number % len(_COLORS)]
                 axes.fill_between(line.xs, lows, highs, color=color, alpha=0.2, linewidth=0)
         values = [y for line in series for y in line.ys if y is not None and math.isfinite(y)]
-        if log_y and values and min(values) > 0:
+        if log_y and values and min(values) > 0 and max(values) > _LOG_RANGE * min(values):
             axes.set_yscale("log")
-            for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-                formatter("{x:g}")
+            axes.yaxis.set_major_formatter("{x:g}")
+            is_short = max(values) < 10 * min(values)  # So it may have a single power of 10.
+            axes.yaxis.set_minor_formatter("{x:g}" if is_short else "")
         axes.set_xlim(left=0)
         if max((x for line in series for x in line.xs), default=0) == 0:
             axes.set_xlim(right=1)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        if 1 < len(series) <= _MOST_NAMED:
+        if 1 < len(series) <= _MOST_NAMED or (len(series) == 1 and series[0].errors is not None):
             axes.legend()
 
     return _svg(title, draw)

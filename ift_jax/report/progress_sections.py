@@ -79,7 +79,10 @@ def _before_and_after(of_what: str, records: Sequence[Record]) -> Iterator[str]:
         return
     metric = metrics[0]
     tasks = [task for task in sorted(last["tasks"]) if is_number(last["tasks"][task].get(metric))]
-    tasks = tasks[:_MOST_BARS]
+    name = f"{of_what}: before and after"
+    if len(tasks) > _MOST_BARS:
+        tasks = _changed_most(tasks, first, last, metric)
+        name = f"{of_what}: the {len(tasks)} tasks that changed most"
     series = []
     for record in (first, last):
         values = [record["tasks"].get(task, {}).get(metric) for task in tasks]
@@ -89,7 +92,18 @@ def _before_and_after(of_what: str, records: Sequence[Record]) -> Iterator[str]:
         ]
         series.append(Series(f"step {record['step']:,}", range(len(tasks)), values, errors))
     if tasks:
-        yield bar_plot(f"{of_what}: before and after", tasks, series, x_label=title(metric))
+        yield bar_plot(name, tasks, series, x_label=title(metric))
+
+
+def _changed_most(tasks: Sequence[str], first: Record, last: Record, metric: str) -> list[str]:
+    """Return the tasks that gained most, and those that lost most or gained least."""
+
+    def gain(task: str) -> float:
+        before = first["tasks"].get(task, {}).get(metric)
+        return float(last["tasks"][task][metric] - (before if is_number(before) else 0.0))
+
+    by_gain = sorted(tasks, key=gain, reverse=True)
+    return [*by_gain[: _MOST_BARS // 2], *by_gain[-(_MOST_BARS // 2) :]]
 
 
 def _rows(records: Sequence[Record]) -> Iterator[list[object]]:

@@ -4,8 +4,10 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 
 from ift_jax.config import files as config_files
+from ift_jax.io.files import write_atomically
 from ift_jax.report import evaluation_sections, progress_sections, training_sections
 from ift_jax.report.overview import overview
 from ift_jax.report.page import Markup, element, joined, page, table
@@ -36,6 +38,7 @@ def report(paths: Sequence[str], names: Sequence[str] | None = None) -> str:
             for run in runs
         ),
         ("Scores at the end", evaluation_sections.scores(runs)),
+        ("Benchmarks", evaluation_sections.benchmarks(runs)),
         ("Loss", training_sections.losses(runs)),
     ]
     for run in runs:
@@ -50,6 +53,22 @@ def report(paths: Sequence[str], names: Sequence[str] | None = None) -> str:
         ("Versions", _versions()),
     ]
     return page(title, overview(runs), sections)
+
+
+def renew_report(workdir: str) -> str | None:
+    """Write the page of a run again, if it has one, because another command added to its files.
+
+    Returns:
+        The path of the page; None if the run has none.
+
+    Raises:
+        UserError: A file of the run is damaged, or the page cannot be written.
+    """
+    path = os.path.join(workdir, REPORT_FILE)
+    if not os.path.exists(path):
+        return None
+    write_atomically(Path(path), report([workdir]).encode())
+    return path
 
 
 def _names(paths: Sequence[str]) -> list[str]:

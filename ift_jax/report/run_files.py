@@ -16,6 +16,7 @@ METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
 EVALUATIONS_FILE = "evaluations.jsonl"
 EVALUATION_FILE = "evaluation.json"
+BENCHMARKS_FILE = os.path.join("benchmarks", "results.json")
 
 
 class RunFiles(NamedTuple):
@@ -31,6 +32,7 @@ class RunFiles(NamedTuple):
         evaluations: The records of `evaluations.jsonl`: scores while the run trains.
         scores: The contents of `evaluation.json`; empty before the run has evaluated.
         answers: The scored answers; None before the run has evaluated.
+        benchmarks: What `ift eval --benchmarks` found last; empty if it was never run.
     """
 
     path: str
@@ -42,6 +44,7 @@ class RunFiles(NamedTuple):
     evaluations: list[Record]
     scores: dict[str, Any]
     answers: RecordedAnswers | None
+    benchmarks: dict[str, Any]
 
     def points(self, name: str) -> tuple[list[int], list[float | None]]:
         """Return the steps and values of a number in the metrics; `outer/inner` for a nested one.
@@ -99,6 +102,7 @@ def read_run(path: str, name: str) -> RunFiles:
     config_files.from_json(config_file)  # Refuses what is no run's.
     scores_file = os.path.join(path, EVALUATION_FILE)
     answers_file = os.path.join(path, ANSWERS_FILE)
+    benchmarks = os.path.join(path, BENCHMARKS_FILE)
     has_answers = os.path.exists(answers_file) and os.path.getsize(answers_file) > 0
     return RunFiles(
         path=path,
@@ -110,6 +114,7 @@ def read_run(path: str, name: str) -> RunFiles:
         evaluations=read_lines(os.path.join(path, EVALUATIONS_FILE)),
         scores=read_json_object(scores_file) if os.path.exists(scores_file) else {},
         answers=read_answers(answers_file) if has_answers else None,
+        benchmarks=read_json_object(benchmarks) if os.path.exists(benchmarks) else {},
     )
 
 

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from ift_jax.report.page import Markup, element, folded, joined, plots, table
 from ift_jax.report.plots import Series, bar_plot, line_plot
 from ift_jax.report.run_files import RunFiles
 
 _MOST_BARS = 40  # Tasks in a plot of bars; the table has all.
+_MOST_LINES = 40  # Tasks; of more a plot shows the median.
 _LARGEST_OPEN_TABLE = 30  # Rows; a longer table is folded.
 
 
@@ -58,11 +61,26 @@ def task_losses(run: RunFiles) -> Markup | None:
         series = [Series(task, *run.points(f"{name}/{task}")) for task in tasks]
         rows = sorted(_first_and_last(series), key=lambda row: row[3])
         heads = ["task", "first", "last", "change"]
-        drawn = line_plot(title, series, x_label="step", y_label="nats per trained token")
+        lines = series if len(series) <= _MOST_LINES else [_median(series)]
+        drawn = line_plot(title, lines, x_label="step", y_label="nats per trained token")
         parts.append(plots([drawn]))
         summary = f"{title}: all {len(rows):,} tasks, the largest gain first"
         parts.append(folded(summary, table(heads, rows), is_open=len(rows) <= _LARGEST_OPEN_TABLE))
     return joined(parts) if parts else None
+
+
+def _median(lines: Sequence[Series]) -> Series:
+    """Return the median of many tasks at each step, with the middle half of them as its band."""
+    values: dict[float, list[float]] = {}
+    for line in lines:
+        for x, y in zip(line.xs, line.ys, strict=True):
+            if y is not None and math.isfinite(y):
+                values.setdefault(x, []).append(y)
+    steps = sorted(values)
+    quartiles = [np.percentile(values[step], (25, 50, 75)).tolist() for step in steps]
+    medians = [median for _, median, _ in quartiles]
+    band = [(median - low, high - median) for low, median, high in quartiles]
+    return Series(f"median of {len(lines):,} tasks, and their middle half", steps, medians, band)
 
 
 def _first_and_last(series: Sequence[Series]) -> Iterator[tuple[str, float, float, float]]:

@@ -115,6 +115,7 @@ SETTINGS = [
     "train.log_every=2",
     "train.gradient_accumulation_steps=1",
     "train.compile_cache=",
+    "train.report=True",
     "evaluation.examples=2",
 ]
 
@@ -160,6 +161,8 @@ def test_a_run_in_a_bucket_equals_the_run_on_a_disk(bucket, finished, tmp_path, 
         assert untimed(there) == untimed(here) != []
     for name in ("config.json", "evaluation.json"):
         assert bucket.content(f"r/{name}") == (finished / name).read_bytes()
+    page = bucket.content("r/report.html").decode()
+    assert "<title>r</title>" in page and "Step 12 of 12, complete." in page
     assert len(bucket.names("r/tensorboard/events")) == 2
     kept = {name.split("/")[2] for name in bucket.names("r/checkpoints/")} - {""}
     assert len(kept) == 2 and "12" in kept  # The other depends on when it was stopped.
@@ -177,6 +180,11 @@ def test_a_run_in_a_bucket_equals_the_run_on_a_disk(bucket, finished, tmp_path, 
         assert main(["eval", *flags(where)]) == 0
         assert main(["generate", "--workdir", where, "--prompt", "red"]) == 0
         assert main(["export", "--workdir", where, "--output", str(folder)]) == 0
-        text = capsys.readouterr().out.replace(where, "").replace(folder.name, "")
-        outputs.append([text, {path.name: path.read_bytes() for path in folder.iterdir()}])
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        card = files.pop("README.md").decode()  # It names the workdir and the folder.
+        texts = [
+            text.replace(where, "").replace(str(folder), "").replace(folder.name, "")
+            for text in (capsys.readouterr().out, card)
+        ]
+        outputs.append([texts, files])
     assert outputs[0] == outputs[1]

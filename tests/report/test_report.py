@@ -3,14 +3,16 @@
 import html
 import itertools
 import re
+import shutil
 
 import pytest
 
 from ift_jax.commands.main import main
+from ift_jax.report import progress_sections, training_sections
 from ift_jax.report.overview import Measure, Point, _row
 from ift_jax.report.plots import Series, line_plot
-from ift_jax.report.report import report
-from ift_jax.report.run_files import read_lines
+from ift_jax.report.report import renew_report, report
+from ift_jax.report.run_files import RunFiles, read_lines
 from tests.report import small_pages
 from tests.small_models import write_workdir
 
@@ -57,6 +59,8 @@ def test_the_tables_have_the_numbers_of_the_files(page):
         "0.500",
         "0.875 (0.750 to 1.000)",
     ] in rows
+    assert ["gsm8k", "20", "8", "8", "strict", "0.500 (0.250 to 0.750)"] in rows
+    assert ["gsm8k: g", "20", "8", "1", "em", "1.000"] in rows
     assert ["step 0 (cut off)", "<script>alert(1)</script>"] in rows
     assert ["step 20", "So."] in rows
     assert ["expected", "<i>So."] in rows
@@ -201,3 +205,52 @@ def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
 def test_a_line_that_is_being_written_is_not_read(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 20}\n{"step": 30, "ev')
     assert read_lines(str(tmp_path / "metrics.jsonl")) == [{"step": 20}]
+
+
+def test_a_page_is_renewed_only_where_there_is_one(run, tmp_path):
+    assert renew_report(str(tmp_path)) is None
+    shutil.copytree(run, tmp_path / "r")
+    page = tmp_path / "r/report.html"
+    page.write_text("old")
+    assert renew_report(str(tmp_path / "r")) == str(page)
+    assert "<title>r</title>" in page.read_text()
+
+
+def test_of_many_tasks_the_median_and_those_that_changed_most_are_drawn(monkeypatch):
+    drawn = {}
+    for module in (training_sections, progress_sections):
+        for name in ("line_plot", "bar_plot"):
+            monkeypatch.setattr(
+                module, name, lambda *args, **options: drawn.setdefault(args[0], args[1:])
+            )
+    tasks = [f"t{k:03d}" for k in range(101)]
+    losses = [
+        {"step": s, "eval_task_loss": {t: k * s for k, t in enumerate(tasks)}} for s in (1, 2)
+    ]
+    right = [{t: {"em": k % 50 * s} for k, t in enumerate(tasks)} for s in (0, 1)]
+    evaluations = [
+        {"step": s, "which": "eval", "tasks": of_tasks, "overall": {"em": 0.5}, "intervals": {}}
+        for s, of_tasks in enumerate(right)
+    ]
+    names = ("path", "name", "config", "record", "metrics", "samples", "evaluations", "scores")
+    values = dict.fromkeys((*names, "answers", "benchmarks"))
+    of_run = RunFiles(**values)._replace(metrics=losses, evaluations=evaluations)
+    training_sections.task_losses(of_run)
+    [[median]] = drawn["Held-out loss of each task"]
+    assert median.name == "median of 101 tasks, and their middle half"
+    assert median.xs == [1, 2] and median.ys == [50, 100]
+    assert median.errors == [(25, 25), (50, 50)]
+    progress_sections.progress(of_run)
+    shown, _ = drawn["Unseen examples of the trained tasks: the 20 tasks that changed most"]
+    assert {"t049", "t099", "t000", "t050", "t100"} < set(shown)
+    assert "t025" not in shown
+
+
+def test_a_logarithmic_axis_needs_a_range():
+    def labels(values):
+        svg = line_plot("t", [Series("a", [0, 1], values)], x_label="x", log_y=True)
+        return re.findall(r">([^<>]+)</text>", svg)
+
+    assert len(labels([1.0, 1.0])) < 20
+    assert {"1", "100"} < set(labels([1.0, 1000.0])) and "200" not in labels([1.0, 1000.0])
+    assert "2" in labels([1.0, 5.0])

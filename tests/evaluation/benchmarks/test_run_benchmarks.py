@@ -5,6 +5,7 @@ import importlib
 import json
 import shutil
 import signal
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -165,12 +166,15 @@ def _hand_scores(rows):
     ]
 
 
-def test_ranked_benchmarks_against_a_hand_computation(workdir, data, tmp_path, capsys):
+def test_ranked_benchmarks_against_a_hand_computation(workdir, data, capsys):
+    folder = Path(workdir) / "benchmarks"  # As without --output.
+    page = Path(workdir) / "report.html"
+    page.write_text("old")
     names = "mmlu,arc_challenge,hellaswag"
     flags = ["--prompt-style", "plain", "--few-shot", "1"]
-    assert _run(workdir, data, names, tmp_path, *flags) == 0, capsys.readouterr().err
-    results = json.loads((tmp_path / "results.json").read_text())["benchmarks"]
-    [mmlu, *_] = _lines(tmp_path, "mmlu")
+    assert _run(workdir, data, names, folder, *flags) == 0, capsys.readouterr().err
+    results = json.loads((folder / "results.json").read_text())["benchmarks"]
+    [mmlu, *_] = _lines(folder, "mmlu")
     lines = "A. one\nB. two, or so\nC. three\nD. four\nAnswer:"
     head = "The following are multiple choice questions (with answers) about high school math.\n\n"
     shown = f"{head}What is 0?\n{lines} A\n\nWhat is 0?\n{lines}"
@@ -180,11 +184,11 @@ def test_ranked_benchmarks_against_a_hand_computation(workdir, data, tmp_path, c
     rows += [(question, f" {choice}") for choice in choices]
     by_hand = _hand_scores(rows)
     np.testing.assert_allclose(mmlu["log_likelihoods"], by_hand[:4], atol=2e-4)
-    chosen = ["ABCD"[int(np.argmax(of["log_likelihoods"]))] for of in _lines(tmp_path, "mmlu")]
+    chosen = ["ABCD"[int(np.argmax(of["log_likelihoods"]))] for of in _lines(folder, "mmlu")]
     right = np.mean([a == b for a, b in zip(chosen, "ABCDAB", strict=True)])
     assert results["mmlu"]["metrics"]["acc"]["value"] == right
 
-    arc = _lines(tmp_path, "arc_challenge")[1]
+    arc = _lines(folder, "arc_challenge")[1]
     sums = by_hand[4:]
     np.testing.assert_allclose(arc["log_likelihoods"], sums, atol=2e-4)
     means = np.array(sums) / [len(choice) for choice in choices]
@@ -194,6 +198,9 @@ def test_ranked_benchmarks_against_a_hand_computation(workdir, data, tmp_path, c
     assert results["mmlu"]["examples"] == 6 and results["mmlu"]["shots"] == 1
     printed = capsys.readouterr().out
     assert "acc_norm" in printed and " to " in printed and "high_school_math" in printed
+    # The page of the run is written again.
+    assert printed.splitlines()[-1] == f"report: {page}"
+    assert "high_school_math" in page.read_text()
 
 
 def test_a_choice_in_a_chat_has_the_ids_of_training_without_the_stop_token():
