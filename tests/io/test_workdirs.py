@@ -131,7 +131,7 @@ def finished(bucket, tmp_path_factory):
 
     Returns the workdir of the same run on a disk, without interruption.
     """
-    whole = tmp_path_factory.mktemp("runs") / "whole"
+    whole = tmp_path_factory.mktemp("runs") / "r"
     assert main(["train", *flags(whole)]) == 0
     arrived = bucket.put
 
