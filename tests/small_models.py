@@ -81,7 +81,7 @@ def random_model() -> tuple[Model, Params]:
 
 
 def open_random_model(*stop_strings, **fields) -> tuple[TextGenerator, Generator]:
-    """Like `open_text_generator`; the fields replace those of the model's config."""
+    """Open the random model in its own format; the fields replace those of its config."""
     model, params = random_model()
     if fields:
         model = build_model(dataclasses.replace(CONFIG.model, **fields))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.decoding import Options
-from ift_jax.evaluation.text_generator import open_text_generator
+from ift_jax.evaluation.text_generator import describe_text_generator, load_generator
 from ift_jax.text.records import Message
 from tests.shared_data import SHARED, requires_shared
 
@@ -30,7 +31,9 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def opened():
-    return open_text_generator(str(WORKDIR))
+    source = open_model_source(str(WORKDIR))
+    text_generator = describe_text_generator(source)
+    return text_generator, load_generator(source, text_generator)
 
 
 def references():

@@ -94,16 +94,19 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(
             f"ift serve needs {error.name}, which is not installed; run launch/setup.sh serve"
         ) from None
-    from ift_jax.evaluation.text_generator import open_text_generator
+    from ift_jax.evaluation.text_generator import describe_text_generator, load_generator
     from ift_jax.serving.answer_queue import AnswerQueue
     from ift_jax.serving.served_model import ServedModel
 
     # The address comes before the weights: a port that is taken is told at once.
     opened = http_server.open_socket(args.host, args.port, args.timeout)
+    source = arguments.open_model(args)
+    text_generator = describe_text_generator(source)
     name = args.name or os.path.basename(args.workdir.rstrip("/"))
     model = ServedModel(
         name,
-        *open_text_generator(args.workdir, args.step),
+        text_generator,
+        load_generator(source, text_generator),
         max_answers=args.batch_size,
         max_prompts=args.queue_size,
         max_length=args.max_length,

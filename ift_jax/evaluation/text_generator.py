@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import jax
 
 from ift_jax.checkpoint.load_model import describe_model, load_params
-from ift_jax.checkpoint.model_source import ModelSource, StepChoice
-from ift_jax.checkpoint.open_model import open_model_source
+from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.config.schema import Config, DecoderConfig
 from ift_jax.data.store import TokenStore
 from ift_jax.decoding import BeamSearch, Generator, Options, Request, Stops
@@ -136,21 +135,6 @@ class TextGenerator:
                 )
             requests.append(Request(prompt, Options(n_new, beams=beams)))
         return requests
-
-
-def open_text_generator(
-    workdir: str, step: StepChoice = None, stop_strings: Sequence[str] = ()
-) -> tuple[TextGenerator, Generator]:
-    """Opens a model in its own format; of the weights, only those for decoding are kept.
-
-    Args:
-        workdir: a run's workdir.
-        step: the checkpoint; None for the newest.
-        stop_strings: texts that end an answer besides.
-    """
-    source = open_model_source(workdir, step)
-    text_generator = describe_text_generator(source, stop_strings)
-    return text_generator, load_generator(source, text_generator)
 
 
 def describe_text_generator(source: ModelSource, stop_strings: Sequence[str] = ()) -> TextGenerator:

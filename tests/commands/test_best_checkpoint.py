@@ -74,6 +74,7 @@ def test_a_better_checkpoint_that_is_gone_is_named(tmp_path):
         ["export", "--output", "out"],
         ["generate", "--prompt", "Hi"],
         ["chat"],
+        ["serve", "--port", "0"],
         ["eval", "--config.evaluation.examples=1"],
         ["eval", "--benchmarks", "gsm8k", "--benchmark-data", "."],
     ],
@@ -81,6 +82,8 @@ def test_a_better_checkpoint_that_is_gone_is_named(tmp_path):
 def test_without_a_measured_metric_no_checkpoint_is_the_best(
     unmeasured, argv, tmp_path, monkeypatch, capsys
 ):
+    if argv[0] == "serve":
+        pytest.importorskip("uvicorn", reason="the extra serve is not installed")
     monkeypatch.chdir(tmp_path)
     assert main([*argv, "--workdir", unmeasured, "--best"]) == 2
     error = capsys.readouterr().err

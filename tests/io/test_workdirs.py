@@ -186,5 +186,6 @@ def test_a_run_in_a_bucket_equals_the_run_on_a_disk(bucket, finished, tmp_path, 
             text.replace(where, "").replace(str(folder), "").replace(folder.name, "")
             for text in (capsys.readouterr().out, card)
         ]
+        assert "| loss per token on | before |" in card  # metrics.jsonl was read there, too.
         outputs.append([texts, files])
     assert outputs[0] == outputs[1]
