@@ -106,6 +106,18 @@ def test_training_and_export(folder, monkeypatch, capsys):
     assert config["tokenizer"]["added_tokens"] == ["<|im_start|>", "<|im_end|>"]
     trained = ift_jax.load(workdir)
     assert trained.score("Say 1", "ok") > ift_jax.load("model").score("Say 1", "ok")
+    settings = {"evaluation.examples": 2, "evaluation.max_new_tokens": 4}
+    result = ift_jax.evaluate(workdir, fields=settings)
+    shown = capsys.readouterr().out
+    flags = [f"--config.{name}={value}" for name, value in settings.items()]
+    assert main(["eval", "--workdir", workdir, "--output", "scores.json", *flags]) == 0
+    assert capsys.readouterr().out == shown
+    assert result["overall"] == json.loads((folder / "scores.json").read_text())["overall"]
+    ift_jax.inspect(config="W/config.yaml", which="eval")
+    shown = capsys.readouterr().out
+    assert "Say" in shown and "⟦ok<|im_end|>⟧" in shown
+    assert main(["inspect", "--config", "W/config.yaml", "--which", "eval"]) == 0
+    assert capsys.readouterr().out == shown
     trained.export("exported")
     assert json.loads((folder / "exported" / "config.json").read_text())["hidden_size"] == (
         CONFIG.model.d_model
@@ -121,6 +133,10 @@ def test_training_and_export(folder, monkeypatch, capsys):
     [
         (lambda model: ift_jax.load("/nowhere"), "/nowhere"),
         (lambda model: ift_jax.train("m", workdir="/tmp/none-of-it"), "expected --data FILES"),
+        (lambda model: ift_jax.inspect(), "expected config, or model and data"),
+        (lambda model: ift_jax.inspect(config="c.yaml", which="test"), "expected one of train"),
+        (lambda model: ift_jax.evaluate("/nowhere"), "/nowhere"),
+        (lambda model: ift_jax.evaluate("/nowhere", which="test"), "which: .* got 'test'"),
         (lambda model: model.generate("Hi", temperature=-1), "temperature"),
         (lambda model: model.generate([{"role": "nobody", "content": "x"}]), "nobody"),
         (lambda model: model.generate("Hi " * 200), "max_length 128"),

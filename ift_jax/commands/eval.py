@@ -20,6 +20,7 @@ import argparse
 import dataclasses
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from ift_jax.commands import arguments, eval_benchmarks
@@ -92,16 +93,39 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 2 if a metric could not be computed, or the status of a signal."""
     if eval_benchmarks.asked_for(args):
         return eval_benchmarks.run(args)
-    config = arguments.load_config(args) if args.config else _own_config(args)
-    if config.evaluation.examples < 1:
-        raise UserError("config.evaluation.examples: expected at least 1 to evaluate")
+    config = evaluated_config(args.config, args.workdir, args.overrides, args.which, args.split)
     if args.untuned and args.which == "train":
         raise UserError("--which train: --untuned compares on examples that are not trained on")
-    if args.split:
-        data = dataclasses.replace(config.data, **{_SPLIT_FIELDS[args.which]: args.split})
-        config = dataclasses.replace(config, data=data)
     with file_output(args.output, "--output"), file_output(args.answers, "--answers"):
         return _evaluate(args, config)
+
+
+def evaluated_config(
+    file: str | None, workdir: str, overrides: Sequence[str], which: str, split: str | None
+) -> Config:
+    """The config that says what is evaluated, and how.
+
+    Args:
+        file: A config file; None or "" for the config of the run in the workdir.
+        workdir: The model's.
+        overrides: Items of the form "--config.section.field=value".
+        which: A mixture of the config, one of `_SPLIT_FIELDS`.
+        split: Another split of it; None or "" for the config's.
+
+    Raises:
+        UserError: The config is wrong, or evaluates no example.
+    """
+    if file:
+        args = argparse.Namespace(config=file, overrides=list(overrides))
+        config = arguments.load_config(args)
+    else:
+        config = _own_config(workdir, overrides)
+    if config.evaluation.examples < 1:
+        raise UserError("config.evaluation.examples: expected at least 1 to evaluate")
+    if not split:
+        return config
+    of_split: dict[str, Any] = {_SPLIT_FIELDS[which]: split}
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **of_split))
 
 
 def _evaluate(args: argparse.Namespace, config: Config) -> int:
@@ -165,12 +189,12 @@ def _file_to_continue(args: argparse.Namespace) -> str | None:
     return None
 
 
-def _own_config(args: argparse.Namespace) -> Config:
+def _own_config(workdir: str, overrides: Sequence[str]) -> Config:
     """The config of the run in the workdir; if it evaluates nothing itself, `_EXAMPLES` a task."""
     from ift_jax.checkpoint.run_description import own_config
 
-    config = arguments.completed(own_config(args.workdir, args.overrides), weights=False)
-    if config.evaluation.examples or "evaluation.examples" in overridden(args.overrides):
+    config = arguments.completed(own_config(workdir, overrides), weights=False)
+    if config.evaluation.examples or "evaluation.examples" in overridden(overrides):
         return config
     evaluation = dataclasses.replace(config.evaluation, examples=_EXAMPLES)
     return dataclasses.replace(config, evaluation=evaluation)

@@ -1,13 +1,21 @@
 """The source files of the modules that register a run's tasks."""
 
 import ast
+import os
+import sys
 import sysconfig
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
+from ift_jax.errors import UserError
+from ift_jax.io.files import file_digest
 from ift_jax.preparation.fingerprints import module_origin
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+# What the file of a module held when it was first looked at.
+_first_seen: "weakref.WeakKeyDictionary[ModuleType, str]" = weakref.WeakKeyDictionary()
 
 
 def module_files(modules: Iterable[str]) -> list[Path]:
@@ -39,6 +47,29 @@ def module_files(modules: Iterable[str]) -> list[Path]:
         package = name if path.name == "__init__.py" else parent
         waiting += [parent, *_imports(path, package)]
     return sorted(found)
+
+
+def check_as_imported(files: Iterable[Path]) -> None:
+    """Check that source files hold what this process imported them with.
+
+    Stores are named after the files, but made by the imported code. In a notebook the two differ
+    after a module was edited, because Python imports a module once.
+
+    Raises:
+        UserError: A file has changed since the first check of its module.
+    """
+    wanted = set(files)
+    names = {path.name for path in wanted}
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__dict__", {}).get("__file__") or ""  # Some are lazy objects.
+        if os.path.basename(file) not in names or (path := Path(file).resolve()) not in wanted:
+            continue
+        digest = file_digest(path)
+        if _first_seen.setdefault(module, digest) != digest:
+            raise UserError(
+                f"{path}: has changed since this process imported it; start Python (a notebook's "
+                "kernel) again"
+            )
 
 
 def _imports(path: Path, package: str) -> list[str]:

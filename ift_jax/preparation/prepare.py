@@ -27,7 +27,7 @@ from ift_jax.preparation.beam import BeamWorkers
 from ift_jax.preparation.build_stores import build_stores, find_damage
 from ift_jax.preparation.drop_limits import open_usable
 from ift_jax.preparation.executors import Executor, Local
-from ift_jax.preparation.module_files import module_files
+from ift_jax.preparation.module_files import check_as_imported, module_files
 from ift_jax.preparation.row_notes import log_row_notes
 from ift_jax.preparation.store_plan import WantedStore, wanted_stores
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
@@ -99,6 +99,7 @@ def prepare(
         os.makedirs(data.store_dir)
 
     modules = module_files(data.modules)
+    check_as_imported(modules)
     modules_digest = fingerprints.code_digest(modules)
     tokenizer_path = run_tokenizer.tokenizer_path(config, modules_digest, log)
     tokenizer = load_tokenizer(tokenizer_path, config.tokenizer)

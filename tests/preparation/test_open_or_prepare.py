@@ -6,7 +6,7 @@ import pytest
 
 from ift_jax.preparation import prepare as prepare_module
 from ift_jax.preparation.open_or_prepare import open_or_prepare
-from tests.preparation.runs import child, quiet, write_lines
+from tests.preparation.runs import child, edit_helper, quiet, write_lines
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -54,6 +54,6 @@ def test_changes_of_files_are_noticed(config, tmp_path, monkeypatch):
     assert len(calls) == 1
     write_lines(tmp_path / "data" / "train.jsonl", 50)
     assert len(open_or_prepare(config, log=quiet)[1].stores[0]) == 50
-    (tmp_path / "modules" / "made_helper.py").write_text("VALUE = 3\n")
+    edit_helper(tmp_path, "VALUE = 3\n")
     open_or_prepare(config, log=quiet)
     assert len(calls) == 3

@@ -10,7 +10,7 @@ from ift_jax.config.schema import EncoderDecoderConfig, OptimizerConfig, Tokeniz
 from ift_jax.errors import UserError
 from ift_jax.preparation.open_or_prepare import open_or_prepare
 from ift_jax.preparation.prepare import prepare
-from tests.preparation.runs import changed, quiet, store_of, write_lines
+from tests.preparation.runs import changed, edit_helper, quiet, store_of, write_lines
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -68,7 +68,7 @@ def test_what_determines_a_store_and_what_does_not(config, tmp_path):
     write_lines(tmp_path / "data" / "train.jsonl", 94)
     new_data = store_of(config)
     assert new_data.path not in paths | {base} and len(new_data) == 94
-    (tmp_path / "modules" / "made_helper.py").write_text("VALUE = 2\n")
+    edit_helper(tmp_path, "VALUE = 2\n")
     assert store_of(config).path not in paths | {base, new_data.path}
 
 

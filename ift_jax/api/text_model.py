@@ -1,23 +1,10 @@
-"""Training and using models from Python: what the commands do, as functions.
+"""Using a model from Python: `load` opens a run or a Hugging Face folder."""
 
-    import ift_jax
-
-    ift_jax.train(model="/models/SmolLM2-135M-Instruct", data="chats.jsonl", workdir="runs/a")
-    model = ift_jax.load("runs/a")
-    model.generate("Name three colors.")
-    model.export("my_model")
-
-JAX is imported when a function is called. A mistake raises `ift_jax.UserError` with the line that
-the command would print.
-"""
-
-import argparse
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ift_jax.errors import UserError
 from ift_jax.io.paths import absolute
 
 if TYPE_CHECKING:
@@ -28,77 +15,6 @@ if TYPE_CHECKING:
 
 # A prompt: a text, or the messages of a conversation as {"role": ..., "content": ...}.
 Prompt = str | Sequence[Mapping[str, Any]]
-
-
-def train(
-    model: str = "",
-    data: str = "",
-    *,
-    workdir: str,
-    config: str = "",
-    lora: int = 0,
-    fields: Mapping[str, Any] | None = None,
-    allow_new_data: bool = False,
-    profile: tuple[int, int] | None = None,
-    quiet: bool = False,
-) -> str:
-    """Train to the end, as `ift train` does; resume if the workdir holds a run.
-
-    Args:
-        model: A Hugging Face folder, or a run's workdir, to finetune; with `data`.
-        data: A file, folder or pattern of rows, or several of them; see `ift train --help`.
-        workdir: The folder of the run's files.
-        config: A config file, instead of `model` and `data`.
-        lora: The rank of adapters; 0 trains all parameters.
-        fields: Fields of the config by dotted name, such as {"train.epochs": 1.0}.
-        allow_new_data: Whether a run may go on with other data than it began with.
-        profile: The first and the last step to trace, for TensorBoard and xprof.
-        quiet: Whether to print nothing.
-
-    Returns:
-        The workdir, for `load`.
-
-    Raises:
-        UserError: As the command would report it.
-    """
-    from ift_jax.commands import run_config
-    from ift_jax.commands.main import choose_platform
-
-    choose_platform()  # Before JAX is imported.
-    from ift_jax.training.console import Console
-    from ift_jax.training.loop import train as train_run
-
-    args = argparse.Namespace(
-        model=model,
-        data=data,
-        config=config,
-        lora=lora,
-        workdir=absolute(workdir),
-        overrides=[f"--config.{name}={value}" for name, value in (fields or {}).items()],
-    )
-    steps = _profiled_steps(profile)
-    console = Console(quiet=quiet)
-    chosen = run_config.load(args, console.line)
-    train_run(
-        chosen.config,
-        args.workdir,
-        console,
-        chosen.reasons,
-        allow_new_data=allow_new_data,
-        profile=steps,
-    )
-    return args.workdir
-
-
-def _profiled_steps(profile: tuple[int, int] | None) -> range:
-    from ift_jax.commands import arguments
-
-    if profile is None:
-        return range(0)
-    try:
-        return arguments.steps(":".join(map(str, profile)))
-    except argparse.ArgumentTypeError as error:
-        raise UserError(f"profile: {error}") from error
 
 
 def load(path: str, step: "StepChoice" = None) -> "TextModel":
