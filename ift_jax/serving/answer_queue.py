@@ -16,6 +16,7 @@ from ift_jax.serving.api_error import ApiError
 BLOCK = 16  # Tokens between two looks at a batch.
 STREAM_BLOCK = 4  # The same if an answer of it is streamed.
 _GATHER_SECONDS = 0.005  # An idle device waits this long for prompts that come together.
+_ENDING = ApiError(503, "the server is ending", code="shutting_down")
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +43,11 @@ class Ticket:
     failure: ApiError | None = None
     canceled: bool = False
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for more of the answer."""
+        return not (self.done or self.canceled or self.failure is not None)
+
 
 class AnswerQueue:
     """Answers tickets in the order of their arrival, batch by batch."""
@@ -65,6 +71,11 @@ class AnswerQueue:
         self._thread.start()
 
     @property
+    def capacity(self) -> int:
+        """The most prompts that wait or are being answered."""
+        return self._max_waiting + self._batch_size
+
+    @property
     def n_waiting(self) -> int:
         """Prompts that wait."""
         return len(self._waiting)
@@ -72,7 +83,7 @@ class AnswerQueue:
     @property
     def n_running(self) -> int:
         """Prompts that are being answered and whose answer somebody waits for."""
-        return sum(not (ticket.done or ticket.canceled) for ticket in self._running)
+        return sum(ticket.is_wanted for ticket in self._running)
 
     def submit(self, tickets: Sequence[Ticket]) -> None:
         """Put the prompts of a request into the queue, all or none.
@@ -82,7 +93,7 @@ class AnswerQueue:
         """
         with self._changed:
             if self._closed:
-                raise ApiError(503, "the server is ending", code="shutting_down")
+                raise _ENDING
             if len(self._waiting) + len(tickets) > self._max_waiting:
                 raise ApiError(
                     429,
@@ -112,6 +123,15 @@ class AnswerQueue:
             self._changed.notify_all()
         self._thread.join(timeout)
 
+    def abort(self) -> None:
+        """Take nothing more, and fail what has no answer yet; `close` then ends the thread."""
+        with self._changed:
+            self._closed = True
+            tickets = [ticket for ticket in self._running + self._waiting if ticket.is_wanted]
+            self._waiting = []
+            self._changed.notify_all()
+        self._fail(tickets, _ENDING)
+
     # --- The thread ---
 
     def _run(self) -> None:
@@ -119,7 +139,7 @@ class AnswerQueue:
             try:
                 self._answer(tickets)
             except Exception as error:  # The next batch may be fine, so the server goes on.
-                self._fail(tickets, error)
+                self._fail(tickets, _failure(error, len(tickets)))
             with self._changed:
                 self._running = []
 
@@ -151,11 +171,11 @@ class AnswerQueue:
             for outputs in looks:
                 for ticket, output in zip(tickets, outputs, strict=True):
                     self._update(ticket, output)
-                if all(ticket.done or ticket.canceled for ticket in tickets):
+                if not any(ticket.is_wanted for ticket in tickets):
                     return
 
     def _update(self, ticket: Ticket, output: Output) -> None:
-        if ticket.done:
+        if not ticket.is_wanted:
             return
         done = all(completion.finish_reason for completion in output.completions)
         if done or ticket.streams:
@@ -163,16 +183,9 @@ class AnswerQueue:
             ticket.done = done
             self._notify(ticket)
 
-    def _fail(self, tickets: list[Ticket], error: Exception) -> None:
-        text = " ".join(str(error).split())
-        if "RESOURCE_EXHAUSTED" in text:
-            failure = ApiError(503, "out of memory; smaller are --batch-size and --max-length")
-            _log.error("out of memory with %d prompts: %s", len(tickets), text[:300])
-        else:
-            failure = ApiError(500, "a fault of the server; its log says more")
-            _log.error("a batch of %d prompts failed", len(tickets), exc_info=error)
+    def _fail(self, tickets: Sequence[Ticket], failure: ApiError) -> None:
         for ticket in tickets:
-            if not ticket.done:
+            if ticket.is_wanted:
                 ticket.failure = failure
                 self._notify(ticket)
 
@@ -186,3 +199,13 @@ def _kind(ticket: Ticket) -> tuple[int, bool]:
     """What the tickets of a batch have in common: rows, and whether prompts are scored."""
     options = ticket.request.options
     return options.n, options.prompt_logprobs is not None
+
+
+def _failure(error: Exception, n: int) -> ApiError:
+    """Log what went wrong with a batch of n prompts, and return what their clients are told."""
+    text = " ".join(str(error).split())
+    if "RESOURCE_EXHAUSTED" in text:
+        _log.error("out of memory with %d prompts: %s", n, text[:300])
+        return ApiError(503, "out of memory; smaller are --batch-size and --max-length")
+    _log.error("a batch of %d prompts failed", n, exc_info=error)
+    return ApiError(500, "a fault of the server; its log says more")

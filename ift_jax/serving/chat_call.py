@@ -12,6 +12,7 @@ from ift_jax.serving.fields import Fields
 from ift_jax.serving.growing_answer import Piece
 from ift_jax.serving.log_prob_fields import chat_logprobs
 from ift_jax.serving.served_model import ServedModel
+from ift_jax.text.prompts import UnwrittenError
 from ift_jax.text.records import TEXT_ROLE
 from ift_jax.text.rows.parse_record import parse_record
 
@@ -130,7 +131,7 @@ def _check_template_options(options: Any, model: ServedModel) -> None:
     """Refuse an option that the template does not read, because it would be ignored."""
     if not isinstance(options, dict):
         return  # What reads the record says so.
-    source = model.text_generator.formatter.template_source
+    source = model.formatter.template_source
     for name in options:
         if not re.search(rf"\b{re.escape(name)}\b", source):
             raise invalid("chat_template_kwargs", f"the model's template does not read {name!r}")
@@ -143,7 +144,11 @@ def _prompt_ids(row: dict[str, Any], model: ServedModel) -> list[int]:
         if record.unread:
             names = ", ".join(record.unread)
             raise ApiError(400, f"not supported: {names}", param=record.unread[0])
-        return model.text_generator.formatter.prompt(record).tolist()
+        return model.formatter.prompt(record).tolist()
+    except UnwrittenError as error:
+        # What follows is how to train on such a record.
+        message = str(error).removeprefix("request: ").partition("; remove it")[0]
+        raise ApiError(400, message, param="messages", code="unsupported_parameter") from None
     except UserError as error:
         message = str(error).removeprefix("request: ")
         param = "tools" if message.startswith("field 'tools'") else "messages"

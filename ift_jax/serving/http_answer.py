@@ -88,6 +88,7 @@ class AnswerEndpoint:
         self._text_work = text_work
         self._timeout = timeout
         self._numbers = itertools.count(1)
+        self._n_open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request.
@@ -95,6 +96,16 @@ class AnswerEndpoint:
         Raises:
             ApiError: The answer is an error.
         """
+        # The queue bounds the prompts; this bounds the bodies that are read, and slow readers.
+        if self._n_open >= 2 * self._queue.capacity:
+            raise ApiError(429, f"{self._n_open} requests are open; try again later", code="busy")
+        self._n_open += 1
+        try:
+            await self._respond(scope, receive, send)
+        finally:
+            self._n_open -= 1
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
         try:
@@ -124,6 +135,8 @@ class AnswerEndpoint:
             )
             if answer.done():
                 answer.result()  # Raises what it raised.
+            elif not (gone.done() or started):
+                raise ApiError(504, "the answer took too long", code="timeout")
         finally:
             pending.cancel()
             answer.cancel()

@@ -34,6 +34,7 @@ def open_socket(host: str, port: int, timeout: float) -> socket.socket:
         )
         opened = socket.socket(family, kind, protocol)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # Notices clients that died.
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Accepted connections inherit it.
             milliseconds = min(int(timeout * 1000), (1 << 31) - 1)
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
@@ -71,6 +72,7 @@ class HttpServer:
             log_level="warning",
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             # Every request has ended by itself before that.
             timeout_graceful_shutdown=int(timeout + 2 * _LAST_SECONDS),
         )
@@ -106,11 +108,16 @@ class HttpServer:
             raise RuntimeError("the HTTP server ended by itself")
 
     def stop(self) -> None:
-        """Accept nothing more, answer what was accepted, and end all threads."""
+        """Accept nothing more, answer what was accepted, and end all threads.
+
+        Ctrl-C meanwhile fails what has no answer yet.
+        """
         self._server.should_exit = True
         try:
             self._thread.join()
         except KeyboardInterrupt:
+            self._queue.abort()
+            self._thread.join(_LAST_SECONDS)  # The clients are told.
             self._server.force_exit = True
             raise
         finally:

@@ -1,5 +1,6 @@
 """The model that is served: its name, its limits, and the texts of its tokens."""
 
+import dataclasses
 import functools
 import itertools
 import time
@@ -12,6 +13,7 @@ from ift_jax.errors import UserError
 from ift_jax.evaluation.chat import token_limits
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.serving.api_error import ApiError, invalid
+from ift_jax.text.prompts import PromptFormatter
 from ift_jax.text.records import Message, Record
 
 TOO_LONG = "context_length_exceeded"
@@ -30,6 +32,7 @@ class ServedModel:
         max_prompts: The most prompts of one request.
         chat_tokens: The most tokens of a chat's answer whose request does not say.
         seed: Seeds the answers of requests that have no seed.
+        formatter: Writes conversations, and refuses those of which its template leaves out a text.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class ServedModel:
         # Of an encoder-decoder, prompt and answer have lengths of their own.
         self.max_prompt = max_length or (limits.total if self.is_decoder else encoder)
         self.max_answer = max_length or limits.answer
+        self.formatter = _strict_formatter(text_generator)
         self._is_special = frozenset(self.tokenizer.special_tokens.values())
         self._anchor = self.tokenizer.encode("a", "text")
         self.token_text = functools.lru_cache(maxsize=1 << 16)(self._token_text)
@@ -156,7 +160,7 @@ class ServedModel:
         A decoder reads control strings in it as control tokens, with the BOS that its tokenizer
         adds, as in `transformers`. An encoder-decoder reads it as a record's `inputs`.
         """
-        formatter = self.text_generator.formatter
+        formatter = self.formatter
         if not self.is_decoder:
             record = Record((Message("user", text),), text_to_text=True, where="prompt")
             return formatter.prompt(record).tolist()
@@ -180,3 +184,11 @@ class ServedModel:
     def is_control(self, token: int) -> bool:
         """Whether a token is left out of an answer's text."""
         return token in self._is_special
+
+
+def _strict_formatter(text_generator: TextGenerator) -> PromptFormatter:
+    """The formatter of a run, which may train on records that its template writes in part."""
+    config = text_generator.config
+    fmt = dataclasses.replace(config.format, unwritten="error")
+    strict = dataclasses.replace(config, format=fmt)
+    return PromptFormatter.from_config(strict, text_generator.tokenizer)

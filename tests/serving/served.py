@@ -9,9 +9,13 @@ import time
 
 import pytest
 
+from ift_jax.evaluation.text_generator import TextGenerator
+from ift_jax.models import build_model
 from ift_jax.serving.answer_queue import AnswerQueue
 from ift_jax.serving.served_model import ServedModel
 from tests import small_models
+from tests.small_models import random_params
+from tests.text.small_tokenizers import sentencepiece_tokenizer
 
 # Prompts and batches have one shape, so that few programs are compiled.
 BATCH_SIZE = 4
@@ -54,6 +58,13 @@ def open_model(**options) -> ServedModel:
     text_generator, generator = small_models.open_random_model()
     options = {"max_answers": BATCH_SIZE, "seed": 7} | options
     return ServedModel("tiny", text_generator, GatedGenerator(generator), **options)
+
+
+def open_other_model(config) -> ServedModel:
+    """A model of another config, for tests that read bodies alone."""
+    model = build_model(config.model)
+    text_generator = TextGenerator(config, sentencepiece_tokenizer(), model)
+    return ServedModel("tiny", text_generator, text_generator.generator(random_params(model)))
 
 
 @contextlib.contextmanager

@@ -1,14 +1,18 @@
 """Bodies: each field is read or refused by name, before anything reaches the devices."""
 
+import dataclasses
 import json
 
 import pytest
 
+from ift_jax.config.schema import DataConfig
 from ift_jax.serving.api_error import ApiError
 from ift_jax.serving.chat_call import ChatCall
 from ift_jax.serving.completion_call import CompletionCall
 from ift_jax.serving.fields import parse_body
+from ift_jax.text.records import Message, Record
 from tests.serving import served
+from tests.small_models import ARCHITECTURES, CONFIG
 
 HELLO = [{"role": "user", "content": "Anna counts"}]
 
@@ -194,3 +198,31 @@ def test_a_stop_that_is_a_control_string_is_a_stop_id(model):
     options = request.options
     assert options.stop_ids == (model.tokenizer.special_tokens["<|user|>"],)
     assert options.stop_strings == ("b",)
+
+
+def test_what_a_template_leaves_out_is_refused_even_where_a_run_may_train_on_it():
+    fmt = dataclasses.replace(CONFIG.format, unwritten="leave-out")
+    lenient = served.open_other_model(dataclasses.replace(CONFIG, format=fmt))
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    with pytest.raises(ApiError, match="does not write tools") as error:
+        ChatCall({"messages": HELLO, "tools": tools}, lenient)
+    assert "format.unwritten" not in error.value.message
+
+
+def test_an_encoder_decoder_reads_inputs_and_predicts_no_prompt():
+    t5 = dataclasses.replace(ARCHITECTURES["encoder_decoder"], vocab_size=480)
+    data = DataConfig(mixture="none", inputs_length=64, targets_length=64)
+    model = served.open_other_model(dataclasses.replace(CONFIG, model=t5, data=data))
+    [request] = CompletionCall({"prompt": "Anna counts"}, model).requests
+    record = Record((Message("user", "Anna counts"),), text_to_text=True)
+    assert request.prompt == model.formatter.prompt(record).tolist()
+    CompletionCall({"prompt": ""}, model)
+    for fields, message in [
+        ({"echo": True, "logprobs": 1}, "an encoder-decoder does not predict its prompt"),
+        ({"echo": True, "max_tokens": 0}, "from 1"),
+        ({"max_tokens": 65}, "65: expected at most 64"),
+        ({"prompt": [5] * 65}, "65 tokens: expected at most 64"),
+    ]:
+        with pytest.raises(ApiError, match=message) as error:
+            CompletionCall({"prompt": "x", **fields}, model)
+        assert error.value.status == 400
