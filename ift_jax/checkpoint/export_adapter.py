@@ -71,7 +71,7 @@ def export_adapter(source: ModelSource, output: str, *, base: str = "", card: st
 
     model = trained_model(config)
     adapters = source.load_adapters(model, make_mesh(MeshConfig(data=1, fsdp=-1)))
-    tensors = _peft_tensors(config, adapters)
+    tensors = _peft_tensors(config, adapters, base_source.model_type() if base_source else "")
 
     checksums: dict[str, WrittenTensor] = {}
 
@@ -110,14 +110,24 @@ def _check_vocabulary(base: ModelSource, vocab_size: int, tokenizer: Tokenizer) 
         )
 
 
-def _peft_tensors(config: Config, adapters: Params) -> dict[str, _Tensor]:
-    """Return the tensors of the adapters by the names that `peft` gives them."""
-    family = to_hugging_face(config.model).family
+def _peft_tensors(config: Config, adapters: Params, model_type: str) -> dict[str, _Tensor]:
+    """Return the tensors of the adapters by the names that `peft` gives them.
+
+    Raises:
+        UserError: The family has projections in one tensor that have an adapter each here.
+    """
+    family = to_hugging_face(config.model, model_type=model_type).family
     entries = {entry.path: entry for entry in tensor_table(build_model(config.model), family)}
     tensors = {}
     for path, stacked in leaves(adapters):
         projection, _, kind = path.rpartition(".")
-        for layer, weight in enumerate(entries[f"{projection}.weight"].names):
+        entry = entries[f"{projection}.weight"]
+        if entry.fused_rows:
+            raise UserError(
+                f"--adapter: {family.model_type} models hold {projection} and others in one tensor "
+                f"({entry.names[0]}), for which `peft` has one adapter; export the model merged"
+            )
+        for layer, weight in enumerate(entry.names):
             module = weight.removesuffix(".weight")
             name = f"base_model.model.{module}.{PEFT_NAMES[kind]}"
             shape = stacked.shape[:0:-1]  # Without the axis of layers, transposed.

@@ -44,6 +44,7 @@ def export_model(
         template=formatter.template_source,
         dtype=dtype,
         source_dtypes=source.dtypes(),
+        model_type=source.model_type(),
         stop_ids=(*formatter.stop_ids, *loaded.config.evaluation.stop_ids),
         shard_bytes=shard_bytes,
         max_length=loaded.config.data.max_length,

@@ -24,7 +24,9 @@ def import_model(path: str, workdir: str) -> LoadedModel:
         source = open_model_source(path)
         if isinstance(source, WorkdirSource):
             raise UserError(f"{path}: is a workdir already")
-        return FirstModel(load_model(source), source.dtypes(), source.sampling_defaults())
+        return FirstModel(
+            load_model(source), source.dtypes(), source.sampling_defaults(), source.model_type()
+        )
 
     origin = Origin.of("import", [Ingredient(path, 0, 1.0)])
     return write_first_checkpoint(workdir, read, origin)

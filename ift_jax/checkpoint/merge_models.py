@@ -63,7 +63,7 @@ def merge_models(parts: Sequence[Part], workdir: str) -> LoadedModel:
         for source, part in zip(sources[1:], parts[1:], strict=True):
             total = _add(total, load_params(source, model, tokenizer), part.weight)
         merged = LoadedModel(_whole_model(config), tokenizer, model, total, 0)
-        return FirstModel(merged, first.dtypes(), first.sampling_defaults())
+        return FirstModel(merged, first.dtypes(), first.sampling_defaults(), first.model_type())
 
     ingredients = [
         Ingredient(part.path, source.step, part.weight)

@@ -67,6 +67,13 @@ class ModelSource(abc.ABC):
         """
 
     @abc.abstractmethod
+    def model_type(self) -> str:
+        """Return the Hugging Face family that the model was released as.
+
+        Empty if unknown: a run with fresh parameters belongs to none.
+        """
+
+    @abc.abstractmethod
     def sampling_defaults(self) -> Mapping[str, Any]:
         """Return how the model is meant to be sampled, as a `generation_config.json` spells it.
 

@@ -12,6 +12,7 @@ from ift_jax.checkpoint.load_model import LoadedModel
 from ift_jax.checkpoint.manager import Checkpoints
 from ift_jax.checkpoint.run_description import (
     DTYPES_FILE,
+    FAMILY_FILE,
     SAMPLING_FILE,
     TOKENIZER_FOLDER,
     save_description,
@@ -28,11 +29,13 @@ class FirstModel(NamedTuple):
         loaded: The model.
         dtypes: The dtype of each tensor as released (`ModelSource.dtypes`).
         sampling_defaults: How it is meant to be sampled (`ModelSource.sampling_defaults`).
+        model_type: The family that it was released as (`ModelSource.model_type`).
     """
 
     loaded: LoadedModel
     dtypes: Mapping[str, str]
     sampling_defaults: Mapping[str, Any]
+    model_type: str
 
 
 def write_first_checkpoint(
@@ -52,15 +55,16 @@ def write_first_checkpoint(
     if is_remote(workdir) and as_path(workdir).exists():
         raise UserError(f"--workdir {workdir}: is not empty; name a new folder")
     with new_folder(home.local, "--workdir") as partial:
-        loaded, dtypes, sampling_defaults = read()
+        loaded, dtypes, sampling_defaults, model_type = read()
         own_tokenizer = dataclasses.replace(
             loaded.config.tokenizer, path=os.path.join(absolute(workdir), TOKENIZER_FOLDER)
         )
         config = dataclasses.replace(loaded.config, tokenizer=own_tokenizer)
         save_description(partial, config, loaded.tokenizer)
-        released = {
+        released: dict[str, Any] = {
             DTYPES_FILE: dict(dtypes),
             SAMPLING_FILE: dict(sampling_defaults),
+            FAMILY_FILE: {"model_type": model_type},
             ORIGIN_FILE: origin.to_json(),
         }
         write_files(partial, released)

@@ -15,6 +15,7 @@ from ift_jax.checkpoint.retention import Ranking
 from ift_jax.checkpoint.run_description import (
     CONFIG_FILE,
     DTYPES_FILE,
+    FAMILY_FILE,
     SAMPLING_FILE,
     TOKENIZER_FOLDER,
 )
@@ -146,6 +147,13 @@ class WorkdirSource(ModelSource):
             return read_json_object(file)
         base = self.config.model.init_from
         return open_model_source(base).dtypes() if base and exists(base) else {}
+
+    def model_type(self) -> str:
+        file = os.path.join(self._local, FAMILY_FILE)
+        if os.path.exists(file):  # Written by `ift import`.
+            return str(read_json_object(file)["model_type"])
+        base = self.config.model.init_from
+        return open_model_source(base).model_type() if base and exists(base) else ""
 
     def sampling_defaults(self) -> Mapping[str, Any]:
         file = os.path.join(self.local, SAMPLING_FILE)

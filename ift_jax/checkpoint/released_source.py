@@ -50,6 +50,9 @@ class _ReleasedSource(ModelSource):
         names = {dtype: name for name, dtype in DTYPES.items()}
         return {name: names[tensor.dtype] for name, tensor in self._tensors.items()}
 
+    def model_type(self) -> str:
+        return self._family.model_type
+
     def sampling_defaults(self) -> Mapping[str, Any]:
         return self._sampling_defaults
 

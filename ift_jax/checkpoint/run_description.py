@@ -22,6 +22,8 @@ YAML_FILE = "config.yaml"
 TOKENIZER_FOLDER = "tokenizer"
 # The dtype of each tensor of an imported model as it was released.
 DTYPES_FILE = "source_dtypes.json"
+# The Hugging Face family of an imported model.
+FAMILY_FILE = "source_family.json"
 # How an imported model is meant to be sampled, by its release.
 SAMPLING_FILE = "sampling_defaults.json"
 

@@ -150,6 +150,16 @@ def _check_model(config: Config) -> None:
             "config.model.rope_high_freq_factor: expected more than rope_low_freq_factor "
             f"{model.rope_low_freq_factor:g}; got {model.rope_high_freq_factor:g}"
         )
+    if model.rope_dim % 2 or model.rope_dim > model.head_dim:
+        raise UserError(
+            f"config.model.rope_dim: expected an even number up to head_dim {model.head_dim}; "
+            f"got {model.rope_dim}"
+        )
+    if model.layer_pattern and model.global_every:
+        raise UserError(
+            f"config.model.layer_pattern: {model.layer_pattern!r} and global_every "
+            f"{model.global_every} both say which layers are global; set one of them"
+        )
 
 
 def _check_mesh(config: Config) -> None:

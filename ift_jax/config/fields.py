@@ -32,6 +32,7 @@ class Rules:
         maximum: The value must be at most this.
         also: A number that is allowed besides, outside the bounds.
         regex: The value must be a regular expression.
+        letters: The letters that the value may consist of.
     """
 
     help: str
@@ -42,6 +43,7 @@ class Rules:
     maximum: float | None = None
     also: float | None = None
     regex: bool = False
+    letters: str = ""
 
     def expected(self) -> str:
         """The allowed values as a phrase, such as "0 to 1"; "" if every value is allowed."""
@@ -49,6 +51,8 @@ class Rules:
             return f"one of {', '.join(self.choices)}"
         if self.regex:
             return "a regular expression"
+        if self.letters:
+            return f"a text of the letters {' and '.join(self.letters)}"
         bounds = self._bounds()
         return f"{self.also:g}, or {bounds}" if self.also is not None else bounds
 
@@ -80,6 +84,8 @@ class Rules:
                 raise UserError(f"{where}: expected {self.expected()}; got {_shown(item)}")
             if isinstance(item, int | float) and not isinstance(item, bool):
                 self._check_number(where, item)
+        if self.letters and not set(value) <= set(self.letters):
+            raise UserError(f"{where}: expected {self.expected()}; got {_shown(value)}")
         if self.regex:
             try:
                 re.compile(value)
@@ -115,9 +121,10 @@ def field(
     maximum: float | None = None,
     also: float | None = None,
     regex: bool = False,
+    letters: str = "",
 ) -> T:
     """A dataclass field with its rules; see `Rules` for the arguments."""
-    rules = Rules(help, choices, above, minimum, below, maximum, also, regex)
+    rules = Rules(help, choices, above, minimum, below, maximum, also, regex, letters)
     return dataclasses.field(default=default, metadata={_KEY: rules})
 
 

@@ -57,6 +57,12 @@ class DecoderConfig:
         "Activation of the feed-forward layer's gate.",
         choices=("silu", "gelu", "gelu_tanh"),
     )
+    norm: str = field(
+        "rms",
+        'The norms: "rms"; "layer", which subtracts the mean too and has no bias (Cohere); or '
+        '"plain_layer", which has no weight either (OLMo).',
+        choices=("rms", "layer", "plain_layer"),
+    )
     norm_eps: float = field(1e-6, _NORM_EPS, above=0, maximum=1)
     norm_offset: float = field(
         0.0,
@@ -67,8 +73,9 @@ class DecoderConfig:
     norm_placement: str = field(
         "pre",
         'Where a sublayer is normalized: before it ("pre", Llama), after it ("post", OLMo-2), or '
-        'both ("both", Gemma 2).',
-        choices=("pre", "post", "both"),
+        'both ("both", Gemma 2). "parallel": attention and feed-forward layer read the same '
+        "normalized states, and both are added (Cohere).",
+        choices=("pre", "post", "both", "parallel"),
     )
     rope_theta: float = field(10_000.0, "Base of the RoPE frequencies.", above=0)
     rope_local_theta: float = field(
@@ -76,13 +83,47 @@ class DecoderConfig:
         "Base of the RoPE frequencies in layers with a sliding window (Gemma 3); 0: rope_theta.",
         minimum=0,
     )
+    rope_dim: int = field(
+        0, "Dimensions of each head that RoPE rotates, the first ones; 0: all.", minimum=0
+    )
+    rope_interleaved: bool = field(
+        False,
+        "Whether RoPE rotates neighboring dimensions (GLM, Cohere), not the halves of a head.",
+    )
+    rope_layers: str = field(
+        "",
+        'Which layers have RoPE ("R") and which have no positions ("N"), repeated over the layers: '
+        '"RRRN" is SmolLM3. Empty: all have it.',
+        letters="RN",
+    )
     rope_scaling: str = field(
         "none",
         "How the RoPE frequencies are scaled for longer texts. Layers with a sliding window are "
-        "never scaled.",
-        choices=("none", "linear", "llama3"),
+        'not scaled unless rope_scales_local says so. "dynamic" changes nothing within max_length.',
+        choices=("none", "linear", "llama3", "yarn", "dynamic"),
     )
-    rope_factor: float = field(1.0, "Factor of either kind of RoPE scaling.", minimum=1)
+    rope_scales_local: bool = field(
+        False, "Whether rope_scaling holds in layers with a sliding window too."
+    )
+    rope_factor: float = field(1.0, "Factor of RoPE scaling.", minimum=1)
+    rope_attention_factor: float = field(
+        1.0, "Factor on rotated queries and keys where RoPE is scaled (YaRN).", above=0
+    )
+    rope_beta_fast: float = field(
+        32.0,
+        'For rope_scaling "yarn": frequencies that turn more often within rope_original_length '
+        "are not scaled.",
+        above=0,
+    )
+    rope_beta_slow: float = field(
+        1.0,
+        'For rope_scaling "yarn": frequencies that turn less often within rope_original_length '
+        "are scaled in full.",
+        above=0,
+    )
+    rope_truncate: bool = field(
+        True, 'For rope_scaling "yarn": whether those two borders are whole dimensions.'
+    )
     rope_low_freq_factor: float = field(
         1.0,
         'For rope_scaling "llama3": rope_original_length divided by this is the wavelength '
@@ -96,18 +137,27 @@ class DecoderConfig:
         above=0,
     )
     rope_original_length: int = field(
-        8192, 'For rope_scaling "llama3": the length of the texts before scaling.', above=0
+        8192, "Length of the texts before scaling, for llama3, yarn and query_beta.", above=0
     )
     qk_norm: str = field(
         "none",
-        'Norm of queries and keys: over each head ("head", Qwen3) or over all heads together '
-        '("full", OLMo-2).',
-        choices=("none", "head", "full"),
+        'Norm of queries and keys: over each head ("head", Qwen3; "head_after_rope", Hunyuan) or '
+        'over all heads together ("full", OLMo-2).',
+        choices=("none", "head", "head_after_rope", "full"),
+    )
+    clip_qkv: float = field(
+        0.0, "Queries, keys and values are clipped to plus or minus this; 0: not.", minimum=0
     )
     qkv_bias: bool = field(False, "Whether the query, key and value projections have biases.")
     output_bias: bool = field(False, "Whether the output projection of attention has a bias.")
     mlp_bias: bool = field(False, "Whether the feed-forward projections have biases.")
     query_scale: float = field(0.0, "Factor on the queries; 0: head_dim ** -0.5.", minimum=0)
+    query_beta: float = field(
+        0.0,
+        "Queries at position p are multiplied by 1 + query_beta * log(1 + p // "
+        "rope_original_length) (Ministral 3).",
+        minimum=0,
+    )
     attention_softcap: float = field(0.0, "Soft cap on attention scores; 0: none.", minimum=0)
     final_softcap: float = field(0.0, "Soft cap on the logits; 0: none.", minimum=0)
     sliding_window: int = field(
@@ -116,10 +166,26 @@ class DecoderConfig:
     global_every: int = field(
         0, "With a sliding window, every n-th layer is global all the same; 0: none is.", minimum=0
     )
+    layer_pattern: str = field(
+        "",
+        'With a sliding window, which layers are local ("L") and which global ("G"), repeated over '
+        "the layers, where global_every cannot say it. Empty: global_every.",
+        letters="LG",
+    )
     tied_embedding: bool = field(True, _TIED_EMBEDDING)
     scale_embedding: bool = field(
         False, "Whether embeddings are multiplied by sqrt(d_model), as Gemma's are."
     )
+    embedding_multiplier: float = field(
+        1.0, "Embeddings are multiplied by this too (Granite).", above=0
+    )
+    residual_multiplier: float = field(
+        1.0,
+        "Outputs of attention and feed-forward layers are multiplied by this before they are "
+        "added (Granite).",
+        above=0,
+    )
+    logits_scaling: float = field(1.0, "The logits are divided by this (Granite, Cohere).", above=0)
     dropout: float = field(0.0, _DROPOUT, minimum=0, below=1)
     dropout_schedule: str = field(
         "constant",
@@ -130,6 +196,20 @@ class DecoderConfig:
     dtype: str = field("float32", _DTYPE, choices=_DTYPES)
     remat: str = field("none", _REMAT, choices=REMAT_POLICIES)
     attention: str = field("auto", _ATTENTION, choices=_ATTENTIONS)
+
+    def local_layers(self) -> list[bool]:
+        """Whether each layer has the sliding window."""
+        if not self.sliding_window:
+            return [False] * self.n_layers
+        pattern = self.layer_pattern or "L" * ((self.global_every or self.n_layers + 1) - 1) + "G"
+        return [letter == "L" for letter in self._of_layers(pattern)]
+
+    def rotating_layers(self) -> list[bool]:
+        """Whether each layer has RoPE."""
+        return [letter == "R" for letter in self._of_layers(self.rope_layers or "R")]
+
+    def _of_layers(self, pattern: str) -> list[str]:
+        return [pattern[layer % len(pattern)] for layer in range(self.n_layers)]
 
 
 @dataclasses.dataclass(frozen=True)

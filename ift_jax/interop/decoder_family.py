@@ -13,7 +13,13 @@ from ift_jax.interop.config_fields import (
 from ift_jax.interop.ignored_fields import IGNORED_FIELDS
 from ift_jax.interop.layer_types import SlidingWindows, read_layer_types
 from ift_jax.interop.model_family import ModelFamily
-from ift_jax.interop.rope_fields import read_rope, rope_parameters, write_rope
+from ift_jax.interop.rope_fields import (
+    read_rope,
+    read_rotated_part,
+    rope_parameters,
+    write_rope,
+    write_rotated_part,
+)
 from ift_jax.interop.tensor_names import LayerNames, TensorNames
 from ift_jax.io.typed_fields import ANYTHING, NOT_NEGATIVE, Kind, one_of, whole
 from ift_jax.text.tokenizers.base import MOST_TOKENS
@@ -28,7 +34,6 @@ NUMBERS: Mapping[str, tuple[str, Kind]] = {
     "n_kv_heads": ("num_key_value_heads", whole(1, MOST_HEADS)),
     "head_dim": ("head_dim", whole(2, MOST_HEADS)),
     "d_ff": ("intermediate_size", SIZE),
-    "norm_eps": ("rms_norm_eps", NOT_NEGATIVE),
 }
 # Their activations -> ours.
 ACTIVATIONS: Mapping[str, str] = {
@@ -65,9 +70,12 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
     Attributes:
         fixed: Our fields that have one value in every model of the family.
         activation_field: The field of `config.json` that holds the activation.
+        norm_eps_field: The field that holds what norms add to the variance; "": `fixed` has it.
         layer_names: The names of the modules of a layer, see `LayerNames.modules`.
         scales_rope_in_local_layers: Whether `transformers` scales RoPE in layers with a sliding
-            window, which our decoder never does.
+            window too.
+        rotated_part: The part of each head that RoPE rotates if `config.json` does not say it; 0:
+            the family's code always rotates all of it.
         heads_divide_width: Whether `transformers` refuses a width that is no multiple of the number
             of heads.
     """
@@ -102,31 +110,35 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
     )
     fixed: ClassVar[dict[str, Any]] = {}
     activation_field: ClassVar[str] = "hidden_act"
+    norm_eps_field: ClassVar[str] = "rms_norm_eps"
     layer_names: ClassVar[dict[str, str]] = ATTENTION_AND_MLP_NAMES | PRE_NORM_NAMES
+    rotated_part: ClassVar[float] = 0.0
     scales_rope_in_local_layers: ClassVar[bool] = True
     heads_divide_width: ClassVar[bool] = False
 
     def read(self, fields: ConfigFields) -> DecoderConfig:
         """Return our config; raise a UserError for a value that is not supported."""
         values: dict[str, Any] = {**self.fixed, **self._read_numbers(fields)}
-        activation = fields.get(self.activation_field, one_of(ACTIVATIONS))
-        values["activation"] = ACTIVATIONS[activation]
+        values["activation"] = self.read_activation(fields)
         values |= self.read_own_fields(fields, values["head_dim"])
         windows = self.read_windows(fields, values["n_layers"])
         values |= windows._asdict()
         values |= self.read_rope(fields)
-        scales_rope = "rope_scaling" in values and self.scales_rope_in_local_layers
-        if windows.sliding_window and scales_rope:
-            raise fields.refusal(
-                "sliding_window", windows.sliding_window, "none beside scaled RoPE"
-            )
+        if self.rotated_part:
+            _, parameters = rope_parameters(fields)
+            values |= read_rotated_part(fields, parameters, values["head_dim"], self.rotated_part)
+        scales_rope = values.get("rope_scaling", "none") != "none"
+        values["rope_scales_local"] = bool(
+            windows.sliding_window and scales_rope and self.scales_rope_in_local_layers
+        )
         values["tied_embedding"] = fields.flag("tie_word_embeddings")
         return DecoderConfig(**values)
 
     def _read_numbers(self, fields: ConfigFields) -> dict[str, Any]:
         """Return our fields in NUMBERS; raise a UserError for heads that do not fit together."""
         values = {ours: fields.get(theirs, kind) for ours, (theirs, kind) in NUMBERS.items()}
-        values["norm_eps"] = float(values["norm_eps"])
+        if self.norm_eps_field:
+            values["norm_eps"] = float(fields.get(self.norm_eps_field, NOT_NEGATIVE))
         n_heads, d_model = values["n_heads"], values["d_model"]
         if self.heads_divide_width and d_model % n_heads:
             raise fields.refusal("hidden_size", d_model, f"a multiple of the {n_heads} heads")
@@ -144,6 +156,10 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
             )
         return values
 
+    def read_activation(self, fields: ConfigFields) -> str:
+        """Return our name of the activation."""
+        return ACTIVATIONS[fields.get(self.activation_field, one_of(ACTIVATIONS))]
+
     def read_own_fields(self, fields: ConfigFields, head_dim: int) -> dict[str, Any]:
         """Return what the family reads beside the fields that all decoders have."""
         return {}
@@ -154,7 +170,7 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
 
     def read_rope(self, fields: ConfigFields) -> dict[str, Any]:
         """Return the RoPE fields of our config."""
-        return read_rope(fields, *rope_parameters(fields))
+        return read_rope(fields, *rope_parameters(fields), in_part=bool(self.rotated_part))
 
     def write(self, config: DecoderConfig) -> dict[str, Any]:
         """Return the fields of a config.json, as transformers 4 spells them; 5 reads those too."""
@@ -166,7 +182,11 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
             "tie_word_embeddings": config.tied_embedding,
         }
         fields |= {theirs: getattr(config, ours) for ours, (theirs, _) in NUMBERS.items()}
+        if self.norm_eps_field:
+            fields[self.norm_eps_field] = config.norm_eps
         fields |= write_rope(config)
+        if self.rotated_part:
+            fields |= write_rotated_part(config)
         return fields | self.write_own_fields(config)
 
     def write_own_fields(self, config: DecoderConfig) -> dict[str, Any]:

@@ -78,12 +78,15 @@ class HuggingFaceModel(NamedTuple):
     fields: dict[str, Any]
 
 
-def to_hugging_face(config: ModelConfig, max_length: int = 0) -> HuggingFaceModel:
+def to_hugging_face(
+    config: ModelConfig, max_length: int = 0, model_type: str = ""
+) -> HuggingFaceModel:
     """Return a model's family and `config.json`: the first family that gives the config back.
 
     Args:
         config: A model's config with its vocabulary resolved.
         max_length: The positions of a decoder whose config has no bound; 0: DEFAULT_POSITIONS.
+        model_type: The family that is tried first: the one that the model was read as.
 
     Raises:
         UserError: No family has this combination of fields; names those in which the nearest
@@ -91,7 +94,9 @@ def to_hugging_face(config: ModelConfig, max_length: int = 0) -> HuggingFaceMode
     """
     config = with_positions(config, max_length)
     candidates: list[tuple[ModelFamily[Any], dict[str, Any]]] = []
-    for family in registered_families():
+    families = registered_families()
+    families.sort(key=lambda family: family.model_type != model_type)
+    for family in families:
         if not isinstance(config, family.config_class):
             continue
         fields = family.write(config)
@@ -124,7 +129,7 @@ def with_positions(config: ModelConfig, max_length: int) -> ModelConfig:
 def _nearest(candidates: list[tuple[ModelFamily[Any], dict[str, Any]]]) -> str:
     """Describe the families that differ from a config in the fewest fields."""
     if not candidates:
-        return "rope_scaling, which it does not have beside sliding_window"
+        return "values that no family has"
     fewest = min(len(different) for _, different in candidates)
     descriptions = []
     for family, different in candidates:
@@ -144,9 +149,10 @@ def differences(config: ModelConfig, other: ModelConfig) -> dict[str, Any]:
                 fields["rope_local_theta"] = 0.0  # Nothing reads it without local layers.
             if fields["query_scale"] == fields["head_dim"] ** -0.5:
                 fields["query_scale"] = 0.0  # The default, written out.
-        # The way to a query_pre_attn_scalar and back may change the last bit.
-        if math.isclose(ours["query_scale"], theirs["query_scale"], rel_tol=1e-12):
-            theirs["query_scale"] = ours["query_scale"]
+        # The way to a query_pre_attn_scalar or logit_scale and back may change the last bit.
+        for name in ("query_scale", "logits_scaling"):
+            if math.isclose(ours[name], theirs[name], rel_tol=1e-12):
+                theirs[name] = ours[name]
     return {
         name: theirs[name]
         for name, value in ours.items()

@@ -32,13 +32,17 @@ CARD_FILE = "README.md"  # Where the Hugging Face hub looks for a model card.
 class _ExportedTensor(NamedTuple):
     """A tensor of the folder: layer `layer` of a parameter, or a parameter without layers."""
 
-    entry: TensorEntry
+    parts: tuple[TensorEntry, ...]  # One, unless projections are fused.
     layer: int
     dtype: str  # As safetensors spells it.
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        return self.parts[0].their_shape
+
+    @property
     def n_bytes(self) -> int:
-        return math.prod(self.entry.their_shape) * DTYPES[self.dtype].itemsize
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
 
 def export(
@@ -56,6 +60,7 @@ def export(
     generation: Mapping[str, Any] | None = None,
     chat_ids: Sequence[int] | None = None,
     card: str = "",
+    model_type: str = "",
 ) -> tuple[str, ...]:
     """Write weights, config, tokenizer, chat template and generation config.
 
@@ -78,6 +83,7 @@ def export(
         generation: The sampling defaults of the model that the run started from.
         chat_ids: The prompt ids of `sample_texts.CONVERSATION` by the template, to compare with.
         card: The text of the model card; "": none is written.
+        model_type: The family to write if it has such models; by default the first that has.
 
     Returns:
         What a user should know about the folder, in sentences.
@@ -89,7 +95,7 @@ def export(
         WriteError: A file cannot be written.
     """
     files = tokenizer_files(tokenizer, model, template, max_length)
-    exported = choose_family(model, params, files["tokenizer.json"], max_length)
+    exported = choose_family(model, params, files["tokenizer.json"], max_length, model_type)
     model, params = exported.model, exported.params
     family, fields = exported.target
     tensors = _exported_tensors(tensor_table(model, family), dtype, source_dtypes or {})
@@ -129,11 +135,13 @@ def _exported_tensors(
     """Return the tensors of the folder by name, in the order of `entries`."""
     names = [name for entry in entries for name in entry.names]
     dtypes = _dtypes(names, dtype, source_dtypes)
-    return {
-        name: _ExportedTensor(entry, layer, dtypes[name])
-        for entry in entries
-        for layer, name in enumerate(entry.names)
-    }
+    tensors: dict[str, _ExportedTensor] = {}
+    for entry in entries:
+        for layer, name in enumerate(entry.names):
+            parts = (*tensors[name].parts, entry) if name in tensors else (entry,)
+            in_order = tuple(sorted(parts, key=lambda part: part.first_row))
+            tensors[name] = _ExportedTensor(in_order, layer, dtypes[name])
+    return tensors
 
 
 def _dtypes(names: list[str], dtype: str, source_dtypes: Mapping[str, str]) -> dict[str, str]:
@@ -179,9 +187,7 @@ def _write_shards(
 
     for i, names in enumerate(shards, start=1):
         stem = f"model-{i:05}-of-{len(shards):05}" if len(shards) > 1 else "model"
-        layout = {
-            name: (tensors[name].entry.their_shape, DTYPES[tensors[name].dtype]) for name in names
-        }
+        layout = {name: (tensors[name].shape, DTYPES[tensors[name].dtype]) for name in names}
         file = f"{stem}.safetensors"
         write_safetensors(os.path.join(folder, file), layout, gather_and_note, writes)
         weight_map |= dict.fromkeys(names, file)
@@ -193,13 +199,17 @@ def _gatherer(
 ) -> Callable[[str], np.ndarray]:
     """Return a function that gathers a tensor from all devices; every process must call it."""
 
-    def gather(name: str) -> np.ndarray:
-        entry, layer, dtype = tensors[name]
+    def gather_part(entry: TensorEntry, layer: int) -> np.ndarray:
         leaf = leaf_at(params, entry.path)
         if entry.stacked:
             leaf = jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)
-        values = multihost_utils.process_allgather(leaf, tiled=True)
-        return _cast(name, values.T if entry.transposed else values, DTYPES[dtype], entry)
+        values: np.ndarray = multihost_utils.process_allgather(leaf, tiled=True)
+        return values.T if entry.transposed else values
+
+    def gather(name: str) -> np.ndarray:
+        parts, layer, dtype = tensors[name]
+        cast = [_cast(name, gather_part(part, layer), DTYPES[dtype], part) for part in parts]
+        return cast[0] if len(cast) == 1 else np.concatenate(cast)
 
     return gather
 

@@ -136,7 +136,13 @@ def _read_part(entry: TensorEntry, sources: list[Tensor], index: Index) -> np.nd
 
 def _read_ours(entry: TensorEntry, source: Tensor, index: Index) -> np.ndarray:
     """Read a part of one of their tensors in our orientation."""
-    return source.read(index[::-1]).T if entry.transposed else source.read(index)
+    index = index[::-1] if entry.transposed else index
+    if entry.fused_rows:
+        rows = range(*index[0].indices(entry.part_shape[0]))
+        shifted = slice(rows.start + entry.first_row, rows.stop + entry.first_row)
+        index = (shifted, *index[1:])
+    values = source.read(index)
+    return values.T if entry.transposed else values
 
 
 def fit_vocabulary(

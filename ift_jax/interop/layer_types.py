@@ -1,5 +1,6 @@
 """Which layers have a sliding window: `layer_types` and its forerunners in `config.json`."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 from ift_jax.config.schema import DecoderConfig
@@ -11,15 +12,17 @@ GLOBAL = "full_attention"
 
 
 class SlidingWindows(NamedTuple):
-    """The two fields of our config that say which layers are local, and what those see.
+    """The fields of our config that say which layers are local, and what those see.
 
     Attributes:
         sliding_window: The tokens that a local layer sees; 0: every layer is global.
-        global_every: Every n-th layer is global; 0: none is.
+        global_every: Every n-th layer is global; 0: none is, or `layer_pattern` says it.
+        layer_pattern: Which layers are local and which global, where `global_every` cannot say it.
     """
 
     sliding_window: int
     global_every: int
+    layer_pattern: str = ""
 
 
 def read_layer_types(
@@ -34,7 +37,7 @@ def read_layer_types(
         fixed: Whether `transformers` follows that rule even where `layer_types` says otherwise.
 
     Raises:
-        UserError: The layers do not follow a pattern in which every n-th one is global.
+        UserError: The layers are not those of the model, or local ones have no window.
     """
     names = fields.get("layer_types", list_of(one_of((LOCAL, GLOBAL))))
     if names is not None:
@@ -51,9 +54,17 @@ def read_layer_types(
     if all(local):
         return SlidingWindows(window, 0)
     global_every = local.index(False) + 1
-    if local != [not is_global(i, global_every) for i in range(len(local))]:
-        raise fields.refusal("layer_types", names or local, "every n-th layer to be global")
-    return SlidingWindows(window, global_every)
+    if local == [not is_global(i, global_every) for i in range(len(local))]:
+        return SlidingWindows(window, global_every)
+    pattern = shortest_pattern("".join("L" if is_local else "G" for is_local in local))
+    return SlidingWindows(window, 0, pattern)
+
+
+def shortest_pattern(letters: str) -> str:
+    """Return the shortest text that, repeated, begins with one letter for each layer."""
+    n = len(letters)
+    starts = (letters[:length] for length in range(1, n + 1))
+    return next(start for start in starts if (start * n)[:n] == letters)
 
 
 def is_global(layer: int, global_every: int) -> bool:
@@ -61,11 +72,18 @@ def is_global(layer: int, global_every: int) -> bool:
     return (layer + 1) % global_every == 0
 
 
-def write_layer_types(config: DecoderConfig) -> dict[str, Any]:
+def written_layer_types(config: DecoderConfig) -> list[str]:
     """Return the field `layer_types`."""
-    global_every = config.global_every or config.n_layers + 1
-    names = []
-    for layer in range(config.n_layers):
-        is_local = config.sliding_window > 0 and not is_global(layer, global_every)
-        names.append(LOCAL if is_local else GLOBAL)
-    return {"layer_types": names}
+    return [LOCAL if is_local else GLOBAL for is_local in config.local_layers()]
+
+
+def write_layer_types(config: DecoderConfig) -> dict[str, Any]:
+    """Return the field `layer_types`, as a part of a config.json."""
+    return {"layer_types": written_layer_types(config)}
+
+
+def rope_where_local(config: DecoderConfig) -> DecoderConfig:
+    """Return the config of a model in which only layers with a sliding window have RoPE."""
+    letters = "".join("R" if is_local else "N" for is_local in config.local_layers())
+    pattern = shortest_pattern(letters) if "N" in letters else ""
+    return dataclasses.replace(config, rope_layers=pattern)

@@ -82,7 +82,7 @@ class ExportedModel:
 
 
 def choose_family(
-    model: Model, params: Params, definition: bytes, max_length: int
+    model: Model, params: Params, definition: bytes, max_length: int, model_type: str = ""
 ) -> ExportedModel:
     """Return a model as a family in whose folder `transformers` reads the tokenizer as written.
 
@@ -91,11 +91,12 @@ def choose_family(
         params: Its parameters.
         definition: The `tokenizer.json` that will lie beside it.
         max_length: The positions of a model whose config has no bound.
+        model_type: The family to choose if it has such models.
 
     Raises:
         UserError: There is no such family.
     """
-    target = to_hugging_face(model.config, max_length)
+    target = to_hugging_face(model.config, max_length, model_type)
     if target.family.model_type != MODEL_TYPE or is_read_as_written(definition):
         return ExportedModel(model, params, target)
     config = with_output_bias(model.config)

@@ -12,7 +12,8 @@ class LayerNames:
         prefix: What precedes the number of a layer: "model.layers".
         modules: Our module inside a layer -> theirs: "attention.query" -> "self_attn.q_proj".
             Weights and biases are called `weight` and `bias` on both sides; the `scale` of our
-            norms is called `weight` there.
+            norms is called `weight` there. Modules of ours that have the same name there are
+            fused in one tensor, which holds their rows in this order.
     """
 
     prefix: str

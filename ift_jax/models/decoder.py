@@ -29,11 +29,8 @@ GLOBAL_WINDOW = np.iinfo(np.int32).max  # The window of a layer that attends to 
 
 def layer_windows(config: DecoderConfig) -> np.ndarray:
     """How many tokens each layer attends to, int32; GLOBAL_WINDOW if there is no limit."""
-    c = config
-    layer_numbers = np.arange(1, c.n_layers + 1)
-    every = c.global_every or c.n_layers + 1
-    is_global = (layer_numbers % every == 0) | (c.sliding_window == 0)
-    return np.where(is_global, GLOBAL_WINDOW, c.sliding_window).astype(np.int32)
+    local = np.array(config.local_layers())
+    return np.where(local, config.sliding_window, GLOBAL_WINDOW).astype(np.int32)
 
 
 def layer_dropout_rates(config: DecoderConfig) -> np.ndarray:
@@ -50,6 +47,7 @@ class _PerLayer(NamedTuple):
 
     dropout: Any  # float32: `layer_dropout_rates`.
     number: Any  # int32, from 0.
+    rotates: Any  # bool: `DecoderConfig.rotating_layers`.
     window: Any  # int32: `layer_windows`.
 
 
@@ -100,21 +98,21 @@ class Block(nnx.Module):
             softcap=c.attention_softcap,
             qkv_bias=c.qkv_bias,
             output_bias=c.output_bias,
+            clip_qkv=c.clip_qkv,
             qk_norm=c.qk_norm,
             norm_eps=c.norm_eps,
             norm_offset=c.norm_offset,
+            rope_interleaved=c.rope_interleaved,
         )
         self.mlp = layers.MLP(c.d_model, c.d_ff, c.activation, bias=c.mlp_bias, keys=keys)
 
-        def make_norm(placement: str) -> layers.RMSNorm | None:
-            if c.norm_placement not in (placement, "both"):
-                return None
-            return layers.RMSNorm(c.d_model, c.norm_eps, c.norm_offset)
+        def norm_at(*placements: str) -> layers.Norm | None:
+            return _make_norm(c) if c.norm_placement in placements else None
 
-        self.attention_pre_norm = make_norm("pre")
-        self.attention_post_norm = make_norm("post")
-        self.mlp_pre_norm = make_norm("pre")
-        self.mlp_post_norm = make_norm("post")
+        self.attention_pre_norm = norm_at("pre", "both", "parallel")
+        self.attention_post_norm = norm_at("post", "both")
+        self.mlp_pre_norm = norm_at("pre", "both")
+        self.mlp_post_norm = norm_at("post", "both")
 
     def __call__(
         self,
@@ -147,21 +145,33 @@ class Block(nnx.Module):
         if cache is not None:
             kv = cache.write(kv)
         y = self.attention(h, kv, mask, rope=rope)
-        x_BxLxD = x_BxLxD + _finish(y, self.attention_post_norm, attention_dropout)
+        x_BxLxD = x_BxLxD + self._finish(y, self.attention_post_norm, attention_dropout)
 
-        h = _apply_norm(self.mlp_pre_norm, x_BxLxD)
-        x_BxLxD = x_BxLxD + _finish(self.mlp(h), self.mlp_post_norm, mlp_dropout)
+        if self.config.norm_placement != "parallel":  # Else both sublayers read the same states.
+            h = _apply_norm(self.mlp_pre_norm, x_BxLxD)
+        x_BxLxD = x_BxLxD + self._finish(self.mlp(h), self.mlp_post_norm, mlp_dropout)
         return x_BxLxD, kv
 
+    def _finish(
+        self, y: jax.Array, post_norm: layers.Norm | None, dropout: jax.Array | None
+    ) -> jax.Array:
+        """What is done to the output of attention or MLP before it is added to the residual."""
+        y = _multiply(_apply_norm(post_norm, y), self.config.residual_multiplier)
+        return rules.constrain(apply_dropout(y, dropout), "batch", "length", "embed_act")
 
-def _apply_norm(norm: layers.RMSNorm | None, x: jax.Array) -> jax.Array:
+
+def _make_norm(config: DecoderConfig) -> layers.Norm:
+    c = config
+    return layers.make_norm(c.norm, c.d_model, c.norm_eps, c.norm_offset)
+
+
+def _apply_norm(norm: layers.Norm | None, x: jax.Array) -> jax.Array:
     return x if norm is None else norm(x)
 
 
-def _finish(y: jax.Array, post_norm: layers.RMSNorm | None, dropout: jax.Array | None) -> jax.Array:
-    """What is done to the output of attention or MLP before it is added to the residual."""
-    y = apply_dropout(_apply_norm(post_norm, y), dropout)
-    return rules.constrain(y, "batch", "length", "embed_act")
+def _multiply(x: jax.Array, factor: float) -> jax.Array:
+    """Multiply x by a number, in x's dtype."""
+    return x if factor == 1.0 else x * jnp.asarray(factor, x.dtype)
 
 
 class Decoder(nnx.Module):
@@ -175,7 +185,7 @@ class Decoder(nnx.Module):
         self.layers = stack_layers(
             lambda layer_keys: Block(c, keys=layer_keys), c.n_layers, keys, stacked
         )
-        self.final_norm = layers.RMSNorm(c.d_model, c.norm_eps, c.norm_offset)
+        self.final_norm = _make_norm(c)
         head = None
         if not c.tied_embedding:
             head = layers.init_weight(keys, sizes[::-1], EMBEDDING_AXES[::-1], EMBEDDING_STD)
@@ -184,8 +194,12 @@ class Decoder(nnx.Module):
     def _embed(self, tokens_BxL: jax.Array) -> jax.Array:
         x_BxLxD = embed(self.embedding[...], tokens_BxL, jnp.dtype(self.config.dtype))
         if self.config.scale_embedding:
-            x_BxLxD = x_BxLxD * jnp.asarray(self.config.d_model**0.5, x_BxLxD.dtype)
-        return x_BxLxD
+            x_BxLxD = _multiply(x_BxLxD, self.config.d_model**0.5)
+        return _multiply(x_BxLxD, self.config.embedding_multiplier)
+
+    def _finish(self, x_BxLxD: jax.Array) -> jax.Array:
+        """The normalized states; logits are scaled here, where a row is D numbers and not V."""
+        return _multiply(self.final_norm(x_BxLxD), 1.0 / self.config.logits_scaling)
 
     def hidden(self, batch: dict[str, jax.Array], dropout_key: jax.Array | None) -> jax.Array:
         """Final, normalized states of a batch's tokens: BxLxD. `Model.hidden` has the details."""
@@ -199,17 +213,18 @@ class Decoder(nnx.Module):
             local = of_layer.window < GLOBAL_WINDOW
             layer_keys_B = fold_keys(keys_B, of_layer.number)
             mask = masks.of_layer(local)
-            rope = ropes.of_layer(local)
+            rope = ropes.of_layer(local, of_layer.rotates)
             return block(x_BxLxD, mask, rope, keys_B=layer_keys_B, dropout=of_layer.dropout)[0]
 
         per_layer = _PerLayer(
             dropout=layer_dropout_rates(c),
             number=np.arange(c.n_layers),
+            rotates=np.array(c.rotating_layers()),
             window=layer_windows(c),
         )
         x_BxLxD = self._embed(batch["tokens"])
         x_BxLxD = run_layers(self.layers, x_BxLxD, call, per_layer, c.remat)
-        return self.final_norm(x_BxLxD)
+        return self._finish(x_BxLxD)
 
     def hidden_with_cache(
         self,
@@ -233,12 +248,14 @@ class Decoder(nnx.Module):
         ropes = LayerRopes.at(queries.positions_BxL, self.config)
         masks = _LayerMasks.create(self.config, queries, keys, "plain")
         x_BxLxD = self._embed(tokens_BxL)
+        rotates = self.config.rotating_layers()
         new_kv = []
         for i, window in enumerate(layer_windows(self.config).tolist()):
             local = window < GLOBAL_WINDOW
             mask = masks.local_layers if local else masks.global_layers
             rope = ropes.local_layers if local else ropes.global_layers
+            rope = rope if rotates[i] else rope.without_rotation()
             cache = None if caches is None else caches[i]
             x_BxLxD, kv = self.layers[i](x_BxLxD, mask, rope, cache=cache)
             new_kv.append(kv)
-        return self.final_norm(x_BxLxD), new_kv
+        return self._finish(x_BxLxD), new_kv

@@ -1,4 +1,4 @@
-"""The layers that both architectures share: linear projection, RMS norm and MLP.
+"""The layers that both architectures share: linear projection, norms and MLP.
 
 Shape suffixes: B rows, L positions, D model width, F hidden units of the MLP.
 """
@@ -107,6 +107,33 @@ class RMSNorm(nnx.Module):
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.eps)
         return (y * (self.scale[...] + self.offset)).astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """`(x - mean(x)) / std(x)` over the last axis, times a weight if there is one, without a bias.
+
+    Ba, Kiros and Hinton 2016 (arXiv:1607.06450). Computed in float32, returned in x's dtype.
+    """
+
+    def __init__(self, size: int, eps: float, *, weighted: bool):
+        self.scale = nnx.Param(jnp.ones((size,)), axes=("norm",)) if weighted else None
+        self.eps = eps
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x.astype(jnp.float32)
+        y = y - jnp.mean(y, axis=-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.eps)
+        return (y if self.scale is None else y * self.scale[...]).astype(x.dtype)
+
+
+Norm = RMSNorm | LayerNorm
+
+
+def make_norm(kind: str, size: int, eps: float, offset: float) -> Norm:
+    """A norm of a kind that `DecoderConfig.norm` names; only "rms" has an offset."""
+    if kind == "rms":
+        return RMSNorm(size, eps, offset)
+    return LayerNorm(size, eps, weighted=kind == "layer")
 
 
 class MLP(nnx.Module):

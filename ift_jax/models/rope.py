@@ -3,6 +3,7 @@
 Shape suffixes: B rows, L positions, H heads, K width of a head, K2 half of it.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -13,50 +14,109 @@ from ift_jax.config.schema import DecoderConfig
 
 
 def frequencies(config: DecoderConfig, *, local: bool) -> np.ndarray:
-    """Radians per position, for each pair of a head's dimensions: K2, float32.
+    """Radians per position, for each pair of a head's rotated dimensions: K2, float32.
 
     `rope_scaling` stretches them for longer contexts. "linear" divides all of them by
     `rope_factor` (Chen et al. 2023, arXiv:2306.15595). "llama3" (Llama 3.1, arXiv:2407.21783)
     divides those whose wave is longer than rope_original_length / rope_low_freq_factor, leaves
     those shorter than rope_original_length / rope_high_freq_factor, and blends in between.
+    "yarn" (Peng et al. 2023, arXiv:2309.00071) does so between two numbers of turns within
+    rope_original_length, linearly in the dimension. "dynamic" stretches for texts that are longer
+    than `max_length`, which a model is never given.
 
     Args:
         config: The model.
         local: Whether for a layer with a sliding window: it has a base of its own if the config
-            gives one, and it is never stretched.
+            gives one, and is stretched only if `rope_scales_local`.
     """
     c = config
     base = c.rope_local_theta or c.rope_theta if local else c.rope_theta
-    frequency_K2 = base ** (-np.arange(0, c.head_dim, 2, dtype=np.float64) / c.head_dim)
-    if local or c.rope_scaling == "none":
+    n_rotated = c.rope_dim or c.head_dim
+    frequency_K2 = base ** (-np.arange(0, n_rotated, 2, dtype=np.float64) / n_rotated)
+    if not _is_scaled(c, local) or c.rope_scaling == "dynamic":
         return frequency_K2.astype(np.float32)
     unchanged_K2: np.ndarray | float = 0.0  # The share of each that is not divided.
     if c.rope_scaling == "llama3":
         waves_K2 = c.rope_original_length * frequency_K2 / (2 * np.pi)  # In the old context.
         span = c.rope_high_freq_factor - c.rope_low_freq_factor
         unchanged_K2 = np.clip((waves_K2 - c.rope_low_freq_factor) / span, 0.0, 1.0)
+    elif c.rope_scaling == "yarn":
+        unchanged_K2 = _unchanged_by_yarn(c, base, n_rotated)
     frequency_K2 = frequency_K2 * (unchanged_K2 + (1.0 - unchanged_K2) / c.rope_factor)
     return frequency_K2.astype(np.float32)
 
 
+def _is_scaled(config: DecoderConfig, local: bool) -> bool:
+    """Whether the frequencies of a kind of layers are scaled."""
+    return config.rope_scaling != "none" and (not local or config.rope_scales_local)
+
+
+def _unchanged_by_yarn(config: DecoderConfig, base: float, n_rotated: int) -> np.ndarray:
+    """The share of each frequency that YaRN does not divide: K2."""
+    c = config
+
+    def dimension(turns: float) -> float:
+        """The pair of dimensions that turns this often within the old context."""
+        wave = c.rope_original_length / (turns * 2 * math.pi)
+        return n_rotated * math.log(wave) / (2 * math.log(base))
+
+    first, last = dimension(c.rope_beta_fast), dimension(c.rope_beta_slow)
+    if c.rope_truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, n_rotated - 1)
+    last += 0.001 if first == last else 0.0  # As transformers avoids the division by zero.
+    ramp_K2 = (np.arange(n_rotated // 2) - first) / (last - first)
+    return np.asarray(1.0 - np.clip(ramp_K2, 0.0, 1.0))
+
+
 class Rope(NamedTuple):
-    """Cosines and sines of the angles of positions, float32."""
+    """Cosines and sines of the angles of positions, float32, and what queries are multiplied by."""
 
     cos_BxLxK2: jax.Array
     sin_BxLxK2: jax.Array
+    query_scale_BxL: jax.Array | None = None
 
     @classmethod
-    def at(cls, positions_BxL: jax.Array, frequencies_K2: np.ndarray) -> "Rope":
-        """The angles of these positions."""
+    def at(cls, positions_BxL: jax.Array, config: DecoderConfig, *, local: bool) -> "Rope":
+        """The angles of these positions in a kind of layers."""
+        c = config
+        frequencies_K2 = frequencies(c, local=local)
         angles = positions_BxL[..., None].astype(jnp.float32) * frequencies_K2
-        return cls(jnp.cos(angles), jnp.sin(angles))
+        cos, sin = jnp.cos(angles), jnp.sin(angles)
+        if _is_scaled(c, local) and c.rope_attention_factor != 1.0:
+            cos, sin = cos * c.rope_attention_factor, sin * c.rope_attention_factor
+        if not c.query_beta:
+            return cls(cos, sin)
+        n_contexts = (positions_BxL // c.rope_original_length).astype(jnp.float32)
+        return cls(cos, sin, 1.0 + c.query_beta * jnp.log1p(n_contexts))
 
-    def rotate(self, x_BxLxHxK: jax.Array) -> jax.Array:
-        """Rotate the pairs (i, i + K/2), the two halves of a head, as Hugging Face's Llama does."""
-        a, b = jnp.split(x_BxLxHxK.astype(jnp.float32), 2, axis=-1)
+    def rotate(self, x_BxLxHxK: jax.Array, *, interleaved: bool = False) -> jax.Array:
+        """Rotate the first dimensions of each head, as many as there are angles for.
+
+        Args:
+            x_BxLxHxK: Queries or keys.
+            interleaved: Whether the pairs are (2i, 2i + 1), as in GLM, or the two halves
+                (i, i + n/2), as in Hugging Face's Llama.
+        """
+        n_rotated = 2 * self.cos_BxLxK2.shape[-1]
+        x = x_BxLxHxK[..., :n_rotated].astype(jnp.float32)
         cos = self.cos_BxLxK2[:, :, None, :]
         sin = self.sin_BxLxK2[:, :, None, :]
-        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x_BxLxHxK.dtype)
+        if interleaved:
+            a, b = x[..., 0::2], x[..., 1::2]
+            rotated = jnp.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape)
+        else:
+            a, b = jnp.split(x, 2, axis=-1)
+            rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+        rotated = rotated.astype(x_BxLxHxK.dtype)
+        if n_rotated == x_BxLxHxK.shape[-1]:
+            return rotated
+        return jnp.concatenate([rotated, x_BxLxHxK[..., n_rotated:]], -1)
+
+    def without_rotation(self) -> "Rope":
+        """The same for a layer without RoPE: `rotate` returns what it is given, exactly."""
+        ones, zeros = jnp.ones_like(self.cos_BxLxK2), jnp.zeros_like(self.sin_BxLxK2)
+        return self._replace(cos_BxLxK2=ones, sin_BxLxK2=zeros)
 
 
 class LayerRopes(NamedTuple):
@@ -64,23 +124,30 @@ class LayerRopes(NamedTuple):
 
     global_layers: Rope
     local_layers: Rope
+    everywhere: bool  # Whether all layers have RoPE.
 
     @classmethod
     def at(cls, positions_BxL: jax.Array, config: DecoderConfig) -> "LayerRopes":
         """The angles of these positions in both kinds of layers."""
-        global_K2 = frequencies(config, local=False)
-        local_K2 = frequencies(config, local=True)
-        global_layers = Rope.at(positions_BxL, global_K2)
-        if not config.sliding_window or np.array_equal(global_K2, local_K2):
-            return cls(global_layers, global_layers)
-        return cls(global_layers, Rope.at(positions_BxL, local_K2))
+        c = config
+        everywhere = all(c.rotating_layers())
+        global_layers = Rope.at(positions_BxL, c, local=False)
+        same_bases = c.rope_local_theta in (0.0, c.rope_theta)
+        same_scaling = c.rope_scaling == "none" or c.rope_scales_local
+        if not c.sliding_window or (same_bases and same_scaling):
+            return cls(global_layers, global_layers, everywhere)
+        return cls(global_layers, Rope.at(positions_BxL, c, local=True), everywhere)
 
-    def of_layer(self, local: jax.Array | bool) -> Rope:
-        """Those of a layer; `local` may be traced."""
-        if self.global_layers is self.local_layers:
-            return self.global_layers
+    def of_layer(self, local: jax.Array | bool, rotates: jax.Array | bool) -> Rope:
+        """Those of a layer, by whether it is local and whether it has RoPE; both may be traced."""
+        rope = self.global_layers
+        if self.local_layers is not rope:
+            rope = _select(local, self.local_layers, rope)
+        return rope if self.everywhere else _select(rotates, rope, rope.without_rotation())
 
-        def select(of_local: jax.Array, of_global: jax.Array) -> jax.Array:
-            return jnp.where(local, of_local, of_global)
 
-        return jax.tree.map(select, self.local_layers, self.global_layers)
+def _select(condition: jax.Array | bool, rope: Rope, other: Rope) -> Rope:
+    def select_array(of_rope: jax.Array, of_other: jax.Array) -> jax.Array:
+        return jnp.where(condition, of_rope, of_other)
+
+    return jax.tree.map(select_array, rope, other)

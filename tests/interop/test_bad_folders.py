@@ -92,8 +92,8 @@ BAD = {
         "residual_multiplier = 0.22 is not supported",
     ),
     "rope": (
-        lambda folder: edit_config(folder, rope_parameters={"rope_type": "yarn", "factor": 4.0}),
-        "rope_type is 'yarn'; expected",
+        lambda folder: edit_config(folder, rope_parameters={"rope_type": "ntk", "factor": 4.0}),
+        "rope_type is 'ntk'; expected",
     ),
     "activation": (
         lambda folder: edit_config(folder, hidden_act="relu2"),

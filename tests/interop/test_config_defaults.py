@@ -6,7 +6,6 @@ transformers = pytest.importorskip("transformers", reason="its configuration cla
 
 from ift_jax.errors import UserError  # noqa: E402
 from ift_jax.interop.hugging_face_config import family_of_fields, from_hugging_face  # noqa: E402
-from ift_jax.interop.ignored_fields import IGNORED_FIELDS  # noqa: E402
 from ift_jax.interop.model_family import registered_families  # noqa: E402
 
 DECODER_SIZES = dict(
@@ -28,6 +27,8 @@ def their_class(model_type):
 
 def sizes(model_type):
     own = T5_SIZES if model_type in ("t5", "mt5") else DECODER_SIZES
+    if model_type == "helium":  # Its heads together are as wide as the model.
+        own = own | {"hidden_size": 128 * 20, "num_attention_heads": 20}
     return {"model_type": model_type, **own}
 
 
@@ -58,12 +59,13 @@ def test_the_table_of_a_family_holds_the_defaults_of_its_class(model_type):
 def test_a_file_with_nothing_but_sizes_is_read_as_transformers_reads_it(model_type):
     minimal = sizes(model_type)
     assert from_hugging_face(minimal, "ours") == as_transformers_reads(minimal)
-    if "use_sliding_window" in FAMILIES[model_type].defaults:
+    if "max_window_layers" in FAMILIES[model_type].defaults:
         with_windows = minimal | {"use_sliding_window": True}
         ours = from_hugging_face(with_windows | {"max_window_layers": 0}, "ours")
-        assert ours.sliding_window == 4096
-        with pytest.raises(UserError, match="every n-th layer"):  # 28 global, then two local ones.
-            from_hugging_face(with_windows, "ours")
+        assert ours.sliding_window == 4096 and all(ours.local_layers())
+        ours = from_hugging_face(with_windows, "ours")  # 28 layers are global, the last two local.
+        assert ours == as_transformers_reads(with_windows)
+        assert ours.local_layers() == [False] * 28 + [True] * 2
 
 
 @each_family
@@ -96,7 +98,7 @@ def test_null_is_read_or_refused_as_by_transformers(model_type):
             assert str(error).startswith("config.json: ") and "expected" in str(error)
         else:
             # Null in a field that changes nothing is no reason to refuse a model.
-            assert ours == theirs or name in {*IGNORED_FIELDS, "max_window_layers"}, name
+            assert ours == theirs or name in FAMILIES[model_type].ignored, name
             accepted += 1
     assert accepted > 3
 

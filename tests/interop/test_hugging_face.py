@@ -30,12 +30,12 @@ from tests.models import hugging_face as hf
 
 N_NEW = 32
 STOP = (1, 7)
-CORE = ("llama3", "gemma3", "1.1")
+CORE = ("llama3", "gemma3", "phi3", "1.1")
 each_family = pytest.mark.parametrize(
     "name",
     [
         name if name in CORE else pytest.param(name, marks=pytest.mark.slow)
-        for name in (*hf.DECODERS, *hf.T5S)
+        for name in (*hf.DECODERS, "phi3", "helium", *hf.T5S)
     ],
 )
 
@@ -66,10 +66,12 @@ def test_import_greedy_text_and_export(name, tmp_path):
         template=template,
         stop_ids=STOP,
         source_dtypes=source.dtypes(),
+        model_type=source.model_type(),
         shard_bytes=50_000,
     )
     assert len(list(out.glob("model-*.safetensors"))) > 2
     back = load_in_transformers(out, name)
+    assert back.config.model_type == reference.config.model_type or name.startswith("qwen2")
     np.testing.assert_array_equal(logits(back, name), logits(reference, name))
     assert back.generation_config.eos_token_id == list(STOP)
     theirs = transformers.AutoTokenizer.from_pretrained(out)

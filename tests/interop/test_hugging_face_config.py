@@ -1,7 +1,5 @@
 """`config.json` as released models have it, with the fields and spelling of transformers 4."""
 
-import dataclasses
-
 import pytest
 
 from ift_jax.config.schema import DecoderConfig, EncoderDecoderConfig
@@ -151,13 +149,21 @@ def test_flan_t5():
 
 
 def test_a_model_that_no_family_can_express_is_not_written():
-    config = DecoderConfig(vocab_size=256, norm_placement="post", qk_norm="head")
+    config = DecoderConfig(vocab_size=256, norm_placement="post", qk_norm="head_after_rope")
     with pytest.raises(UserError, match="no Hugging Face family has .*norm_placement"):
         to_hugging_face(config)
-    local = dataclasses.replace(DecoderConfig(vocab_size=256), sliding_window=8, global_every=3)
+    local = DecoderConfig(vocab_size=256, sliding_window=8, global_every=3, norm_offset=0.5)
     with pytest.raises(UserError, match="no Hugging Face family has .*the nearest differs in "):
         to_hugging_face(local)
+
+
+def test_any_list_of_layers_is_read_and_written_back():
     mixed = [*["sliding_attention"] * 3, *["full_attention"] * 5]
     fields = COMMON | RELEASED["gemma 3"][0] | {"layer_types": mixed}
-    with pytest.raises(UserError, match="layer_types is .*expected every n-th layer"):
-        from_hugging_face(fields, "mixed")
+    config = from_hugging_face(fields, "mixed")
+    assert (config.global_every, config.layer_pattern) == (0, "LLLGGGGG")
+    assert to_hugging_face(config).fields["layer_types"] == mixed
+    repeated = fields | {"layer_types": ["full_attention", "sliding_attention"] * 4}
+    assert from_hugging_face(repeated, "repeated").layer_pattern == "GL"
+    with pytest.raises(UserError, match="layer_types is .*expected 8 items"):
+        from_hugging_face(fields | {"layer_types": mixed[1:]}, "short")

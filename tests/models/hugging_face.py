@@ -22,6 +22,7 @@ from ift_jax.interop.hugging_face_weights import load_params  # noqa: E402
 from ift_jax.interop.safetensors_files import Tensor  # noqa: E402
 from ift_jax.models import build_model  # noqa: E402
 from ift_jax.sharding.mesh import make_mesh  # noqa: E402
+from tests.models.relatives import RELATIVES  # noqa: E402
 
 VOCAB = 160
 SIZES = dict(
@@ -170,10 +171,10 @@ def has_own_head(name: str) -> bool:
 
 @functools.cache
 def reference(name: str) -> Any:
-    """A float32 model with random weights, by its name in DECODERS or T5S."""
-    kind, fields = DECODERS.get(name) or T5S[name]
+    """A float32 model with random weights, by its name in DECODERS, RELATIVES or T5S."""
+    kind, fields = DECODERS.get(name) or RELATIVES.get(name) or T5S[name]
     sizes = T5_SIZES if name in T5S else SIZES
-    config = getattr(transformers, f"{kind}Config")(**sizes | fields)
+    config = getattr(transformers, f"{kind}Config")(**sizes | copy.deepcopy(fields))
     torch.manual_seed(len(name))
     if name in T5S:
         model = getattr(transformers, f"{kind}ForConditionalGeneration")(config)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from ift_jax.interop.hugging_face_config import to_hugging_face
-from ift_jax.interop.tensor_table import leaves, tensor_table
+from ift_jax.interop.tensor_table import leaf_at, leaves, tensor_table
 from ift_jax.models import build_model
+from ift_jax.models.attention.kv import LayerCache
+from ift_jax.models.attention.mask import Tokens
 from ift_jax.models.attention.relative_bias import relative_buckets
 
 pytest.importorskip("torch", reason="the reference models are torch modules")
@@ -16,7 +18,7 @@ pytest.importorskip("transformers", reason="the reference models live there")
 import torch  # noqa: E402
 
 from tests.models import hugging_face as hf  # noqa: E402
-from tests.models.architectures import jitted_logits  # noqa: E402
+from tests.models.architectures import jit, jitted_logits, pack  # noqa: E402
 
 TOLERANCE = 2e-4
 
@@ -59,20 +61,86 @@ USUAL = ("llama", "llama3", "mistral", "qwen2", "qwen3", "olmo2", "gemma2", "gem
 
 @pytest.mark.parametrize(
     "family",
-    [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in hf.DECODERS],
+    [
+        name
+        if name in USUAL or name in hf.RELATIVES
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in (*hf.DECODERS, *hf.RELATIVES)
+    ],
 )
-def test_decoder_logits(family):
+def test_decoder_logits_of_packed_rows(family):
+    """Two examples in one row and one in the next: each as `transformers` sees it alone."""
     reference, config = hf.reference_and_config(family)
     model = build_model(config)
     params = hf.our_params(reference, config)
-    batch = decoder_batch([37, 23], 37)  # Longer than any window.
+    rng = np.random.default_rng(0)
+    examples = [rng.integers(3, hf.VOCAB, n).tolist() for n in (37, 8, 23)]  # A long one: windows.
+    batch = pack([examples[:2], examples[2:]], 45)
     ours = np.asarray(jitted_logits(model)(params, batch))
-    mask = torch.tensor(batch["segment_ids"])
+    places = [ours[0, :37], ours[0, 37:], ours[1, :23]]
+    for example, got in zip(examples, places, strict=True):
+        with torch.no_grad():
+            theirs = reference(torch.tensor([example])).logits[0].numpy()
+        assert np.abs(theirs).max() > 1  # Logits worth comparing.
+        np.testing.assert_allclose(got, theirs, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("family", [name for name in hf.RELATIVES if "_odd" not in name])
+def test_cached_decoding_equals_the_full_forward_pass(family):
+    reference, config = hf.reference_and_config(family)
+    model = build_model(config)
+    params = model.unstack(hf.our_params(reference, config))
+    tokens = np.random.default_rng(0).integers(3, hf.VOCAB, (1, 25)).astype(np.int32)
+    N_PROMPT = 19
+
+    @jit
+    def logits(params):
+        module = model.unrolled.module(params)
+        positions = jnp.arange(tokens.shape[1])[None]
+        ones = jnp.ones_like(positions)
+        prompt = Tokens(ones[:, :N_PROMPT], positions[:, :N_PROMPT])
+        x, kv = module.hidden_with_cache(tokens[:, :N_PROMPT], prompt, prompt)
+        room = ((0, 0), (0, 0), (0, tokens.shape[1] - N_PROMPT), (0, 0))
+        kv = jax.tree.map(lambda part: jnp.pad(part, room), kv)
+        caches = [LayerCache(of_layer, jnp.int32(N_PROMPT)) for of_layer in kv]
+        new = Tokens(ones[:, N_PROMPT:], positions[:, N_PROMPT:])
+        y, _ = module.hidden_with_cache(tokens[:, N_PROMPT:], new, Tokens(ones, positions), caches)
+        return model.unrolled.logits(params, jnp.concatenate([x, y], axis=1))
+
     with torch.no_grad():
-        theirs = reference(torch.tensor(batch["tokens"]), attention_mask=mask).logits.numpy()
-    assert np.abs(theirs).max() > 1  # Logits worth comparing.
-    real = batch["segment_ids"] > 0
-    np.testing.assert_allclose(ours[real], theirs[real], atol=TOLERANCE, rtol=0)
+        theirs = reference(torch.tensor(tokens)).logits.numpy()
+    np.testing.assert_allclose(logits(params), theirs, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("family", hf.RELATIVES)
+def test_tensors_and_config_come_back_the_same(family):
+    reference, config = hf.reference_and_config(family)
+    params = hf.our_params(reference, config)
+    model_type = reference.config.model_type
+    target = to_hugging_face(config, model_type=model_type)
+    assert target.family.model_type == model_type
+    parts = {}
+    for entry in sorted(
+        tensor_table(build_model(config), target.family), key=lambda entry: entry.first_row
+    ):
+        leaf = leaf_at(params, entry.path)
+        for i, name in enumerate(entry.names):
+            values = np.asarray(leaf[i] if entry.stacked else leaf)
+            parts.setdefault(name, []).append(values.T if entry.transposed else values)
+    ours = {name: np.concatenate(values) for name, values in parts.items()}
+    theirs = reference.state_dict()
+    if config.tied_embedding:
+        theirs = {name: values for name, values in theirs.items() if name != "lm_head.weight"}
+    assert ours.keys() == theirs.keys()
+    for name, values in theirs.items():
+        np.testing.assert_array_equal(ours[name], values.numpy(), err_msg=name)
+
+    their_config = type(reference.config).from_dict({**target.fields, "pad_token_id": 0})
+    back = type(reference)._from_config(their_config, attn_implementation="eager").eval()
+    back.load_state_dict(reference.state_dict())
+    tokens = torch.tensor(random_tokens(2, 21))
+    with torch.no_grad():
+        np.testing.assert_array_equal(back(tokens).logits, reference(tokens).logits)
 
 
 @pytest.mark.parametrize("version", hf.T5S)

@@ -6,9 +6,8 @@ from ift_jax.config.schema import DecoderConfig
 from ift_jax.interop.config_fields import MOST_LAYERS, ConfigFields
 from ift_jax.interop.decoder_family import ATTENTION_AND_MLP_NAMES, QK_NORM_NAMES
 from ift_jax.interop.families.gemma2 import FOUR_NORM_NAMES, Gemma2
-from ift_jax.interop.layer_types import GLOBAL, LOCAL
 from ift_jax.interop.model_family import register_family
-from ift_jax.interop.rope_fields import read_rope, rope_parameters
+from ift_jax.interop.rope_fields import read_rope_by_layer_type
 from ift_jax.io.typed_fields import POSITIVE, whole
 
 
@@ -32,17 +31,8 @@ class Gemma3Text(Gemma2):
 
     def read_rope(self, fields: ConfigFields) -> dict[str, Any]:
         """Return the RoPE fields: transformers 5 has one set for each type of layer."""
-        name, parameters = rope_parameters(fields)
         local_theta = fields.get("rope_local_base_freq", POSITIVE)
-        if name == "rope_parameters" and parameters:
-            if not parameters.keys() <= {GLOBAL, LOCAL}:
-                raise fields.refusal(name, parameters, f"one object for {GLOBAL}, one for {LOCAL}")
-            local = fields.nested(f"{name}.{LOCAL}", parameters.get(LOCAL, {}))
-            local.expect("rope_type", "default")
-            local_theta = local.get("rope_theta", POSITIVE, local_theta)
-            local.finish()
-            name, parameters = f"{name}.{GLOBAL}", parameters.get(GLOBAL, {})
-        return read_rope(fields, name, parameters) | {"rope_local_theta": float(local_theta)}
+        return read_rope_by_layer_type(fields, local_theta=float(local_theta))
 
     def read_pattern(self, fields: ConfigFields) -> int:
         """Return which layers are global, every n-th one, unless `layer_types` lists them."""

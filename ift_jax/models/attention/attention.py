@@ -183,6 +183,8 @@ class Attention(nnx.Module):
         qk_norm: str = "none",
         norm_eps: float = 1e-6,
         norm_offset: float = 0.0,
+        clip_qkv: float = 0.0,
+        rope_interleaved: bool = False,
     ):
         """Initialize the projections.
 
@@ -197,15 +199,19 @@ class Attention(nnx.Module):
             softcap: As for `attention`.
             qkv_bias: Whether the projections of queries, keys and values have a bias.
             output_bias: Whether the output projection has a bias.
-            qk_norm: Normalizes queries and keys over nothing ("none"), each head ("head") or all
-                heads ("full").
+            qk_norm: Normalizes queries and keys over nothing ("none"), each head ("head", or
+                "head_after_rope") or all heads ("full").
             norm_eps: As for `RMSNorm`.
             norm_offset: As for `RMSNorm`.
+            clip_qkv: Queries, keys and values are clipped to this size; 0: not.
+            rope_interleaved: As for `Rope.rotate`.
         """
         self.head_dim = head_dim
         self.scale = scale
         self.softcap = softcap
         self.qk_norm = qk_norm
+        self.clip_qkv = clip_qkv
+        self.rope_interleaved = rope_interleaved
         q_size = n_heads * head_dim
         kv_size = n_kv_heads * head_dim
         q_axes = ("embed", "heads")
@@ -215,21 +221,28 @@ class Attention(nnx.Module):
         self.key = Linear(d_model, kv_size, kv_axes, bias=qkv_bias, keys=keys)
         self.value = Linear(d_model, kv_size, kv_axes, bias=qkv_bias, keys=keys)
         self.out = Linear(q_size, d_model, out_axes, bias=output_bias, keys=keys)
-        norm_sizes = {"none": None, "head": (head_dim, head_dim), "full": (q_size, kv_size)}
-        sizes = norm_sizes[qk_norm]
+        sizes = None
+        if qk_norm != "none":
+            sizes = (q_size, kv_size) if qk_norm == "full" else (head_dim, head_dim)
         self.query_norm = RMSNorm(sizes[0], norm_eps, norm_offset) if sizes else None
         self.key_norm = RMSNorm(sizes[1], norm_eps, norm_offset) if sizes else None
 
     def _split_heads(
         self, x_BxLxE: jax.Array, norm: RMSNorm | None, rope: Rope | None
     ) -> jax.Array:
-        """Normalize (over all heads or per head), split and rotate the heads: BxLxHxK."""
+        """Clip, normalize (over all heads or per head), split and rotate the heads: BxLxHxK."""
+        if self.clip_qkv:
+            x_BxLxE = jnp.clip(x_BxLxE, -self.clip_qkv, self.clip_qkv)
         if norm is not None and self.qk_norm == "full":
             x_BxLxE = norm(x_BxLxE)
         x_BxLxHxK = x_BxLxE.reshape(*x_BxLxE.shape[:-1], -1, self.head_dim)
         if norm is not None and self.qk_norm == "head":
             x_BxLxHxK = norm(x_BxLxHxK)
-        return x_BxLxHxK if rope is None else rope.rotate(x_BxLxHxK)
+        if rope is not None:
+            x_BxLxHxK = rope.rotate(x_BxLxHxK, interleaved=self.rope_interleaved)
+        if norm is not None and self.qk_norm == "head_after_rope":
+            x_BxLxHxK = norm(x_BxLxHxK)
+        return x_BxLxHxK
 
     def project_kv(self, x_BxSxD: jax.Array, rope: Rope | None = None) -> KVPair:
         """The keys and values of these positions, BxGxSxK each."""
@@ -258,6 +271,8 @@ class Attention(nnx.Module):
                 as many key-value heads as query heads.
         """
         q_BxLxHxK = self._split_heads(self.query(x_BxLxD), self.query_norm, rope)
+        if rope is not None and rope.query_scale_BxL is not None:
+            q_BxLxHxK *= rope.query_scale_BxL[..., None, None].astype(q_BxLxHxK.dtype)
         q_BxLxHxK = rules.constrain(q_BxLxHxK, "batch", "length", "heads_act", None)
         if dropout_BxHxS is not None:
             dropped = apply_dropout(kv.values_BxGxSxK, dropout_BxHxS[..., None])
