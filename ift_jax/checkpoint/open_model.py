@@ -149,7 +149,7 @@ class WorkdirSource(ModelSource):
         return open_model_source(base).dtypes() if base and exists(base) else {}
 
     def model_type(self) -> str:
-        file = os.path.join(self._local, FAMILY_FILE)
+        file = os.path.join(self.local, FAMILY_FILE)
         if os.path.exists(file):  # Written by `ift import`.
             return str(read_json_object(file)["model_type"])
         base = self.config.model.init_from

@@ -8,6 +8,7 @@ import pytest
 from ift_jax.config.schema import DecoderConfig
 from ift_jax.errors import UserError
 from ift_jax.interop import families, model_family
+from ift_jax.interop.decoder_family import DecoderFamily
 from ift_jax.interop.hugging_face_config import (
     family_of_fields,
     from_hugging_face,
@@ -31,8 +32,12 @@ def test_every_file_registers_a_family():
 @pytest.mark.parametrize("family", registered_families(), ids=lambda family: family.model_type)
 def test_a_family_has_the_names_of_transformers(family):
     transformers = pytest.importorskip("transformers")
-    architecture = getattr(transformers, family.architecture)
-    assert architecture.config_class.model_type == family.model_type
+    config_class = type(transformers.AutoConfig.for_model(family.model_type))
+    if isinstance(family, DecoderFamily):
+        architecture = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[config_class]
+    else:
+        architecture = transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[config_class]
+    assert architecture.__name__ == family.architecture
 
 
 def test_a_class_is_all_that_a_new_family_needs(monkeypatch):

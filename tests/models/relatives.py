@@ -237,4 +237,37 @@ RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
             rope_parameters=YARN | {"partial_rotary_factor": 1.0},
         ),
     ),
+    "iquestcoder": ("IQuestCoder", dict(head_dim=12)),
+    "internlm3": ("InternLM3", dict(head_dim=12, attention_bias=True, mlp_bias=True)),
+    "hyperclovax": (
+        "HyperCLOVAX",
+        dict(embedding_multiplier=3.0, residual_multiplier=0.5, logits_scaling=0.7),
+    ),
+    "hyperclovax_odd": (
+        "HyperCLOVAX",
+        dict(
+            head_dim=8,
+            num_key_value_heads=1,
+            use_post_norm=False,
+            attention_multiplier=0.2,
+            attention_bias=True,
+            tie_word_embeddings=True,
+        ),
+    ),
+    "cwm": (
+        "Cwm",
+        dict(
+            head_dim=12,
+            sliding_window=5,
+            mlp_bias=True,
+            rope_parameters=dict(
+                rope_type="llama3",
+                rope_theta=500.0,
+                factor=8.0,
+                low_freq_factor=1.0,
+                high_freq_factor=4.0,
+                original_max_position_embeddings=32,
+            ),
+        ),
+    ),
 }

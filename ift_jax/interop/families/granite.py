@@ -28,7 +28,7 @@ class Granite(Llama):
 
     def read_own_fields(self, fields: ConfigFields, head_dim: int) -> dict[str, Any]:
         """Return the biases and the multipliers."""
-        scale = float(fields.get("attention_multiplier", POSITIVE))
+        scale = float(fields.get("attention_multiplier", POSITIVE) or head_dim**-0.5)
         values = super().read_own_fields(fields, head_dim)
         values["query_scale"] = 0.0 if scale == head_dim**-0.5 else scale
         for theirs, ours in _MULTIPLIERS.items():
