@@ -62,6 +62,11 @@ def export_adapter(source: ModelSource, output: str, *, base: str = "", card: st
             f"--base: the run started from {started_from or 'nothing'}, which is not a Hugging "
             "Face folder; name the model that the adapters belong to"
         )
+    if getattr(base_source, "ignored_tensors", ()):
+        raise UserError(
+            f"--adapter: {started_from} is a model of images and text, in which `peft` would look "
+            "for the adapters under other names; export the model merged"
+        )
     tokenizer = source.tokenizer()
     model_config = resolve_vocab(source.config.model, tokenizer.vocab_size)
     config = dataclasses.replace(source.config, model=model_config)

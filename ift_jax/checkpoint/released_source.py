@@ -1,20 +1,24 @@
 """Released models: Hugging Face folders and GGUF files."""
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.config.checks import check
 from ift_jax.config.schema import Config, EvaluationConfig, TokenizerConfig
+from ift_jax.errors import counted
 from ift_jax.interop.generation_config import read_generation_config, sampling_defaults
 from ift_jax.interop.gguf import open_gguf
 from ift_jax.interop.hugging_face_config import family_of_fields, from_hugging_face
 from ift_jax.interop.hugging_face_weights import load_params
 from ift_jax.interop.model_family import ModelFamily
 from ift_jax.interop.safetensors_files import DTYPES, Tensor, open_safetensors
+from ift_jax.interop.text_part import is_multimodal, text_part
 from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.typed_fields import TypedFields, whole
 from ift_jax.models.model import Model, Params
@@ -58,7 +62,14 @@ class _ReleasedSource(ModelSource):
 
 
 class HuggingFaceSource(_ReleasedSource):
-    """A Hugging Face folder with safetensors files."""
+    """A Hugging Face folder with safetensors files.
+
+    Attributes:
+        ignored_tensors: The tensors of a model of images and text that are not of its text part,
+            which alone is read.
+    """
+
+    ignored_tensors: tuple[str, ...] = ()
 
     def __init__(self, folder: str, config_file: str, fields: dict[str, Any]):
         """Open the folder.
@@ -71,8 +82,10 @@ class HuggingFaceSource(_ReleasedSource):
         Raises:
             UserError: The model is of an unknown kind, or its tensors cannot be read.
         """
+        tensors: Mapping[str, Tensor] = open_safetensors(folder)
+        if is_multimodal(fields):
+            fields, tensors, self.ignored_tensors = text_part(fields, tensors, config_file)
         model = from_hugging_face(fields, config_file)
-        tensors = open_safetensors(folder)
         extra_ids = _extra_ids(folder, model.architecture)
         generation = read_generation_config(folder)
         config = Config(
@@ -85,6 +98,12 @@ class HuggingFaceSource(_ReleasedSource):
 
     def tokenizer(self) -> Tokenizer:
         return load_tokenizer(self.config.tokenizer.path, self.config.tokenizer)
+
+    def load_params(self, model: Model, mesh: Mesh) -> Params:
+        if self.ignored_tensors and jax.process_index() == 0:
+            n_ignored = counted(len(self.ignored_tensors), "tensor")
+            print(f"{self.path}: {n_ignored} of images not read", file=sys.stderr)
+        return super().load_params(model, mesh)
 
 
 class GgufSource(_ReleasedSource):

@@ -30,8 +30,8 @@ def family_of_fields(fields: dict[str, Any], where: str) -> ModelFamily[Any]:
         if family.model_type == named:
             return family
     hint = ""
-    if named == "gemma3" or "text_config" in fields:
-        hint = " (models of text and images are not; a text-only one is 'gemma3_text')"
+    if "text_config" in fields:
+        hint = " (of models of text and images, the text part of gemma3 and mistral3)"
     supported = ", ".join(sorted(family.model_type for family in registered_families()))
     raise UserError(f"{where}: model_type is {shown(named)}; supported are {supported}{hint}")
 

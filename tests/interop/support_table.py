@@ -17,6 +17,7 @@ import numpy as np
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_config import from_hugging_face
 from ift_jax.interop.model_family import registered_families
+from ift_jax.interop.text_part import TEXT_FAMILIES
 from ift_jax.models import build_model
 from tests.models import hugging_face as hf
 
@@ -25,9 +26,10 @@ HEADER = """# Model types
 
 Each `model_type` that has a class for causal or for sequence-to-sequence language models in
 `transformers` {version}, and what `model.init_from` does with it. "equal": the logits of a tiny
-random model are those of `transformers` in float32, within {tolerance:g} at all positions. Every
-other type is refused by name before a weight is read; the last column says what its models have
-that this package's do not. `python -m tests.interop.support_table {name}` writes this page.
+random model are those of `transformers` in float32, within {tolerance:g} at all positions. "text
+part": so are those of the language model in a folder with images. Every other type is refused by
+name before a weight is read; the last column says what its models have that this package's do not.
+`python -m tests.interop.support_table {name}` writes this page.
 [Real models](models.md#families) says more about the types that are read.
 
 """
@@ -56,7 +58,7 @@ class Row(NamedTuple):
 
     model_type: str
     architecture: str
-    result: str  # "equal", or "refused".
+    result: str  # "equal", "text part", or "refused".
     reason: str
 
 
@@ -134,6 +136,9 @@ def rows() -> list[Row]:
     table = []
     for model_type in sorted(types.keys() | read):
         architecture = types.get(model_type, "")
+        if model_type in TEXT_FAMILIES:  # Compared by tests/interop/test_text_part.py.
+            table.append(Row(model_type, architecture, "text part", "images, which are not read"))
+            continue
         if model_type not in read:
             reason = reason_of_refusal(model_type)
             table.append(Row(model_type, architecture, "refused", reason))

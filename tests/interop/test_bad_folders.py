@@ -84,8 +84,8 @@ BAD = {
         "model_type is 'mamba'; supported",
     ),
     "images": (
-        lambda folder: edit_config(folder, model_type="gemma3"),
-        "text-only one is 'gemma3_text'",
+        lambda folder: edit_config(folder, model_type="llava", text_config={}),
+        "model_type is 'llava'; .*of models of text and images, the text part of gemma3",
     ),
     "unknown field": (
         lambda folder: edit_config(folder, residual_multiplier=0.22),

@@ -15,7 +15,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "model_types.md"
 
 
 def committed():
-    row = re.compile(r"^\| `([\w-]+)` \| `(\w*)` \| (equal|refused) \| (.*) \|$", re.MULTILINE)
+    row = re.compile(
+        r"^\| `([\w-]+)` \| `(\w*)` \| (equal|text part|refused) \| (.*) \|$", re.MULTILINE
+    )
     found = row.findall(PAGE.read_text())
     return [support_table.Row(*row) for row in found]
 

@@ -20,9 +20,12 @@ class Gemma3Text(Gemma2):
     defaults = Gemma2.defaults | {
         "attn_logit_softcapping": None,
         "final_logit_softcapping": None,
+        "max_position_embeddings": 131_072,
+        "num_attention_heads": 8,
         "rope_local_base_freq": 10_000.0,
         "rope_theta": 1_000_000.0,
         "sliding_window_pattern": 6,
+        "vocab_size": 262_208,
     }
     fixed = Gemma2.fixed | {"qk_norm": "head"}
     layer_names = ATTENTION_AND_MLP_NAMES | QK_NORM_NAMES | FOUR_NORM_NAMES
