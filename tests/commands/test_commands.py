@@ -19,7 +19,9 @@ def ift(*arguments):
     )
 
 
-@pytest.mark.parametrize("command", ["", "prepare", "train", "generate", "chat", "eval", "inspect"])
+@pytest.mark.parametrize(
+    "command", ["", "prepare", "train", "generate", "chat", "eval", "inspect", "serve"]
+)
 def test_help_has_an_example(command):
     result = ift(*([command] if command else []), "--help")
     assert result.returncode == 0

@@ -1,10 +1,12 @@
 """The queue of the server: its order, its bounds, and what becomes of a fault."""
 
 import logging
+import sys
 import threading
 
 import pytest
 
+from ift_jax.commands.main import main
 from ift_jax.decoding import Completion, Options, Output, Request, Sampling
 from ift_jax.serving.answer_queue import AnswerQueue, Ticket
 from ift_jax.serving.api_error import ApiError
@@ -166,3 +168,29 @@ def test_an_abort_fails_what_has_no_answer_yet(queue, generator):
     generator.gate.set()
     queue.close(20)
     assert generator.batches == [[1]] and not first.done
+
+
+def test_the_command_says_which_extra_it_needs(monkeypatch, capsys):
+    import ift_jax.serving
+
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "ift_jax.serving.http_server", raising=False)
+    monkeypatch.delattr(ift_jax.serving, "http_server", raising=False)
+    assert main(["serve", "--workdir", "runs/none"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ift serve needs ") and error.count("\n") == 1
+    assert error.endswith("run launch/setup.sh serve\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--port", "65536"], "expected a port from 0 to 65535; got '65536'"),
+        (["--timeout", "0"], "expected seconds, more than 0"),
+        (["--batch-size", "0"], "expected a whole number, 1 or more"),
+    ],
+)
+def test_flags_are_checked_before_anything_is_opened(capsys, flags, message):
+    assert main(["serve", "--workdir", "runs/none", *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
