@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import pytest
 
+from ift_jax.commands.main import main
 from ift_jax.config.schema import (
     Config,
     DataConfig,
@@ -149,7 +150,7 @@ def test_a_compiler_that_fails_is_one_line():
 
 @needs_libtpu
 @pytest.mark.slow
-def test_the_command_says_whether_it_fits_by_its_exit_code(tmp_path):
+def test_the_command_says_whether_it_fits_by_its_exit_code(tmp_path, capsys):
     config = tmp_path / "small.py"
     config.write_text(
         "from ift_jax.config.files import default_config\n"
@@ -175,11 +176,14 @@ def test_the_command_says_whether_it_fits_by_its_exit_code(tmp_path):
     assert few.returncode == 0 and few.stderr == "", few.stderr
     assert "train step: fits" in few.stdout
     assert json.loads(record.read_text())["fits"] is True
-    many = python(*given, f"--config.train.batch_size={2**20}", "--config.model.n_layers=1")
-    assert many.returncode == 1 and "train step: does not fit: " in many.stdout
-    unknown = python(*given, "--config.model.vocab_size=0")
-    assert unknown.returncode == 2 and unknown.stdout == ""
-    assert unknown.stderr == (
+    # The exit codes of processes are what `main` returns.
+    set_environment()
+    assert main([*given[2:], "--config.train.batch_size=1048576", "--config.model.n_layers=1"]) == 1
+    assert "train step: does not fit: " in capsys.readouterr().out
+    assert main([*given[2:], "--config.model.vocab_size=0"]) == 2
+    unknown = capsys.readouterr()
+    assert unknown.out == ""
+    assert unknown.err == (
         "error: config.model.vocab_size: not known, as nowhere.model is not here; set it\n"
     )
 

@@ -28,9 +28,8 @@ from ift_jax.training.optimizer import make_learning_rate, make_optimizer
 from ift_jax.training.state import state_of, state_shardings
 from ift_jax.training.step import make_train_step
 from tests.small_models import ARCHITECTURES, random_params
-from tests.training import runs
 from tests.training.examples import BATCHES, make_examples
-from tests.training.test_resume import assert_identical
+from tests.training.in_process import InProcess, assert_same_run
 
 LORA = LoraConfig(rank=3, alpha=6.0, rslora=True)
 NO_LORA = LoraConfig()
@@ -188,16 +187,15 @@ def test_targets_that_match_no_projection_are_refused():
         trained_model(Config(model=ARCHITECTURES["decoder"], lora=no_such_projection))
 
 
-@pytest.mark.slow
-def test_a_killed_lora_run_ends_as_if_it_had_not_been(tmp_path):
+def test_a_killed_lora_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     base, whole, broken = (tmp_path / name for name in ("base", "whole", "broken"))
-    short = ["train.steps=2", "train.preview_prompts=0"]
-    runs.finish(runs.start(runs.command(base, overrides=short)))
-    from_base = [f"model.init_from={base}", "lora.rank=2"]
-    command = functools.partial(runs.command, overrides=from_base)
-    runs.finish(runs.start(command(whole)))
-    process = runs.start(command(broken))
-    runs.wait_until(lambda: any(r["step"] >= 24 for r in runs.records(broken)), process)
-    runs.kill(process)
-    assert "resumed at step" in runs.finish(runs.start(command(broken)))
-    assert_identical(broken, whole)
+    short = ["train.steps=2", "train.preview_prompts=0", "train.eval_every=0"]
+    assert InProcess(monkeypatch, short).train(base) == 0
+    process = InProcess(monkeypatch, [f"model.init_from={base}", "lora.rank=2"])
+    assert process.train(whole) == 0
+    n_events = len(process.events)
+    # Killed before its first checkpoint, after it, and in the middle of a later one.
+    for at_event, lose_save in ((n_events // 4, False), (n_events // 2, False), (4, True)):
+        assert process.kill(broken, at_event, lose_save)
+    assert process.train(broken) == 0
+    assert_same_run(broken, whole)
