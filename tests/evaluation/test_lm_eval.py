@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
 
+import lm_eval.evaluator
 import lm_eval.tasks
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
@@ -53,6 +54,8 @@ def few_lengths():
         for name in ("ift_jax.decoding.request_batch", "ift_jax.evaluation.rank_choices"):
             module = importlib.import_module(name)
             patch.setattr(module, "bucket", lambda n: 256 if n <= 256 else 320)
+        # Where there is PyTorch, asking for its environment takes a second a run.
+        patch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)
         yield
 
 
