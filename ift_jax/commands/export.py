@@ -15,6 +15,7 @@ import argparse
 from ift_jax.commands import arguments
 from ift_jax.errors import UserError
 from ift_jax.io.outputs import new_output
+from ift_jax.io.paths import displayed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,11 +72,12 @@ def _export(args: argparse.Namespace) -> None:
     from ift_jax.report.card import Subject, model_card
 
     source = arguments.open_model(args)
+    workdir, output = displayed(args.workdir), displayed(args.output)
     if args.adapter:
         described = describe_model(source)
         card = model_card(Subject(source, described, args.output, args.base, True, _flags(args)))
         export_adapter(source, args.output, base=args.base, card=card)
-        print(f"the adapters of step {source.step} of {args.workdir} in {args.output}")
+        print(f"the adapters of step {source.step} of {workdir} are in {output}, for PEFT")
         return
     loaded = load_model(source)
     shard_bytes = int(args.shard_size * 1e9)
@@ -85,7 +87,7 @@ def _export(args: argparse.Namespace) -> None:
     )
     for note in notes:
         print(note)
-    print(f"step {loaded.step} of {args.workdir} in {args.output}")
+    print(f"step {loaded.step} of {workdir} is in {output}, a folder for transformers")
 
 
 def _flags(args: argparse.Namespace) -> tuple[str, ...]:

@@ -52,8 +52,8 @@ def dry_run(
         _print_lacking(config, lacking, console)
         return
     start = _start(run, config, home, allow_new_data) if home else []
+    console.verbatim(config_file.to_json(run.config).rstrip())
     console.line(
-        config_file.to_json(run.config).rstrip(),
         *_recipe(run.config),
         *run.describe(),
         _epoch_and_run(run),
@@ -87,8 +87,8 @@ def _start(run: Run, config: Config, home: Workdir, allow_new_data: bool) -> lis
 
 
 def _print_lacking(config: Config, lacking: Sequence[str], console: Console) -> None:
+    console.verbatim(config_file.to_json(config).rstrip())
     console.line(
-        config_file.to_json(config).rstrip(),
         *_recipe(config),
         *(f"missing: {line}" for line in lacking),
         f"{_NOTHING_TRAINED}, and the run cannot start here without what is missing",

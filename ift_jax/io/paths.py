@@ -52,6 +52,14 @@ def absolute(path: str) -> str:
     return path if is_remote(path) else os.path.abspath(path)
 
 
+def displayed(path: str) -> str:
+    """A path as short as a command takes it: relative if it is below the working folder."""
+    if is_remote(path):
+        return path
+    relative = os.path.relpath(path)
+    return path if relative.split(os.sep)[0] == os.pardir else relative
+
+
 def check_bucket(path: str, *, writes: bool = False) -> None:
     """Checks that the bucket of a path can be used; does nothing for a local path.
 

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import textwrap
 import time
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -45,6 +46,8 @@ class Console:
         self._start_time = time.perf_counter()
         self._smoothed_loss: float | None = None
         self._held_out_loss: float | None = None
+        self._record: Mapping[str, Any] | None = None  # The newest, and the arrow beside its loss.
+        self._arrow = ""
 
     @property
     def width(self) -> int:
@@ -52,7 +55,18 @@ class Console:
         return self._rich.width if self._rich.is_terminal else PLAIN_WIDTH
 
     def line(self, *texts: str) -> None:
-        """Print lines of plain text, above the live display if there is one."""
+        """Print lines of plain text, above the live display if there is one.
+
+        In a terminal, a line that is too long goes on at a word, indented. In a file it stays one
+        line, which `grep` finds whole.
+        """
+        if self._rich.is_terminal:
+            lines = "\n".join(texts).split("\n")
+            texts = tuple(part for line in lines for part in _folded(line, self.width))
+        self.verbatim(*texts)
+
+    def verbatim(self, *texts: str) -> None:
+        """Print what a person may copy, such as a command: no line break is added."""
         self._rich.out(*texts, sep="\n")
 
     def start(self, step: int, n_steps: int, text: str = "") -> None:
@@ -91,6 +105,7 @@ class Console:
         """
         self._held_out_loss = loss
         self.line(f"step {step}/{self._n_steps} · held-out loss {loss:.4f}")
+        self._draw_figures()
 
     def scores(self, step: int, which: str, result: Mapping[str, Any]) -> None:
         """Print the metrics of answers: the means over tasks.
@@ -119,13 +134,19 @@ class Console:
         """
         step = record["step"]
         left = self._left(step)
+        self._record, self._arrow = record, self._trend(record["nll"])
         if self._live is None:
             head = f"step {step}/{self._n_steps}"
             self.line(_joined([head, *self._figures_of(record, wide=False), left], self.width))
             return
-        parts = self._figures_of(record, wide=self.width >= _WIDE)
         self._bar.update(self._task, completed=step, left=left)
-        self._figures.plain = "  " + _joined(parts, self.width - 2)
+        self._draw_figures()
+
+    def _draw_figures(self) -> None:
+        """Show the newest record and the newest held-out loss in the live display."""
+        if self._live is not None and self._record is not None:
+            parts = self._figures_of(self._record, wide=self.width >= _WIDE)
+            self._figures.plain = "  " + _joined(parts, self.width - 2)
 
     def stop(self) -> None:
         """Close the live display."""
@@ -144,7 +165,7 @@ class Console:
         speed = record["time"]
         loss = record["nll"]
         if math.isfinite(loss):
-            parts = [f"loss {loss:.3f} {self._trend(loss)}"]
+            parts = [f"loss {loss:.3f} {self._arrow}"]
         else:
             parts = ["no finite loss"]
         if self._held_out_loss is not None:
@@ -163,6 +184,8 @@ class Console:
     def _trend(self, loss: float) -> str:
         """An arrow: whether the loss is below or above the smoothed one of before."""
         before = self._smoothed_loss
+        if not math.isfinite(loss):
+            return ""
         if before is None:
             self._smoothed_loss = loss
             return "→"
@@ -171,6 +194,16 @@ class Console:
         if abs(change) < _LEVEL * abs(before):
             return "→"
         return "↓" if change < 0 else "↑"
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """A text as lines of at most `width` columns, unless a word is longer; the first as it is."""
+    if len(text) <= width:
+        return [text]
+    indent = " " * (len(text) - len(text.lstrip()) + 4)
+    return textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _joined(parts: list[str], width: int) -> str:

@@ -14,7 +14,7 @@ from ift_jax.config.schema import Config
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.locks import run_lock
 from ift_jax.io.outputs import check_workdir
-from ift_jax.io.paths import Workdir
+from ift_jax.io.paths import Workdir, displayed
 from ift_jax.io.stop_signals import StopSignals
 from ift_jax.io.write_errors import write_errors
 from ift_jax.training.bad_steps import BadSteps
@@ -42,7 +42,7 @@ from ift_jax.training.state import all_params
 from ift_jax.training.step_log import StepLog
 from ift_jax.training.step_schedule import Due, StepSchedule
 from ift_jax.training.stop_agreement import StopAgreement
-from ift_jax.training.summary import file_lines, summary_lines
+from ift_jax.training.summary import file_lines, next_lines, summary_lines
 from ift_jax.training.throughput import Throughput
 from ift_jax.training.trackers import check_installed
 from ift_jax.training.train_program import set_compilation_cache
@@ -95,7 +95,9 @@ def train(
         if profile:
             console.line(*filter(None, [check_profile(profile, start.step or 0, run.n_steps)]))
         if start.is_done:
-            console.line(f"nothing to do: the run in {workdir} is {start.describe_end()}")
+            console.line(
+                f"nothing to do: the run in {displayed(workdir)} is {start.describe_end()}"
+            )
             return
 
         if is_new:
@@ -115,9 +117,10 @@ def train(
                 )
                 trainer.run_steps()
                 trainer.finish(began)
-    if is_first_process and trainer.is_complete:
-        console.line(*summary_lines(home.local, workdir, console.width))
     console.line(*file_lines(home.local, workdir))
+    if is_first_process and trainer.is_complete:
+        console.line(*summary_lines(home.local, console.width))
+        console.verbatim(*next_lines(workdir))
 
 
 class Trainer:

@@ -2,12 +2,14 @@
 
 import datetime
 import os
+import shlex
 import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 from ift_jax.evaluation.score_table import title
 from ift_jax.io.json_reader import parse_json
+from ift_jax.io.paths import displayed
 from ift_jax.report.report import REPORT_FILE
 from ift_jax.training import goodput
 from ift_jax.training.best_metric import OVERALL
@@ -20,7 +22,7 @@ FILES = {
     "tokenizer": "the tokenizer",
     "checkpoints": "the state, newest last",
     "checkpoints.json": "eval loss of each saved state",
-    "metrics.jsonl": "losses and speed of logged steps, eval losses, scores, stop rates",
+    "metrics.jsonl": "losses and speed of steps, eval losses, scores, stop rates",
     "evaluations.jsonl": "scores while the run trains, with intervals",
     "tensorboard": "the same as event files, and profiles",
     goodput.FILE: "seconds in steps, saving, evaluating, ...",
@@ -34,12 +36,11 @@ _CHARACTERS = 300  # So much of a prompt or an answer is shown.
 _LEAST_SHARE = 0.005  # Of the time; what would be shown as 0% is left out.
 
 
-def summary_lines(folder: str, workdir: str, width: int) -> Iterator[str]:
-    """Yield the lines of the summary.
+def summary_lines(folder: str, width: int) -> Iterator[str]:
+    """Yield lines on where the time went, and what training changed.
 
     Args:
         folder: The local folder of the run's files.
-        workdir: The workdir as the user named it, for the commands.
         width: The number of columns to write for.
     """
     yield from _time_lines(folder, width)
@@ -48,10 +49,19 @@ def summary_lines(folder: str, workdir: str, width: int) -> Iterator[str]:
     if changes:
         yield "what changed:"
         yield from changes
+
+
+def next_lines(workdir: str) -> Iterator[str]:
+    """Yield the commands that come next.
+
+    Args:
+        workdir: The workdir, absolute.
+    """
+    shown = shlex.quote(displayed(workdir))
     yield "what next:"
-    yield f"  ift chat --workdir {workdir}"
-    yield f"  ift eval --workdir {workdir}"
-    yield f"  ift export --workdir {workdir} --output DIR"
+    yield f"  ift chat --workdir {shown}"
+    yield f"  ift eval --workdir {shown}"
+    yield f"  ift export --workdir {shown} --output DIR"
 
 
 def file_lines(folder: str, workdir: str) -> Iterator[str]:
@@ -59,15 +69,16 @@ def file_lines(folder: str, workdir: str) -> Iterator[str]:
 
     Args:
         folder: The local folder of the run's files.
-        workdir: The workdir as the user named it.
+        workdir: The workdir, absolute.
     """
-    yield "files:"
+    yield f"files in {displayed(workdir)}:"
+    width = max(map(len, FILES))
     for name, content in FILES.items():
         # The checkpoints of a workdir in a bucket have no local copy.
         if name == "checkpoints" or os.path.exists(os.path.join(folder, name)):
-            yield f"  {os.path.join(workdir, name):<44} {content}"
+            yield f"  {name:<{width}}  {content}"
     if os.path.exists(os.path.join(folder, REPORT_FILE)):
-        yield f"report: {os.path.join(workdir, REPORT_FILE)}"
+        yield f"report: {displayed(os.path.join(workdir, REPORT_FILE))}"
 
 
 def _time_lines(folder: str, width: int) -> Iterator[str]:

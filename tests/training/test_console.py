@@ -117,3 +117,34 @@ def test_a_quiet_console_prints_nothing(capsys):
     console.progress(record(step=1))
     console.stop()
     assert capsys.readouterr().out == ""
+
+
+def test_a_long_line_of_a_terminal_goes_on_at_a_word(terminal):
+    text = "  data_rows: " + "a few words " * 20 + "end"
+    command = "  ift chat --workdir " + "long/" * 20
+    console, stream = terminal(80)
+    console.line(f"{text}\nshort")
+    console.verbatim(command)
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines[:-1])) <= 80
+    assert all(line.startswith("      ") for line in lines[1:-2])
+    assert " ".join(lines[:-2]).split() == text.split()
+    assert lines[-2:] == ["short", command]
+
+
+def test_a_long_line_of_a_file_stays_whole():
+    text = "a few words " * 20 + "end"
+    file = io.StringIO()
+    Console(file).line(text)
+    assert file.getvalue() == text + "\n"
+
+
+def test_the_newest_held_out_loss_replaces_the_one_that_was_shown(terminal):
+    console, stream = terminal(80)
+    console.start(0, 600, "compiling the train step")
+    console.held_out(90, 1.9)
+    console.progress(record(step=600))
+    console.held_out(600, 1.25)
+    console.stop()
+    last = [line for line in screen(stream) if "tok/s" in line][-1]
+    assert "loss 1.754 → · held-out 1.250 · 12.8k tok/s" in last

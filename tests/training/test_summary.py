@@ -2,7 +2,7 @@
 
 import json
 
-from ift_jax.training.summary import summary_lines
+from ift_jax.training.summary import FILES, file_lines, next_lines, summary_lines
 
 
 def write(folder, name, records):
@@ -35,7 +35,7 @@ def test_losses_and_answers_before_and_after(tmp_path):
         for k in range(3)
     ]
     write(tmp_path, "samples.jsonl", samples)
-    lines = list(summary_lines(str(tmp_path), "runs/a", 80))
+    lines = list(summary_lines(str(tmp_path), 80))
     assert lines[:9] == [
         "what changed:",
         "  held-out loss: 2.500 at step 0, 1.500 at step 3; lowest 1.250 at step 2",
@@ -48,11 +48,6 @@ def test_losses_and_answers_before_and_after(tmp_path):
         r"  prompt  'Say 0:\n'",
     ]
     assert lines.count("  after   'yes'") == 2
-    assert lines[-3:] == [
-        "  ift chat --workdir runs/a",
-        "  ift eval --workdir runs/a",
-        "  ift export --workdir runs/a --output DIR",
-    ]
     assert max(map(len, lines)) <= 80
 
 
@@ -66,10 +61,34 @@ def test_where_the_time_went_is_one_line(tmp_path):
     }
     before = {"step": 1, "seconds": {"steps": 1.0}}
     write(tmp_path, "goodput.jsonl", [before, {"step": 9, "seconds": seconds}])
-    first, second, *_ = summary_lines(str(tmp_path), "W", 80)
-    assert first == "time 2:13:20: steps 90%, restarting 9%, saving 1%"
-    assert second == "what next:"
+    assert list(summary_lines(str(tmp_path), 80)) == [
+        "time 2:13:20: steps 90%, restarting 9%, saving 1%"
+    ]
 
 
-def test_a_run_without_records_says_only_what_is_next(tmp_path):
-    assert list(summary_lines(str(tmp_path), "W", 80))[0] == "what next:"
+def test_a_run_without_records_says_nothing_of_them(tmp_path):
+    assert not list(summary_lines(str(tmp_path), 80))
+
+
+def test_the_commands_that_come_next_can_be_typed_where_the_run_began(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert list(next_lines(str(tmp_path / "runs" / "my run"))) == [
+        "what next:",
+        "  ift chat --workdir 'runs/my run'",
+        "  ift eval --workdir 'runs/my run'",
+        "  ift export --workdir 'runs/my run' --output DIR",
+    ]
+    assert list(next_lines("/elsewhere/a"))[1] == "  ift chat --workdir /elsewhere/a"
+    assert list(next_lines("gs://bucket/a"))[1] == "  ift chat --workdir gs://bucket/a"
+
+
+def test_the_files_of_a_run_are_named_within_80_columns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for name in FILES:
+        (folder / name).touch()
+    first, *lines = file_lines(str(folder), str(folder))
+    assert first == "files in runs:"
+    assert [line.split()[0] for line in lines] == list(FILES)
+    assert max(map(len, lines)) <= 80
