@@ -66,19 +66,19 @@ def named_files(text: str) -> dict[str, str]:
 def executed_lines(text: str) -> list[str]:
     """The lines of the `bash` blocks, continued lines joined. A block in `sh` is only shown."""
     scripts = [block.text for block in blocks(text) if block.language == "bash"]
-    return [line for script in scripts for line in _joined(script) if line]
+    return [line for script in scripts for line in joined_lines(script) if line]
 
 
 def ift_commands(text: str) -> list[Command]:
     """Every `ift` command of a page, in blocks and in sentences."""
-    lines = [line for block in blocks(text) for line in _joined(block.text)]
+    lines = [line for block in blocks(text) for line in joined_lines(block.text)]
     found = [command for line in lines for command in _commands(line, whole=True)]
     for code in inline_code(text):
         found += _commands(code, whole=False)
     return found
 
 
-def _joined(script: str) -> list[str]:
+def joined_lines(script: str) -> list[str]:
     """The lines of a shell script, continued ones joined; a quoted text may span lines too."""
     script = script.replace("\\\n", " ").replace("&&\n", "&& ")
     return [line.strip() for line in script.splitlines()]
