@@ -1,5 +1,8 @@
 """The commands of all pages, executed: with a tiny model and a few rows, in one folder."""
 
+import re
+import tomllib
+
 import pytest
 
 from tests.docs import page_commands, page_folder, pages
