@@ -95,6 +95,7 @@ def test_training_and_export(folder, monkeypatch, capsys):
         "train.epochs": 1.0,
         "optimizer.learning_rate": 0.01,
         "train.preview_prompts": 0,
+        "train.report": False,
         "data.max_length": 32,
         "tokenizer.added_tokens": ("<|im_start|>", "<|im_end|>"),
     }
