@@ -177,21 +177,22 @@ def test_the_cpu_is_chosen_where_no_accelerator_exists(
     assert os.environ.get("JAX_PLATFORMS") == chosen
 
 
-@pytest.mark.slow
-def test_a_bad_line_is_named_before_anything_is_trained(tmp_path):
+@pytest.mark.usefixtures("own_registry")
+def test_a_bad_line_is_named_before_anything_is_trained(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
     data = runs.write_data(tmp_path / "data.jsonl", n=30)
     with open(data, "a", encoding="utf-8") as file:
         file.write('{"inputs": "a", "targets": 5}\n')
-    process = runs.start(runs.command(tmp_path / "run", data=data, stores=tmp_path))
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
-    error = output.strip().splitlines()[-1]
+    command = runs.command(tmp_path / "run", data=data, stores=tmp_path)
+    assert main.main(command[3:]) == 2
+    printed = capsys.readouterr()
+    error = printed.err.strip().splitlines()[-1]
     assert error.startswith("error: ") and "data.jsonl:31" in error and "targets" in error
-    assert "Traceback" not in output
+    assert "Traceback" not in printed.out + printed.err
 
 
 @pytest.mark.slow
-def test_a_small_run_from_data_to_answers(tmp_path, monkeypatch):
+def test_a_small_run_from_data_to_answers(tmp_path, monkeypatch, capsys):
     # XLA compiles with its defaults, as it does for users.
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
     monkeypatch.delenv("NPROC")
@@ -255,5 +256,5 @@ def test_a_small_run_from_data_to_answers(tmp_path, monkeypatch):
     lines = [json.loads(line) for line in whole.splitlines()]
     assert len(lines) == 2 and all({"answer", "stopped", "new_tokens"} <= set(a) for a in lines)
     prompts.write_text('{"inputs": "fine"}\n{"input": "misspelt"}\n')
-    result = ift("generate", "--workdir", work, "--prompts", prompts)
-    assert result.returncode == 2 and "prompts.jsonl:2" in result.stderr
+    assert main.main(["generate", "--workdir", str(work), "--prompts", str(prompts)]) == 2
+    assert "prompts.jsonl:2" in capsys.readouterr().err
