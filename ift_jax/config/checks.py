@@ -69,10 +69,11 @@ def check_run(config: Config) -> Config:
             "config.train: steps and epochs are both 0; set one of them (to evaluate a model "
             "without training: ift eval --workdir MODEL)"
         )
-    if isinstance(model, DecoderConfig) and 0 < model.max_length < data.max_length:
+    if isinstance(model, DecoderConfig) and 0 < model.positions < data.max_length:
         raise UserError(
-            f"config.data.max_length: {data.max_length} is more than the {model.max_length} "
-            "positions that the model was made for (model.max_length)"
+            f"config.data.max_length: {data.max_length} is more than the {model.positions} "
+            "positions that the model was made for (model.max_length, or rope_original_length "
+            "with LongRoPE)"
         )
     return config
 
@@ -155,6 +156,14 @@ def _check_model(config: Config) -> None:
             f"config.model.rope_dim: expected an even number up to head_dim {model.head_dim}; "
             f"got {model.rope_dim}"
         )
+    n_pairs = (model.rope_dim or model.head_dim) // 2
+    for name in ("rope_short_factors", "rope_long_factors"):
+        given = len(getattr(model, name))
+        if given != (n_pairs if model.rope_scaling == "longrope" else 0):
+            raise UserError(
+                f"config.model.{name}: expected {n_pairs} numbers with rope_scaling 'longrope', "
+                f"none without; got {given}"
+            )
     if model.layer_pattern and model.global_every:
         raise UserError(
             f"config.model.layer_pattern: {model.layer_pattern!r} and global_every "

@@ -14,7 +14,11 @@ _KEY = "ift_jax"  # The rules' key in the metadata of a dataclass field.
 LARGEST = 2**31 - 1  # Sizes, steps and seeds become int32 on the way to a device.
 _SHOWN = 80  # Characters of a value in a message.
 _TYPES = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
-_TUPLES = {int: "a tuple of whole numbers, such as (1, 2)", str: "a tuple of texts, such as ('a',)"}
+_TUPLES = {
+    int: "a tuple of whole numbers, such as (1, 2)",
+    float: "a tuple of numbers, such as (1.0, 2.5)",
+    str: "a tuple of texts, such as ('a',)",
+}
 
 
 @dataclasses.dataclass(frozen=True)

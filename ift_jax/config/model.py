@@ -100,7 +100,7 @@ class DecoderConfig:
         "none",
         "How the RoPE frequencies are scaled for longer texts. Layers with a sliding window are "
         'not scaled unless rope_scales_local says so. "dynamic" changes nothing within max_length.',
-        choices=("none", "linear", "llama3", "yarn", "dynamic"),
+        choices=("none", "linear", "llama3", "yarn", "dynamic", "longrope"),
     )
     rope_scales_local: bool = field(
         False, "Whether rope_scaling holds in layers with a sliding window too."
@@ -121,6 +121,17 @@ class DecoderConfig:
         "are scaled in full.",
         above=0,
     )
+    rope_short_factors: tuple[float, ...] = field(
+        (),
+        'For rope_scaling "longrope": what each frequency is divided by in texts of up to '
+        "rope_original_length tokens. Longer texts are refused.",
+        above=0,
+    )
+    rope_long_factors: tuple[float, ...] = field(
+        (),
+        'For rope_scaling "longrope": the same for longer texts. It is kept for exports.',
+        above=0,
+    )
     rope_truncate: bool = field(
         True, 'For rope_scaling "yarn": whether those two borders are whole dimensions.'
     )
@@ -137,7 +148,9 @@ class DecoderConfig:
         above=0,
     )
     rope_original_length: int = field(
-        8192, "Length of the texts before scaling, for llama3, yarn and query_beta.", above=0
+        8192,
+        "Length of the texts before scaling, for llama3, yarn, longrope and query_beta.",
+        above=0,
     )
     qk_norm: str = field(
         "none",
@@ -196,6 +209,13 @@ class DecoderConfig:
     dtype: str = field("float32", _DTYPE, choices=_DTYPES)
     remat: str = field("none", _REMAT, choices=REMAT_POLICIES)
     attention: str = field("auto", _ATTENTION, choices=_ATTENTIONS)
+
+    @property
+    def positions(self) -> int:
+        """The most tokens of a text, of prompt and answer together; 0: no limit."""
+        if self.rope_scaling == "longrope":
+            return min(self.max_length or self.rope_original_length, self.rope_original_length)
+        return self.max_length
 
     def local_layers(self) -> list[bool]:
         """Whether each layer has the sliding window."""

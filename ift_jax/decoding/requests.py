@@ -147,7 +147,7 @@ def check_request(
             f"{min(prompt) if min(prompt) < 0 else max(prompt)}"
         )
     n_tokens = len(prompt) + options.max_new_tokens
-    positions = model.max_length if isinstance(model, DecoderConfig) else 0
+    positions = model.positions if isinstance(model, DecoderConfig) else 0
     if positions and n_tokens > positions:
         raise UserError(
             f"{len(prompt)} tokens of prompt and max_new_tokens {options.max_new_tokens}: "

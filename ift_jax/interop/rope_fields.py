@@ -7,7 +7,7 @@ from typing import Any
 from ift_jax.config.schema import DecoderConfig
 from ift_jax.interop.config_fields import ConfigFields
 from ift_jax.interop.layer_types import GLOBAL, LOCAL
-from ift_jax.io.typed_fields import FLAG, NULL, OBJECT, POSITIVE, TEXT, Kind, one_of, whole
+from ift_jax.io.typed_fields import FLAG, NULL, OBJECT, POSITIVE, TEXT, Kind, list_of, one_of, whole
 
 LENGTH = "original_max_position_embeddings"
 _FRACTION = Kind("a number above 0, at most 1", lambda v: POSITIVE.accepts(v) and v <= 1)
@@ -145,11 +145,29 @@ def _yarn_mscale(factor: float, mscale: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
 
 
+def _read_longrope(fields: ConfigFields, inner: ConfigFields) -> dict[str, Any]:
+    """Read LongRoPE; the factor on queries and keys follows from the lengths if it is not given."""
+    length = _read_original_length(fields, inner)
+    positions = fields.get("max_position_embeddings", whole(1))
+    factor = inner.get("factor", POSITIVE | NULL, None) or positions / length
+    on_attention = inner.get("attention_factor", POSITIVE | NULL, None)
+    if on_attention is None:
+        stretched = factor > 1 and length > 1
+        on_attention = math.sqrt(1 + math.log(factor) / math.log(length)) if stretched else 1.0
+    return {
+        "rope_attention_factor": float(on_attention),
+        "rope_short_factors": tuple(map(float, inner.get("short_factor", list_of(POSITIVE)))),
+        "rope_long_factors": tuple(map(float, inner.get("long_factor", list_of(POSITIVE)))),
+        "rope_original_length": length,
+    }
+
+
 _READERS: Mapping[str, Callable[[ConfigFields, ConfigFields], dict[str, Any]]] = {
     "linear": _read_factor,
     "dynamic": _read_factor,
     "llama3": _read_llama3,
     "yarn": _read_yarn,
+    "longrope": _read_longrope,
 }
 # A scaling -> our fields of it, and theirs.
 _WRITTEN: Mapping[str, Mapping[str, str]] = {
@@ -169,6 +187,12 @@ _WRITTEN: Mapping[str, Mapping[str, str]] = {
         "rope_truncate": "truncate",
         "rope_original_length": LENGTH,
     },
+    "longrope": {
+        "rope_attention_factor": "attention_factor",
+        "rope_short_factors": "short_factor",
+        "rope_long_factors": "long_factor",
+        "rope_original_length": LENGTH,
+    },
 }
 
 
@@ -183,8 +207,10 @@ def write_rope(config: DecoderConfig) -> dict[str, Any]:
 def written_scaling(config: DecoderConfig) -> dict[str, Any]:
     """Return what scales RoPE, as an object of a config.json."""
     names = _WRITTEN[config.rope_scaling]
-    numbers = {theirs: getattr(config, ours) for ours, theirs in names.items()}
-    return {"rope_type": config.rope_scaling} | numbers
+    values = {theirs: getattr(config, ours) for ours, theirs in names.items()}
+    for name, value in values.items():
+        values[name] = list(value) if isinstance(value, tuple) else value
+    return {"rope_type": config.rope_scaling} | values
 
 
 def read_rotated_part(

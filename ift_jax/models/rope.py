@@ -21,8 +21,10 @@ def frequencies(config: DecoderConfig, *, local: bool) -> np.ndarray:
     divides those whose wave is longer than rope_original_length / rope_low_freq_factor, leaves
     those shorter than rope_original_length / rope_high_freq_factor, and blends in between.
     "yarn" (Peng et al. 2023, arXiv:2309.00071) does so between two numbers of turns within
-    rope_original_length, linearly in the dimension. "dynamic" stretches for texts that are longer
-    than `max_length`, which a model is never given.
+    rope_original_length, linearly in the dimension. "longrope" (Ding et al. 2024,
+    arXiv:2402.13753) divides each by a number of its own; those for texts of more than
+    rope_original_length tokens are not used. "dynamic" stretches for texts that are longer than
+    `max_length`, which a model is never given.
 
     Args:
         config: The model.
@@ -35,6 +37,8 @@ def frequencies(config: DecoderConfig, *, local: bool) -> np.ndarray:
     frequency_K2 = base ** (-np.arange(0, n_rotated, 2, dtype=np.float64) / n_rotated)
     if not _is_scaled(c, local) or c.rope_scaling == "dynamic":
         return frequency_K2.astype(np.float32)
+    if c.rope_scaling == "longrope":
+        return (frequency_K2 / np.array(c.rope_short_factors)).astype(np.float32)
     unchanged_K2: np.ndarray | float = 0.0  # The share of each that is not divided.
     if c.rope_scaling == "llama3":
         waves_K2 = c.rope_original_length * frequency_K2 / (2 * np.pi)  # In the old context.

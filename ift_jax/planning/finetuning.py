@@ -150,7 +150,7 @@ def choose_format(
 
 def _choose_lengths(chooser: _Chooser, facts: Facts) -> RowLengths:
     if isinstance(facts.model, DecoderConfig):
-        limit = facts.model.max_length
+        limit = facts.model.positions
         length = _row_length(facts.decoder_lengths, limit)
         reason = _kept(facts.decoder_lengths, length, limit)
         return RowLengths(0, chooser.choose("data.max_length", length, reason))

@@ -79,7 +79,7 @@ def finetuning_config(
 
 def _with_any_length(config: Config, model: ModelConfig) -> Config:
     """A config that can be checked before the run's lengths are chosen."""
-    positions = model.max_length if isinstance(model, DecoderConfig) else 0
+    positions = model.positions if isinstance(model, DecoderConfig) else 0
     data = config.data
     if positions:
         data = dataclasses.replace(data, max_length=min(data.max_length, positions))

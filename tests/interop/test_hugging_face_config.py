@@ -1,8 +1,12 @@
 """`config.json` as released models have it, with the fields and spelling of transformers 4."""
 
+import dataclasses
+import math
+
 import pytest
 
-from ift_jax.config.schema import DecoderConfig, EncoderDecoderConfig
+from ift_jax.config.checks import check_run
+from ift_jax.config.schema import Config, DataConfig, DecoderConfig, EncoderDecoderConfig
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_config import from_hugging_face, to_hugging_face
 
@@ -155,6 +159,24 @@ def test_a_model_that_no_family_can_express_is_not_written():
     local = DecoderConfig(vocab_size=256, sliding_window=8, global_every=3, norm_offset=0.5)
     with pytest.raises(UserError, match="no Hugging Face family has .*the nearest differs in "):
         to_hugging_face(local)
+
+
+def test_texts_of_a_model_with_longrope_have_its_first_length_at_most():
+    scaling = dict(type="su", short_factor=[1.0] * 8, long_factor=[2.0] * 8)
+    fields = COMMON | dict(
+        model_type="phi3", original_max_position_embeddings=128, rope_scaling=scaling
+    )
+    config = from_hugging_face(fields, "phi")
+    assert (config.rope_scaling, config.max_length, config.positions) == ("longrope", 512, 128)
+    assert config.rope_attention_factor == pytest.approx((1 + math.log(4) / math.log(128)) ** 0.5)
+    run = Config(model=config, data=DataConfig(mixture="m", max_length=129))
+    run = dataclasses.replace(run, train=dataclasses.replace(run.train, steps=1, epochs=0.0))
+    run = dataclasses.replace(run, tokenizer=dataclasses.replace(run.tokenizer, path="t"))
+    with pytest.raises(UserError, match="data.max_length: 129 is more than the 128 positions"):
+        check_run(run)
+    short = fields | {"rope_scaling": scaling | {"short_factor": [1.0] * 7}}
+    with pytest.raises(UserError, match="rope_short_factors: expected 8 numbers.*got 7"):
+        from_hugging_face(short, "phi")
 
 
 def test_any_list_of_layers_is_read_and_written_back():

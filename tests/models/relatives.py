@@ -211,6 +211,20 @@ RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
             },
         ),
     ),
+    "phi3_longrope": (
+        "Phi3",
+        dict(
+            num_attention_heads=4,
+            original_max_position_embeddings=64,
+            rope_parameters={
+                "rope_type": "longrope",
+                "rope_theta": 100.0,
+                "partial_rotary_factor": 0.7,
+                "short_factor": [1.0, 1.5, 2.0, 3.0],
+                "long_factor": [1.0, 4.0, 6.0, 8.0],
+            },
+        ),
+    ),
     "glm": ("Glm", dict(head_dim=12, tie_word_embeddings=False)),
     "glm_odd": (
         "Glm",
