@@ -165,7 +165,7 @@ def test_t5_logits_and_loss(version, n_source, n_target):
     np.testing.assert_allclose(loss, theirs.loss.item(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["gemma3", "qwen2", "1.0", "1.1"])
+@pytest.mark.parametrize("family", ["gemma3", "qwen2", "cohere2", "olmo3", "1.0", "1.1"])
 def test_gradients_of_the_loss(family):
     reference, config = hf.reference_and_config(family)
     model = build_model(config)
