@@ -121,7 +121,10 @@ def evaluated_config(
     else:
         config = _own_config(workdir, overrides)
     if config.evaluation.examples < 1:
-        raise UserError("config.evaluation.examples: expected at least 1 to evaluate")
+        raise UserError(
+            "config.evaluation.examples: expected at least 1 to evaluate, as in "
+            "--config.evaluation.examples=100"
+        )
     if not split:
         return config
     of_split: dict[str, Any] = {_SPLIT_FIELDS[which]: split}

@@ -14,7 +14,7 @@ import os
 import sys
 
 from ift_jax.commands import arguments
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, counted
 from ift_jax.io.stop_signals import StopSignals
 
 _LONGEST_TIMEOUT = 7 * 24 * 3600
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> None:
         )
         server.wait(signals)
         n_left = queue.n_waiting + queue.n_running
-        print(f"stopping: {n_left} prompts to finish", file=sys.stderr, flush=True)
+        print(f"stopping: {counted(n_left, 'prompt')} to finish", file=sys.stderr, flush=True)
 
 
 def _port(text: str) -> int:

@@ -96,11 +96,15 @@ class _Chooser:
         self._given = given
         self.choices: list[Choice] = []
 
+    def given(self, field: str) -> Any:
+        """The value that was given for the field, or None."""
+        section, _, name = field.partition(".")
+        return getattr(getattr(self._config, section), name) if field in self._given else None
+
     def choose(self, field: str, value: Any, reason: str) -> Any:
         """Returns the field's value: the given one, or `value`, which is then a choice."""
-        section, _, name = field.partition(".")
         if field in self._given:
-            return getattr(getattr(self._config, section), name)
+            return self.given(field)
         self.choices.append(Choice(field, value, reason))
         return value
 
@@ -181,7 +185,11 @@ def _choose_batches(chooser: _Chooser, facts: Facts, lengths: RowLengths, lora_r
     """Chooses epochs, batch, types and memory; returns the run's estimated number of steps."""
     n_examples = facts.n_examples
     epochs = next(epochs for most, epochs in _EPOCHS if n_examples <= most)
-    epochs = chooser.choose("train.epochs", epochs, f"about {n_examples:,} examples")
+    n_steps = chooser.given("train.steps") or 0
+    # Given steps are the length of the run; what is chosen may not contradict them. The batch
+    # is that of a run of the usual length, so that a short trial takes the steps of a real run.
+    if not n_steps or chooser.given("train.epochs"):
+        epochs = chooser.choose("train.epochs", epochs, f"about {n_examples:,} examples")
 
     dtype = "float32" if facts.platform == "cpu" else "bfloat16"
     dtype = chooser.choose("model.dtype", dtype, f"matrix products of a {facts.platform}")
@@ -202,7 +210,7 @@ def _choose_batches(chooser: _Chooser, facts: Facts, lengths: RowLengths, lora_r
         state = math.ceil(state / n_devices)
     room = _USABLE_MEMORY * facts.device_bytes - state
     _choose_memory(chooser, facts, lengths, dtype, max(1, rows // n_devices), room)
-    return max(1, math.ceil(n_examples * epochs / (rows * per_row)))
+    return n_steps or max(1, math.ceil(n_examples * epochs / (rows * per_row)))
 
 
 def _examples_per_row(facts: Facts, lengths: RowLengths) -> float:

@@ -99,7 +99,10 @@ def read_run(path: str, name: str) -> RunFiles:
     config_file = os.path.join(path, CONFIG_FILE)
     if not os.path.exists(config_file):
         raise UserError(f"{path}: no {CONFIG_FILE} here; expected the workdir of a run")
-    config_files.from_json(config_file)  # Refuses what is no run's.
+    values = read_json_object(config_file)
+    if not isinstance(values.get("model"), dict):  # A folder of Hugging Face has this file too.
+        raise UserError(f"{path}: is not the workdir of a run; expected a folder that train wrote")
+    config_files.from_json(config_file)  # Refuses what no run of this version writes.
     scores_file = os.path.join(path, EVALUATION_FILE)
     answers_file = os.path.join(path, ANSWERS_FILE)
     benchmarks = os.path.join(path, BENCHMARKS_FILE)
@@ -107,7 +110,7 @@ def read_run(path: str, name: str) -> RunFiles:
     return RunFiles(
         path=path,
         name=name,
-        config=config_files.flat(read_json_object(config_file)),
+        config=config_files.flat(values),
         record=RunRecord.read(path),
         metrics=read_lines(os.path.join(path, METRICS_FILE)),
         samples=read_lines(os.path.join(path, SAMPLES_FILE)),

@@ -143,6 +143,18 @@ def test_what_is_given_is_not_chosen_and_decides_the_rest():
     assert values["train.batch_size"] == 8  # 0.95 * 2048 / 240 = 8.1 examples a row.
 
 
+def test_given_steps_are_the_length_of_the_run_and_no_epochs_are_chosen_beside_them():
+    train = dataclasses.replace(Config().train, steps=40)
+    values = chosen(config=dataclasses.replace(Config(), train=train), given={"train.steps"})
+    assert "train.epochs" not in values
+    assert values["train.batch_size"] == chosen()["train.batch_size"]
+    assert (values["train.eval_every"], values["train.save_every"]) == (4, 8)
+
+
+def test_steps_of_0_leave_the_epochs_to_be_chosen():
+    assert chosen(given={"train.steps"}) == chosen()
+
+
 def test_the_template_is_the_model_s_or_chatml():
     model = DecoderConfig()
     assert [c[:2] for c in choose_format(model, True, Config(), ())] == [

@@ -202,6 +202,12 @@ def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     assert "no config.json here; expected the workdir of a run" in capsys.readouterr().err
 
 
+def test_a_hugging_face_folder_is_refused_by_name(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "hidden_size": 32}')
+    assert main(["report", str(tmp_path)]) == 2
+    assert f"error: {tmp_path}: is not the workdir of a run" in capsys.readouterr().err
+
+
 def test_a_line_that_is_being_written_is_not_read(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 20}\n{"step": 30, "ev')
     assert read_lines(str(tmp_path / "metrics.jsonl")) == [{"step": 20}]

@@ -388,7 +388,7 @@ def test_sigterm_finishes_what_was_asked_and_ends_with_status_0(tmp_path, capsys
     assert got[-1] == "data: [DONE]"
     printed = capsys.readouterr()
     assert "serving 'tiny' (" in printed.out and f"http://127.0.0.1:{port}" in printed.out
-    assert printed.err == "stopping: 1 prompts to finish\n"
+    assert printed.err == "stopping: 1 prompt to finish\n"
     wait_until(lambda: set(threading.enumerate()) <= threads_before)
 
 
