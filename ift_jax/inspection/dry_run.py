@@ -130,12 +130,13 @@ def _state_size(config: Config) -> str:
 
 def _epoch_and_run(run: Run) -> str:
     plan = run.plan
-    epochs = plan.n_examples / max(plan.order.n_examples, 1)
+    epochs = plan.n_examples / max(plan.order.n_examples, 1)  # Of the windows that are planned.
+    trained = min(epochs, plan.n_steps / plan.steps_per_epoch)  # The last one may be cut.
     tokens = plan.n_tokens + plan.n_encoder_tokens
     return (
         f"an epoch: {counted(plan.order.n_examples, 'example')}, {tokens / epochs:,.0f} tokens, "
         f"{plan.n_trained_tokens / epochs:,.0f} trained, {plan.steps_per_epoch:,.1f} steps; "
-        f"this run: {counted(plan.n_steps, 'step')}, {epochs:,.2f} epochs"
+        f"this run: {counted(plan.n_steps, 'step')}, {trained:,.2f} epochs"
     )
 
 

@@ -1,6 +1,7 @@
 """A workdir knows its run: what may go on there, what is refused, and what is left untouched."""
 
 import json
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -113,7 +114,11 @@ def test_a_dry_run_says_how_the_run_would_begin_and_writes_nothing(run, capsys):
     assert run.files() == before
     run.workdir = run.folder / "new"
     assert run.train(flags=["--dry-run"]) == 0
-    assert f"the run would begin in {run.workdir}" in capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out
+    assert f"the run would begin in {run.workdir}" in printed.splitlines()
+    sizes = r"([\d.]+) steps; this run: 6 steps, ([\d.]+) epochs"
+    of_epoch, epochs = map(float, re.search(sizes, printed).groups())
+    assert epochs == pytest.approx(6 / of_epoch, abs=0.02)
     assert not run.workdir.exists()
 
 
