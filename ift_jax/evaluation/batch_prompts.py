@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ift_jax.config.schema import DecoderConfig
+from ift_jax.config.schema import DecoderConfig, ModelConfig
 from ift_jax.decoding import Completion, Generator, Options, Output, Request, TokenLogprob
 from ift_jax.errors import UserError
 from ift_jax.evaluation.finished_batches import FinishedBatches
@@ -276,7 +276,7 @@ def settings(
     text_generator: TextGenerator, generator: Generator, options: Options, batch_size: int
 ) -> dict[str, Any]:
     """Everything but the prompts that determines the answers, flat and in JSON's types."""
-    model = dataclasses.asdict(text_generator.model.config)
+    model = _json_fields(text_generator.model.config)
     return {
         "weights": generator.fingerprint(),
         "format": text_generator.formatter.fingerprint,
@@ -288,8 +288,9 @@ def settings(
     }
 
 
-def _json_fields(options: Options) -> dict[str, Any]:
-    fields = dataclasses.asdict(options)
+def _json_fields(of: Options | ModelConfig) -> dict[str, Any]:
+    """Return the fields as they come back from a JSON file: tuples as lists."""
+    fields = dataclasses.asdict(of)
     return {n: list(value) if isinstance(value, tuple) else value for n, value in fields.items()}
 
 
