@@ -43,6 +43,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("GCS_STAT_CACHE_MAX_AGE", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+# Readline, once it is imported, sets the width of the terminal for the processes that follow, and
+# pytest's workers are such. Tables are as wide as in a file.
+os.environ.pop("COLUMNS", None)
 
 # A folder that tests share, for the stores and compiled programs of the runs that they start. The
 # first process of a session makes and removes it; pytest's workers find it through the variable.

@@ -95,17 +95,16 @@ def export(
         WriteError: A file cannot be written.
     """
     files = tokenizer_files(tokenizer, model, template, max_length)
+    files |= {CARD_FILE: card.encode()} if card else {}
     exported = choose_family(model, params, files["tokenizer.json"], max_length, model_type)
     model, params = exported.model, exported.params
     family, fields = exported.target
     tensors = _exported_tensors(tensor_table(model, family), dtype, source_dtypes or {})
     shards = _shards({name: tensor.n_bytes for name, tensor in tensors.items()}, shard_bytes)
     counts = collections.Counter(tensor.dtype for tensor in tensors.values())
-    commonest, _ = counts.most_common(1)[0]
 
-    writes = jax.process_index() == 0
     total = sum(tensor.n_bytes for tensor in tensors.values())
-    if writes:
+    if writes := jax.process_index() == 0:
         check_space(output, total, "--output")
     with new_folder(output, "--output", writes) as folder:
         weight_map, checksums = _write_shards(folder, shards, tensors, params, writes)
@@ -113,14 +112,13 @@ def export(
             return ()
         files["config.json"] = {
             **fields,
-            "torch_dtype": TORCH_DTYPES[commonest],
+            "torch_dtype": TORCH_DTYPES[counts.most_common(1)[0][0]],
             **token_ids(tokenizer, model),
         }
         own_ids = token_ids(tokenizer, model, stop_ids)
-        files["generation_config.json"] = {**(generation or {}), **own_ids}
+        files["generation_config.json"] = dict(generation or {}) | own_ids
         if len(shards) > 1:
             files[INDEX] = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        files |= {CARD_FILE: card.encode()} if card else {}
         write_files(folder, files)
         verify_export.check_tensors(open_safetensors(folder), checksums)
         verify_export.check_config(folder, model.config, max_length)

@@ -49,7 +49,7 @@ def test_an_export_of_the_best_checkpoint_says_which_it_is(run, tmp_path, monkey
     assert main(["export", "--workdir", run, "--output", output, "--best"]) == 0
     printed = capsys.readouterr()
     assert printed.err == f"step 2: the best of 3 checkpoints by {METRIC} (0.75)\n"
-    assert f"step 2 of {run} in {output}" in printed.out
+    assert f"step 2 of {run} is in {output}" in printed.out
 
 
 def test_python_takes_it_too(run):

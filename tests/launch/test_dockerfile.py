@@ -34,7 +34,7 @@ def argument_of(name):
 
 def patterns(file):
     lines = (ROOT / file).read_text().splitlines()
-    return [line.strip("/") for line in lines if line and not line.startswith("#")]
+    return [line.strip("/") for line in lines if line and not line.startswith(("#", "!"))]
 
 
 def is_ignored(path):

@@ -49,15 +49,15 @@ def _notes(name: str, result: Mapping[str, Any]) -> Iterator[str]:
     parts = [counted(result["examples"], "problem")]
     if left:
         parts[0] += f" of {result['published_here']:,}"
-    parts.append(f"{result['seconds']:.1f} s for {result['answered_now']} answers")
+    parts.append(f"{result['seconds']:.1f} s for {counted(result['answered_now'], 'answer')}")
     if "new_tokens_now" in result:
         parts.append(counted(result["new_tokens_now"], "new token"))
         if result["unfinished"]:
-            parts.append(f"{result['unfinished']} answers reached the most tokens")
+            parts.append(f"{counted(result['unfinished'], 'answer')} reached the most tokens")
     if result["shortened"]:
-        parts.append(f"{result['shortened']} prompts with fewer solved examples")
+        parts.append(f"{counted(result['shortened'], 'prompt')} with fewer solved examples")
     if result["too_long"]:
-        parts.append(f"{result['too_long']} prompts that do not fit, counted as wrong")
+        parts.append(f"not fitting, counted as wrong: {counted(result['too_long'], 'prompt')}")
     yield f"{name}: {'; '.join(parts)}"
     for path in result["outputs"]:
         yield f"{name}: for the judge: {path}"

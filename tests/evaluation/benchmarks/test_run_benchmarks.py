@@ -298,7 +298,7 @@ def test_prompts_that_do_not_fit_are_counted(workdir, data, tmp_path, capsys):
     result = json.loads((tmp_path / "results.json").read_text())["benchmarks"]["gsm8k"]
     assert (result["examples"], result["shortened"], result["too_long"]) == (4, 3, 1)
     assert result["metrics"]["strict_match"]["n"] == 4 and len(_lines(tmp_path, "gsm8k")) == 3
-    assert "1 prompts that do not fit, counted as wrong" in capsys.readouterr().out
+    assert "not fitting, counted as wrong: 1 prompt" in capsys.readouterr().out
     assert _run(workdir, root, "gsm8k", tmp_path / "none", "--max-new-tokens", "499") == 2
     assert "gsm8k: no prompt fits the model's max_length 500" in capsys.readouterr().err
 
