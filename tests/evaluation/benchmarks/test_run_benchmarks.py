@@ -243,7 +243,7 @@ def test_generated_benchmarks_end_to_end(workdir, data, tmp_path, capsys):
     assert outputs[0]["generator"] == "tiny"
     assert (tmp_path / "humaneval" / "samples.jsonl").exists()
     printed = capsys.readouterr().out
-    assert "strict_match" in printed and "for the judge: " in printed
+    assert "strict_match" in printed and "for the judge:" in printed
     # `ift compare` reads the answers.
     scores = read_answers(str(tmp_path / "answers" / "gsm8k.jsonl")).scores
     assert set(scores) == {"exact_match", "strict_match", "flexible_extract"}
