@@ -120,7 +120,7 @@ def _bases_at(path: str, runs: tuple[str, ...]) -> list[BaseModel]:
     local = Workdir(path).local if is_remote(path) else path
     config_file = os.path.join(local, CONFIG_FILE)
     fields = read_json_object(config_file) if os.path.exists(config_file) else {}
-    if not isinstance(fields.get("model"), dict) or len(runs) > _MOST_STAGES:
+    if not config_files.is_of_run(fields) or len(runs) > _MOST_STAGES:
         return [BaseModel(label(path), name_in_cache(path), runs)]
     config = config_files.from_json(config_file)
     origin = Origin.read(local)

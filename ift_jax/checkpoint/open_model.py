@@ -55,7 +55,7 @@ def open_model_source(path: str, step: StepChoice = None) -> ModelSource:
             f"{hub_hint(path)}"
         )
     fields = read_json_object(config_file)
-    if isinstance(fields.get("model"), dict):
+    if config_files.is_of_run(fields):
         return WorkdirSource(path, local, step)
     if is_remote(path):
         raise UserError(f"{path}: not the workdir of a run; expected a copy on this machine")

@@ -116,7 +116,7 @@ def own_config(workdir: str, overrides: Sequence[str] = ()) -> Config:
     """
     local = Workdir(workdir).local if is_remote(workdir) else workdir
     path = os.path.join(local, CONFIG_FILE)
-    if os.path.exists(path) and not isinstance(read_json_object(path).get("model"), dict):
+    if os.path.exists(path) and not config_files.is_of_run(read_json_object(path)):
         raise UserError(f"{workdir}: is not the workdir of a run; expected --config FILE beside it")
     config = config_files.from_json(path)
     if not overrides:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ift_jax.evaluation.benchmarks.run_benchmarks import Settings
 
 RESULTS_FILE = "results.json"
-BENCHMARKS_FOLDER = "benchmarks"  # Of a run's workdir.
+BENCHMARKS_FOLDER = "benchmarks"  # The folder's name in a run's workdir.
 _DEFAULTS = {
     "benchmark_data": None,
     "limit": 0,

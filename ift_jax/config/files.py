@@ -262,6 +262,11 @@ def from_json(path: str) -> Config:
     return from_dict(values, trains=False)
 
 
+def is_of_run(values: Mapping[str, Any]) -> bool:
+    """Return whether a `config.json` is that of a run; a Hugging Face folder has that name too."""
+    return isinstance(values.get("model"), dict)
+
+
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested values by dotted name, such as "train.steps"."""
     found: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ift_jax.config.schema import DecoderConfig, ModelConfig
 from ift_jax.decoding import Completion, Generator, Options, Output, Request, TokenLogprob
 from ift_jax.errors import UserError
+from ift_jax.evaluation.answer_settings import REMEDY, check_same_settings
 from ift_jax.evaluation.finished_batches import FinishedBatches
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.files import write
@@ -22,7 +23,6 @@ from ift_jax.text.rows.parse_record import parse_record
 from ift_jax.text.tokenizers.base import Tokenizer
 
 WINDOW = 8  # Batches of prompts that are sorted by length and answered before they are written.
-_REMEDY = "remove it or name another --output"
 _ANSWER_FIELDS = (
     "answer",
     "stopped",
@@ -302,9 +302,7 @@ def check_continuable(path: str) -> None:
     """
     settings_file = Path(f"{path}.settings.json")
     if os.path.exists(path) and os.path.getsize(path) and not settings_file.exists():
-        raise UserError(
-            f"{path}: exists, and there is no {settings_file} to continue it; {_REMEDY}"
-        )
+        raise UserError(f"{path}: exists, and there is no {settings_file} to continue it; {REMEDY}")
 
 
 def _check_is_ours(settings_file: Path, now: dict[str, Any]) -> None:
@@ -340,17 +338,10 @@ def continue_file(path: str, now: dict[str, Any], prompts: Sequence[Prompt]) -> 
             write(settings_file, json.dumps(now, indent=2).encode())
             return 0
         check_continuable(path)
-        before = read_json_object(settings_file)
-        for name in now | before:
-            old = before.get(name)
-            new = now.get(name)
-            if new != old:
-                raise UserError(
-                    f"{path}: was begun with {name} {old!r}, now it is {new!r}; {_REMEDY}"
-                )
+        check_same_settings(path, read_json_object(settings_file), now)
         return _count_answers(path, prompts)
     except OSError as error:
-        raise UserError(f"{path}: cannot be continued: {error}; {_REMEDY}") from error
+        raise UserError(f"{path}: cannot be continued: {error}; {REMEDY}") from error
 
 
 def _count_answers(path: str, prompts: Sequence[Prompt]) -> int:
@@ -362,9 +353,9 @@ def _count_answers(path: str, prompts: Sequence[Prompt]) -> int:
             if not line.endswith(b"\n"):
                 break
             where = f"{path}:{done + 1}"
-            answer = parse_json(line, where, expected=f"an answer; {_REMEDY}")
+            answer = parse_json(line, where, expected=f"an answer; {REMEDY}")
             if done == len(prompts) or not _answers(answer, prompts[done].fields):
-                raise UserError(f"{where}: is no answer to these prompts; {_REMEDY}")
+                raise UserError(f"{where}: is no answer to these prompts; {REMEDY}")
             done += 1
             end += len(line)
         lines.truncate(end)

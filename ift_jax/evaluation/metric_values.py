@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -44,6 +44,18 @@ def plain(value: Any) -> Any:
 def is_number(value: Any) -> TypeGuard[float]:
     """Return whether a plain value is a number, NaN and infinity included."""
     return isinstance(value, int | float)
+
+
+def number_names(scores: Iterable[Mapping[str, Any]], left_out: Container[str] = ()) -> list[str]:
+    """Return the names of the metrics that are a number in some scores, as they come first."""
+    return list(
+        dict.fromkeys(
+            name
+            for of_task in scores
+            for name, value in of_task.items()
+            if is_number(value) and name not in left_out
+        )
+    )
 
 
 def without_nan(value: Any) -> Any:

@@ -8,10 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ift_jax.errors import counted
-from ift_jax.evaluation.metric_values import is_number
+from ift_jax.evaluation.metric_values import is_number, number_names
 from ift_jax.evaluation.scoring import Failure
 from ift_jax.io.text_tables import MOST_LISTED, Column, output_width, table_lines, wrapped
 
+# What the scores of a mixture are of; `evaluation.json` has them by these names.
+SET_TITLES = {
+    "eval": "unseen examples of the trained tasks",
+    "heldout": "held-out tasks, never trained",
+}
 _HEADS = {
     "exact_match": "exact match",
     "accuracy": "accuracy of choice",
@@ -21,9 +26,9 @@ _HEADS = {
 _FIRST = ("exact_match", "accuracy", "baseline")  # The columns before those of other metrics.
 # The number of examples has a place of its own.
 _NO_COLUMN = ("examples", "stopped", "tasks")
-_EXTREMES = 5  # Of many tasks, so many with the lowest scores are named, and with the highest.
+_EXTREMES = 5  # If tasks are many, so many with the lowest scores are named, and the highest.
 _QUANTILES = {"lower quartile": 0.25, "median of tasks": 0.5, "upper quartile": 0.75}
-_MOST_LINES = 10  # Of many tasks, so many clusters, texts, and failures are shown.
+_MOST_LINES = 10  # If tasks are many, so many clusters, texts, and failures are shown.
 _TEXT_WIDTH = 60  # A metric's value that is a text is cut here.
 _MEAN = "mean over tasks"
 
@@ -42,7 +47,7 @@ class _Row(NamedTuple):
             return ""
         if isinstance(value, int):
             return str(value)
-        text = f"{value:.3f}" if abs(value) < 1e6 else f"{value:.3g}"
+        text = score_text(value)
         interval = self.intervals.get(key)
         if interval is None or not math.isfinite(value):
             return text
@@ -139,12 +144,7 @@ def _finite(row: _Row, key: str) -> bool:
 
 def _keys(rows: Sequence[_Row]) -> list[str]:
     """Return the metrics that have a column: every one that is a number in some task."""
-    others = dict.fromkeys(
-        key
-        for row in rows[:-1]
-        for key, value in row.scores.items()
-        if is_number(value) and key not in (*_FIRST, *_NO_COLUMN)
-    )
+    others = number_names((row.scores for row in rows[:-1]), (*_FIRST, *_NO_COLUMN))
     return [*(key for key in _FIRST if any(key in row.scores for row in rows)), *others]
 
 
@@ -153,6 +153,11 @@ def _lines(rows: Sequence[_Row], keys: Sequence[str], width: int) -> list[str]:
     examples = Column("examples", [str(row.scores["examples"]) for row in rows])
     columns = [Column(title(key), [row.cell(key) for row in rows]) for key in keys]
     return table_lines([names, examples], columns, width)
+
+
+def score_text(value: float) -> str:
+    """Return a score with three decimals, or three digits if it is large."""
+    return f"{value:.3f}" if abs(value) < 1e6 else f"{value:.3g}"
 
 
 def title(key: str) -> str:

@@ -130,7 +130,7 @@ def _state_size(config: Config) -> str:
 
 def _epoch_and_run(run: Run) -> str:
     plan = run.plan
-    epochs = plan.n_examples / max(plan.order.n_examples, 1)  # Of the windows that are planned.
+    epochs = plan.n_examples / max(plan.order.n_examples, 1)  # Whole windows are planned.
     trained = min(epochs, plan.n_steps / plan.steps_per_epoch)  # The last one may be cut.
     tokens = plan.n_tokens + plan.n_encoder_tokens
     return (

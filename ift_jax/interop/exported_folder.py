@@ -3,6 +3,7 @@
 import os
 from typing import NamedTuple
 
+from ift_jax.config import files as config_files
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_config import from_hugging_face
 from ift_jax.interop.safetensors_files import open_file, open_safetensors
@@ -40,7 +41,7 @@ def check_export(folder: str) -> None:
         open_file(os.path.join(folder, _ADAPTER_WEIGHTS))
     elif os.path.exists(config_file):
         fields = read_json_object(config_file)
-        if isinstance(fields.get("model"), dict):
+        if config_files.is_of_run(fields):
             raise UserError(
                 f"{folder}: is the workdir of a run; export it first: ift export --workdir "
                 f"{folder} --output DIR"

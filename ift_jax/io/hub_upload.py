@@ -165,7 +165,7 @@ def _reason(error: BaseException, endpoint: str) -> str:
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set; unset it to upload"
     if not isinstance(error, errors.HfHubHTTPError):
-        is_answer = isinstance(error, ValueError)  # Of the package itself, or of a bad card.
+        is_answer = isinstance(error, ValueError)  # The package, or a bad card, raises it.
         return said if is_answer else f"the hub ({endpoint}) cannot be reached: {said}"
     status = error.response.status_code
     said = " ".join((error.server_message or said).split())[:_SHOWN]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ift_jax.evaluation.intervals import interval_of_scores
-from ift_jax.evaluation.metric_values import is_number
+from ift_jax.evaluation.metric_values import number_names
 from ift_jax.evaluation.score_table import title
 from ift_jax.report.page import Markup, element, folded, joined, plots, table
 from ift_jax.report.plots import Series, bar_plot
@@ -64,14 +64,7 @@ def _bars(runs: Sequence[RunFiles]) -> str:
 def _score_table(run: RunFiles, part: Mapping[str, Any]) -> Markup:
     """Return a row for each task with all of its metrics, their intervals, and their means."""
     rows = [*sorted(part["tasks"].items()), (OVERALL, part["overall"])]
-    metrics = list(
-        dict.fromkeys(
-            name
-            for _, of_task in rows
-            for name, value in of_task.items()
-            if is_number(value) and name not in _NO_COLUMN
-        )
-    )
+    metrics = number_names((of_task for _, of_task in rows), _NO_COLUMN)
     intervals = part.get("intervals") or _intervals(run)
 
     def cells(task: str, of_task: Mapping[str, Any]) -> Iterator[object]:

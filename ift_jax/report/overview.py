@@ -25,7 +25,7 @@ class Point(NamedTuple):
     value: float
     low: float = math.nan
     high: float = math.nan
-    source: str = ""  # Of what else than the run's model at the step.
+    source: str = ""  # What has the value, if not the run's model.
 
     @property
     def has_interval(self) -> bool:

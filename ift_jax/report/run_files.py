@@ -100,7 +100,7 @@ def read_run(path: str, name: str) -> RunFiles:
     if not os.path.exists(config_file):
         raise UserError(f"{path}: no {CONFIG_FILE} here; expected the workdir of a run")
     values = read_json_object(config_file)
-    if not isinstance(values.get("model"), dict):  # A folder of Hugging Face has this file too.
+    if not config_files.is_of_run(values):
         raise UserError(f"{path}: is not the workdir of a run; expected a folder that train wrote")
     config_files.from_json(config_file)  # Refuses what no run of this version writes.
     scores_file = os.path.join(path, EVALUATION_FILE)

@@ -12,10 +12,10 @@ from ift_jax.decoding import Completion, Output, Stops, TextStream, TokenLogprob
 class Piece(NamedTuple):
     """What is new of an answer."""
 
-    number: int  # Of the answer among all of the request.
+    number: int  # The answer's place among all of the request.
     is_first: bool
     text: str
-    logprobs: list[TokenLogprob] | None  # Of the new tokens.
+    logprobs: list[TokenLogprob] | None  # Those of the new tokens.
     finish_reason: str | None  # None while it is generated.
 
 

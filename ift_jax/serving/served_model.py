@@ -83,7 +83,7 @@ class ServedModel:
             )
         limits = token_limits(text_generator)
         encoder = text_generator.config.row_lengths.encoder
-        # Of an encoder-decoder, prompt and answer have lengths of their own.
+        # In an encoder-decoder, prompt and answer have lengths of their own.
         self.max_prompt = max_length or (limits.total if self.is_decoder else encoder)
         self.max_answer = max_length or limits.answer
         self.formatter = _strict_formatter(text_generator)

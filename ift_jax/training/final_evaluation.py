@@ -6,7 +6,7 @@ from typing import Any
 from ift_jax.evaluation.evaluate import evaluate, evaluation_settings, plan
 from ift_jax.evaluation.finished_batches import FinishedAnswers, remove_unfinished
 from ift_jax.evaluation.metric_values import json_lines, json_text
-from ift_jax.evaluation.score_table import table
+from ift_jax.evaluation.score_table import SET_TITLES, table
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.folders import write_files
 from ift_jax.io.stop_signals import Stopped
@@ -50,16 +50,14 @@ def final_evaluation(
     Returns:
         Whether it came to its end.
     """
-    mixtures = {
-        "eval": ("unseen examples of the trained tasks", run.eval),
-        "heldout": ("held-out tasks, never trained", run.heldout),
-    }
+    mixtures = {"eval": run.eval, "heldout": run.heldout}
     results: dict[str, dict[str, Any]] = {}
     answers: list[dict[str, Any]] = []
     is_complete = True
-    for name, (title, mixture) in mixtures.items():
+    for name, mixture in mixtures.items():
         if mixture is None or name not in run.config.evaluation.sets:
             continue
+        title = SET_TITLES[name]
         settings = evaluation_settings(text_generator, params, name)
         finished = None
         if writer:
@@ -77,7 +75,7 @@ def final_evaluation(
         console.line(*table(title, result))
         results[name] = {key: result[key] for key in result if key not in _NOT_SCORES}
     if writer:
-        scores = {mixtures[name][0]: result for name, result in results.items()}
+        scores = {SET_TITLES[name]: result for name, result in results.items()}
         files = {
             "evaluation.json": json_text(scores).encode(),
             ANSWERS_FILE: json_lines(answers),

@@ -13,7 +13,7 @@ from ift_jax.io.files import write_atomically
 from ift_jax.io.paths import Workdir
 from ift_jax.report.report import REPORT_FILE, report
 
-_SHARE = 0.01  # Of the run's time; drawing takes a core, which the run's own threads may need.
+_SHARE = 0.01  # A share of the run's time: drawing takes a core that training may need.
 _FIRST_SECONDS = 3.0  # What drawing the first page is taken to need, matplotlib's import included.
 
 

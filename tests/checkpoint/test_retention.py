@@ -138,7 +138,7 @@ def test_the_best_checkpoint_is_the_best_one_that_is_there(tmp_path):
     assert retention.best([1, 2]) is None
     for step, value in ((1, 0.25), (2, 0.75), (3, 0.5), (4, NAN), (5, 0.5), (6, 0.75)):
         retention.rate(step, value=value)
-    assert retention.best(range(1, 7)) == (6, 0.75, None)  # Of equal ones the newest.
+    assert retention.best(range(1, 7)) == (6, 0.75, None)  # The newest of equal ones.
     assert retention.best([1, 2, 3]) == (2, 0.75, None)  # The newer one was as good, not better.
     assert retention.best([1, 3, 4, 5]) == (5, 0.5, 6)
     assert retention.best([4]) is None

@@ -65,7 +65,7 @@ _QUICKSTART = (
     *_SHORT_ANSWERS,
 )
 _QUICKSTART_RUN = ("train.steps=2", "train.eval_metrics_every=0", "train.preview_prompts=1")
-# Of a plan: a small model for a corner of the topology.
+# A plan has a small model, for a corner of the topology.
 _PLAN = (
     "model.attention=xla",
     "model.d_model=256",
@@ -131,7 +131,7 @@ def small_command(line: str, number: int) -> PageCommand:
 
 def _here(word: str) -> str:
     """A word of a command, with the files of `page_folder` instead of the reader's."""
-    if word == "data":  # Of --benchmark-data.
+    if word == "data":  # The value of --benchmark-data.
         return "data"
     for pattern, ours in (
         (r"/path/to/(hugging-face-folder|folder)$|runs/smollm2_135m_instruct$", "model"),

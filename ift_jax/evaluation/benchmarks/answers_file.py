@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ift_jax.errors import UserError
+from ift_jax.evaluation.answer_settings import REMEDY, check_same_settings
 from ift_jax.io.files import append_json_lines, write
 from ift_jax.io.json_reader import parse_json, read_json_object
 
-_REMEDY = "remove it or name another --output"
 Key = tuple[str, int]  # The item's id, and the turn.
 
 
@@ -38,14 +38,8 @@ class AnswersFile:
             write(beside, json.dumps(settings, indent=2).encode())
             return
         if not beside.exists():
-            raise UserError(f"{path}: exists, and there is no {beside} to continue it; {_REMEDY}")
-        before = read_json_object(beside)
-        for name in {**settings, **before}:
-            if before.get(name) != settings.get(name):
-                raise UserError(
-                    f"{path}: was begun with {name} {before.get(name)!r}, now it is "
-                    f"{settings.get(name)!r}; {_REMEDY}"
-                )
+            raise UserError(f"{path}: exists, and there is no {beside} to continue it; {REMEDY}")
+        check_same_settings(path, read_json_object(beside), settings)
         self._read()
 
     def _read(self) -> None:
@@ -55,9 +49,9 @@ class AnswersFile:
                 if not line.endswith(b"\n"):
                     break
                 where = f"{self.path}:{number}"
-                fields = parse_json(line, where, expected=f"an answer; {_REMEDY}")
+                fields = parse_json(line, where, expected=f"an answer; {REMEDY}")
                 if not isinstance(fields, dict) or not {"id", "turn", "prompt_ids"} <= set(fields):
-                    raise UserError(f"{where}: is no answer to a benchmark; {_REMEDY}")
+                    raise UserError(f"{where}: is no answer to a benchmark; {REMEDY}")
                 self.lines[fields["id"], fields["turn"]] = fields
                 end += len(line)
             file.truncate(end)
@@ -70,7 +64,7 @@ class AnswersFile:
         """
         line = self.lines.get(key)
         if line is not None and line["prompt_ids"] != prompt_ids:
-            raise UserError(f"{self.path}: answers {key[0]} after another prompt; {_REMEDY}")
+            raise UserError(f"{self.path}: answers {key[0]} after another prompt; {REMEDY}")
         return line is not None
 
     def add(self, lines: Sequence[dict[str, Any]]) -> None:

@@ -190,7 +190,7 @@ class IftJaxLM(TemplateLM):
                 "tokens, as in lm-evaluation-harness's own models"
             )
         text = self._prompt_text(turns)
-        # Of a text that comes with it, `tok_encode` adds none.
+        # `tok_encode` adds none to a text that comes with it.
         if self._adds_bos and self.tok_encode(text, False)[:1] != [self._tokenizer.bos_id]:
             self._warn_once(
                 "BOS comes before prompts whose chat template writes none, as the tokenizer puts "

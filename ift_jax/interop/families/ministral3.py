@@ -49,7 +49,7 @@ class Ministral3(Mistral):
         scaling = parameters.get("rope_type", parameters.get("type", "default"))
         if scaling in ("llama3", "yarn"):
             return read_rope(fields, name, parameters) | {"query_beta": beta}
-        length = inner.get(LENGTH, whole(1, 2**31 - 1))  # Of the queries alone.
+        length = inner.get(LENGTH, whole(1, 2**31 - 1))  # This length concerns the queries alone.
         del parameters[LENGTH]
         values = read_rope(fields, name, parameters)
         return values | {"query_beta": beta, "rope_original_length": length}

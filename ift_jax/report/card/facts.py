@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ift_jax.checkpoint.open_model import WorkdirSource
 from ift_jax.checkpoint.run_description import RunRecord
+from ift_jax.evaluation.score_table import SET_TITLES
 from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.paths import fetch, is_remote
 from ift_jax.report.run_files import (
@@ -18,10 +19,6 @@ from ift_jax.report.run_files import (
 )
 
 _FINAL = "evaluation"  # The record of `metrics.jsonl` that the scores at the end of a run have.
-_TITLES = {
-    "eval": "unseen examples of the trained tasks",
-    "heldout": "held-out tasks, never trained",
-}
 
 
 class Loss(NamedTuple):
@@ -95,8 +92,8 @@ def _scores(source: WorkdirSource, metrics: Sequence[Record]) -> Scores | None:
     if final and final.step == source.step:
         return final
     on_the_way = {
-        _TITLES[record["which"]]: record
+        SET_TITLES[record["which"]]: record
         for record in read_lines(os.path.join(source.local, EVALUATIONS_FILE))
-        if record["step"] == source.step and record["which"] in _TITLES
+        if record["step"] == source.step and record["which"] in SET_TITLES
     }
     return Scores(source.step, on_the_way) if on_the_way else final

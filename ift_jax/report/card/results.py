@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ift_jax.evaluation.metric_values import is_number
-from ift_jax.evaluation.score_table import title
+from ift_jax.evaluation.metric_values import is_number, number_names
+from ift_jax.evaluation.score_table import score_text, title
 from ift_jax.report.card.facts import Loss, RunFacts, Scores
 from ift_jax.report.card.markdown import code, table
 
 _LOSSES = {"eval_loss": "unseen examples of the trained tasks", "heldout_loss": "held-out tasks"}
-_MOST_TASKS = 40  # Of more tasks only the means are shown.
+_MOST_TASKS = 40  # If there are more, only the means are shown.
 _NO_COLUMN = ("examples", "stopped", "tasks")
 
 
@@ -66,14 +66,7 @@ def _score_table(part: Mapping[str, Any]) -> str:
         ]
     if len(tasks) > 1:
         rows.append(overall)
-    metrics = list(
-        dict.fromkeys(
-            key
-            for _, scores, _ in rows
-            for key, value in scores.items()
-            if is_number(value) and key not in _NO_COLUMN
-        )
-    )
+    metrics = number_names((scores for _, scores, _ in rows), _NO_COLUMN)
     cells = [
         [name, scores["examples"], *(_cell(scores.get(key), of_row.get(key)) for key in metrics)]
         for name, scores, of_row in rows
@@ -84,7 +77,7 @@ def _score_table(part: Mapping[str, Any]) -> str:
 def _cell(value: Any, interval: Mapping[str, float] | None) -> str:
     if not is_number(value):
         return ""
-    text = f"{value:.3f}" if abs(value) < 1e6 else f"{value:.3g}"
+    text = score_text(value)
     if interval is None or not math.isfinite(value):
         return text
     return f"{text} ({interval['low']:.3f} to {interval['high']:.3f})"

@@ -15,7 +15,7 @@ from ift_jax.io import hub_datasets
 from ift_jax.report.card.facts import RunFacts
 from ift_jax.report.card.markdown import code, table
 
-_MOST_TASKS = 40  # Of more tasks the ones with the most trained tokens are listed.
+_MOST_TASKS = 40  # If there are more, those with the most trained tokens are listed.
 _UNKNOWN = "not recorded"  # By the version that the run began with.
 
 
