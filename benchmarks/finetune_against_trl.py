@@ -1,13 +1,14 @@
 """Finetuning on conversations, end to end, against TRL's `SFTTrainer`. Prints one JSON object.
 
-    python -m benchmarks.finetune_against_trl [--shape small] [--rounds 3] [--steps 24]
+    python -m benchmarks.finetune_against_trl [--shape small] [--lora 16] [--rounds 3] [--steps 24]
 
 Conversations have log-normal lengths (mean about 350 tokens), and assistant turns are trained, with
 AdamW in float32. The tokenizer and the shape of the model are the same on all sides. The figure is
 trained tokens per second of whole steps, data included, after the first four (compilation,
 warm-up). Ours packs whole examples into rows of 1,024. TRL is measured in three ways: as most use
 it (padded, random order), with lengths grouped, and packed by `bfd`. Without flash attention the
-packed examples see each other, so that is not the same training.
+packed examples see each other, so that is not the same training. With `--lora` adapters of that
+rank on all seven projections are trained, TRL's by `peft`; all weights are float32.
 Needs benchmarks/requirements.txt.
 """
 
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.alternate import OURS, run_in_turn, summarize
 from benchmarks.made_data import CHATML, conversations, tokenizer_folder
-from benchmarks.shapes import DECODERS, our_config, torch_model
+from benchmarks.shapes import DECODERS, PROJECTIONS, our_config, torch_model
 
 SIDES = (OURS, "trl_padded", "trl_grouped", "trl_packed")
 MAX_LENGTH = 1024
@@ -30,12 +31,18 @@ N_CONVERSATIONS = 2000
 SKIPPED_STEPS = 4
 
 
-def our_side(folder: Path, shape: str, steps: int) -> dict[str, Any]:
+def own_tokenizer(folder: Path, data: Path, shape: str) -> Path:
+    """Return the folder of a tokenizer, none of whose ids is too large for the shape."""
+    return tokenizer_folder(folder, data, "bpe", min(4096, DECODERS[shape].vocab_size))
+
+
+def our_side(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Run `ift train`; return figures from its own metrics."""
     from ift_jax.config.schema import (
         Config,
         DataConfig,
         FormatConfig,
+        LoraConfig,
         TokenizerConfig,
         TrainConfig,
     )
@@ -44,7 +51,7 @@ def our_side(folder: Path, shape: str, steps: int) -> dict[str, Any]:
 
     path = conversations(folder, N_CONVERSATIONS)
     config = Config(
-        tokenizer=TokenizerConfig(str(tokenizer_folder(folder, path, "bpe"))),
+        tokenizer=TokenizerConfig(str(own_tokenizer(folder, path, args.shape))),
         format=FormatConfig(template=CHATML),
         data=DataConfig(
             modules=("tasks.jsonl",),
@@ -53,10 +60,11 @@ def our_side(folder: Path, shape: str, steps: int) -> dict[str, Any]:
             max_length=MAX_LENGTH,
             store_dir=str(folder / "stores"),
         ),
-        model=our_config(shape),
+        model=our_config(args.shape, tied_embedding=True),
+        lora=LoraConfig(rank=args.lora),
         train=TrainConfig(
             batch_size=BATCH_SIZE,
-            steps=steps,
+            steps=args.steps,
             log_every=1,
             preview_prompts=0,
             eval_rows=BATCH_SIZE,
@@ -80,7 +88,7 @@ class BatchCounts(NamedTuple):
     n_positions: int
 
 
-def trl_side(folder: Path, shape: str, steps: int, side: str) -> dict[str, Any]:
+def trl_side(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Run `SFTTrainer` with the settings of a side."""
     import datasets
     import transformers
@@ -88,7 +96,7 @@ def trl_side(folder: Path, shape: str, steps: int, side: str) -> dict[str, Any]:
 
     datasets.disable_progress_bars()
     path = conversations(folder, N_CONVERSATIONS)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tokenizer_folder(folder, path, "bpe"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(own_tokenizer(folder, path, args.shape))
     rows = datasets.load_dataset(
         "json", data_files=str(path), split="train", cache_dir=str(folder / "cache")
     )
@@ -102,11 +110,12 @@ def trl_side(folder: Path, shape: str, steps: int, side: str) -> dict[str, Any]:
             times.append(time.perf_counter())
 
     trainer = SFTTrainer(
-        torch_model(shape),
-        trl_options(folder, steps, side),
+        torch_model(args.shape),
+        trl_options(folder, args.steps, args.side),
         train_dataset=rows,
         processing_class=tokenizer,
         callbacks=[Times()],
+        peft_config=adapters(args.lora) if args.lora else None,
     )
     collate = trainer.data_collator
 
@@ -130,6 +139,13 @@ def trl_side(folder: Path, shape: str, steps: int, side: str) -> dict[str, Any]:
         "trained_tokens_per_second": round(trained / seconds, 1),
         "fill": round(filled / n_positions, 3),
     }
+
+
+def adapters(rank: int) -> Any:
+    """Return the adapters that our config of LoRA makes, for `peft`."""
+    import peft
+
+    return peft.LoraConfig(r=rank, lora_alpha=16, target_modules=PROJECTIONS, task_type="CAUSAL_LM")
 
 
 def trl_options(folder: Path, steps: int, side: str) -> Any:
@@ -161,21 +177,21 @@ def main() -> None:
     parser.add_argument("--shape", choices=list(DECODERS), default="small")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each side")
     parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument("--side", choices=SIDES)
+    parser.add_argument("--lora", type=int, default=0, help="the rank of adapters; 0: none")
+    parser.add_argument("--sides", choices=SIDES, nargs="+", default=SIDES, help="those to run")
+    parser.add_argument("--side", choices=SIDES, help="run one process of it")
     args = parser.parse_args()
     if args.side:
         with tempfile.TemporaryDirectory() as folder:
-            if args.side == OURS:
-                result = our_side(Path(folder), args.shape, args.steps)
-            else:
-                result = trl_side(Path(folder), args.shape, args.steps, args.side)
+            run_side = our_side if args.side == OURS else trl_side
+            result = run_side(Path(folder), args)
         print(json.dumps(result))
         return
-    arguments = ["--shape", args.shape, "--steps", str(args.steps)]
-    results = run_in_turn("benchmarks.finetune_against_trl", SIDES, args.rounds, arguments)
+    arguments = [f"--shape={args.shape}", f"--steps={args.steps}", f"--lora={args.lora}"]
+    results = run_in_turn("benchmarks.finetune_against_trl", args.sides, args.rounds, arguments)
     summary = summarize(results, "trained_tokens_per_second", more_is_better=True)
-    summary["last"] = {side: side_results[-1] for side, side_results in results.items()}
-    print(json.dumps({f"finetune_{args.shape}": summary}, indent=1))
+    summary["last"] = {side: found[-1] for side, found in results.sides.items()}
+    print(json.dumps({f"finetune_{args.shape}_lora_{args.lora}": summary}, indent=1))
 
 
 if __name__ == "__main__":

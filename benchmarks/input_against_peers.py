@@ -219,7 +219,7 @@ def main() -> None:
     results = run_in_turn("benchmarks.input_against_peers", list(sides), args.rounds, arguments)
     figure = "examples_per_cpu_second" if args.what == "prepare" else "examples_per_second"
     summary = summarize(results, figure, more_is_better=True)
-    summary["last"] = {side: side_results[-1] for side, side_results in results.items()}
+    summary["last"] = {side: found[-1] for side, found in results.sides.items()}
     print(json.dumps({args.what: summary}, indent=1))
 
 

@@ -90,23 +90,24 @@ def _messages(words: list[str]) -> list[dict[str, str]]:
     ]
 
 
-def tokenizer_folder(folder: Path, data: Path, kind: str) -> Path:
-    """Train a tokenizer of 4,096 pieces; return a Hugging Face folder with it and the template.
+def tokenizer_folder(folder: Path, data: Path, kind: str, vocab_size: int = 4096) -> Path:
+    """Train a tokenizer; return a Hugging Face folder with it and the template.
 
     Args:
         folder: Where to make the folder.
         data: The JSON lines of conversations, of which the first 1,000 are used.
         kind: "bpe" is byte-level; "sentencepiece" has `tokenizer.model` and a `tokenizer.json` that
             is made of it.
+        vocab_size: Its pieces.
     """
     lines = data.read_text().splitlines()[:1000]
     texts = [message["content"] for line in lines for message in json.loads(line)["messages"]]
     target = folder / "tokenizer"
     target.mkdir()
     if kind == "sentencepiece":
-        _train_sentencepiece(texts, target)
+        _train_sentencepiece(texts, target, vocab_size)
     else:
-        _train_bpe(texts, target)
+        _train_bpe(texts, target, vocab_size)
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": "<|im_end|>",
@@ -117,18 +118,18 @@ def tokenizer_folder(folder: Path, data: Path, kind: str) -> Path:
     return target
 
 
-def _train_sentencepiece(texts: list[str], target: Path) -> None:
+def _train_sentencepiece(texts: list[str], target: Path, vocab_size: int) -> None:
     from ift_jax.interop.sentencepiece_json import to_tokenizer_json
     from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
     from ift_jax.text.tokenizers.train_sentencepiece import train_sentencepiece
 
-    model = train_sentencepiece(iter(texts), vocab_size=4096, control=CONTROL_TOKENS)
+    model = train_sentencepiece(iter(texts), vocab_size=vocab_size, control=CONTROL_TOKENS)
     (target / "tokenizer.model").write_bytes(model)
     tokenizer = SentencePieceTokenizer(model)
-    (target / "tokenizer.json").write_text(to_tokenizer_json(model, tokenizer.special_tokens))
+    (target / "tokenizer.json").write_text(to_tokenizer_json(tokenizer))
 
 
-def _train_bpe(texts: list[str], target: Path) -> None:
+def _train_bpe(texts: list[str], target: Path, vocab_size: int) -> None:
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -136,7 +137,7 @@ def _train_bpe(texts: list[str], target: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=4096,
+        vocab_size=vocab_size,
         special_tokens=list(CONTROL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

@@ -18,9 +18,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ift_jax.errors import counted
 from ift_jax.planning.collectives import KINDS
 from ift_jax.planning.report import sent_by_kind
 
+STATE = ("parameters", "frozen parameters", "optimizer")  # Parts of a plan's memory.
 KEPT = Path(__file__).with_suffix(".json")
 PAGE = Path(__file__).with_name("pods_page.md").read_text()
 
@@ -48,6 +50,11 @@ class PlannedRow(NamedTuple):
 
 LLAMA_8B = PlannedModel("Llama-3.1-8B", "configs/tulu3.py:8b", "4,096")
 LLAMA_70B = PlannedModel("Llama-3.1-70B", "configs/tulu3.py:70b", "4,096")
+QWEN3_30B = PlannedModel("Qwen3-30B-A3B", "configs/qwen3_30b_a3b.py", "4,096")
+QWEN3_5_4B = PlannedModel("Qwen3.5-4B", "configs/qwen3_5.py:4b", "4,096")
+GEMMA_4_E4B = PlannedModel("Gemma-4-E4B", "configs/gemma4.py:e4b", "4,096")
+QLORA = "configs/qlora.py"
+LLAMA_8B_QLORA = PlannedModel("Llama-3.1-8B, QLoRA", QLORA, "2,048")
 T5_XXL = PlannedModel("T5-XXL, 11B", "configs/t0.py:11b", "1,024 + 256")
 
 
@@ -74,7 +81,24 @@ SCALING = {
     "8b-v5p-256": _row(LLAMA_8B, "v5p:4x8x8", 1024),
     "8b-v5p-1024": _row(LLAMA_8B, "v5p:8x8x16", 4096),
 }
-ROWS = MODELS | SCALING
+HYBRIDS = {
+    "qwen3.5-4b-v6e-8": _row(QWEN3_5_4B, "v6e:2x4", 16),
+    "qwen3.5-4b-v5p-8": _row(QWEN3_5_4B, "v5p:2x2x1", 16),
+}
+EXPERTS = {
+    "qwen3-30b-v5p-64": PlannedRow(
+        QWEN3_30B, ["--config", QWEN3_30B.config, "--topology", "v5p:4x4x4"]
+    ),
+}
+ONE_CHIP = {
+    "8b-qlora-v5e-1": PlannedRow(LLAMA_8B_QLORA, ["--config", QLORA, "--topology", "v5e:1x1"]),
+    "8b-qlora-v6e-1": PlannedRow(LLAMA_8B_QLORA, ["--config", QLORA, "--topology", "v6e:1x1"]),
+}
+LAYER_TABLES = {
+    "gemma-4-e4b-v6e-8": _row(GEMMA_4_E4B, "v6e:2x4", 16),
+    "gemma-4-e4b-v5p-8": _row(GEMMA_4_E4B, "v5p:2x2x1", 16),
+}
+ROWS = MODELS | SCALING | HYBRIDS | LAYER_TABLES | EXPERTS | ONE_CHIP
 
 
 def make(arguments: list[str]) -> dict[str, Any]:
@@ -126,12 +150,12 @@ def cells(name: str, record: dict[str, Any]) -> dict[str, str]:
     row = {
         "row": name,
         "model, row's tokens": f"{model.name}, {model.row_lengths}",
-        "topology": f"{record['topology']}, {record['devices']:,} devices",
-        "mesh": mesh,
+        "topology": f"{record['topology']}, {counted(record['devices'], 'device')}",
+        "mesh": mesh or "-",
         "rows per device, accumulation steps": f"{record['rows'] / record['devices']:g}, "
         f"{record['gradient_accumulation_steps']}",
         "fits": "yes" if record["fits"] else "no",
-        "state, GiB": gib(memory["parts"]["parameters"] + memory["parts"]["optimizer"]),
+        "state, GiB": gib(sum(memory["parts"].get(part, 0) for part in STATE)),
         "in all, of": f"- of {gib(record['hbm'])}",
     }
     if not record["fits"]:
@@ -164,11 +188,15 @@ def page(kept: dict[str, dict[str, Any]]) -> str:
         for record in kept.values()
     }
     commands = [f"{name}: ift plan {' '.join(kept[name]['arguments'])}" for name in ROWS]
-    fitting = [name for name in ROWS if kept[name]["fits"]]
+    fitting = [name for name in ROWS if kept[name]["fits"] and kept[name]["devices"] > 1]
     return PAGE.format(
         versions="; ".join(sorted(versions)),
         models="\n".join(table([cells(name, kept[name]) for name in MODELS])),
         scaling="\n".join(table([cells(name, kept[name]) for name in SCALING])),
+        hybrids="\n".join(table([cells(name, kept[name]) for name in HYBRIDS])),
+        layer_tables="\n".join(table([cells(name, kept[name]) for name in LAYER_TABLES])),
+        experts="\n".join(table([cells(name, kept[name]) for name in EXPERTS])),
+        one_chip="\n".join(table([cells(name, kept[name]) for name in ONE_CHIP])),
         collectives="\n".join(table([collective_cells(name, kept[name]) for name in fitting])),
         commands="\n".join(commands),
     )

@@ -33,10 +33,30 @@ DECODERS = {
     "llama_135m": DecoderShape(
         vocab_size=49_152, d_model=576, n_layers=30, n_heads=9, n_kv_heads=3, head_dim=64, d_ff=1536
     ),
+    # SmolLM2-1.7B.
+    "llama_1_7b": DecoderShape(
+        vocab_size=49_152,
+        d_model=2048,
+        n_layers=24,
+        n_heads=32,
+        n_kv_heads=32,
+        head_dim=64,
+        d_ff=8192,
+    ),
+    # Its layers, fewer of them, and a smaller head: what attention costs in long rows.
+    "long_rows": DecoderShape(
+        vocab_size=8192, d_model=576, n_layers=6, n_heads=9, n_kv_heads=3, head_dim=64, d_ff=1536
+    ),
     "small": DecoderShape(
         vocab_size=32_000, d_model=256, n_layers=4, n_heads=4, n_kv_heads=4, head_dim=64, d_ff=1024
     ),
+    # To try a benchmark in seconds; its figures mean nothing.
+    "tiny": DecoderShape(
+        vocab_size=512, d_model=32, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=16, d_ff=64
+    ),
 }
+# The projections of a layer, as `transformers` names them.
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 T5_SMALL = T5Shape(vocab_size=32_128, d_model=512, n_layers=8, n_heads=6, head_dim=64, d_ff=1024)
 
 
@@ -57,8 +77,13 @@ def our_config(shape: str, **fields: Any) -> ModelConfig:
     )
 
 
-def torch_model(shape: str) -> Any:
-    """Return the model of `transformers` for a decoder shape by name, or else for T5_SMALL."""
+def torch_model(shape: str, attention: str = "sdpa") -> Any:
+    """Return the model of `transformers` for a decoder shape by name, or else for T5_SMALL.
+
+    Args:
+        shape: A key of DECODERS, or anything else for T5_SMALL.
+        attention: The attention implementation of a decoder, as `transformers` names it.
+    """
     import transformers
 
     if shape in DECODERS:
@@ -72,7 +97,7 @@ def torch_model(shape: str) -> Any:
             head_dim=decoder.head_dim,
             intermediate_size=decoder.d_ff,
             tie_word_embeddings=True,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
         )
         return transformers.LlamaForCausalLM(llama_config)
     t5 = T5_SMALL

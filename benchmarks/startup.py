@@ -4,7 +4,8 @@
 
 `cold` has no compiled programs; `cached` is the same command again, in a new workdir, with JAX's
 compilation cache of the time before. Both find their token stores and write the samples of step 0.
-The start of Python and all imports count. Prints one JSON object.
+The start of Python and all imports count. Prints one JSON object, in which each figure has the load
+of other processes meanwhile.
 """
 
 import argparse
@@ -15,30 +16,35 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.alternate import TUNABLES
+from benchmarks.machine import TUNABLES, CpuTime, describe
 
 POLL_SECONDS = 0.02
 
 
-def seconds_to_first_step(folder: Path, workdir: Path) -> float:
+def quickstart(folder: Path) -> list[str]:
+    """Return the quickstart's config, with its token stores in a folder."""
+    return ["--config", "configs/quickstart.py", f"--config.data.store_dir={folder / 'stores'}"]
+
+
+def seconds_to_first_step(folder: Path, workdir: Path, config: Sequence[str]) -> float:
     """Run two steps; return the seconds until the record of the first one is there.
 
     Args:
-        folder: Holds the token stores and the compilation cache.
+        folder: Holds the compilation cache.
         workdir: The new workdir of the run.
+        config: The flags that give the run's config and its data.
     """
     command = [
         sys.executable,
         "-m",
         "ift_jax.commands.main",
         "train",
-        "--config",
-        "configs/quickstart.py",
+        *config,
         "--workdir",
         str(workdir),
-        f"--config.data.store_dir={folder / 'stores'}",
         f"--config.train.compile_cache={folder / 'cache'}",
         "--config.train.log_every=1",
         "--config.train.steps=2",
@@ -67,18 +73,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
+    machine = describe()
     processes: dict[str, list[float]] = {"cold": [], "cached": []}
+    loads: dict[str, list[float]] = {"cold": [], "cached": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        seconds_to_first_step(folder, folder / "prepares")  # Makes the token stores.
+        config = quickstart(folder)
+        seconds_to_first_step(folder, folder / "prepares", config)  # Makes the token stores.
         for i in range(args.rounds):
             for file in (folder / "cache").rglob("*"):
                 file.unlink()
             for kind in ("cold", "cached"):
-                seconds = seconds_to_first_step(folder, folder / f"{kind}{i}")
+                before = CpuTime.now()
+                seconds = seconds_to_first_step(folder, folder / f"{kind}{i}", config)
                 processes[kind].append(round(seconds, 2))
+                loads[kind].append(before.load_of_others(CpuTime.now()))
     medians = {kind: statistics.median(seconds) for kind, seconds in processes.items()}
-    print(json.dumps({"seconds_to_first_step": medians, "processes": processes}, indent=1))
+    found = {
+        "machine": machine,
+        "seconds_to_first_step": medians,
+        "processes": processes,
+        "load_of_others": loads,
+    }
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

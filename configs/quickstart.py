@@ -1,4 +1,4 @@
-"""The quickstart: a small model learns some twenty instruction tasks on a CPU in minutes.
+"""The quickstart: a small model learns some forty instruction tasks on a CPU in three minutes.
 
     ift train --config configs/quickstart.py --workdir runs/quickstart
     ift train --config configs/quickstart.py:encoder_decoder --workdir runs/quickstart_t5
@@ -19,13 +19,12 @@ def get_config(architecture: str = "decoder") -> ConfigDict:
     config.data.mixture = "quickstart_train"
     config.data.heldout_mixture = "quickstart_heldout"
     config.data.heldout_split = "test"
-    config.tokenizer.train_vocab_size = 2048
-    config.train.log_every = 50
+    config.tokenizer.train_vocab_size = 768
+    config.train.log_every = 100
     config.train.eval_rows = 128
-    config.train.eval_metrics_every = 300  # Before, halfway, and after.
-    config.train.eval_metrics_examples = 8
+    config.train.eval_metrics_examples = 4
     config.evaluation.examples = 40
-    config.evaluation.max_new_tokens = 24
+    config.evaluation.max_new_tokens = 12
     config.evaluation.batch_size = 256
     if architecture == "decoder":
         set_decoder(config)
@@ -37,15 +36,24 @@ def get_config(architecture: str = "decoder") -> ConfigDict:
 def set_decoder(config: ConfigDict) -> None:
     """Sets what the decoder needs."""
     config.data.max_length = 128
+    # This size copied a word in the fewest seconds among those that were tried.
+    config.model.n_layers = 3
+    config.model.d_model = 128
+    config.model.n_heads = 4
+    config.model.n_kv_heads = 4
+    config.model.head_dim = 64  # A head that copies a word must tell all words apart.
+    config.model.d_ff = 256
     # Normalized queries and keys allow this learning rate, and a small model must learn to copy
-    # within a few hundred steps: 0.95 of the answers are right after 700 of them, 0.66 without.
+    # within a few hundred steps.
     config.model.qk_norm = "head"
-    config.model.n_kv_heads = 6
     config.optimizer.learning_rate = 5e-3
     config.optimizer.warmup_steps = 60
     config.optimizer.b2 = 0.98
-    config.train.batch_size = 16
-    config.train.steps = 600
+    config.train.batch_size = 8
+    # A run of 1,000 steps ends before all kinds of words are learned, and rounding decides which
+    # are: seed 0 then answered 0.45 to 0.72 of the held-out tasks.
+    config.train.steps = 2000
+    config.train.eval_metrics_every = 1000  # Before, halfway, and after.
 
 
 def set_encoder_decoder(config: ConfigDict) -> None:
@@ -57,3 +65,4 @@ def set_encoder_decoder(config: ConfigDict) -> None:
     config.optimizer.warmup_steps = 100
     config.train.batch_size = 8
     config.train.steps = 1600
+    config.train.eval_metrics_every = 800

@@ -35,9 +35,15 @@ class WriteError(UserError):
     """A file that cannot be written, on a disk that is full, say. The message names the file."""
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`; did you mean ...?` with the nearest of the names, or nothing if none is near."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+def did_you_mean(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """`; did you mean ...?` with the nearest of the names, or nothing if none is near.
+
+    Args:
+        name: What was given.
+        names: What could have been meant.
+        cutoff: How near it must be, from 0 to 1 (`difflib.SequenceMatcher.ratio`).
+    """
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

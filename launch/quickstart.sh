@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Go from a fresh clone to a finetuned model: set-up, data, training, evaluation.
 #
-#   launch/quickstart.sh [flags of ift train]     e.g. --config.train.epochs=2; ift train --help lists them
+#   launch/quickstart.sh [flags of ift train]     e.g. --config.train.steps=2000; ift train --help lists them
 #
 # It runs in the checkout: a relative path in the flags is relative to it.
 set -euo pipefail

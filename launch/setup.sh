@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Create the virtual environment with the tested package versions; do nothing if it is complete.
 #
-#   launch/setup.sh [EXTRA ...]     extras of pyproject.toml: test, docs, reference, plan, beam, gcs, hf, gguf, ifeval, lm-eval, wandb, mlflow, trackio, serve, tpu, cuda12
+#   launch/setup.sh [EXTRA ...]     extras of pyproject.toml: test, docs, reference, plan, beam, gcs, hf, gguf, dedup, ifeval, lm-eval, wandb, mlflow, trackio, serve, tpu, cuda12
 #
 #   PYTHON=python3.12               the interpreter (default: the first suitable one on the PATH)
 #   VENV=/some/folder               the environment (default: .venv in the checkout)

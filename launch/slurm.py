@@ -30,7 +30,9 @@ export PATH={path}:$PATH
 {exports}
 interrupted=""
 step=""
+told=""
 save() {{
+    told=yes
     [[ -z $step ]] || kill -TERM "$step" 2>/dev/null || true
 }}
 preempted() {{
@@ -41,6 +43,8 @@ trap 'save; ! preempted || interrupted=yes' TERM
 # Not --gpus-per-task: each process picks the GPU of its local number, so it has to see all of them.
 srun --kill-on-bad-exit=1 --wait=60 {step_flags}{command} &
 step=$!
+# A signal that came before the line above has reached nobody yet.
+[[ -z $told ]] || save
 while true; do
     code=0
     wait "$step" || code=$?

@@ -97,6 +97,8 @@ run() {
     cd "$root"
     PATH=$venv/bin:$PATH "$@" &
     child=$!
+    # A signal that came before the line above has reached nobody yet.
+    [[ $ended == exited ]] || kill -TERM "$child" 2>/dev/null || true
     # A signal ends `wait` early, while the child may still be saving.
     while true; do
         code=0

@@ -26,10 +26,12 @@ from command_runner import CommandRunner, LaunchError, run_launcher
 # Runs before the command, in the pod's folder with the checkout.
 SET_UP = 'bash launch/setup.sh tpu gcs && PATH="$PWD/.venv/bin:$PATH" && '
 # Runs the command. A run that saved after SIGTERM exits with 0, which Kubernetes would take for its
-# end: a pod that was told to go fails instead, so that the cluster starts it again.
+# end: a pod that was told to go fails instead, so that the cluster starts it again. A signal that
+# came before the command's number was known is passed on as soon as it is.
 RUN = (
     '{{ told=; child=; trap \'told=yes; [ -z "$child" ] || kill -TERM "$child"\' TERM; '
-    '{command} & child=$!; while :; do code=0; wait "$child" || code=$?; '
+    '{command} & child=$!; [ -z "$told" ] || kill -TERM "$child"; '
+    'while :; do code=0; wait "$child" || code=$?; '
     'kill -0 "$child" 2>/dev/null || break; done; [ -z "$told" ] || exit 143; exit "$code"; }}'
 )
 # What has a meaning only where a cluster is created.

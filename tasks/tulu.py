@@ -8,6 +8,9 @@ allenai/tulu-v2-sft-mixture and allenai/tulu-3-sft-mixture, or from their Parque
 is an error, so no row is dropped unseen. One row in a hundred of each source is "validation" (the
 releases have no such split); "all" has every row, as the published models were trained.
 
+Each size of Tulu 3 has pairs of its own, with answers of its SFT model among them: the tasks
+`tulu3_preferences_8b` and `tulu3_preferences_70b` (allenai/llama-3.1-tulu-3-8b-preference-mixture).
+
 `python -m tasks.tulu ROOT` compares the rows on disk with the counts below.
 
 What the public sources say about the counts:
@@ -28,8 +31,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ift_jax.data.randomness import Draws
+from ift_jax.errors import UserError
 from ift_jax.sources.register import register_mixture, register_task
 from ift_jax.sources.rows import OnlyRows, Row, RowsSource
+from ift_jax.text.rows import canonical
+from ift_jax.text.rows.parse_record import RowOptions, parse_record
 
 _SCIENCE = (
     "science.evidence_inference",
@@ -39,6 +45,7 @@ _SCIENCE = (
     "science.scifact_json",
     "science.scitldr_aic",
 )
+_PAIR_FIELDS = ("messages", "rejected_messages")
 _V39 = "ai2-adapt-dev/tulu_v3.9_"
 
 
@@ -104,8 +111,16 @@ RELEASES = {
 }
 
 
+PREFERENCES = {
+    f"tulu3_preferences_{size}": f"allenai/llama-3.1-tulu-3-{size}-preference-mixture"
+    for size in ("8b", "70b")
+}
+
+
 def register(root: str) -> None:
-    """Register the tasks of both releases and their mixtures."""
+    """Register the tasks of both releases and their mixtures, and those of pairs."""
+    for name, dataset in PREFERENCES.items():
+        register_task(name, RowsSource(dataset, _pair, root, fields=_PAIR_FIELDS, keep_out=100))
     for release_name, release in RELEASES.items():
         names = []
         for source_name, source in release.sources.items():
@@ -127,6 +142,15 @@ def _rows_source(release: Release, root: str, source: Source | None = None) -> R
 def _record(row: Row, draws: Draws) -> Mapping[str, str]:
     messages = [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
     return {"messages": json.dumps(messages, ensure_ascii=False)}
+
+
+def _pair(row: Row, draws: Draws) -> Mapping[str, str]:
+    sides = {side: row[side] for side in ("chosen", "rejected")}
+    try:
+        record = parse_record(sides, "the row", options=RowOptions("preference"))
+    except UserError as error:
+        raise ValueError(str(error)) from error  # The source says which row it is.
+    return canonical.chat_fields(record)
 
 
 class Count(NamedTuple):

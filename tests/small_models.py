@@ -61,13 +61,13 @@ CONFIG = Config(
 def random_params(model: Model, std: float = 0.4) -> Params:
     """Parameters drawn by NumPy: compiling an initializer takes longer than most tests.
 
-    Weights of norms are near 1. The others are large enough that the likeliest token changes from
-    step to step.
+    Weights of norms, and of what is not trained, are near 1. The others are large enough that the
+    likeliest token changes from step to step.
     """
     rng = np.random.default_rng(0)
 
     def weight(shape, axes):
-        norm = axes[-1] == "norm"
+        norm = axes[-1] in ("norm", "constant")
         return rng.normal(float(norm), 0.1 if norm else std, shape.shape).astype(np.float32)
 
     return jax.tree.map(weight, model.shapes, model.logical_axes)

@@ -10,6 +10,8 @@ import ift_jax
 from ift_jax.commands.main import main
 from tests.small_models import CONFIG, random_model, write_workdir
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -139,6 +141,7 @@ def test_training_and_export(folder, monkeypatch, capsys):
         (lambda model: ift_jax.evaluate("/nowhere"), "/nowhere"),
         (lambda model: ift_jax.evaluate("/nowhere", which="test"), "which: .* got 'test'"),
         (lambda model: model.generate("Hi", temperature=-1), "temperature"),
+        (lambda model: model.generate("Hi", top_p=0.5), "top_p: 0.5 needs a temperature above 0"),
         (lambda model: model.generate([{"role": "nobody", "content": "x"}]), "nobody"),
         (lambda model: model.generate("Hi " * 200), "max_length 128"),
     ],

@@ -9,7 +9,11 @@ from ift_jax.commands import main
 from ift_jax.preparation import seqio_registry
 from tests.shared_data import SHARED, requires_shared
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_registry"), requires_shared]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("own_registry", "one_device"),
+    requires_shared,
+]
 DATA = SHARED / "data"
 ANY_MIXTURE = "ift_jax/inspection/default_config.py"  # The config of `ift inspect MIXTURE`.
 SMALL = ("d_model=32", "n_heads=2", "head_dim=16", "d_ff=32")

@@ -59,6 +59,14 @@ def train(
     )
     steps = _profiled_steps(profile)
     console = Console(quiet=quiet)
+    stages = run_config.load_stages(args)
+    if stages:
+        if profile is not None:
+            raise UserError("profile: expected a run without stages")
+        from ift_jax.training.stages import train_stages
+
+        train_stages(stages, args.workdir, console, allow_new_data=allow_new_data)
+        return args.workdir
     chosen = run_config.load(args, console.line)
     train_run(
         chosen.config,
@@ -138,6 +146,7 @@ def inspect(
         all=all_tasks,
         html=html and absolute(html),
         lint=False,
+        stage="",
     )
     command.run(args)
 

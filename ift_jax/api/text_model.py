@@ -109,6 +109,8 @@ class TextModel:
             n=n,
             beams=BeamSearch(num_beams, length_penalty, beam_rules) if num_beams != 1 else None,
         )
+        if options.beams is None:
+            options.sampling.check_all_is_read()
         is_one = _is_one(prompts)
         several: Sequence[Any] = [prompts] if is_one else prompts
         outputs = self.complete(several, options, batch_size=batch_size)

@@ -1,8 +1,12 @@
-"""Writing a loaded model as a Hugging Face folder."""
+"""Writing a loaded model as a Hugging Face folder or a GGUF file."""
+
+import os
 
 from ift_jax.checkpoint.load_model import LoadedModel
 from ift_jax.checkpoint.model_source import ModelSource
+from ift_jax.config.schema import FormatConfig
 from ift_jax.errors import UserError
+from ift_jax.interop.gguf_export import SUFFIX, export_gguf
 from ift_jax.interop.hugging_face_export import export
 from ift_jax.interop.sample_texts import CONVERSATION
 from ift_jax.text.prompts import PromptFormatter
@@ -49,18 +53,51 @@ def export_model(
         shard_bytes=shard_bytes,
         max_length=loaded.config.data.max_length,
         generation=source.sampling_defaults(),
-        chat_ids=sample_prompt(formatter),
+        chat_ids=sample_prompt(formatter, loaded.config.format),
         card=card,
     )
 
 
-def sample_prompt(formatter: PromptFormatter) -> list[int] | None:
+def export_model_as_gguf(
+    source: ModelSource, loaded: LoadedModel, output: str, *, dtype: str = "source"
+) -> None:
+    """Write weights, tokenizer, chat template and sampling defaults; adapters are merged.
+
+    Args:
+        source: Where the model came from.
+        loaded: The model.
+        output: The file to make.
+        dtype: "float32", "bfloat16", "float16", "q8_0", or "source": as the model was released.
+
+    Raises:
+        UserError: The package gguf is not installed, a file cannot hold such a model or tokenizer,
+            or the file does not read back as the model.
+        WriteError: The file cannot be written.
+    """
+    formatter = PromptFormatter.from_config(loaded.config, loaded.tokenizer)
+    export_gguf(
+        loaded.model,
+        loaded.params,
+        loaded.tokenizer,
+        output,
+        template=formatter.template_source,
+        stop_ids=(*formatter.stop_ids, *loaded.config.evaluation.stop_ids),
+        dtype=dtype,
+        source_dtypes=source.dtypes(),
+        max_length=loaded.config.data.max_length,
+        generation=source.sampling_defaults(),
+        model_type=source.model_type(),
+        name=os.path.basename(output).removesuffix(SUFFIX),
+    )
+
+
+def sample_prompt(formatter: PromptFormatter, fmt: FormatConfig) -> list[int] | None:
     """Return the prompt ids of a conversation, with which an export compares what it wrote.
 
-    None for an encoder, which reads no template in `transformers`, and for a template that takes no
-    such conversation.
+    None for an encoder whose input ends with EOS, which `transformers` does not write behind a
+    template, and for a template that takes no such conversation.
     """
-    if formatter.architecture != "decoder":
+    if formatter.architecture != "decoder" and fmt.input_eos:
         return None
     messages = [Message(role, text) for role, text in CONVERSATION]
     try:

@@ -8,12 +8,14 @@ import jax
 
 from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.checkpoint.open_model import WorkdirSource, open_model_source
+from ift_jax.checkpoint.quantize_on_load import quantizing
 from ift_jax.checkpoint.run_description import TOKENIZER_FOLDER
 from ift_jax.config.checks import check_run
 from ift_jax.config.schema import Config, ModelConfig, TokenizerConfig
+from ift_jax.config.stages import check_kept_state
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_config import FREE
-from ift_jax.models.model import Model, Params, resolve_vocab
+from ift_jax.models.model import Model, Params, build_model, resolve_vocab
 from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.tokenizers.load import load_tokenizer
 
@@ -42,6 +44,13 @@ def resolve_init(config: Config) -> Config:
             f"config.model.architecture: {given.architecture}, but {where} is "
             f"{source.config.model.architecture}"
         )
+    if config.optimizer.keep_state:
+        if not isinstance(source, WorkdirSource):
+            raise UserError(
+                f"config.optimizer.keep_state: {where} is a released model without an optimizer's "
+                "state; expected the workdir of a run"
+            )
+        check_kept_state(source.config, config, given.init_from)
     if not config.tokenizer.path:
         config = _with_tokenizer_of(source, config)
     vocab_size = _vocab_size(source, given, config.tokenizer, where)
@@ -104,7 +113,8 @@ def init_params(
     """Read the first parameters of a run that starts from `model.init_from`.
 
     Args:
-        model: The model without adapters.
+        model: The model; what it quantizes (`LoraConfig.quantize`) is quantized. Its adapters are
+            not read.
         config: The result of `resolve_init`.
         shardings: The shardings of parameters, whose mesh is used.
         tokenizer: The run's tokenizer; read again if not given.
@@ -112,4 +122,5 @@ def init_params(
     if tokenizer is None:
         tokenizer = load_tokenizer(config.tokenizer.path, config.tokenizer)
     mesh = jax.tree.leaves(shardings)[0].mesh
-    return open_model_source(config.model.init_from).params(model, mesh, tokenizer)
+    source = open_model_source(config.model.init_from)
+    return source.params(build_model(model.config), mesh, tokenizer, quantizing(model, mesh))

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from ift_jax.config.schema import Config, TokenizerConfig
 from ift_jax.errors import UserError
-from ift_jax.interop.hugging_face_weights import fit_vocabulary
+from ift_jax.interop.hugging_face_weights import Convert, fit_vocabulary, keep_as_it_is
 from ift_jax.models.model import Model, Params, build_model, resolve_vocab
 from ift_jax.text.tokenizers.base import Tokenizer
 
@@ -51,12 +51,13 @@ class ModelSource(abc.ABC):
         return self.config.tokenizer if self.config.tokenizer.path else None
 
     @abc.abstractmethod
-    def load_params(self, model: Model, mesh: Mesh) -> Params:
+    def load_params(self, model: Model, mesh: Mesh, convert: Convert = keep_as_it_is) -> Params:
         """Read the parameters, float32, without adapters: a run's are merged into the weights.
 
         Args:
             model: The model of `config.model`, with its vocabulary size filled in.
             mesh: The mesh to shard the parameters over.
+            convert: What becomes of each parameter.
         """
 
     @abc.abstractmethod
@@ -87,7 +88,9 @@ class ModelSource(abc.ABC):
         """
         return tokenizer.base_vocab_size
 
-    def params(self, model: Model, mesh: Mesh, tokenizer: Tokenizer) -> Params:
+    def params(
+        self, model: Model, mesh: Mesh, tokenizer: Tokenizer, convert: Convert = keep_as_it_is
+    ) -> Params:
         """Read the parameters, with the vocabulary fitted to a model and its tokenizer.
 
         Args:
@@ -95,6 +98,7 @@ class ModelSource(abc.ABC):
             mesh: The mesh to shard the parameters over.
             tokenizer: The tokenizer that the parameters will be used with; the rows of tokens
                 that the source does not know are initialized (`fit_vocabulary`).
+            convert: What becomes of each parameter; it leaves embedding and head as they are.
         """
         try:
             own_tokenizer = self.tokenizer()
@@ -104,7 +108,7 @@ class ModelSource(abc.ABC):
         if not own_config.vocab_size:
             own_config = resolve_vocab(own_config, own_tokenizer.vocab_size)
         return fit_vocabulary(
-            self.load_params(build_model(own_config), mesh),
+            self.load_params(build_model(own_config), mesh, convert),
             model,
             mesh,
             n_given=self.n_known_tokens(own_tokenizer),

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ift_jax.checkpoint.manager import Checkpoints, check_frozen
 from ift_jax.checkpoint.model_source import BEST, ModelSource, StepChoice
+from ift_jax.checkpoint.quantize_on_load import quantizing
 from ift_jax.checkpoint.released_source import GgufSource, HuggingFaceSource
 from ift_jax.checkpoint.retention import Ranking
 from ift_jax.checkpoint.run_description import (
@@ -18,10 +20,12 @@ from ift_jax.checkpoint.run_description import (
     FAMILY_FILE,
     SAMPLING_FILE,
     TOKENIZER_FOLDER,
+    read_stages,
 )
 from ift_jax.config import files as config_files
 from ift_jax.config.schema import TokenizerConfig
 from ift_jax.errors import UserError, counted
+from ift_jax.interop.hugging_face_weights import Convert, keep_as_it_is
 from ift_jax.io.hub_names import hub_hint
 from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.paths import Workdir, exists, is_remote
@@ -50,6 +54,10 @@ def open_model_source(path: str, step: StepChoice = None) -> ModelSource:
     local = Workdir(path).local if is_remote(path) else path
     config_file = os.path.join(local, CONFIG_FILE)
     if not os.path.exists(config_file):
+        stages = read_stages(local)
+        if stages:
+            folders = ", ".join(os.path.join(path, stage.name) for stage in stages)
+            raise UserError(f"{path}: is a run of stages; expected one of them: {folders}")
         raise UserError(
             f"{path}: no {CONFIG_FILE} here; expected a run's workdir or a Hugging Face folder"
             f"{hub_hint(path)}"
@@ -162,7 +170,19 @@ class WorkdirSource(ModelSource):
         base = self.config.model.init_from
         return open_model_source(base).sampling_defaults() if base and exists(base) else {}
 
-    def load_params(self, model: Model, mesh: Mesh) -> Params:
+    def load_params(self, model: Model, mesh: Mesh, convert: Convert = keep_as_it_is) -> Params:
+        params = self._merged(model, mesh)
+        if convert is keep_as_it_is:
+            return params
+        flat = traverse_util.flatten_dict(params, sep=".")
+        del params  # What is converted need not stay.
+        kept: dict[str, jax.Array] = {}
+        while flat:
+            kept |= convert(*flat.popitem())
+        return traverse_util.unflatten_dict(kept, sep=".")
+
+    def _merged(self, model: Model, mesh: Mesh) -> Params:
+        """Read all parameters of the model without adapters."""
         with_adapters = trained_model(dataclasses.replace(self.config, model=model.config))
         params = self._restore(with_adapters, mesh)
         if not self.config.lora.rank:
@@ -203,7 +223,7 @@ class WorkdirSource(ModelSource):
         sum_shape = abstract(jax.eval_shape(lambda: tree_checksum({})), replicated)
         parts = self._checkpoints.restore(self.step, {"params": trained, "frozen_sum": sum_shape})
         base_params = open_model_source(base).params(
-            build_model(model.config), mesh, self.tokenizer()
+            build_model(model.config), mesh, self.tokenizer(), quantizing(model, mesh)
         )
         _, frozen = model.split(base_params)
         frozen_as_trained = jax.jit(model.cast_frozen)(frozen)

@@ -13,16 +13,16 @@ from ift_jax.config.checks import check
 from ift_jax.config.schema import Config, EvaluationConfig, TokenizerConfig
 from ift_jax.errors import counted
 from ift_jax.interop.generation_config import read_generation_config, sampling_defaults
-from ift_jax.interop.gguf import open_gguf
 from ift_jax.interop.hugging_face_config import family_of_fields, from_hugging_face
-from ift_jax.interop.hugging_face_weights import load_params
+from ift_jax.interop.hugging_face_weights import Convert, keep_as_it_is, load_params
 from ift_jax.interop.model_family import ModelFamily
 from ift_jax.interop.safetensors_files import DTYPES, Tensor, open_safetensors
-from ift_jax.interop.text_part import is_multimodal, text_part
+from ift_jax.interop.text_part import is_multimodal, is_of_images, text_part
 from ift_jax.io.json_reader import read_json_object
 from ift_jax.io.typed_fields import TypedFields, whole
 from ift_jax.models.model import Model, Params
 from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.tokenizers.byt5 import is_byt5
 from ift_jax.text.tokenizers.load import load_tokenizer, tokenizer_from_files
 
 # The number of sentinels that T5's tokenizer has unless its config says otherwise.
@@ -47,8 +47,8 @@ class _ReleasedSource(ModelSource):
         self._family = family  # Knows the tensors' names.
         self._sampling_defaults = sampling_defaults
 
-    def load_params(self, model: Model, mesh: Mesh) -> Params:
-        return load_params(model, mesh, self._tensors, self.path, self._family)
+    def load_params(self, model: Model, mesh: Mesh, convert: Convert = keep_as_it_is) -> Params:
+        return load_params(model, mesh, self._tensors, self.path, self._family, convert)
 
     def dtypes(self) -> Mapping[str, str]:
         names = {dtype: name for name, dtype in DTYPES.items()}
@@ -65,11 +65,14 @@ class HuggingFaceSource(_ReleasedSource):
     """A Hugging Face folder with safetensors files.
 
     Attributes:
-        ignored_tensors: The tensors of a model of images and text that are not of its text part,
-            which alone is read.
+        is_text_part: Whether this is the text part of a model of images and text.
+        ignored_tensors: The tensors of such a model that are not of its text part.
+        n_dequantized: The number of tensors that the folder holds quantized.
     """
 
+    is_text_part = False
     ignored_tensors: tuple[str, ...] = ()
+    n_dequantized = 0
 
     def __init__(self, folder: str, config_file: str, fields: dict[str, Any]):
         """Open the folder.
@@ -82,10 +85,17 @@ class HuggingFaceSource(_ReleasedSource):
         Raises:
             UserError: The model is of an unknown kind, or its tensors cannot be read.
         """
-        tensors: Mapping[str, Tensor] = open_safetensors(folder)
-        if is_multimodal(fields):
-            fields, tensors, self.ignored_tensors = text_part(fields, tensors, config_file)
+        self.is_text_part = is_multimodal(fields)
+        packed = () if self.is_text_part else family_of_fields(fields, config_file).packed_dtypes
+        stored: Mapping[str, Tensor] = open_safetensors(folder, packed)
+        if self.is_text_part:
+            fields, stored, self.ignored_tensors = text_part(fields, stored, config_file)
+        else:
+            self.ignored_tensors = tuple(filter(is_of_images, stored))
         model = from_hugging_face(fields, config_file)
+        family = family_of_fields(fields, config_file)
+        tensors = family.unpack(stored, folder)
+        self.n_dequantized = len(tensors.keys() - stored.keys()) if packed else 0
         extra_ids = _extra_ids(folder, model.architecture)
         generation = read_generation_config(folder)
         config = Config(
@@ -93,17 +103,23 @@ class HuggingFaceSource(_ReleasedSource):
             tokenizer=TokenizerConfig(path=folder, extra_ids=extra_ids),
             evaluation=EvaluationConfig(stop_ids=_stop_ids(generation, fields)),
         )
-        family = family_of_fields(fields, folder)
         super().__init__(folder, config, tensors, family, sampling_defaults(generation))
 
     def tokenizer(self) -> Tokenizer:
         return load_tokenizer(self.config.tokenizer.path, self.config.tokenizer)
 
-    def load_params(self, model: Model, mesh: Mesh) -> Params:
-        if self.ignored_tensors and jax.process_index() == 0:
-            n_ignored = counted(len(self.ignored_tensors), "tensor")
-            print(f"{self.path}: {n_ignored} of images not read", file=sys.stderr)
-        return super().load_params(model, mesh)
+    def load_params(self, model: Model, mesh: Mesh, convert: Convert = keep_as_it_is) -> Params:
+        notes = []
+        if self.ignored_tensors:
+            notes.append(f"{counted(len(self.ignored_tensors), 'tensor')} of images not read")
+        if self.n_dequantized:
+            notes.append(
+                f"{counted(self.n_dequantized, 'tensor')} in MXFP4 read as bfloat16; what is "
+                "trained and exported is not quantized"
+            )
+        for note in notes if jax.process_index() == 0 else ():
+            print(f"{self.path}: {note}", file=sys.stderr)
+        return super().load_params(model, mesh, convert)
 
 
 class GgufSource(_ReleasedSource):
@@ -115,6 +131,8 @@ class GgufSource(_ReleasedSource):
         Raises:
             UserError: The file cannot be read, or holds an unknown kind of model.
         """
+        from ift_jax.interop.gguf import open_gguf  # Slow to import, for the start of every run.
+
         gguf = open_gguf(path)
         config = Config(
             model=from_hugging_face(gguf.fields, path),
@@ -130,8 +148,8 @@ class GgufSource(_ReleasedSource):
 
 def _extra_ids(folder: str, architecture: str) -> int:
     """Return how many sentinels T5's tokenizer adds to the pieces of its SentencePiece model."""
-    if os.path.exists(os.path.join(folder, "tokenizer.json")):
-        return 0  # It holds the sentinels.
+    if os.path.exists(os.path.join(folder, "tokenizer.json")) or is_byt5(folder):
+        return 0  # The tokenizer has sentinels of its own.
     path = os.path.join(folder, "tokenizer_config.json")
     fields = TypedFields(read_json_object(path) if os.path.exists(path) else {}, path)
     default = T5_EXTRA_IDS if architecture == "encoder_decoder" else 0

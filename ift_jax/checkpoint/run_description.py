@@ -8,8 +8,8 @@ from typing import Any, Self
 from ift_jax.config import files as config_files
 from ift_jax.config import yaml_files
 from ift_jax.config.schema import Config
+from ift_jax.config.stages import KEY, Stage
 from ift_jax.errors import UserError
-from ift_jax.interop.hugging_face_config import FREE
 from ift_jax.io.files import json_bytes
 from ift_jax.io.folders import write_files
 from ift_jax.io.json_reader import read_json_object
@@ -19,6 +19,7 @@ from ift_jax.text.tokenizers.base import Tokenizer
 CONFIG_FILE = "config.json"
 RUN_FILE = "run.json"
 YAML_FILE = "config.yaml"
+STAGES_FILE = "stages.json"  # In the folder of a run of stages, above their workdirs.
 TOKENIZER_FOLDER = "tokenizer"
 # The dtype of each tensor of an imported model as it was released.
 DTYPES_FILE = "source_dtypes.json"
@@ -86,6 +87,9 @@ def yaml_text(config: Config, reasons: Mapping[str, str] | None = None) -> str:
     """The text of `config.yaml`; a model that `init_from` decides is left to it."""
     left_out: set[str] = set()
     if config.model.init_from:
+        # Imported here: it registers all families of models, which fresh parameters need none of.
+        from ift_jax.interop.hugging_face_config import FREE
+
         decided = {field.name for field in dataclasses.fields(config.model)}
         decided -= {"architecture", "init_from", *FREE}
         left_out = {f"model.{name}" for name in decided}
@@ -122,3 +126,35 @@ def own_config(workdir: str, overrides: Sequence[str] = ()) -> Config:
     if not overrides:
         return config
     return config_files.from_dict(config_files.with_overrides(config, overrides))
+
+
+def read_stages(workdir: str, overrides: Sequence[str] = ()) -> list[Stage]:
+    """Return the stages of the run in a local workdir; none if it is no run of stages.
+
+    Raises:
+        UserError: The file is not what was written, or an override is wrong.
+    """
+    path = os.path.join(workdir, STAGES_FILE)
+    if not os.path.exists(path):
+        return []
+    listed = read_json_object(path).get(KEY)
+    if not isinstance(listed, list):
+        raise UserError(f"{path}: is not what ift_jax wrote; restore it from a copy")
+    return config_files.stages_from_values(listed, overrides)
+
+
+def stage_folders(workdir: str) -> list[str]:
+    """Return the workdirs of the stages that have begun; none if it is no run of stages."""
+    folders = [os.path.join(workdir, stage.name) for stage in read_stages(workdir)]
+    return [folder for folder in folders if os.path.exists(os.path.join(folder, CONFIG_FILE))]
+
+
+def save_stages(workdir: str, stages: Sequence[Stage]) -> None:
+    """Write what the stages of a run are into a local workdir."""
+    listed = []
+    for index, stage in enumerate(stages):
+        values = dataclasses.asdict(stage.config)
+        if index:  # Its place in the list says where it begins, even if the folder is moved.
+            values["model"]["init_from"] = ""
+        listed.append({"name": stage.name, **values})
+    write_files(workdir, {STAGES_FILE: json_bytes({KEY: listed})})

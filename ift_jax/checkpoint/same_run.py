@@ -25,9 +25,16 @@ _BY_CONTENT = {
 }
 _DATA_SECTIONS = ("data", "format")
 _FIXED_SECTIONS = ("tokenizer", "model", "lora")
-_FIXED_FIELDS = ("seed", "train.batch_size", "optimizer.freeze", "optimizer.name")
+_FIXED_FIELDS = (
+    "seed",
+    "train.batch_size",
+    "optimizer.freeze",
+    "optimizer.name",
+    "optimizer.keep_state",
+    "preference.loss",
+)
 # What a run that is complete would have to be trained again for.
-_TRAINING_SECTIONS = ("optimizer", "loss")
+_TRAINING_SECTIONS = ("optimizer", "loss", "preference")
 _TRAINING_FIELDS = ("train.steps", "train.epochs", "train.gradient_accumulation_steps")
 
 
@@ -36,8 +43,8 @@ def check_same_config(
 ) -> None:
     """Refuse to resume a run with other data, another model, or another kind of optimizer.
 
-    What may change: the length of the run, the optimizer's numbers, the loss, what is written
-    when, the evaluation, and the mesh.
+    What may change: the length of the run, the optimizer's numbers, the loss of tokens, the beta of
+    pairs, what is written when, the evaluation, and the mesh.
 
     Args:
         workdir: The workdir, for the message.

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ift_jax.config import data_items
@@ -14,6 +14,7 @@ from ift_jax.config import files as config_file
 from ift_jax.config.fields import LARGEST
 from ift_jax.config.help import help_lines
 from ift_jax.config.schema import Config
+from ift_jax.config.stages import Stage, of_stage
 from ift_jax.config.systems import add_tasks_folder, modules_of, systems_table
 from ift_jax.errors import UserError
 from ift_jax.inspection import default_config
@@ -42,6 +43,16 @@ def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
     )
 
 
+def add_stage(parser: argparse.ArgumentParser, default: str = "") -> None:
+    """Adds `--stage NAME`, which names one run of a config with stages."""
+    parser.add_argument(
+        "--stage",
+        metavar="NAME",
+        default="",
+        help=f"the one stage to use of a config with stages{default}",
+    )
+
+
 class _HelpConfig(argparse.Action):
     """Prints the fields of a config and exits; like --help, it needs no other flag."""
 
@@ -65,16 +76,47 @@ def load_config(args: argparse.Namespace, *, weights: bool = True) -> Config:
     """
     file = args.config.partition(":")[0]
     add_tasks_folder("" if file == default_config.__file__ else file)
-    return completed(config_file.load(args.config, args.overrides), weights=weights)
+    stage = getattr(args, "stage", None)  # Only some commands have the flag.
+    return completed(config_file.load(args.config, args.overrides, stage), weights=weights)
 
 
-def completed(config: Config, *, weights: bool = True) -> Config:
-    """Fills in what a config leaves to its surroundings; see `load_config`."""
+def load_stages(args: argparse.Namespace, *, weights: bool = True) -> list[Stage]:
+    """Loads the stages of the config that the flags describe; none if it has no stages.
+
+    Each is completed as by `load_config`, except that those which begin from another stage are
+    without its model.
+    """
+    file = args.config.partition(":")[0]
+    add_tasks_folder("" if file == default_config.__file__ else file)
+    found = config_file.load_stages(args.config, args.overrides)
+    return [] if isinstance(found, Config) else completed_stages(found, weights=weights)
+
+
+def completed_stages(stages: Sequence[Stage], *, weights: bool = True) -> list[Stage]:
+    """Fills in what stages leave to their surroundings; see `load_stages`."""
+    done: list[Stage] = []
+    for stage in stages:
+        try:
+            config = completed(stage.config, weights=weights, begins=not done)
+        except UserError as error:
+            raise of_stage(stage.name, error) from error
+        done.append(Stage(stage.name, config))
+    return done
+
+
+def completed(config: Config, *, weights: bool = True, begins: bool = True) -> Config:
+    """Fills in what a config leaves to its surroundings; see `load_config`.
+
+    Args:
+        config: The config.
+        weights: Whether `model.init_from` must exist.
+        begins: Whether `model.init_from` is looked at; a later stage's may have no checkpoint yet.
+    """
     config = _with_modules(config)
     config = _with_template_text(config)
     if weights:
         config = _with_pinned_data(config)
-    if config.model.init_from and (weights or exists(config.model.init_from)):
+    if begins and config.model.init_from and (weights or exists(config.model.init_from)):
         from ift_jax.checkpoint.init_from import resolve_init
 
         config = resolve_init(config)
@@ -208,31 +250,39 @@ def open_model(args: argparse.Namespace) -> "ModelSource":
 def add_generation(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say how tokens are chosen, and what ends an answer."""
     parser.add_argument(
-        "--temperature", type=number, default=0.0, help="sampling temperature; 0 (default): greedy"
+        "--temperature",
+        type=number,
+        default=0.0,
+        metavar="F",
+        help="sampling temperature; 0 (default): greedy",
     )
     parser.add_argument(
         "--top-k",
         type=whole_number(0),
         default=0,
-        help="sample from the k likeliest tokens; 0 (default): all",
+        metavar="K",
+        help="sample from the K most likely tokens; 0 (default): all",
     )
     parser.add_argument(
         "--top-p",
         type=number,
         default=1.0,
-        help="sample from the likeliest tokens with this total probability; default: 1",
+        metavar="F",
+        help="sample from the most likely tokens with this total probability; default: 1",
     )
     parser.add_argument(
         "--min-p",
         type=number,
         default=0.0,
-        help="leave out tokens with less than this share of the likeliest token's probability; "
+        metavar="F",
+        help="leave out tokens with less than this share of the most likely token's probability; "
         "default: 0",
     )
     parser.add_argument(
         "--repetition-penalty",
         type=number,
         default=1.0,
+        metavar="F",
         help="above 1, tokens that occurred already become less likely; 1 (default): no penalty",
     )
     parser.add_argument(
@@ -243,7 +293,11 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
         help="a text that ends an answer; repeatable",
     )
     parser.add_argument(
-        "--seed", type=whole_number(0), default=0, help="seed of the sampling; default: 0"
+        "--seed",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="seed of the sampling; default: 0",
     )
 
 
@@ -255,38 +309,38 @@ def add_answers(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1),
         default=1,
         metavar="N",
-        help="answers to each prompt, by sampling or of the beams; default: 1",
+        help="answers to each prompt: samples, or the best beams; default: 1",
     )
     parser.add_argument(
         "--num-beams",
         type=whole_number(1),
         default=1,
         metavar="N",
-        help="search with this many beams; 1 (default): no search",
+        help="number of beams of a beam search; 1 (default): no beam search",
     )
     parser.add_argument(
         "--length-penalty",
         type=number,
         metavar="POWER",
-        help="what beam search raises the length to, by which it divides log-probabilities; above "
-        "0 prefers longer answers; default: 1",
+        help="beam search divides the log-probability of an answer by this power of its length; "
+        "above 0 prefers longer answers; default: 1",
     )
     parser.add_argument(
         "--beam-rules",
         choices=("transformers", "t5x"),
-        help="what is raised to --length-penalty, and when a search ends: the length n as in "
+        help="which length is raised to --length-penalty, and when a search ends: n tokens as in "
         "transformers (default), or (5 + n) / 6 as in T5X",
     )
     parser.add_argument(
         "--early-stopping",
         action="store_true",
-        help="end a search as soon as it has --num-beams answers, as in transformers",
+        help="end a beam search as soon as it has --num-beams answers, as in transformers",
     )
     parser.add_argument(
         "--logprobs",
         type=whole_number(0),
         metavar="K",
-        help="write the log-probability of each token of an answer and of the K likeliest ones",
+        help="write the log-probabilities of each token of an answer and of the K most likely ones",
     )
     parser.add_argument(
         "--prompt-logprobs",
@@ -309,6 +363,8 @@ def generation_options(args: argparse.Namespace, max_new_tokens: int) -> "Option
     sampling = Sampling(
         args.temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty
     )
+    if getattr(args, "num_beams", 1) == 1:  # Beam search says that it has no use for them.
+        sampling.check_all_is_read()
     if "num_beams" not in args:
         return Options(max_new_tokens, sampling, args.seed)
     beams = None
@@ -333,3 +389,10 @@ def generation_options(args: argparse.Namespace, max_new_tokens: int) -> "Option
         logprobs=args.logprobs,
         prompt_logprobs=args.prompt_logprobs,
     )
+
+
+def check_not_given(args: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Raises a UserError for a flag that is given though nothing would read it."""
+    for name in names:
+        if getattr(args, name) not in (None, "") and getattr(args, name) is not False:
+            raise UserError(f"--{name.replace('_', '-')}: {why}")

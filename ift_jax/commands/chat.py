@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-new-tokens",
         type=arguments.whole_number(1),
         metavar="N",
-        help="most tokens of an answer; default: 512, or half of what the model can read if that "
-        "is less",
+        help="the most tokens of an answer; default: 512, or half of what the model can read if "
+        "that is less",
     )
     arguments.add_generation(parser)
 

@@ -4,6 +4,7 @@ For example:
   ift compare runs/before runs/after
   ift compare untuned.json runs/a runs/b --metric exact_match --output comparison.json
   ift compare runs/a0,runs/a1,runs/a2 runs/b0,runs/b1,runs/b2
+  ift compare --few-shot 5 runs/tuned --output in_context.json --plot in_context.svg
 
 Every further run is compared with the first. A run is a workdir whose run evaluated at its end, or
 a file that `ift eval --output` wrote; runs joined by commas are seeds of one recipe. Examples are
@@ -15,7 +16,7 @@ difference shown" means that zero lies in the interval.
 import argparse
 import itertools
 
-from ift_jax.commands import arguments
+from ift_jax.commands import arguments, compare_few_shot
 from ift_jax.errors import UserError, did_you_mean
 from ift_jax.io.outputs import file_output, write_output
 
@@ -26,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="a workdir, a file of `ift eval --output`, or several with commas between: seeds",
+        help="a workdir, a file that `ift eval --output` wrote, or several with commas between, "
+        "which are seeds",
     )
     parser.add_argument(
         "--metric",
@@ -42,12 +44,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to write all differences as JSON",
     )
     parser.add_argument(
-        "--seed", type=arguments.whole_number(0), default=0, help="seed of the draws; default: 0"
+        "--seed",
+        type=arguments.whole_number(0),
+        default=0,
+        metavar="N",
+        help="seed of the draws; default: 0",
     )
+    compare_few_shot.add_arguments(parser)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Runs the command."""
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; returns 0, or the status of a signal."""
+    if args.few_shot is not None:
+        return compare_few_shot.run(args)
+    compare_few_shot.check_not_asked(args)
     from ift_jax.evaluation.comparison import Group, compare, shared_metrics, table
     from ift_jax.evaluation.metric_values import json_text
     from ift_jax.evaluation.recorded_answers import read_answers
@@ -77,3 +87,4 @@ def run(args: argparse.Namespace) -> None:
             write_output(args.output, content.encode())
     for number, comparison in enumerate(comparisons):
         print(*([""] if number else []), *table(comparison), sep="\n")
+    return 0

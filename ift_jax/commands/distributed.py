@@ -29,30 +29,30 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     """Adds `--coordinator`, `--num-processes`, `--process-id` and `--join-timeout`."""
     group = parser.add_argument_group(
         "several processes",
-        "Cloud TPU, GKE, Slurm and Open MPI are detected. Elsewhere every process needs the first "
+        "Cloud TPU, GKE, Slurm, and Open MPI are detected. Elsewhere every process needs the first "
         f"three flags, or the variables {', '.join(VARIABLES.values())}.",
     )
     group.add_argument(
         "--coordinator",
         metavar="HOST:PORT",
         dest="coordinator_address",
-        help="address of process 0",
+        help="the address of process 0",
     )
     group.add_argument(
-        "--num-processes", type=whole_number(1), metavar="N", help="number of processes"
+        "--num-processes", type=whole_number(1), metavar="N", help="the number of processes"
     )
     group.add_argument(
         "--process-id",
         type=whole_number(0),
         metavar="I",
-        help="number of this process, from 0",
+        help="the number of this process, from 0",
     )
     group.add_argument(
         "--join-timeout",
         type=whole_number(1),
         default=600,
         metavar="SECONDS",
-        help="how long to wait for the others (default: 600)",
+        help="how long to wait for the others; default: 600",
     )
 
 
@@ -129,7 +129,7 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
             why = " ".join(str(error).split())[:200]
             _leave(
                 f"error: {process}: another process is gone, or cannot be reached ({why}); the "
-                "same command resumes from the newest checkpoint",
+                "same command resumes from the newest checkpoint, if there is one",
                 _OTHERS_GONE,
             )
         status = report(error, debug=args.debug)

@@ -10,9 +10,9 @@ For example:
     --model runs/smollm2_135m_instruct
 
 SIGTERM or Ctrl-C ends it within a second or so; --output and --answers then have the answers so
-far, and the same command goes on from there.
+far, and the same command continues from there.
 Without --config the run's own config says what is evaluated. The model's own tokenizer is used. A
-metric that cannot be computed is named, and makes the exit status 2; all others are reported
+metric that cannot be computed is named, and the exit status is 2; all others are reported
 nonetheless.
 """
 
@@ -32,12 +32,14 @@ from ift_jax.io.outputs import file_output, write_output
 from ift_jax.io.stop_signals import StopSignals
 
 _SPLIT_FIELDS = {"train": "split", "eval": "eval_split", "heldout": "heldout_split"}
+_SHOTS = 5  # In a prompt of the untuned model.
 _EXAMPLES = 100  # A task, where the run's own config evaluates nothing.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     arguments.add_config(parser, required=False)
+    arguments.add_stage(parser)
     arguments.add_model(parser, "--model")
     parser.add_argument(
         "--which",
@@ -47,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the examples that are trained on",
     )
     parser.add_argument(
-        "--split", metavar="NAME", help="another split of that mixture than the config names"
+        "--split",
+        metavar="NAME",
+        help="the split of that mixture, instead of the one that the config names",
     )
     parser.add_argument(
         "--output",
@@ -64,13 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="print the scores of every task, even of many, which are summarized otherwise",
+        help="print the scores of every task, however many; otherwise many are summarized",
     )
     parser.add_argument(
         "--track",
         metavar="NAMES",
         default="",
-        help="hand the scores to the run's trackers, at the step of the checkpoint: tensorboard, "
+        help="send the scores to the run's trackers, at the step of the checkpoint: tensorboard, "
         "wandb, mlflow, trackio, or several with commas",
     )
     parser.add_argument(
@@ -82,9 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shots",
         type=arguments.whole_number(1),
-        choices=(1, 5, 32),
-        default=5,
-        help="solved examples in a prompt of the untuned model; default: 5",
+        choices=(1, 2, 5, 16, 32),
+        help=f"solved examples in a prompt of the untuned model; default: {_SHOTS}",
     )
     eval_benchmarks.add_arguments(parser)
 
@@ -93,7 +96,14 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 2 if a metric could not be computed, or the status of a signal."""
     if eval_benchmarks.asked_for(args):
         return eval_benchmarks.run(args)
-    config = evaluated_config(args.config, args.workdir, args.overrides, args.which, args.split)
+    if args.stage and not args.config:
+        raise UserError(f"--stage {args.stage}: expected --config FILE with stages beside it")
+    if args.shots and not args.untuned:
+        raise UserError(f"--shots {args.shots}: expected --untuned DIR, whose prompts have them")
+    args.shots = args.shots or _SHOTS
+    config = evaluated_config(
+        args.config, args.workdir, args.overrides, args.which, args.split, args.stage
+    )
     if args.untuned and args.which == "train":
         raise UserError("--which train: --untuned compares on examples that are not trained on")
     with file_output(args.output, "--output"), file_output(args.answers, "--answers"):
@@ -101,7 +111,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def evaluated_config(
-    file: str | None, workdir: str, overrides: Sequence[str], which: str, split: str | None
+    file: str | None,
+    workdir: str,
+    overrides: Sequence[str],
+    which: str,
+    split: str | None,
+    stage: str = "",
 ) -> Config:
     """The config that says what is evaluated, and how.
 
@@ -111,12 +126,13 @@ def evaluated_config(
         overrides: Items of the form "--config.section.field=value".
         which: A mixture of the config, one of `_SPLIT_FIELDS`.
         split: Another split of it; None or "" for the config's.
+        stage: The stage of a config file that has stages.
 
     Raises:
         UserError: The config is wrong, or evaluates no example.
     """
     if file:
-        args = argparse.Namespace(config=file, overrides=list(overrides))
+        args = argparse.Namespace(config=file, overrides=list(overrides), stage=stage)
         config = arguments.load_config(args)
     else:
         config = _own_config(workdir, overrides)

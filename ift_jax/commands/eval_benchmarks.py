@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--benchmarks",
         metavar="NAMES",
-        help="published sets instead of a config's examples, such as gsm8k,ifeval,bbh:navigate: "
+        help="published sets instead of a config's examples, such as gsm8k,ifeval,bbh:navigate, of "
         "gsm8k, bbh, mmlu, arc_easy, arc_challenge, hellaswag, ifeval, mt_bench, alpaca_eval, "
         "humaneval; NAME:TASK+TASK for some tasks of one",
     )
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.whole_number(1),
         default=_DEFAULTS["max_new_tokens"],
         metavar="N",
-        help="most tokens of an answer; default: each benchmark's own, such as 1280 for ifeval",
+        help="the most tokens of an answer; default: each benchmark's own, such as 1280 for ifeval",
     )
 
 
@@ -101,11 +101,14 @@ def asked_for(args: argparse.Namespace) -> bool:
         return False
     others = {
         "--config": args.config or args.overrides,
+        "--stage": args.stage,
         "--which": args.which != "eval",
         "--split": args.split,
         "--answers": args.answers,
         "--track": args.track,
         "--untuned": args.untuned,
+        "--shots": args.shots,
+        "--all": args.all,
     }
     for flag, given in others.items():
         if given:
@@ -170,7 +173,8 @@ def _run_all(
     from ift_jax.evaluation.benchmarks.run_benchmarks import run_benchmark
     from ift_jax.evaluation.metric_values import json_text
     from ift_jax.io.outputs import write_output
-    from ift_jax.report.report import REPORT_FILE, renew_report
+    from ift_jax.report.report import renew_report
+    from ift_jax.report.run_files import REPORT_FILE
 
     model = _load(source)
     name = _model_name(args.workdir)

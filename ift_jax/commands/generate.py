@@ -10,7 +10,7 @@ A line of a prompts file is {"inputs": "..."}, {"prompt": "..."},
 "..."}. A line of training data will do; its answer is not read. A whole number in the field "seed"
 seeds the sampling of its line. The answer is added to the line: "answer", "stopped" and
 "new_tokens", or with --n a list "answers" of these.
-SIGTERM or Ctrl-C ends it after the batch at hand. The same command again continues an output file
+SIGTERM or Ctrl-C ends it after the current batch. The same command again continues an output file
 that is not complete.
 """
 
@@ -46,14 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.whole_number(1),
         default=128,
         metavar="N",
-        help="most tokens of an answer; default: 128",
+        help="the most tokens of an answer; default: 128",
     )
     parser.add_argument(
         "--max-prompt-tokens",
         type=arguments.whole_number(1),
         default=0,
         metavar="N",
-        help="most tokens of a prompt; default: what the model was made for or, if it has no "
+        help="the most tokens of a prompt; default: what the model was made for or, if it has no "
         "maximum, was trained on",
     )
     parser.add_argument(
@@ -69,11 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the status of a signal that stopped it."""
-    from ift_jax.evaluation import batch_prompts
+    from ift_jax.evaluation.answer_settings import check_continuable
 
     with file_output(args.output, "--output", appends=True):
         if args.output:
-            batch_prompts.check_continuable(args.output)
+            check_continuable(args.output)
         return _answer(args)
 
 

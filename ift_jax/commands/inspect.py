@@ -6,7 +6,7 @@ For example:
   ift inspect --model /models/SmolLM2-135M-Instruct --data chats.jsonl
   ift inspect --config configs/quickstart.py
   ift inspect --config configs/quickstart.py --lint
-  ift inspect --config configs/quickstart.py --task quickstart_sort_words --examples 5
+  ift inspect --config configs/quickstart.py --task quickstart_topic --examples 5
   ift inspect --config configs/quickstart.py --html mixture.html
   ift inspect natural_instructions_train --config.data.root=data --all
 """
@@ -20,6 +20,8 @@ from ift_jax.errors import UserError
 from ift_jax.inspection import default_config
 from ift_jax.io.outputs import file_output, write_output
 
+_EXAMPLES = 1  # How many each task shows.
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
@@ -30,11 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "mixtures are listed",
     )
     arguments.add_config(parser, required=False)
+    arguments.add_stage(parser)
     run_config.add_model_and_data(parser)
     parser.add_argument(
         "--which",
         choices=("train", "eval", "heldout"),
-        default="train",
         help="which of the config's mixtures to show; default: train",
     )
     parser.add_argument(
@@ -43,16 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="list every task and its examples, even of a mixture of many tasks, which is "
-        "summarized otherwise",
+        help="list every task and its examples, however many; otherwise a mixture of many tasks "
+        "is summarized",
     )
     parser.add_argument("--lint", action="store_true", help="only check the chat template")
     parser.add_argument(
         "--examples",
         type=arguments.whole_number(0),
-        default=1,
         metavar="N",
-        help="examples per task; default: 1",
+        help=f"examples per task; default: {_EXAMPLES}",
     )
     parser.add_argument(
         "--html",
@@ -66,6 +67,16 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     if args.mixture and args.config:
         raise UserError("expected the name of a mixture, or --config FILE, not both")
+    if args.lint:
+        arguments.check_not_given(
+            args, ("task", "all", "examples", "html"), "has no use beside --lint"
+        )
+    if args.html:
+        arguments.check_not_given(args, ("all",), "has no use beside --html")
+    if not args.config and args.stage:
+        raise UserError(f"--stage {args.stage}: expected --config FILE with stages beside it")
+    if args.lora and not (args.model or args.data):
+        raise UserError("--lora: expected --model DIR with --data FILES beside it")
     if args.model or args.data:
         if args.mixture:
             raise UserError("expected the name of a mixture, or --model with --data, not both")
@@ -73,6 +84,9 @@ def run(args: argparse.Namespace) -> None:
         return
     without_file = not args.config
     if without_file:
+        if not args.mixture:
+            flags = ("which", "task", "all", "lint", "examples", "html")
+            arguments.check_not_given(args, flags, "has no use without a mixture")
         argument = f":{args.mixture}" if args.mixture else ""
         args.config = f"{default_config.__file__}{argument}"
     config = arguments.load_config(args)
@@ -99,11 +113,13 @@ def _show_or_write(config: Config, args: argparse.Namespace) -> None:
     from ift_jax.text.examples import ExampleFormatter
     from ift_jax.text.template_lint import lint
 
-    tokenizer, mixture = open_or_prepare(config, args.which)
+    which = args.which or "train"
+    n_examples = _EXAMPLES if args.examples is None else args.examples
+    tokenizer, mixture = open_or_prepare(config, which)
     if not args.lint:
         tasks = args.task or ()
         check_tasks(mixture, tasks)
-        shown = (config, args.which, mixture, tokenizer, tasks, args.examples)
+        shown = (config, which, mixture, tokenizer, tasks, n_examples)
         if args.html:
             write_output(args.html, inspection_page(*shown).encode())
             print(args.html)

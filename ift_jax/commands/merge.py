@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         default="",
         metavar="A,B,...",
-        help="a weight for each model or step, which sum to 1; default: the same for all",
+        help="a weight for each model or step; they must sum to 1; default: the same for all",
     )
     parser.add_argument(
         "--steps",

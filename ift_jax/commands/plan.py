@@ -6,8 +6,8 @@ For example:
   ift plan --config configs/tulu3.py:8b --topology v5p:2x2x2 --search --json found.json
   ift plan --config configs/t0.py:11b --topology v4:4x4x4 --slices 2 --config.mesh.data=2
 
-It needs libtpu (launch/setup.sh plan, on Linux), but no TPU, no weights and no data. Exit status: 0
-if the run fits, 1 if not, 2 for a mistake.
+It needs libtpu (launch/setup.sh plan, on Linux), but no TPU, no weights, and no data. The exit
+status is 0 if the run fits, 1 if not, and 2 for an error.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from ift_jax.planning.environment import set_environment
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     arguments.add_config(parser)
+    arguments.add_stage(parser)
     parser.add_argument(
         "--topology",
         required=True,
@@ -34,14 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.whole_number(1),
         default=1,
         metavar="N",
-        help="number of such slices; config.mesh.data must be a multiple of it (default: 1)",
+        help="number of such slices; config.mesh.data must be a multiple of it; default: 1",
     )
     parser.add_argument(
         "--tasks",
         type=arguments.whole_number(1),
         default=1,
         metavar="N",
-        help="tasks of the mixture, each with a loss of its own (default: 1)",
+        help="number of tasks in the mixture, each with a loss of its own; default: 1",
     )
     parser.add_argument(
         "--decode",
@@ -51,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search",
         action="store_true",
-        help="compile several meshes, remat policies and gradient accumulation steps, and rank "
-        "them",
+        help="compile several meshes, remat policies, and gradient accumulation steps, and "
+        "rank them",
     )
     parser.add_argument(
         "--json",

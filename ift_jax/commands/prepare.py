@@ -14,6 +14,7 @@ import argparse
 import os
 
 from ift_jax.commands import arguments, run_config
+from ift_jax.config.schema import Config
 from ift_jax.errors import counted
 from ift_jax.io.text_tables import MOST_LISTED
 
@@ -21,6 +22,7 @@ from ift_jax.io.text_tables import MOST_LISTED
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     arguments.add_config(parser, required=False)
+    arguments.add_stage(parser, "; default: all of them")
     run_config.add_model_and_data(parser)
     parser.add_argument(
         "--runner",
@@ -38,7 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    config = run_config.load(args).config
+    names = [stage.name for stage in run_config.load_stages(args)] if args.config else []
+    if args.stage or not names:
+        _prepare(args, run_config.load(args).config)
+        return
+    for name in names:
+        print(f"stage {name}")
+        args.stage = name
+        _prepare(args, run_config.load(args).config)
+
+
+def _prepare(args: argparse.Namespace, config: Config) -> None:
+    """Prepares the stores of one run."""
     from ift_jax.preparation.open_or_prepare import open_or_prepare
 
     beam: list[str] = []

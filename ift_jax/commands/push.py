@@ -4,9 +4,9 @@ For example:
   ift push models/mine me/mine
   ift push models/mine me/mine --private --revision trial --message "After 300 steps"
 
-The repository is made if it is not there. A token comes from HF_TOKEN or `hf auth login`. What is
-uploaded, and where to, is printed before; nothing else is sent. A README.md on the hub that differs
-from the folder's stays, unless --replace-card is given.
+The repository is created if it does not exist. A token comes from HF_TOKEN or `hf auth login`. What
+is uploaded, and where, is printed first; nothing else is sent. A README.md on the hub that differs
+from the folder's is kept, unless --replace-card is given.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--revision",
         default="main",
         metavar="BRANCH",
-        help="the branch to upload to, which is made if it is not there; default: main",
+        help="the branch to upload to, created if it does not exist; default: main",
     )
     parser.add_argument(
         "--message", default="", metavar="TEXT", help="the message of the commit on the hub"

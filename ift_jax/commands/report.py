@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=arguments.local_path,
         metavar="RUN",
-        help="the local workdir of a run, which may still be going on",
+        help="the local workdir of a run, which may still be running; of a run of stages, those "
+        "that have begun are shown side by side",
     )
     parser.add_argument(
         "--output",
@@ -33,9 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from ift_jax.report.report import REPORT_FILE, report
+    from ift_jax.checkpoint.run_description import stage_folders
+    from ift_jax.report.report import report
+    from ift_jax.report.run_files import REPORT_FILE
 
     output = args.output or os.path.join(args.workdirs[0], REPORT_FILE)
+    workdirs = [run for folder in args.workdirs for run in stage_folders(folder) or [folder]]
     with file_output(output, "--output"):
-        write_output(output, report(args.workdirs).encode())
+        write_output(output, report(workdirs).encode())
     print(output)

@@ -4,9 +4,9 @@ For example:
   ift serve --workdir runs/quickstart
   ift serve --model /models/SmolLM2-135M-Instruct --port 8080
 
-It needs the extra `serve`. The interface is OpenAI's: /v1/completions, /v1/chat/completions,
-/v1/models, and /health; docs/serving.md lists the fields. SIGTERM or Ctrl-C finishes the answers
-that were asked for, and ends with status 0.
+It needs the extra `serve`. The API is like OpenAI's: /v1/completions, /v1/chat/completions,
+/v1/models, and /health; docs/serving.md lists the fields. On SIGTERM or Ctrl-C, it finishes
+the answers that were asked for, and exits with 0.
 """
 
 import argparse
@@ -27,15 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="the address to listen at; default: 127.0.0.1, which this machine alone reaches; "
-        "there are no passwords",
+        help="the address to listen on; default: 127.0.0.1, which only this machine reaches; "
+        "there is no authentication",
     )
     parser.add_argument(
         "--port",
         type=_port,
         default=8000,
         metavar="N",
-        help="the port; 0 for a free one, which is printed; default: 8000",
+        help="the port; 0: a free one, which is printed; default: 8000",
     )
     parser.add_argument(
         "--name", metavar="TEXT", help="what requests call the model; default: its folder's name"
@@ -52,34 +52,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=256,
         metavar="N",
-        help="most prompts that wait; further ones are refused with status 429; default: 256",
+        help="the most prompts that wait; more are refused with status 429; default: 256",
     )
     parser.add_argument(
         "--timeout",
         type=_seconds,
         default=600.0,
         metavar="SECONDS",
-        help="most seconds that a request may take; default: 600",
+        help="time limit of a request; default: 600",
     )
     parser.add_argument(
         "--max-length",
         type=count,
         default=0,
         metavar="N",
-        help="most tokens of a prompt with its answer (of an encoder-decoder: of each); default: "
-        "what the model was made for or trained on",
+        help="the most tokens of a prompt with its answer (of an encoder-decoder: of each); "
+        "default: what the model was made for or trained on",
     )
     parser.add_argument(
         "--max-new-tokens",
         type=count,
         default=512,
         metavar="N",
-        help="most tokens of a chat's answer if the request does not say; default: 512",
+        help="the most tokens of a chat's answer if the request does not say; default: 512",
     )
     parser.add_argument(
         "--seed",
         type=arguments.whole_number(0),
         default=0,
+        metavar="N",
         help="seeds the sampling of requests without a seed, with their number; default: 0",
     )
 

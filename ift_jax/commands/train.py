@@ -14,10 +14,16 @@ For example:
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
 from ift_jax.commands import arguments, distributed, run_config
+from ift_jax.config.stages import Stage
 from ift_jax.errors import UserError
+from ift_jax.io.first_import import first_import
 from ift_jax.io.outputs import check_workdir
+
+if TYPE_CHECKING:  # `ift train --help` needs no JAX.
+    from ift_jax.training.console import Console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="train nothing; print the resolved config, the numbers of parameters, tokens and "
-        "steps per epoch, the fill of rows and the memory, or what is missing on this machine",
+        help="train nothing; print the resolved config, the numbers of parameters, tokens, and "
+        "steps per epoch, the fill of rows, and the memory, or what is missing on this machine",
     )
     parser.add_argument(
         "--track",
@@ -48,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-new-data",
         action="store_true",
-        help="go on with a run although its data, template or order of batches has changed since "
-        "it began; the model keeps its tokenizer",
+        help="resume a run although its data, template, or order of batches has changed since it "
+        "began; the model keeps its tokenizer",
     )
     distributed.add_processes(parser)
 
@@ -64,17 +70,30 @@ def run(args: argparse.Namespace) -> None:
     # Mistakes in the config and the bucket are found before any device is used. What is chosen
     # depends on the devices, which may be used only after all processes have joined.
     chooses = run_config.chooses(args)
-    chosen = None if chooses else run_config.load(args, weights=not args.dry_run)
+    weights = not args.dry_run
+    stages = [] if chooses else run_config.load_stages(args, weights=weights)
+    chosen = None if chooses or stages else run_config.load(args, weights=weights)
+    if stages and args.profile:
+        raise UserError(
+            "--profile: expected a run without stages; each stage numbers its own steps"
+        )
     if not args.dry_run:
         check_workdir(args.workdir)
-    import jax
+    with first_import("jax"):
+        import jax
 
-    from ift_jax.inspection.dry_run import dry_run
-    from ift_jax.training.console import Console
-    from ift_jax.training.loop import train
+        from ift_jax.training.console import Console
+
+        if args.dry_run:
+            from ift_jax.inspection.dry_run import dry_run
+        else:
+            from ift_jax.training.loop import train
 
     with distributed.joined(args):
         console = Console(quiet=jax.process_index() > 0)
+        if stages:
+            _run_stages(args, stages, console)
+            return
         config, reasons = chosen or run_config.load(args, console.line)
         if args.dry_run:
             dry_run(config, args.workdir, console, allow_new_data=args.allow_new_data)
@@ -87,3 +106,14 @@ def run(args: argparse.Namespace) -> None:
                 allow_new_data=args.allow_new_data,
                 profile=args.profile,
             )
+
+
+def _run_stages(args: argparse.Namespace, stages: list[Stage], console: "Console") -> None:
+    if args.dry_run:
+        from ift_jax.inspection.dry_run import dry_run_stages
+
+        dry_run_stages(stages, args.workdir, console, allow_new_data=args.allow_new_data)
+        return
+    from ift_jax.training.stages import train_stages
+
+    train_stages(stages, args.workdir, console, allow_new_data=args.allow_new_data)

@@ -2,8 +2,11 @@
 
 import dataclasses
 
+from ift_jax.config.encoder_decoder_checks import check_encoder_decoder
 from ift_jax.config.fields import rules_of
 from ift_jax.config.learning_rate import with_learning_rate
+from ift_jax.config.lora import check_lora
+from ift_jax.config.preference import with_preference
 from ift_jax.config.schema import Config, DecoderConfig
 from ift_jax.errors import UserError, counted
 
@@ -13,7 +16,8 @@ def check(config: Config) -> Config:
 
     Returns:
         The config with `train.batch_size` resolved from `train.batch_tokens`, with a learning
-        rate, and without `tokenizer.train_vocab_size` if a tokenizer is given.
+        rate and, on pairs, a beta, and without `tokenizer.train_vocab_size` if a tokenizer is
+        given.
 
     Raises:
         UserError: names the first field that is wrong, its value, and what was expected.
@@ -21,10 +25,14 @@ def check(config: Config) -> Config:
     _check_fields(config)
     config = _with_batch_size(config)
     config = _with_given_tokenizer(config)
+    config = with_preference(config)
     config = with_learning_rate(config)
     _check_batch(config)
     _check_model(config)
+    _check_linear_layers(config)
+    _check_split_layers(config)
     _check_mesh(config)
+    check_lora(config.lora)
     if config.lora.rank and config.optimizer.freeze:
         raise UserError(
             "config.optimizer.freeze: with lora.rank, everything but the adapters is frozen already"
@@ -69,12 +77,24 @@ def check_run(config: Config) -> Config:
             "config.train: steps and epochs are both 0; set one of them (to evaluate a model "
             "without training: ift eval --workdir MODEL)"
         )
+    if config.optimizer.keep_state and not model.init_from:
+        raise UserError(
+            "config.optimizer.keep_state: expected model.init_from, the workdir of the run whose "
+            "optimizer goes on"
+        )
     if isinstance(model, DecoderConfig) and 0 < model.positions < data.max_length:
         raise UserError(
             f"config.data.max_length: {data.max_length} is more than the {model.positions} "
             "positions that the model was made for (model.max_length, or rope_original_length "
             "with LongRoPE)"
         )
+    if not isinstance(model, DecoderConfig) and model.max_length:
+        for name in ("inputs_length", "targets_length"):
+            if getattr(data, name) > model.max_length:
+                raise UserError(
+                    f"config.data.{name}: {getattr(data, name)} is more than the "
+                    f"{model.max_length} positions that the model was made for (model.max_length)"
+                )
     return config
 
 
@@ -131,11 +151,7 @@ def _check_model(config: Config) -> None:
             raise UserError(
                 "config.format.bidirectional_prefix: is for model.architecture 'decoder'"
             )
-        if model.relative_max_distance <= model.relative_buckets // 2:
-            raise UserError(
-                "config.model.relative_max_distance: expected more than half of relative_buckets "
-                f"{model.relative_buckets}; got {model.relative_max_distance}"
-            )
+        check_encoder_decoder(model)
         return
     if model.n_heads % model.n_kv_heads:
         raise UserError(
@@ -164,10 +180,96 @@ def _check_model(config: Config) -> None:
                 f"config.model.{name}: expected {n_pairs} numbers with rope_scaling 'longrope', "
                 f"none without; got {given}"
             )
+    if bool(model.n_experts) != bool(model.experts_per_token) or (
+        model.experts_per_token > model.n_experts
+    ):
+        raise UserError(
+            "config.model.experts_per_token: expected from 1 to n_experts, or 0 without experts "
+            f"(n_experts is {model.n_experts}); got {model.experts_per_token}"
+        )
+    for name, unset in (("expert_layers", ""), ("dense_d_ff", 0), ("shared_d_ff", 0)):
+        value = getattr(model, name)
+        if value != unset and not model.n_experts:
+            raise UserError(
+                f"config.model.{name}: {value!r}, but n_experts is 0; expected {unset!r}"
+            )
+    if model.n_experts and not model.mlp_gated:
+        raise UserError("config.model.mlp_gated: False, but experts have gates; expected True")
+    if ("D" in model.expert_layers) != bool(model.dense_d_ff):
+        raise UserError(
+            "config.model.dense_d_ff: expected a width if expert_layers names dense layers, else 0 "
+            f"(expert_layers is {model.expert_layers!r}); got {model.dense_d_ff}"
+        )
+    if model.activation == "clamped_swish" and not model.n_experts:
+        raise UserError(
+            "config.model.activation: 'clamped_swish' is for experts, and n_experts is 0; expected "
+            "'silu', 'gelu' or 'gelu_tanh'"
+        )
+    if model.activation == "xielu" and (
+        model.mlp_gated or model.layer_input_dim or model.linear_layers
+    ):
+        raise UserError(
+            "config.model.activation: 'xielu' is for feed-forward layers without a gate; expected "
+            "mlp_gated False, layer_input_dim 0, and no linear_layers, or another activation"
+        )
     if model.layer_pattern and model.global_every:
         raise UserError(
             f"config.model.layer_pattern: {model.layer_pattern!r} and global_every "
             f"{model.global_every} both say which layers are global; set one of them"
+        )
+
+
+def _check_linear_layers(config: Config) -> None:
+    """Checks what linear attention cannot do, if the model has it."""
+    model = config.model
+    if not isinstance(model, DecoderConfig) or "linear" not in model.attention_kinds():
+        return
+    if model.linear_value_heads % model.linear_key_heads:
+        raise UserError(
+            "config.model.linear_value_heads: expected a multiple of linear_key_heads "
+            f"{model.linear_key_heads}; got {model.linear_value_heads}"
+        )
+    if config.mesh.sequence != 1:
+        raise UserError(
+            f"config.mesh.sequence: {config.mesh.sequence}, but layers with linear attention "
+            "(model.linear_layers) need whole rows on a device; set it to 1 and use fsdp or tensor"
+        )
+    if config.format.bidirectional_prefix:
+        raise UserError(
+            "config.format.bidirectional_prefix: layers with linear attention "
+            "(model.linear_layers) read every token in one direction; set it to False"
+        )
+
+
+def _check_split_layers(config: Config) -> None:
+    """Checks a model whose global and local layers differ, or share keys and values."""
+    model = config.model
+    if not isinstance(model, DecoderConfig) or not model.splits_local:
+        return
+    if model.global_head_dim % 2:
+        raise UserError(
+            "config.model.global_head_dim: expected an even number, because of RoPE; got "
+            f"{model.global_head_dim}"
+        )
+    if model.n_heads % model.kv_heads_of(local=False):
+        raise UserError(
+            f"config.model.global_kv_heads: expected a divisor of n_heads {model.n_heads}; "
+            f"got {model.global_kv_heads}"
+        )
+    for name in ("linear_layers", "n_experts"):
+        if getattr(model, name):
+            raise UserError(
+                f"config.model.{name}: is not supported where global and local layers differ, or "
+                "share keys and values (global_head_dim, global_kv_heads, global_values_are_keys, "
+                "kv_shared_layers)"
+            )
+    local = model.local_layers()
+    n_own = model.n_kv_layers
+    if n_own < 1 or set(local[n_own:]) - set(local[:n_own]):
+        raise UserError(
+            f"config.model.kv_shared_layers: {model.kv_shared_layers} of {model.n_layers} layers; "
+            "expected a local layer before the last ones that are shared if one of them is local, "
+            "and a global one if one of them is global"
         )
 
 

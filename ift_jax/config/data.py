@@ -15,7 +15,10 @@ SCHEMAS = (
     "instruction",
     "inputs_targets",
     "text",
+    "preference",
 )
+# What drops examples; see ift_jax.text.filters.
+FILTERS = ("thinking", "repeats", "chinese", "dates", "identity", "license")
 _LONGEST = 2**22  # Tokens of a row: packing keeps a bit for each.
 
 
@@ -25,7 +28,8 @@ class TokenizerConfig:
 
     path: str = field(
         "",
-        'A SentencePiece ".model" file, a "tokenizer.json", or a folder that holds one of them. '
+        'A SentencePiece ".model" file, a "tokenizer.json", or a folder that holds one of them; '
+        '"byt5": the bytes of UTF-8, as ByT5 numbers them. '
         "With model.init_from the checkpoint's own tokenizer is the default.",
     )
     extra_ids: int = field(
@@ -150,7 +154,7 @@ class DataConfig:
     root: str = field("", "Folder or file passed to each module's register(root), if it has one.")
     schema: str = field(
         "auto",
-        "What the rows of one's own files are. auto: it is told by the fields of the first row.",
+        "What the rows of your own files are. auto: the fields of the first row tell it.",
         choices=SCHEMAS,
     )
     ignore_fields: tuple[str, ...] = field(
@@ -172,6 +176,18 @@ class DataConfig:
         False,
         "Whether turns may come in any order that the template accepts, such as a system turn in "
         "the middle. Otherwise such a conversation is dropped and counted.",
+    )
+    filters: tuple[str, ...] = field(
+        (),
+        "What drops examples, counted by reason: broken or empty thoughts (thinking), a text that "
+        "repeats itself (repeats), 5% or more Chinese characters (chinese), a date where the "
+        "model's knowledge ends (dates), a claim to be a model or its maker's (identity), or a "
+        "field license in a row of your own files that is none of data.licenses (license).",
+        choices=FILTERS,
+    )
+    licenses: tuple[str, ...] = field(
+        ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "odc-by"),
+        'The licenses that the filter "license" keeps; case does not count.',
     )
     mixture: str = field("", "The SeqIO task or mixture to train on.")
     split: str = field("train", "The split to train on.")
@@ -214,6 +230,18 @@ class DataConfig:
         "Preparing a task fails if a larger fraction of its examples is dropped or truncated.",
         minimum=0,
         maximum=1,
+    )
+    max_tasks: int = field(
+        0,
+        "Train on this many tasks of the mixture, drawn by the seed; a larger number adds tasks to "
+        "those of a smaller one. 0: all.",
+        minimum=0,
+    )
+    max_examples_per_task: int = field(
+        0,
+        "Train on this many examples of each task, drawn by the seed; a larger number adds "
+        "examples to those of a smaller one, and the mixing rates stay. 0: all.",
+        minimum=0,
     )
     pack: bool = field(True, "Whether several examples share a row.")
     window: int = field(

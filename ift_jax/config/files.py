@@ -17,6 +17,17 @@ from ift_jax.config.fields import of_type
 from ift_jax.config.file_errors import TYPES, file_mistake
 from ift_jax.config.renamed_fields import explain_unknown, renamed_in
 from ift_jax.config.schema import Config, DecoderConfig, EncoderDecoderConfig
+from ift_jax.config.stages import (
+    KEY,
+    UNKNOWN_START,
+    Stage,
+    StageText,
+    check_kept_state,
+    merged,
+    of_stage,
+    split_overrides,
+    split_stages,
+)
 from ift_jax.errors import UserError
 from ift_jax.io.json_reader import json_object, parse_json
 from ift_jax.io.paths import as_path
@@ -97,17 +108,57 @@ def _fill(template: Any, values: dict[str, Any], path: str) -> Any:
     return dataclasses.replace(template, **filled)
 
 
-def load(path: str, overrides: Sequence[str] = ()) -> Config:
+def load(path: str, overrides: Sequence[str] = (), stage: str | None = "") -> Config:
     """Reads a config file and applies overrides.
 
     Args:
         path: "file.py", or "file.py:argument" for a `get_config(argument)`; or a file of YAML or
             JSON, such as the one that a run writes into its workdir.
         overrides: Items of the form "--config.section.field=value".
+        stage: The stage whose config is wanted, as if it began from where the first stage does;
+            "": none was named; None: none can be, by this command.
 
     Raises:
-        UserError: The file does not exist, a field or value is wrong, or an override does not have
-            that form.
+        UserError: The file does not exist, a field or value is wrong, an override does not have
+            that form, or the file has stages and none of them is named.
+    """
+    found = load_stages(path, overrides)
+    if isinstance(found, Config):
+        if stage:
+            raise UserError(f"--stage {stage}: {path} has no stages")
+        return found
+    names = [each.name for each in found]
+    if stage is None:
+        raise UserError(f"--config {path}: has the stages {', '.join(names)}; expected one run")
+    if not stage:
+        raise UserError(f"--config {path}: has the stages {', '.join(names)}; name one by --stage")
+    if stage not in names:
+        raise UserError(f"--stage {stage}: the stages of {path} are {', '.join(names)}")
+    return standalone(found, names.index(stage))
+
+
+def standalone(stages: Sequence[Stage], index: int) -> Config:
+    """The config of a stage as if it began from where the first one does: to look at it alone."""
+    first, config = stages[0].config, stages[index].config
+    if not index:
+        return config
+    optimizer = dataclasses.replace(config.optimizer, keep_state=False)
+    model = dataclasses.replace(config.model, init_from=first.model.init_from)
+    config = dataclasses.replace(config, model=model, optimizer=optimizer)
+    if not config.tokenizer.path:
+        config = dataclasses.replace(config, tokenizer=first.tokenizer)
+    return config
+
+
+def load_stages(path: str, overrides: Sequence[str] = ()) -> Config | list[Stage]:
+    """Reads a config file, with stages or without; the arguments and errors are those of `load`.
+
+    An override sets its field in every stage, whatever the file says there;
+    "--config.stages.NAME.section.field=value" sets it in one.
+
+    Returns:
+        The config of a file without stages, or the stages of one with them. Each begins from
+        `UNKNOWN_START` but the first.
     """
     file = path.partition(":")[0]
     if not os.path.isfile(file):
@@ -120,16 +171,58 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
     # Names are checked first, against the file without overrides: config_flags' own message for
     # an unknown field names a Python class instead of the field.
     base = _read(path)
+    common, stages = split_stages(base.to_dict())
+    if stages:
+        return _resolved_stages(common, stages, overrides)
     _check_overrides(base, overrides)
     config = _read(path, overrides) if overrides else base
     return from_dict(config.to_dict())
 
 
-def _load_yaml(path: str, file: str, overrides: Sequence[str]) -> Config:
+def stages_from_values(
+    listed: Sequence[Mapping[str, Any]], overrides: Sequence[str]
+) -> list[Stage]:
+    """Makes the stages that a workdir names, of which each has all its fields."""
+    common, stages = split_stages({KEY: listed})
+    return _resolved_stages(common, stages, overrides)
+
+
+def _resolved_stages(
+    common: dict[str, Any], stages: Sequence[StageText], overrides: Sequence[str]
+) -> list[Stage]:
+    """Makes the config of each stage, and checks what needs two of them."""
+    unchecked(common)  # Its mistakes are no stage's.
+    for_all, own = split_overrides(overrides, [stage.name for stage in stages])
+    resolved: list[Stage] = []
+    for stage in stages:
+        try:
+            config = unchecked(merged(common, stage.values))
+        except UserError as error:
+            raise of_stage(stage.name, error) from error
+        values = with_overrides(config, for_all)
+        try:
+            if own[stage.name]:
+                values = with_overrides(unchecked(values), own[stage.name])
+            if resolved:
+                values["model"]["init_from"] = UNKNOWN_START
+            config = from_dict(values)
+            if resolved:
+                before = resolved[-1]
+                check_kept_state(before.config, config, f"stage {before.name}")
+        except UserError as error:
+            raise of_stage(stage.name, error) from error
+        resolved.append(Stage(stage.name, config))
+    return resolved
+
+
+def _load_yaml(path: str, file: str, overrides: Sequence[str]) -> Config | list[Stage]:
     if path != file:
         raise UserError(f"--config: {path}: only a Python file takes an argument after ':'")
     text = yaml_files.read(file)
     try:
+        common, stages = split_stages(text.values)
+        if stages:
+            return _resolved_stages(common, stages, overrides)
         return from_dict(with_overrides(unchecked(text.values), overrides))
     except UserError as error:
         if str(error).startswith("--config."):
@@ -160,9 +253,12 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> dict[str, Any]:
 
     base = apply(())
     _check_overrides(base, overrides)
-    for item in overrides:
-        _check_value(item, base, apply)
-    result: dict[str, Any] = apply(overrides).to_dict()
+    try:
+        result: dict[str, Any] = apply(overrides).to_dict()
+    except (flags.Error, ValueError, TypeError, SyntaxError):
+        for item in overrides:  # One by one, to name the one that is wrong.
+            _check_value(item, base, apply)
+        raise
     return result
 
 
@@ -250,7 +346,7 @@ def from_json(path: str) -> Config:
     """
     try:
         content = as_path(path).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such file; is this the workdir of a run?") from None
     values = json_object(parse_json(content, path), path)
     if renamed := renamed_in(values):

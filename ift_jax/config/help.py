@@ -17,6 +17,11 @@ def help_lines() -> list[str]:
         "Every field of a config. Set one in a config file (config.train.steps = 100) or on the",
         "command line (--config.train.steps=100).",
         "",
+        "config.stages is a list of runs that follow one another, each from the last one's",
+        'checkpoint: [{"name": "mid", "train": {"steps": 100}}, {"name": "sft", ...}]. A stage has',
+        "the fields in which it differs. --config.train.steps=100 sets a field in all stages,",
+        "--config.stages.sft.train.steps=100 in one.",
+        "",
     ]
     for field in dataclasses.fields(config):
         section = getattr(config, field.name)

@@ -10,6 +10,9 @@ FRESH_WEIGHTS = 1e-3  # It suits the small models that are trained from scratch 
 # all parameters, PEFT's examples for adapters, which take about ten times as much.
 ADAMW = 2e-5
 ADAMW_LORA = 2e-4
+# On pairs: the default of TRL, and Olmo 3's and SmolLM3's (Tülu 3: 5e-7 for 8B).
+PREFERENCE = 1e-6
+PREFERENCE_LORA = 1e-5
 ADAFACTOR = 1e-3  # T5's, which the scale of each parameter multiplies (arXiv:1910.10683, 3.1.2).
 
 
@@ -25,7 +28,10 @@ def with_learning_rate(config: Config) -> Config:
     if not config.model.init_from:
         rate = FRESH_WEIGHTS
     elif optimizer.name == "adamw":
-        rate = ADAMW_LORA if config.lora.rank else ADAMW
+        if config.preference.trains_pairs:
+            rate = PREFERENCE_LORA if config.lora.rank else PREFERENCE
+        else:
+            rate = ADAMW_LORA if config.lora.rank else ADAMW
     elif optimizer.name == "adafactor":
         rate = ADAFACTOR
     else:

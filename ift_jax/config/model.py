@@ -1,69 +1,94 @@
-"""Config sections `model` and `lora`: the architecture, its shape, and its adapters."""
+"""Config section `model` of a decoder: the architecture and its shape."""
 
 import dataclasses
 
+from ift_jax.config.decoder_layers import DecoderLayers
 from ift_jax.config.fields import field
-
-REMAT_POLICIES = ("none", "minimal", "dots", "save_attention", "full", "offload")
-
-# Fields that both architectures have. Each class states its own default beside the shared help.
-_INIT_FROM = (
-    "A Hugging Face folder or a run's workdir to start from: its weights, its tokenizer, and every "
-    "field of this section that is part of the model (all but dropout, dropout_schedule, dtype, "
-    "remat and attention). Empty: fresh weights."
+from ift_jax.config.model_help import (
+    ATTENTION,
+    ATTENTIONS,
+    D_FF,
+    D_MODEL,
+    DROPOUT,
+    DTYPE,
+    DTYPES,
+    HEAD_DIM,
+    INIT_FROM,
+    N_HEADS,
+    NORM_EPS,
+    REMAT,
+    REMAT_POLICIES,
+    TIED_EMBEDDING,
+    VOCAB_SIZE,
 )
-_VOCAB_SIZE = "Rows of the embedding; 0: the tokenizer's size, rounded up to a multiple of 128."
-_D_MODEL = "Width of the residual stream."
-_N_HEADS = "Number of query heads."
-_HEAD_DIM = "Width of a head."
-_D_FF = "Width of the feed-forward layer."
-_NORM_EPS = "Added to the mean square in RMS norms."
-_TIED_EMBEDDING = "Whether the output head shares the embedding's weights."
-_DROPOUT = "Dropout rate on the output of each sublayer."
-_DTYPE = "Type of activations and matrix products. Parameters are float32."
-_REMAT = (
-    "What the backward pass recomputes instead of keeping, from nothing to everything; see "
-    "docs/memory.md."
-)
-_ATTENTION = (
-    'The attention implementation in training; "auto" chooses by platform and length. "splash" '
-    '(Pallas for TPU) and "triton" (Pallas for NVIDIA GPUs) are interpreted on other platforms, '
-    "which is slow. See docs/attention.md."
-)
-_DTYPES = ("float32", "bfloat16")
-_ATTENTIONS = ("auto", "xla", "blockwise", "splash", "triton")
 
 
 @dataclasses.dataclass(frozen=True)
-class DecoderConfig:
+class DecoderConfig(DecoderLayers):
     """A decoder-only transformer. The defaults are a small model of Llama's kind."""
 
     architecture: str = field(
         "decoder", "The architecture; default_config() sets it.", choices=("decoder",)
     )
-    init_from: str = field("", _INIT_FROM)
-    vocab_size: int = field(0, _VOCAB_SIZE, minimum=0)
+    init_from: str = field("", INIT_FROM)
+    vocab_size: int = field(0, VOCAB_SIZE, minimum=0)
     max_length: int = field(
         0, "Number of positions that the model was made for; 0: no limit.", minimum=0
     )
-    d_model: int = field(192, _D_MODEL, above=0)
+    d_model: int = field(192, D_MODEL, above=0)
     n_layers: int = field(4, "Number of layers.", above=0)
-    n_heads: int = field(6, _N_HEADS, above=0)
+    n_heads: int = field(6, N_HEADS, above=0)
     n_kv_heads: int = field(2, "Number of key and value heads; a divisor of n_heads.", above=0)
-    head_dim: int = field(32, _HEAD_DIM + " Even, because of RoPE.", above=0)
-    d_ff: int = field(512, _D_FF, above=0)
+    head_dim: int = field(32, HEAD_DIM + " Even, because of RoPE.", above=0)
+    d_ff: int = field(512, D_FF + " With experts: of each of them.", above=0)
+    n_experts: int = field(
+        0, "Experts in each layer, in place of the feed-forward layer; 0: none.", minimum=0
+    )
+    experts_per_token: int = field(
+        0, "How many experts each token goes to, with n_experts.", minimum=0
+    )
+    normalize_expert_weights: bool = field(
+        False, "Whether the weights of a token's experts are divided by their sum."
+    )
+    expert_layers: str = field(
+        "",
+        'With n_experts, which layers have experts ("E") and which a dense feed-forward layer '
+        '("D"), repeated over the layers. Empty: all have experts.',
+        letters="ED",
+    )
+    dense_d_ff: int = field(
+        0, "Width of the dense feed-forward layers that expert_layers names; 0: none.", minimum=0
+    )
+    shared_d_ff: int = field(
+        0,
+        "Width of an expert that all tokens of a layer share, beside its other experts. Its output "
+        "is multiplied by the sigmoid of a gate (Qwen3-Next). 0: none.",
+        minimum=0,
+    )
     activation: str = field(
         "silu",
-        "Activation of the feed-forward layer's gate.",
-        choices=("silu", "gelu", "gelu_tanh"),
+        'Activation of the feed-forward layer\'s gate. "relu2" is the square of a relu. "xielu", '
+        "for layers without a gate, has numbers that each layer learns (Apertus). "
+        '"clamped_swish", for experts, has '
+        "activation_limit and activation_slope, and 1 is added to what it gates (GPT-OSS).",
+        choices=("silu", "gelu", "gelu_tanh", "relu2", "xielu", "clamped_swish"),
+    )
+    activation_limit: float = field(
+        7.0,
+        'For activation "clamped_swish": the largest gate, and the largest size of what it gates.',
+        above=0,
+    )
+    activation_slope: float = field(
+        1.702, 'For activation "clamped_swish": the factor inside its sigmoid.', above=0
     )
     norm: str = field(
         "rms",
-        'The norms: "rms"; "layer", which subtracts the mean too and has no bias (Cohere); or '
-        '"plain_layer", which has no weight either (OLMo).',
-        choices=("rms", "layer", "plain_layer"),
+        'The norms: "rms"; "layer", which subtracts the mean too and has no bias (Cohere); '
+        '"biased_layer", which has one (Nemotron); or "plain_layer", which has neither weight nor '
+        "bias (OLMo).",
+        choices=("rms", "layer", "biased_layer", "plain_layer"),
     )
-    norm_eps: float = field(1e-6, _NORM_EPS, above=0, maximum=1)
+    norm_eps: float = field(1e-6, NORM_EPS, above=0, maximum=1)
     norm_offset: float = field(
         0.0,
         "Added to the weight of a norm: 1 for Gemma, which scales by (1 + weight).",
@@ -100,7 +125,14 @@ class DecoderConfig:
         "none",
         "How the RoPE frequencies are scaled for longer texts. Layers with a sliding window are "
         'not scaled unless rope_scales_local says so. "dynamic" changes nothing within max_length.',
-        choices=("none", "linear", "llama3", "yarn", "dynamic", "longrope"),
+        choices=("none", "linear", "llama3", "yarn", "dynamic", "longrope", "proportional"),
+    )
+    rope_proportion: float = field(
+        1.0,
+        'For rope_scaling "proportional": the part of the frequencies that turn, the fastest ones; '
+        "the others are 0 (Gemma 4).",
+        minimum=0,
+        maximum=1,
     )
     rope_scales_local: bool = field(
         False, "Whether rope_scaling holds in layers with a sliding window too."
@@ -158,12 +190,24 @@ class DecoderConfig:
         'over all heads together ("full", OLMo-2).',
         choices=("none", "head", "head_after_rope", "full"),
     )
+    value_norm: bool = field(
+        False, "Whether each head's values are normalized too, without a weight (Gemma 4)."
+    )
     clip_qkv: float = field(
         0.0, "Queries, keys and values are clipped to plus or minus this; 0: not.", minimum=0
     )
     qkv_bias: bool = field(False, "Whether the query, key and value projections have biases.")
     output_bias: bool = field(False, "Whether the output projection of attention has a bias.")
     mlp_bias: bool = field(False, "Whether the feed-forward projections have biases.")
+    mlp_gated: bool = field(
+        True,
+        "Whether the feed-forward layer has a gate. Without one the activation is that of its "
+        "hidden units (Nemotron, StarCoder2).",
+    )
+    attention_sinks: bool = field(
+        False,
+        "Whether each head has a score that takes part in the softmax and has no value (GPT-OSS).",
+    )
     query_scale: float = field(0.0, "Factor on the queries; 0: head_dim ** -0.5.", minimum=0)
     query_beta: float = field(
         0.0,
@@ -185,7 +229,61 @@ class DecoderConfig:
         "the layers, where global_every cannot say it. Empty: global_every.",
         letters="LG",
     )
-    tied_embedding: bool = field(True, _TIED_EMBEDDING)
+    global_head_dim: int = field(
+        0, "Width of a head in global layers (Gemma 4); 0: head_dim. Even.", minimum=0
+    )
+    global_kv_heads: int = field(
+        0, "Number of key and value heads in global layers; 0: n_kv_heads.", minimum=0
+    )
+    global_values_are_keys: bool = field(
+        False, "Whether the key projection of global layers gives their values too (Gemma 4)."
+    )
+    kv_shared_layers: int = field(
+        0,
+        "How many layers, the last ones, have no keys and values: they read those of the last "
+        "layer before them that is local or global as they are (Gemma 4).",
+        minimum=0,
+    )
+    double_d_ff_where_shared: bool = field(
+        False, "Whether the feed-forward layer of those layers has twice d_ff (Gemma 4 E2B)."
+    )
+    layer_input_dim: int = field(
+        0,
+        "Width of the embeddings that each layer has of its own (Gemma 4 E2B and E4B); 0: none.",
+        minimum=0,
+    )
+    layer_input_rows: int = field(
+        0, "Rows of that table, if they are more than vocab_size.", minimum=0
+    )
+    layer_scalar: bool = field(
+        False,
+        "Whether the output of each layer is multiplied by a number, which is not trained "
+        "(Gemma 4).",
+    )
+    attention_gate: bool = field(
+        False,
+        "Whether the output of attention is multiplied by the sigmoid of a gate, which the query "
+        "projection computes too (Qwen3.5).",
+    )
+    linear_layers: str = field(
+        "",
+        'Which layers have linear attention, by the gated delta rule ("L"), and which have softmax '
+        'attention ("F"), repeated over the layers: "LLLF" is Qwen3.5. Empty: all have softmax '
+        "attention.",
+        letters="LF",
+    )
+    linear_key_heads: int = field(
+        3, "Number of query and of key heads in layers with linear attention.", above=0
+    )
+    linear_value_heads: int = field(
+        6, "Number of value heads there; a multiple of linear_key_heads.", above=0
+    )
+    linear_key_dim: int = field(32, "Width of a query or key head there.", above=0)
+    linear_value_dim: int = field(32, "Width of a value head there.", above=0)
+    linear_conv: int = field(
+        4, "Tokens that the convolution before linear attention sees, itself among them.", above=0
+    )
+    tied_embedding: bool = field(True, TIED_EMBEDDING)
     scale_embedding: bool = field(
         False, "Whether embeddings are multiplied by sqrt(d_model), as Gemma's are."
     )
@@ -199,16 +297,16 @@ class DecoderConfig:
         above=0,
     )
     logits_scaling: float = field(1.0, "The logits are divided by this (Granite, Cohere).", above=0)
-    dropout: float = field(0.0, _DROPOUT, minimum=0, below=1)
+    dropout: float = field(0.0, DROPOUT, minimum=0, below=1)
     dropout_schedule: str = field(
         "constant",
         'The dropout rate by layer: "constant", or "linear" from 0 in the lowest layer to dropout '
         "in the highest (LIMA).",
         choices=("constant", "linear"),
     )
-    dtype: str = field("float32", _DTYPE, choices=_DTYPES)
-    remat: str = field("none", _REMAT, choices=REMAT_POLICIES)
-    attention: str = field("auto", _ATTENTION, choices=_ATTENTIONS)
+    dtype: str = field("float32", DTYPE, choices=DTYPES)
+    remat: str = field("auto", REMAT, choices=("auto", *REMAT_POLICIES))
+    attention: str = field("auto", ATTENTION, choices=ATTENTIONS)
 
     @property
     def positions(self) -> int:
@@ -216,75 +314,3 @@ class DecoderConfig:
         if self.rope_scaling == "longrope":
             return min(self.max_length or self.rope_original_length, self.rope_original_length)
         return self.max_length
-
-    def local_layers(self) -> list[bool]:
-        """Whether each layer has the sliding window."""
-        if not self.sliding_window:
-            return [False] * self.n_layers
-        pattern = self.layer_pattern or "L" * ((self.global_every or self.n_layers + 1) - 1) + "G"
-        return [letter == "L" for letter in self._of_layers(pattern)]
-
-    def rotating_layers(self) -> list[bool]:
-        """Whether each layer has RoPE."""
-        return [letter == "R" for letter in self._of_layers(self.rope_layers or "R")]
-
-    def _of_layers(self, pattern: str) -> list[str]:
-        return [pattern[layer % len(pattern)] for layer in range(self.n_layers)]
-
-
-@dataclasses.dataclass(frozen=True)
-class EncoderDecoderConfig:
-    """T5: 1.0 with a relu and a tied embedding, 1.1 with a gated gelu and an untied one."""
-
-    architecture: str = field(
-        "encoder_decoder",
-        "The architecture; default_config('encoder_decoder') sets it.",
-        choices=("encoder_decoder",),
-    )
-    init_from: str = field("", _INIT_FROM)
-    vocab_size: int = field(0, _VOCAB_SIZE, minimum=0)
-    d_model: int = field(192, _D_MODEL, above=0)
-    n_encoder_layers: int = field(3, "Number of encoder layers.", above=0)
-    n_decoder_layers: int = field(3, "Number of decoder layers.", above=0)
-    n_heads: int = field(6, _N_HEADS, above=0)
-    head_dim: int = field(32, _HEAD_DIM, above=0)
-    d_ff: int = field(512, _D_FF, above=0)
-    activation: str = field(
-        "gated_gelu",
-        'Activation of the feed-forward layer: "relu" (T5 1.0) or "gated_gelu" (T5 1.1).',
-        choices=("relu", "gated_gelu"),
-    )
-    norm_eps: float = field(1e-6, _NORM_EPS, above=0, maximum=1)
-    relative_buckets: int = field(32, "Number of relative-position buckets.", minimum=4)
-    relative_max_distance: int = field(
-        128,
-        "Distances from this on share the last bucket; more than half of relative_buckets.",
-        above=0,
-    )
-    tied_embedding: bool = field(False, _TIED_EMBEDDING)
-    dropout: float = field(0.0, _DROPOUT, minimum=0, below=1)
-    dtype: str = field("float32", _DTYPE, choices=_DTYPES)
-    remat: str = field("none", _REMAT, choices=REMAT_POLICIES)
-    attention: str = field(
-        "auto",
-        _ATTENTION + " The kernels serve cross-attention only, because self-attention has a bias.",
-        choices=_ATTENTIONS,
-    )
-
-
-ModelConfig = DecoderConfig | EncoderDecoderConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class LoraConfig:
-    """Low-rank adapters (ift_jax/models/lora.py). With them nothing else is trained."""
-
-    rank: int = field(0, "Rank of the adapters; 0: no LoRA.", minimum=0)
-    alpha: float = field(16.0, "The adapters' product is scaled by alpha / rank.", above=0)
-    rslora: bool = field(False, "Whether the scale is alpha / sqrt(rank) instead.")
-    targets: str = field(
-        "attention|cross|mlp",
-        "Projections that get an adapter: those with a match in their path, such as "
-        '"layers.attention.query", "decoder.layers.cross.key" or "layers.mlp.down".',
-        regex=True,
-    )

@@ -2,14 +2,18 @@
 
 A config file (`configs/*.py`) fills an `ml_collections.ConfigDict` of the same fields;
 `ift_jax.config.files` turns one into the other. Each field states its default, help text, choices
-and bounds where it is defined: in data.py, model.py and training.py beside this file.
+and bounds where it is defined: in data.py, model.py, encoder_decoder.py, lora.py,
+preference.py and training.py beside this file.
 """
 
 import dataclasses
 
 from ift_jax.config.data import DataConfig, FormatConfig, RowLengths, TokenizerConfig
+from ift_jax.config.encoder_decoder import EncoderDecoderConfig, ModelConfig
 from ift_jax.config.fields import field
-from ift_jax.config.model import DecoderConfig, EncoderDecoderConfig, LoraConfig, ModelConfig
+from ift_jax.config.lora import LoraConfig
+from ift_jax.config.model import DecoderConfig
+from ift_jax.config.preference import PreferenceConfig
 from ift_jax.config.training import (
     EvaluationConfig,
     LossConfig,
@@ -30,6 +34,7 @@ __all__ = [
     "MeshConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "PreferenceConfig",
     "RowLengths",
     "TokenizerConfig",
     "TrainConfig",
@@ -48,6 +53,7 @@ class Config:
     lora: LoraConfig = LoraConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
+    preference: PreferenceConfig = PreferenceConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     mesh: MeshConfig = MeshConfig()

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from ift_jax.errors import UserError, of_users_code
 
 FEW_SHOT_MODULE = "ift_jax.sources.few_shot"  # Registers a k-shot twin of any text task.
+SHOTS = (0, 1, 2, 5, 16, 32)  # The twins that it registers have so many solved examples.
 _FEW_SHOT_NAME = re.compile(r"_\d+_shot$")
 
 

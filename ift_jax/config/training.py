@@ -18,13 +18,14 @@ class OptimizerConfig:
     learning_rate: float = field(
         0.0,
         "The peak of the schedule. 0: 1e-3 for fresh weights; with model.init_from 2e-5 for adamw, "
-        "2e-4 for adamw with LoRA, and 1e-3 for adafactor.",
+        "2e-4 for adamw with LoRA, and 1e-3 for adafactor; on pairs 1e-6, and 1e-5 with LoRA.",
         minimum=0,
     )
     schedule: str = field(
         "cosine",
-        "The learning rate after the warm-up.",
-        choices=("constant", "linear", "cosine", "rsqrt"),
+        'The learning rate after the warm-up. "wsd" (warm-up, stable, decay) stays at the peak and '
+        "decays at the end of the run.",
+        choices=("constant", "linear", "cosine", "rsqrt", "wsd"),
     )
     warmup_steps: int = field(0, "Steps of linear warm-up; 0: warmup_ratio decides.", minimum=0)
     warmup_ratio: float = field(
@@ -35,9 +36,25 @@ class OptimizerConfig:
     )
     final_ratio: float = field(
         0.0,
-        "The linear and cosine schedules end at this fraction of the peak.",
+        "The linear, cosine and wsd schedules end at this fraction of the peak.",
         minimum=0,
         maximum=1,
+    )
+    decay_steps: int = field(
+        0, "Steps of the decay of the wsd schedule; 0: decay_ratio decides.", minimum=0
+    )
+    decay_ratio: float = field(
+        0.1,
+        "Length of the decay of the wsd schedule as a fraction of the run's steps; used if "
+        "decay_steps is 0.",
+        above=0,
+        maximum=1,
+    )
+    decay_shape: str = field(
+        "linear",
+        'How the wsd schedule decays: in a straight line, along half a cosine, or as "1-sqrt", '
+        "which falls steeply at first (arXiv:2405.18392).",
+        choices=("linear", "cosine", "1-sqrt"),
     )
     rsqrt_offset: int = field(
         10_000,
@@ -64,6 +81,12 @@ class OptimizerConfig:
         "Whether the optimizer's state is sharded over the mesh axis data as well as over fsdp "
         "(ZeRO-1).",
     )
+    keep_state: bool = field(
+        False,
+        "Whether the optimizer's state continues that of the run in model.init_from, whose "
+        "optimizer must be the same one; otherwise it begins anew. The schedule begins anew in any "
+        "case.",
+    )
     freeze: str = field(
         "",
         'Parameters with a match in their path, such as "layers.mlp.up.weight" or "embedding", are '
@@ -88,6 +111,17 @@ class LossConfig:
     )
     label_smoothing: float = field(
         0.0, "Probability spread over the whole vocabulary.", minimum=0, below=1
+    )
+    router_balance: float = field(
+        0.0,
+        "Factor of the load-balancing loss of a mixture of experts (transformers: 1e-3 or 1e-2, "
+        "the release's router_aux_loss_coef).",
+        minimum=0,
+    )
+    router_z_loss: float = field(
+        0.0,
+        "Factor of the squared log-sum-exp of a mixture's router logits (ST-MoE: 1e-3).",
+        minimum=0,
     )
     chunk: int = field(
         0,
@@ -125,14 +159,14 @@ class TrainConfig:
     max_to_keep: int = field(2, "Number of newest checkpoints that are kept.", above=0)
     keep_best: int = field(
         0,
-        "Number of checkpoints with the best finite train.best_metric that are kept besides.",
+        "Number of checkpoints with the best finite train.best_metric that are kept as well.",
         minimum=0,
     )
     best_metric: str = field(
         "eval_loss",
-        "What train.keep_best and train.early_stopping_patience go by: eval_loss, heldout_loss, or "
-        "a metric of train.eval_metrics_every, such as eval/TASK/exact_match or, as the mean over "
-        "tasks, eval/overall/exact_match.",
+        "What train.keep_best and train.early_stopping_patience look at: eval_loss, heldout_loss, "
+        "or a metric of train.eval_metrics_every, such as eval/TASK/exact_match or, as the mean "
+        "over tasks, eval/overall/exact_match.",
     )
     best_mode: str = field(
         "auto",
@@ -148,7 +182,7 @@ class TrainConfig:
     )
     damaged_checkpoint: str = field(
         "previous",
-        "What happens if the newest checkpoint is damaged when a run is resumed: the run goes on "
+        "What happens if the newest checkpoint is damaged when a run is resumed: the run resumes "
         'from the one before it, with a warning ("previous"), or it ends ("error").',
         choices=("previous", "error"),
     )
@@ -246,6 +280,13 @@ class MeshConfig:
     fsdp: int = field(
         1,
         "Fully sharded data parallelism: parameters are sharded as well as rows.",
+        minimum=1,
+        also=-1,
+    )
+    expert: int = field(
+        1,
+        "Expert parallelism: the experts of a mixture are sharded as well as rows; a divisor of "
+        "model.n_experts.",
         minimum=1,
         also=-1,
     )

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ift_jax.config.schema import Config
+from ift_jax.config.stages import KEY
 from ift_jax.errors import UserError
 
 ENDINGS = (".yaml", ".yml", ".json")
@@ -89,6 +90,15 @@ def parse(text: str, where: str) -> ConfigText:
     return ConfigText(values, lines)
 
 
+def parse_values(text: str) -> Any:
+    """Parses any YAML, with numbers as in a config file.
+
+    Raises:
+        yaml.YAMLError: The text is not YAML.
+    """
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, see above.
+
+
 def _lines(root: yaml.Node | None, path: str) -> dict[str, int]:
     """The line of each field and section; refuses what is no mapping, and names given twice."""
     lines: dict[str, int] = {}
@@ -111,6 +121,20 @@ def _add_lines(node: yaml.MappingNode, prefix: str, path: str, lines: dict[str, 
         lines[name] = line
         if isinstance(value, yaml.MappingNode):
             _add_lines(value, f"{name}.", path, lines)
+        elif name == KEY and isinstance(value, yaml.SequenceNode):
+            for item in value.value:
+                _add_stage_lines(item, path, lines)
+
+
+def _add_stage_lines(item: yaml.Node, path: str, lines: dict[str, int]) -> None:
+    """Add the lines of a stage's fields as `stages.NAME.section.field`."""
+    if not isinstance(item, yaml.MappingNode):
+        return  # `split_stages` says what was expected.
+    names = [value.value for key, value in item.value if key.value == "name"]
+    # `split_stages` refuses a name that is given twice.
+    if names and isinstance(names[0], str) and f"{KEY}.{names[0]}" not in lines:
+        lines[f"{KEY}.{names[0]}"] = item.start_mark.line + 1
+        _add_lines(item, f"{KEY}.{names[0]}.", path, lines)
 
 
 def place_of(path: str, lines: Mapping[str, int], message: str) -> str:
@@ -121,7 +145,10 @@ def place_of(path: str, lines: Mapping[str, int], message: str) -> str:
         lines: `ConfigText.lines`.
         message: A message that names a field as "config.section.field".
     """
-    for name in re.findall(r"config\.([\w.]*\w)", message):
+    for name in re.findall(r"config\.([\w.-]*\w)", message):
+        of_all_stages = re.sub(rf"{KEY}\.[\w-]+\.", "", name)
+        if name not in lines and of_all_stages in lines:
+            name = of_all_stages  # The stage has the field from outside the list.
         while name:
             if name in lines:
                 return f"{path}:{lines[name]}"

@@ -1,21 +1,20 @@
 """Global batches as a pure function of (stores, config, seed, step)."""
 
-import dataclasses
+import copy
 import functools
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from ift_jax.config.schema import Config, DataConfig, TrainConfig
 from ift_jax.data.mixture import Mixture
-from ift_jax.data.packed_layout import RowLayout
 from ift_jax.data.packed_windows import RowExamples, WindowPacker, WindowTotals
+from ift_jax.data.pairs import REFERENCE
+from ift_jax.data.row_batch import Batch, lay_out, prefixed
 from ift_jax.data.sample_order import SampleOrder
 from ift_jax.errors import UserError
 
-Batch = dict[str, np.ndarray]
 LARGEST_RUN = 2**32  # Rows or examples; planning takes about a minute for each 100 million.
 
 
@@ -191,6 +190,12 @@ class BatchPlan:
             bidirectional_prefix=config.format.bidirectional_prefix,
         )
 
+    def with_mixture(self, mixture: Mixture) -> Self:
+        """Return the same plan for a mixture of the same examples."""
+        other = copy.copy(self)
+        other.mixture = mixture
+        return other
+
     @functools.cached_property
     def task_examples(self) -> np.ndarray:
         """int64[T]: how often the planned windows visit each task."""
@@ -248,7 +253,9 @@ class BatchPlan:
             of the target; `segment_ids` int32, from 1 in a row and 0 in padding; `positions`
             int32, from 0 in each example; `task_ids` int32, -1 in padding; `row_ids` int32[B], the
             index of each row in the global batch; with a bidirectional prefix `prefix_mask` bool,
-            true before an example's first trained token.
+            true before an example's first trained token. Of pairs, whose sides are segments of
+            their own, `reference_log_probs` float32: the log-probability of each segment under the
+            reference model at its first token, 0 elsewhere.
 
             For an encoder-decoder: `encoder_tokens`, `encoder_segment_ids`, `encoder_positions`
             (B x L_encoder); `decoder_tokens`, the targets shifted right in each example with 0
@@ -256,48 +263,13 @@ class BatchPlan:
             `decoder_positions`, `decoder_task_ids` (B x L_decoder); `row_ids`. Segment k of the
             encoder belongs to segment k of the decoder; it may be empty.
         """
-        counts, task_ids, variants, example_ids = self.examples(step, rows)
-        # Each example as its variant and its index in it. Lists, because indexing arrays by
-        # single elements is slow.
-        found = [
-            (self.mixture.stores[task].variants[variant], i)
-            for task, variant, i in zip(
-                task_ids.tolist(), variants.tolist(), example_ids.tolist(), strict=True
-            )
-        ]
-        flat_ids = self.mixture.flat_ids(task_ids, variants, example_ids)
-        layout = RowLayout(self.mixture.lengths[flat_ids], counts, self.capacities[-1])
-        pairs = [variant.tokens_and_weights(i) for variant, i in found]
-        tokens = layout.concatenate([ids for ids, _ in pairs], np.int32)
-        weights = layout.concatenate([weights for _, weights in pairs], np.float32)
-        structure = layout.segments_and_positions()
-        structure["task_ids"] = layout.repeat(task_ids, -1)
-        row_ids = np.arange(*rows.indices(self.batch_size), dtype=np.int32)
-
-        if self._encoder_decoder:
-            encoder_lengths = self.mixture.encoder_lengths[flat_ids]
-            encoder = RowLayout(encoder_lengths, counts, self.capacities[0])
-            inputs = [variant.encoder_tokens(i) for variant, i in found]
-            return {
-                "encoder_tokens": encoder.concatenate(inputs, np.int32),
-                **_prefixed("encoder_", encoder.segments_and_positions()),
-                "decoder_tokens": layout.shift_right(tokens),
-                "decoder_targets": tokens,
-                "decoder_loss_weights": weights,
-                **_prefixed("decoder_", structure),
-                "row_ids": row_ids,
-            }
-        batch = {
-            "tokens": tokens,
-            "targets": layout.shift_left(tokens),
-            "loss_weights": layout.shift_left(weights),
-            **structure,
-            "row_ids": row_ids,
-        }
-        if self._bidirectional_prefix:
-            prefix_N = np.array([variant.prefix_lengths[i] for variant, i in found], np.int32)
-            batch["prefix_mask"] = batch["positions"] < layout.repeat(prefix_N, 0)
-        return batch
+        return lay_out(
+            self.mixture,
+            self.examples(step, rows),
+            np.arange(*rows.indices(self.batch_size), dtype=np.int32),
+            self.capacities,
+            bidirectional_prefix=self._bidirectional_prefix,
+        )
 
 
 def _empty_rows(n_rows: int) -> RowExamples:
@@ -321,57 +293,16 @@ def batch_arrays(config: Config) -> dict[str, ArraySpec]:
         ("tokens", "segment_ids", "positions", "targets", "task_ids"), int32
     )
     decoder_dtypes["loss_weights"] = np.dtype(np.float32)
+    if config.preference.trains_pairs:
+        decoder_dtypes[REFERENCE] = np.dtype(np.float32)
     if config.format.bidirectional_prefix and not has_encoder:
         decoder_dtypes["prefix_mask"] = np.dtype(bool)
     arrays = {
         name: ArraySpec((n_rows, lengths.decoder), dtype) for name, dtype in decoder_dtypes.items()
     }
     if has_encoder:
-        arrays = _prefixed("decoder_", arrays)
+        arrays = prefixed("decoder_", arrays)
         for name in ("tokens", "segment_ids", "positions"):
             arrays[f"encoder_{name}"] = ArraySpec((n_rows, lengths.encoder), int32)
     arrays["row_ids"] = ArraySpec((n_rows,), int32)
     return arrays
-
-
-def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
-    return {prefix + name: value for name, value in arrays.items()}
-
-
-def eval_batches(
-    mixture: Mixture,
-    data: DataConfig,
-    architecture: str,
-    batch_size: int,
-    *,
-    max_rows: int = 0,
-    bidirectional_prefix: bool = False,
-) -> Iterator[Batch]:
-    """Every example of a mixture's variant 0 once, whatever the rates and the seed.
-
-    The last batch is filled up with empty rows.
-
-    Args:
-        mixture: The tasks and their stores.
-        data: As for `BatchPlan`.
-        architecture: As for `BatchPlan`.
-        batch_size: Rows per batch.
-        max_rows: If positive, only about so many rows: the first ones of a fixed shuffle over all
-            tasks, in proportion to their sizes.
-        bidirectional_prefix: As for `BatchPlan`.
-    """
-    sizes = np.array([of_variants[0] for of_variants in mixture.sizes], np.float64)
-    plan = BatchPlan(
-        dataclasses.replace(mixture, rates=sizes),
-        data,
-        architecture,
-        batch_size,
-        seed=0,
-        epochs=1.0,
-        bidirectional_prefix=bidirectional_prefix,
-    )
-    n_steps = plan.n_steps
-    if max_rows:
-        n_steps = min(n_steps, -(-max_rows // batch_size))
-    for step in range(n_steps):
-        yield plan.batch(step)

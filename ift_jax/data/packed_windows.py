@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,13 +12,14 @@ import numpy as np
 
 from ift_jax.config.schema import DataConfig
 from ift_jax.data.mixture import Mixture
-from ift_jax.data.packing import pack, pack_2d
+from ift_jax.data.packing import check_fits, count_rows, pack, pack_2d
 from ift_jax.data.randomness import permutation
 from ift_jax.data.sample_order import SampleOrder, Visits
 from ift_jax.io.files import json_digest
 from ift_jax.io.side_folder import find_side_file, write_side_file
 
 _VERSION = 3  # Version of the kept totals; a part of their file's name.
+_TOGETHER = 2**19  # Examples (or lengths, if there are more) that are planned at once.
 
 
 class WindowTotals(NamedTuple):
@@ -76,18 +78,29 @@ class WindowPacker:
         self.capacities = tuple(length for length in data.row_lengths(architecture) if length)
         self.window = functools.lru_cache(maxsize=4)(self._window)
 
-    def totals(self, window: int) -> WindowTotals:
-        """Counts what a window holds, without shuffling its rows."""
-        visits = self.order.window(window)
+    def totals(self, first: int, stop: int) -> np.ndarray:
+        """Counts what the windows from `first` to `stop` hold, without making their rows.
+
+        Returns:
+            int64[stop - first, 5], the fields of `WindowTotals`.
+        """
+        visits, window_N = self.order.windows(first, stop)
         flat_ids = self._mixture.flat_ids(*self._sampled(visits))
-        _, n_rows = self._pack(visits, flat_ids)
-        return WindowTotals(
-            rows=n_rows,
-            examples=len(flat_ids),
-            tokens=int(self._mixture.lengths[flat_ids].sum()),
-            encoder_tokens=int(self._mixture.encoder_lengths[flat_ids].sum()),
-            trained_tokens=int(self._mixture.trained_tokens[flat_ids].sum()),
-        )
+        examples_W = np.bincount(window_N, minlength=stop - first)
+
+        def sums(of_example: np.ndarray) -> np.ndarray:
+            # float64 holds every sum of tokens exactly.
+            tokens_W = np.bincount(window_N, of_example[flat_ids], minlength=stop - first)
+            return tokens_W.astype(np.int64)
+
+        columns = [
+            self._count_rows(visits, flat_ids, window_N, examples_W),
+            examples_W,
+            sums(self._mixture.lengths),
+            sums(self._mixture.encoder_lengths),
+            sums(self._mixture.trained_tokens),
+        ]
+        return np.stack(columns, axis=1)
 
     def rows(self, window: int, start: int, stop: int) -> RowExamples:
         """The examples of rows `start` to `stop` of a window."""
@@ -111,19 +124,36 @@ class WindowPacker:
         name = self._totals_name(n_rows, n_windows)
         if (kept := _read_totals(find_side_file(store_dir, name))) is not None:
             return kept
-        totals: list[WindowTotals] = []
-        planned_rows = 0
-        while n_windows is None or len(totals) < n_windows:
-            if n_rows is not None and planned_rows >= n_rows:
-                break
-            totals.append(self.totals(len(totals)))
-            planned_rows += totals[-1].rows
-        result = np.array(totals, np.int64).reshape(-1, len(WindowTotals._fields))
+        result = np.concatenate(list(self._planned(n_rows, n_windows)))
         buffer = io.BytesIO()
         np.save(buffer, result, allow_pickle=False)
         content = buffer.getvalue()
         write_side_file(store_dir, name, hashlib.sha256(content).digest() + content)
         return result
+
+    def _planned(self, n_rows: int | None, n_windows: int | None) -> Iterator[np.ndarray]:
+        """Yields the totals of the first windows, some windows at a time; see `all_totals`."""
+        yield np.zeros((0, len(WindowTotals._fields)), np.int64)
+        most = max(_TOGETHER // max(self._data.window, self.capacities[-1]), 1)
+        window = planned_rows = 0
+        while n_windows is None or window < n_windows:
+            if n_rows is None:
+                count = most
+            elif planned_rows < n_rows:
+                # As many as are needed if they are like those before.
+                count = -(-(n_rows - planned_rows) * window // max(planned_rows, 1))
+            else:
+                break
+            count = min(max(count, 1), most)
+            if n_windows is not None:
+                count = min(count, n_windows - window)
+            totals_Wx5 = self.totals(window, window + count)
+            if n_rows is not None:
+                rows_before = planned_rows + np.cumsum(totals_Wx5[:, 0]) - totals_Wx5[:, 0]
+                totals_Wx5 = totals_Wx5[rows_before < n_rows]
+            yield totals_Wx5
+            window += count
+            planned_rows += int(totals_Wx5[:, 0].sum())
 
     def _totals_name(self, n_rows: int | None, n_windows: int | None) -> str:
         """The name of the file for `all_totals`, after everything that determines them."""
@@ -132,6 +162,7 @@ class WindowPacker:
             _VERSION,
             self._mixture.tasks,
             [store.path.name for store in stores],
+            self._mixture.sizes,  # With the seed, they tell which part of a store is read.
             self._mixture.rates.tolist(),
             self.capacities,
             self._data.pack,
@@ -147,23 +178,57 @@ class WindowPacker:
         variants = visits.epochs % self._mixture.stores[0].n_variants
         return Examples(visits.task_ids, variants, visits.example_ids)
 
-    def _pack(self, visits: Visits, flat_ids: np.ndarray) -> tuple[np.ndarray, int]:
-        """The row of each example (int32[n]), and the number of rows."""
+    def _count_rows(
+        self, visits: Visits, flat_ids: np.ndarray, window_N: np.ndarray, examples_W: np.ndarray
+    ) -> np.ndarray:
+        """int64[W]: the rows of each window."""
+        if not self._data.pack:
+            return examples_W
+        copies = _copies(visits, window_N)
+        if len(self.capacities) == 2:
+            one_by_one = np.ones(len(examples_W), bool)
+        else:
+            one_by_one = np.zeros(len(examples_W), bool)
+            if copies is not None:
+                one_by_one[window_N[copies > 0]] = True
+        rows_W = np.zeros(len(examples_W), np.int64)
+
+        # Windows without copies, of examples with one length: by lengths alone.
+        if not one_by_one.all():
+            capacity = self.capacities[0]
+            lengths = self._mixture.lengths[flat_ids]
+            check_fits(lengths, capacity)
+            keys = window_N * (capacity + 1) + lengths
+            by_length = np.bincount(keys, minlength=len(rows_W) * (capacity + 1))
+            for window, of_window in enumerate(by_length.reshape(len(rows_W), -1)):
+                if not one_by_one[window]:
+                    rows_W[window] = count_rows(of_window, capacity)
+
+        if one_by_one.any():
+            by_window = np.split(np.argsort(window_N, kind="stable"), np.cumsum(examples_W)[:-1])
+            for window in np.flatnonzero(one_by_one).tolist():
+                here = by_window[window]
+                copies_here = None if copies is None else copies[here]
+                rows_W[window] = self._pack(flat_ids[here], copies_here).max(initial=-1) + 1
+        return rows_W
+
+    def _pack(self, flat_ids: np.ndarray, copies: np.ndarray | None) -> np.ndarray:
+        """The row of each example; int32[n]."""
         lengths = self._mixture.lengths[flat_ids]
         if not self._data.pack:
-            rows = np.arange(len(flat_ids), dtype=np.int32)
-        elif len(self.capacities) == 2:
-            encoder_lengths = self._mixture.encoder_lengths[flat_ids]
-            rows = pack_2d(encoder_lengths, lengths, *self.capacities, _copies(visits))
-        else:
-            rows = pack(lengths, self.capacities[0], _copies(visits))
-        return rows, int(rows.max(initial=-1)) + 1
+            return np.arange(len(flat_ids), dtype=np.int32)
+        if len(self.capacities) == 2:
+            return pack_2d(
+                self._mixture.encoder_lengths[flat_ids], lengths, *self.capacities, copies
+            )
+        return pack(lengths, self.capacities[0], copies)
 
     def _window(self, window: int) -> PackedWindow:
         """Packs a window and shuffles its rows by the seed."""
-        visits = self.order.window(window)
+        visits, window_N = self.order.windows(window, window + 1)
         examples = self._sampled(visits)
-        rows, n_rows = self._pack(visits, self._mixture.flat_ids(*examples))
+        rows = self._pack(self._mixture.flat_ids(*examples), _copies(visits, window_N))
+        n_rows = int(rows.max(initial=-1)) + 1
         shuffled = np.empty(n_rows, np.int64)
         shuffled[permutation(n_rows, "rows", self._seed, window)] = np.arange(n_rows)
         rows = shuffled[rows]
@@ -182,28 +247,32 @@ def _read_totals(path: Path | None) -> np.ndarray | None:
     return None
 
 
-def _copies(visits: Visits) -> np.ndarray | None:
+def _copies(visits: Visits, window_N: np.ndarray) -> np.ndarray | None:
     """Numbers the examples that a window visits more than once, whatever their variants.
 
     Args:
-        visits: N visits, task after task and epoch after epoch.
+        visits: N visits, task after task, window after window, and epoch after epoch.
+        window_N: int64[N], the window of each visit.
 
     Returns:
-        int64[n], equal positive numbers for the visits of an example that is visited again, and 0
-        for all others; None if no example is.
+        int64[n], equal positive numbers for the visits of an example that its window visits again,
+        and 0 for all others; None if no example is.
     """
     task_ids, example_ids, epochs = visits
-    # Only a task that is visited in several epochs can repeat an example; mostly few tasks are.
-    epoch_ends = (task_ids[1:] == task_ids[:-1]) & (epochs[1:] != epochs[:-1])
-    if not epoch_ends.any():
+    # Only a task that a window visits in several epochs can repeat an example; mostly few are.
+    same_run = (task_ids[1:] == task_ids[:-1]) & (window_N[1:] == window_N[:-1])
+    epoch_ends = np.flatnonzero(same_run & (epochs[1:] != epochs[:-1]))
+    if not epoch_ends.size:
         return None
-    repeating = np.zeros(int(task_ids[-1]) + 1, bool)
-    repeating[task_ids[1:][epoch_ends]] = True
-    candidates = np.flatnonzero(repeating[task_ids])
+    n_tasks = int(task_ids[-1]) + 1
+    run_N = window_N * n_tasks + task_ids
+    repeating = np.zeros(int(window_N.max()) * n_tasks + n_tasks, bool)
+    repeating[run_N[epoch_ends]] = True
+    candidates = np.flatnonzero(repeating[run_N])
 
-    # A number for each example of each task. Sorting brings equal numbers together.
+    # A number for each example of each run. Sorting brings equal numbers together.
     ids = example_ids[candidates]
-    keys = task_ids[candidates].astype(np.int64) * (int(ids.max()) + 1) + ids
+    keys = run_N[candidates] * (int(ids.max()) + 1) + ids
     order = np.argsort(keys, kind="stable")
     same = np.diff(keys[order]) == 0
     if not same.any():

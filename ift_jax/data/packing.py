@@ -4,6 +4,9 @@ The method is best-fit decreasing: the longest example first, each into the open
 best. The free capacities of the open rows are the set bits of one Python integer, so "the smallest
 capacity of at least n" is the lowest set bit of `free >> n`.
 
+The number of rows follows from how many examples there are of each length, so `count_rows` moves
+all examples of one length at once.
+
 Copies of an example never share a row, where it would count twice in one gradient. They have equal
 lengths and would otherwise be placed one after another, often into the same row.
 """
@@ -32,7 +35,7 @@ def pack(lengths_N: np.ndarray, capacity: int, copies_N: np.ndarray | None = Non
     Raises:
         ValueError: an example is longer than a row.
     """
-    _check(lengths_N, capacity)
+    check_fits(lengths_N, capacity)
     order = np.argsort(-np.asarray(lengths_N, np.int64), kind="stable")
     rows: list[int] = []
     open_rows: list[list[int]] = [[] for _ in range(capacity + 1)]  # By free capacity.
@@ -67,6 +70,49 @@ def pack(lengths_N: np.ndarray, capacity: int, copies_N: np.ndarray | None = Non
     return _out_of_order(rows, order)
 
 
+def count_rows(examples_of_length: np.ndarray, capacity: int) -> int:
+    """The number of rows of `pack` for examples without copies, which need not exist one by one.
+
+    The work grows with the number of different lengths, not of examples. Lengths come from the
+    longest down. A row with less free capacity than that waits for a shorter length; the others lie
+    on a stack. Both the rows that a shorter length brings and the row that an example was just put
+    into have less room than all others on it, so the best fit is always on top.
+
+    Args:
+        examples_of_length: int[M], how many examples have 0, 1, 2, ... tokens; none has 0.
+        capacity: Tokens per row, at least M - 1.
+    """
+    waiting = [0] * (capacity + 1)  # Rows by free capacity.
+    fitting: list[tuple[int, int]] = []  # (free capacity, rows), the least free capacity on top.
+    n_rows = 0
+    least_looked_at = capacity // 2 + 1  # Nothing fits beside an example of this length.
+    lengths = np.flatnonzero(examples_of_length)[::-1]
+    for length, count in zip(lengths.tolist(), examples_of_length[lengths].tolist(), strict=True):
+        for free in range(least_looked_at - 1, length - 1, -1):
+            if waiting[free]:
+                fitting.append((free, waiting[free]))
+        least_looked_at = min(least_looked_at, length)
+        left = count
+        while left:
+            if not fitting:
+                opened = -(-left // (capacity // length))
+                n_rows += opened
+                fitting.append((capacity, opened))
+            free, rows = fitting.pop()
+            per_row = free // length
+            filled = min(rows, left // per_row)  # Rows that take as many as fit.
+            waiting[free - per_row * length] += filled
+            left -= filled * per_row
+            rows -= filled
+            if rows:  # They have room for more than are left, which the first of them takes.
+                if rows > 1 or not left:
+                    fitting.append((free, rows - (left > 0)))
+                if left:
+                    fitting.append((free - left * length, 1))
+                left = 0
+    return n_rows
+
+
 def pack_2d(
     encoder_N: np.ndarray,
     decoder_N: np.ndarray,
@@ -95,8 +141,8 @@ def pack_2d(
     Raises:
         ValueError: an example is longer than a row.
     """
-    _check(encoder_N, encoder_capacity)
-    _check(decoder_N, decoder_capacity)
+    check_fits(encoder_N, encoder_capacity)
+    check_fits(decoder_N, decoder_capacity)
     first_N = np.asarray(encoder_N, np.int64)
     second_N = np.asarray(decoder_N, np.int64)
     cap1, cap2 = encoder_capacity, decoder_capacity
@@ -155,7 +201,8 @@ def _out_of_order(rows: list[int], order: np.ndarray) -> np.ndarray:
     return result
 
 
-def _check(lengths_N: np.ndarray, capacity: int) -> None:
+def check_fits(lengths_N: np.ndarray, capacity: int) -> None:
+    """Raises a ValueError if an example is longer than a row."""
     longest = np.max(lengths_N, initial=0)
     if longest > capacity:
         raise ValueError(

@@ -26,6 +26,8 @@ import numpy as np
 from ift_jax.data.randomness import permutation, stable_hash
 
 _PHASE_BITS = 32  # A phase is an integer below 2**32, divided by 2**32.
+# Four roundings of float64 separate a product of a time and a rate from the exact number of visits.
+_ROUNDING = 4 * np.finfo(np.float64).eps
 _ALIGNED = Fraction(1, 10**9)  # Rates that were normalized in floating point are not exact.
 
 
@@ -85,6 +87,7 @@ class SampleOrder:
         self._weights = [weight // shrink for weight in weights]
         self._total = sum(self._weights)
         self._phases = [stable_hash("phase", seed, name, bits=_PHASE_BITS) for name in task_names]
+        self._phases_T = np.array(self._phases) / 2**_PHASE_BITS
         self._seed = seed
         self._names = list(task_names)
         # Epoch e of the mixture takes the time _epoch_times[e mod V], in _epoch_windows[e mod V]
@@ -119,7 +122,7 @@ class SampleOrder:
         """The time at which a window starts, in visits of the mixture."""
         return Fraction(*self._window_start(window))
 
-    @property
+    @functools.cached_property
     def shares(self) -> np.ndarray:
         """float64[T]: the share of the visits that each task should have."""
         return np.array([weight / self._total for weight in self._weights])
@@ -137,28 +140,60 @@ class SampleOrder:
 
     def window(self, window: int) -> Visits:
         """The visits of one window, task after task."""
+        return self.windows(window, window + 1)[0]
+
+    def windows(self, first: int, stop: int) -> tuple[Visits, np.ndarray]:
+        """The visits of some windows, task after task, and of each task window after window.
+
+        Args:
+            first: The first window.
+            stop: One past the last window.
+
+        Returns:
+            n visits, and int64[n]: the window of each visit, counted from `first`.
+        """
+        before_TxW = self._visits_before_all(first, stop)
         pieces: list[np.ndarray] = []
         runs: list[tuple[int, int, int]] = []  # (task, epoch, visits)
-        for task, sizes in enumerate(self.sizes):
-            visit, stop = self.visits(task, window)
+        visited = np.flatnonzero(before_TxW[:, -1] > before_TxW[:, 0])
+        for task in visited.tolist():
+            sizes = self.sizes[task]
+            visit, end = int(before_TxW[task, 0]), int(before_TxW[task, -1])
             cycle = sum(sizes)  # As many epochs as there are variants.
-            while visit < stop:
+            while visit < end:
                 full_cycles, place = divmod(visit, cycle)
                 variant = 0
                 while place >= sizes[variant]:
                     place -= sizes[variant]
                     variant += 1
                 epoch = full_cycles * len(sizes) + variant
-                count = min(stop - visit, sizes[variant] - place)
+                count = min(end - visit, sizes[variant] - place)
                 pieces.append(self._permutation(task, epoch)[place : place + count])
                 runs.append((task, epoch, count))
                 visit += count
         task_of_run, epoch_of_run, counts = np.array(runs, np.int64).reshape(-1, 3).T
-        return Visits(
+        visits = Visits(
             task_ids=np.repeat(task_of_run.astype(np.int32), counts),
             example_ids=np.concatenate([np.zeros(0, np.int64), *pieces]),
             epochs=np.repeat(epoch_of_run.astype(np.int32), counts),
         )
+        counts_TxW = np.diff(before_TxW[visited])
+        windows = np.tile(np.arange(stop - first), len(visited))
+        return visits, np.repeat(windows, counts_TxW.ravel())
+
+    def _visits_before_all(self, first: int, stop: int) -> np.ndarray:
+        """int64[T, stop - first + 1]: `visits_before` of each task, up to the window `stop`.
+
+        Numbers that float64 leaves in doubt are computed exactly; with thousands of tasks the exact
+        arithmetic of all of them took most of the time of planning.
+        """
+        times_W = np.array([n / d for n, d in map(self._window_start, range(first, stop + 1))])
+        visits_TxW = self.shares[:, None] * times_W - self._phases_T[:, None]
+        before_TxW = np.ceil(visits_TxW).astype(np.int64)
+        in_doubt = np.abs(visits_TxW - np.rint(visits_TxW)) <= _ROUNDING * (visits_TxW + 1)
+        for task, window in np.argwhere(in_doubt).tolist():
+            before_TxW[task, window] = self.visits_before(task, first + window)
+        return before_TxW
 
     def _permute(self, task: int, epoch: int) -> np.ndarray:
         n = self.sizes[task][epoch % len(self.sizes[task])]

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from ift_jax.errors import UserError
 from ift_jax.io.files import json_bytes, json_digest, read_json
 from ift_jax.io.json_reader import parse_json
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 
 
@@ -85,6 +85,14 @@ class _ListColumn:
         return self.values[part][start : start + self.lengths[i]]
 
 
+class Side(NamedTuple):
+    """One sequence of an example: all of it, or one side of a pair."""
+
+    name: str  # "", "chosen" or "rejected".
+    tokens: np.ndarray  # int32[n], a view.
+    weights: np.ndarray  # float32[n], a view.
+
+
 class Variant:
     """One variant of a store: N examples in the order of the parts.
 
@@ -94,8 +102,21 @@ class Variant:
         trained_tokens: int32[N], tokens with a loss weight that is not zero.
         prompt_lengths: int32[N], tokens of each prompt.
         prefix_lengths: int32[N], tokens before the first trained one.
+        rejected_starts: int32[N], tokens of the chosen side of each pair, which the rejected one
+            follows; zero of an example that is no pair.
         indices: int64[N], position of the record in the source.
+        ARRAYS: The names of all these arrays.
     """
+
+    ARRAYS = (
+        "lengths",
+        "encoder_lengths",
+        "trained_tokens",
+        "prompt_lengths",
+        "prefix_lengths",
+        "rejected_starts",
+        "indices",
+    )
 
     def __init__(self, paths: Sequence[Path]):
         """Maps the part files of the variant, in their order."""
@@ -116,6 +137,7 @@ class Variant:
         self.trained_tokens = column("trained_tokens")
         self.prompt_lengths = column("prompt_length")
         self.prefix_lengths = column("prefix_length")
+        self.rejected_starts = column("rejected_start")
         self.indices = column("index")
         self._nested = {
             name: [part.column(name) for part in parts]
@@ -135,6 +157,17 @@ class Variant:
         start = self._tokens.starts[i]
         stop = start + self.lengths[i]
         return self._tokens.values[part][start:stop], self._weights.values[part][start:stop]
+
+    def sides(self, i: int) -> list[Side]:
+        """The sequences of an example: one or, of a pair, the chosen and the rejected one."""
+        tokens, weights = self.tokens_and_weights(i)
+        start = int(self.rejected_starts[i])
+        if not start:
+            return [Side("", tokens, weights)]
+        return [
+            Side("chosen", tokens[:start], weights[:start]),
+            Side("rejected", tokens[start:], weights[start:]),
+        ]
 
     def tokens(self, i: int) -> np.ndarray:
         """int32[lengths[i]], a view."""
@@ -182,6 +215,21 @@ class TokenStore:
             DamagedStore: The folder does not hold a complete store of this version.
         """
         return cls(Path(path), read_manifest(Path(path)))
+
+    @property
+    def whole(self) -> "TokenStore":
+        """The store on disk that this one is, or is a part of (`ift_jax.data.subset`)."""
+        return self
+
+    @property
+    def places(self) -> slice | np.ndarray:
+        """Where its examples are among those of `whole`, one variant after the other."""
+        return slice(None)
+
+    @property
+    def holds_pairs(self) -> bool:
+        """Whether its examples are pairs of a chosen and a rejected side."""
+        return self.manifest["pairs"] > 0
 
     @property
     def n_variants(self) -> int:

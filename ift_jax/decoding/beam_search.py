@@ -51,7 +51,7 @@ class Search(NamedTuple):
     finished: Hypotheses  # Scored with the penalty; LOWEST where there is none yet.
     found_NxW: jax.Array  # bool: which of `finished` there are.
     running_N: jax.Array  # bool: prompts whose finished hypotheses may still improve.
-    states_BxD: jax.Array  # Of the live hypotheses.
+    states_BxD: jax.Array  # The live hypotheses have them.
     n: jax.Array  # int32 scalar: tokens made.
 
 

@@ -8,21 +8,27 @@ import functools
 from pathlib import Path
 from typing import Protocol
 
+import jax
 import numpy as np
 
 from ift_jax.decoding.beam_search import advance_search, begin_search, best_hypotheses
 from ift_jax.decoding.cache import Cache
 from ift_jax.decoding.decode_batch import (
     DecodeState,
+    Prompts,
     RowSettings,
     advance_batch,
     advance_batch_by_eigen,
+    begin_batch,
+    begin_batch_by_eigen,
 )
 from ift_jax.decoding.request_batch import RequestBatch
 from ift_jax.decoding.requests import BeamSearch
 from ift_jax.decoding.sampling import SamplingProgram
 from ift_jax.models.model import Model, Params
-from ift_jax.sharding import rules
+from ift_jax.sharding.product_library import can_choose_eigen
+
+_EIGEN_POSITIONS = 2048  # Positions of a batch's prompts from which on its compilation pays.
 
 
 class BlockLoop(Protocol):
@@ -36,7 +42,7 @@ class TokenLoop:
     """Chooses tokens.
 
     Attributes:
-        cache: With all tokens that were made; None after a call that was interrupted.
+        cache: With all tokens that were made but the last; None after a call that was interrupted.
     """
 
     def __init__(
@@ -53,8 +59,7 @@ class TokenLoop:
         self.cache: Cache | None
         self.cache, self._state = begun
         self._settings = settings
-        by_eigen = len(settings.limits_B) > 1 and rules.platform() == "cpu" and not _has_avx512()
-        self._advance = advance_batch_by_eigen if by_eigen else advance_batch
+        self._advance = token_program(settings)
 
     def advance(self, batch: RequestBatch, n_made: int) -> None:
         """See `BlockLoop`."""
@@ -74,6 +79,18 @@ class TokenLoop:
     def tokens(self) -> list[int]:
         """All tokens that a batch of one row has made, those after its end among them."""
         return np.asarray(self._state.tokens_BxS)[0, : int(self._state.n)].tolist()
+
+
+def prompt_program(prompts: Prompts) -> jax.stages.Wrapped:
+    """The compiled function that reads these prompts best on this machine."""
+    by_eigen = np.size(prompts.tokens_NxP) >= _EIGEN_POSITIONS and can_choose_eigen()
+    return begin_batch_by_eigen if by_eigen else begin_batch
+
+
+def token_program(settings: RowSettings) -> jax.stages.Wrapped:
+    """The compiled loop that serves rows of these settings best on this machine."""
+    by_eigen = len(settings.limits_B) > 1 and not _has_avx512() and can_choose_eigen()
+    return advance_batch_by_eigen if by_eigen else advance_batch
 
 
 @functools.cache

@@ -8,8 +8,7 @@ such a reason the whole answer is one block.
 import collections.abc
 import contextlib
 import hashlib
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,9 +16,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.decoding.block_loops import BeamLoop, BlockLoop, TokenLoop
-from ift_jax.decoding.decode_batch import begin_batch
-from ift_jax.decoding.request_batch import RequestBatch, power_of_two
+from ift_jax.decoding.block_loops import BeamLoop, BlockLoop, TokenLoop, prompt_program
+from ift_jax.decoding.compile_ahead import CompileAhead, compile_batch, unstacked
+from ift_jax.decoding.decode_batch import Prompts
+from ift_jax.decoding.pace import Pace
+from ift_jax.decoding.request_batch import BatchArguments, RequestBatch, power_of_two
 from ift_jax.decoding.requests import BeamSearch, Options, Output, Request, check_request
 from ift_jax.decoding.stops import Stops
 from ift_jax.io.stop_signals import Stopped, never
@@ -27,7 +28,6 @@ from ift_jax.models.model import Model, Params
 
 BLOCK = 16  # Tokens between two looks for stop strings, or for a request to stop.
 _FIRST_BLOCK = 4  # Tokens before the first look for a request to stop.
-_BLOCK_SECONDS = 0.5  # A single process looks for a request to stop at least this often.
 
 
 class Generator:
@@ -59,15 +59,15 @@ class Generator:
 
         Args:
             model: The model as training has it.
-            params: The model's parameters, which need not be kept.
+            params: The model's parameters, which need not be kept; or their shapes and shardings,
+                for `compile` alone.
             stops: What ends an answer.
-            pad_id: The padding token, which is also the first input of an encoder-decoder's
-                decoder.
+            pad_id: The padding token.
             bidirectional_prompt: For a decoder trained with `bidirectional_prefix`.
         """
         self.stops = stops
         self.model = model.unrolled
-        self.params = model.unstack(params)
+        self.params = unstacked(model, params)
         self._decoder = isinstance(model.config, DecoderConfig)
         self.pad_id = pad_id
         self.bidirectional_prompt = bidirectional_prompt
@@ -138,19 +138,49 @@ class Generator:
             raise ValueError("batch_size must be at least 1")
         for request in requests:
             self.check(request)
+        batches = [
+            (chosen, n_prompts)
+            for chosen, n_prompts in _batches(requests, batch_size)
+            if not done or any(i not in done for i in chosen)
+        ]
+
+        def opened(chosen: Sequence[int]) -> RequestBatch:
+            return RequestBatch([requests[i] for i in chosen], self.stops)
+
+        def compile_ahead(number: int) -> None:
+            chosen, n_prompts = batches[number]
+            batch = opened(chosen)
+            with self.on_mesh():
+                compile_batch(self.model, self.params, batch, self._arguments(batch, n_prompts))
+
+        def key_of(number: int) -> Hashable:
+            chosen, n_prompts = batches[number]
+            return self._arguments(opened(chosen), n_prompts).key
+
+        with CompileAhead(len(batches), key_of, compile_ahead) as ahead:
+            for number, (chosen, n_prompts) in enumerate(batches):
+                ahead.wait(number)
+                batch = opened(chosen)
+                whole = stopped is never and not batch.watches_strings
+                most = batch.max_new_tokens if whole else block
+                # How fast the device is shows after a first block, which should not take long.
+                first = most if stopped is never else min(most, _FIRST_BLOCK)
+                for _ in self._generate_blocks(batch, n_prompts, first, most, stopped):
+                    pass
+                if not batch.is_done:
+                    return
+                yield dict(zip(chosen, batch.outputs(), strict=True))
+
+    def compile(self, requests: Sequence[Request], *, batch_size: int = 32) -> None:
+        """Compile the programs that `complete` runs for such requests; it compiles no more then."""
+        compiled = set[Hashable]()
         for chosen, n_prompts in _batches(requests, batch_size):
-            if done and all(i in done for i in chosen):
-                continue
             batch = RequestBatch([requests[i] for i in chosen], self.stops)
-            whole = stopped is never and not batch.watches_strings
-            most = batch.max_new_tokens if whole else block
-            # How fast the device is shows after a first block, which should not take long.
-            first = most if stopped is never else min(most, _FIRST_BLOCK)
-            for _ in self._generate_blocks(batch, n_prompts, first, most, stopped):
-                pass
-            if not batch.is_done:
-                return
-            yield dict(zip(chosen, batch.outputs(), strict=True))
+            arguments = self._arguments(batch, n_prompts)
+            if arguments.key not in compiled:
+                compiled.add(arguments.key)
+                with self.on_mesh():
+                    compile_batch(self.model, self.params, batch, arguments)
 
     def stream(
         self, requests: Sequence[Request], *, block: int = 4
@@ -188,11 +218,9 @@ class Generator:
             block: Tokens of every other block.
             stopped: Whether to give up before the next block.
         """
-        prompts = batch.prompts(n_prompts, self.pad_id)
-        prompt_slots = np.shape(prompts.tokens_NxP)[1] if self._decoder else 1
-        layout = batch.layout(self.pad_id, prompt_slots, self.bidirectional_prompt)
-        program, settings = batch.settings(n_prompts, self.model.config.vocab_size)
+        prompts, layout, program, settings = self._arguments(batch, n_prompts)
         with self.on_mesh():
+            begin_batch = prompt_program(prompts)
             cache, state, of_prompts = begin_batch(self.model, layout, self.params, prompts)
         batch.set_prompt_log_probs(of_prompts)
         if batch.is_done:
@@ -203,9 +231,10 @@ class Generator:
             loop = TokenLoop(self.model, program, self.params, begun, settings)
         else:
             # All rows have the same first input in slot 0 of an encoder-decoder's decoder.
+            prompt_slots = self._prompt_slots(prompts)
             loop = BeamLoop(self.model, batch.beams, prompt_slots, self.params, begun, settings)
         n_made = 0
-        pace = _Pace(block, is_fixed=stopped is never)
+        pace = Pace(block, is_fixed=stopped is never)
         while not batch.is_done:
             if n_made and stopped():
                 return
@@ -214,6 +243,18 @@ class Generator:
                 loop.advance(batch, n_made)
             pace.read(n_made)
             yield
+
+    def _arguments(self, batch: RequestBatch, n_prompts: int) -> BatchArguments:
+        """Return what the programs of a batch read."""
+        prompts = batch.prompts(n_prompts, self.pad_id)
+        layout = batch.layout(self.pad_id, self._prompt_slots(prompts), self.bidirectional_prompt)
+        return BatchArguments(
+            prompts, layout, *batch.settings(n_prompts, self.model.config.vocab_size)
+        )
+
+    def _prompt_slots(self, prompts: Prompts) -> int:
+        """Return how many slots of the cache prompts take."""
+        return np.shape(prompts.tokens_NxP)[1] if self._decoder else 1
 
     def on_mesh(self) -> contextlib.AbstractContextManager[Any]:
         """The mesh of the weights, for the duration of a call."""
@@ -285,33 +326,11 @@ class Generator:
             yield {i: output.completions[0].ids for i, output in batch.items()}
 
 
-class _Pace:
-    """The number of tokens in a block: no more than a slow device makes in `_BLOCK_SECONDS`.
-
-    Several processes must ask equally often whether to stop, so for them it never changes.
-    """
-
-    def __init__(self, block: int, *, is_fixed: bool):
-        self.block = block
-        self._most = block
-        self._is_fixed = is_fixed or jax.process_count() > 1
-        self._n_made = 0
-        self._time = time.perf_counter()
-
-    def read(self, n_made: int) -> None:
-        """Take the time of the block after which there are `n_made` tokens."""
-        now = time.perf_counter()
-        per_token = (now - self._time) / (n_made - self._n_made)
-        self._time = now
-        self._n_made = n_made
-        if not self._is_fixed:
-            self.block = max(1, min(self._most, int(_BLOCK_SECONDS / per_token)))
-
-
 def _batches(requests: Sequence[Request], batch_size: int) -> Iterator[tuple[list[int], int]]:
     """The batches, as the places of their requests, and how many prompts their shape holds.
 
-    Requests with as many rows, the same beams, and prompts of similar lengths come together.
+    Requests with as many rows, the same beams, and prompts of similar lengths come together. Those
+    that are left over are the shortest, whose batch costs the least: its empty rows are computed.
     """
     alike: dict[tuple[int, BeamSearch | None], list[int]] = {}
     for i in sorted(range(len(requests)), key=lambda i: len(requests[i].prompt)):
@@ -319,7 +338,10 @@ def _batches(requests: Sequence[Request], batch_size: int) -> Iterator[tuple[lis
         alike.setdefault((options.rows, options.beams), []).append(i)
     for (n_rows, _), places in alike.items():
         n_prompts = min(max(1, batch_size // n_rows), power_of_two(len(places)))
-        for start in range(0, len(places), n_prompts):
+        left_over = len(places) % n_prompts
+        if left_over:
+            yield places[:left_over], n_prompts
+        for start in range(left_over, len(places), n_prompts):
             yield places[start : start + n_prompts], n_prompts
 
 

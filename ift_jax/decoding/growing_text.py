@@ -7,14 +7,23 @@ import numpy as np
 
 from ift_jax.config.schema import DecoderConfig
 from ift_jax.decoding.block_loops import TokenLoop
-from ift_jax.decoding.cache import Cache, empty_cache, grow
+from ift_jax.decoding.cache import (
+    Cache,
+    empty_cache,
+    grow,
+    linear_states,
+    with_linear_states,
+)
 from ift_jax.decoding.decode_batch import continue_text
 from ift_jax.decoding.generate import Generator
 from ift_jax.decoding.request_batch import RequestBatch, bucket
 from ift_jax.decoding.requests import Output, Request
+from ift_jax.models.attention.kv import LinearState
 
 _empty_cache = jax.jit(empty_cache, static_argnums=(0, 1))
 _grow = jax.jit(grow, static_argnums=1)
+_linear_states = jax.jit(linear_states)
+_with_linear_states = jax.jit(with_linear_states, donate_argnums=0)
 
 
 class GrowingText:
@@ -22,7 +31,9 @@ class GrowingText:
 
     The key-value cache is kept between prompts. What a prompt has in common with the tokens in it
     is not read again; a prompt that begins otherwise is read as a whole. An encoder, and a decoder
-    that reads its prompt in both directions, must read all of it each time.
+    that reads its prompt in both directions, must read all of it each time. States of linear
+    attention cannot forget a token, so they are also kept as they were before the answer: the next
+    prompt goes on from there, if it does not go on from the answer's last token.
 
     Attributes:
         n_read: Tokens of the last prompt that were read.
@@ -37,6 +48,8 @@ class GrowingText:
         """Forget what was read."""
         self._cache: Cache | None = None
         self._ids: list[int] = []  # The tokens in the cache; token n is in slot n.
+        self._states: list[LinearState] = []  # Those after the last prompt.
+        self._n_prompt = 0  # The tokens of the last prompt.
 
     def stream(self, request: Request, *, block: int = 4) -> collections.abc.Generator[Output]:
         """Yield the answer so far: after the first token, then after every block.
@@ -73,7 +86,8 @@ class GrowingText:
                 yield output
         finally:
             self._cache = loop.cache
-            self._ids = [*prompt, *loop.tokens()] if loop.cache else []
+            # The last token was not fed back.
+            self._ids = [*prompt, *loop.tokens()[:-1]] if loop.cache else []
 
     def _begin(self, batch: RequestBatch, prompt: list[int]) -> TokenLoop:
         """Read what is new of a prompt."""
@@ -81,12 +95,17 @@ class GrowingText:
         model = generator.model
         # At least one token is read, to predict the next one from.
         n_kept = min(_common_length(self._ids, prompt), len(prompt) - 1)
+        cache, self._cache = self._cache, None  # It is gone if a call is interrupted.
+        if self._states and n_kept < len(self._ids):
+            if cache is not None and n_kept >= self._n_prompt:
+                cache, n_kept = _with_linear_states(cache, self._states), self._n_prompt
+            else:
+                cache, n_kept = None, 0
         rest = prompt[n_kept:]
         self.n_read = len(rest)
         rest_1xL = np.full((1, bucket(len(rest))), generator.pad_id, np.int32)
         rest_1xL[0, : len(rest)] = rest
         n_slots = bucket(max(n_kept + rest_1xL.shape[1], len(prompt) + batch.max_new_tokens))
-        cache, self._cache = self._cache, None  # It is gone if a call is interrupted.
         with generator.on_mesh():
             if cache is None:
                 cache = _empty_cache(model, n_slots)
@@ -104,6 +123,7 @@ class GrowingText:
                 np.int32(n_kept),
                 rest_1xL,
             )
+            self._states, self._n_prompt = _linear_states(begun[0]), len(prompt)
             return TokenLoop(model, program, generator.params, begun, settings)
 
 

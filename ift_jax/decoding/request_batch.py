@@ -3,7 +3,8 @@
 Shape suffixes: N prompts, B rows (B / N samples of each prompt), P prompt positions, S slots.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -25,9 +26,39 @@ def bucket(length: int) -> int:
     return size
 
 
+def cache_slots(n_tokens: int) -> int:
+    """The slots of a batch's cache: few sizes, for each is a program of its own.
+
+    Up to 64 slots a step reads far less of the cache than of the weights.
+    """
+    return max(64, bucket(n_tokens))
+
+
 def power_of_two(number: int) -> int:
     """The least power of two that is at least `number`."""
     return 1 << max(number - 1, 0).bit_length()
+
+
+class BatchArguments(NamedTuple):
+    """What the programs of a batch read, apart from the model.
+
+    Attributes:
+        prompts: The prompts.
+        layout: The shapes.
+        program: How tokens are chosen.
+        settings: What is done in each row.
+    """
+
+    prompts: Prompts
+    layout: Layout
+    program: SamplingProgram
+    settings: RowSettings
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for batches that the same programs serve."""
+        arrays = jax.tree.leaves((self.prompts, self.settings))
+        return self.layout, self.program, tuple(map(np.shape, arrays))
 
 
 class RequestBatch:
@@ -83,7 +114,7 @@ class RequestBatch:
         asked = [one.logprobs for one in options if one.logprobs is not None]
         of_prompts = [one.prompt_logprobs for one in options if one.prompt_logprobs is not None]
         return Layout(
-            n_slots=bucket(prompt_slots + self.max_new_tokens),
+            n_slots=cache_slots(prompt_slots + self.max_new_tokens),
             pad_id=pad_id,
             bidirectional_prompt=bidirectional_prompt,
             n_copies=self.n_copies,

@@ -36,18 +36,30 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        in_range = (
-            0 <= self.temperature < math.inf
-            and self.top_k >= 0
-            and 0 < self.top_p <= 1
-            and 0 <= self.min_p <= 1
-            and 0 < self.repetition_penalty < math.inf
-        )
-        if not in_range:
-            raise UserError(
-                "expected temperature and top_k >= 0, top_p in (0, 1], min_p in [0, 1] and "
-                f"repetition_penalty > 0; got {self}"
-            )
+        bounds = {
+            "temperature": (0 <= self.temperature < math.inf, "0 or more"),
+            "top_k": (self.top_k >= 0, "0 or more"),
+            "top_p": (0 < self.top_p <= 1, "more than 0 and at most 1"),
+            "min_p": (0 <= self.min_p <= 1, "0 to 1"),
+            "repetition_penalty": (0 < self.repetition_penalty < math.inf, "more than 0"),
+        }
+        for name, (is_in, expected) in bounds.items():
+            if not is_in:
+                raise UserError(f"{name}: expected {expected}; got {getattr(self, name):g}")
+
+    def check_all_is_read(self) -> None:
+        """Check that nothing was asked for that greedy decoding would ignore.
+
+        Raises:
+            UserError: It was. Clients of OpenAI's API send such settings; a person means them.
+        """
+        drawing = {"top_k": self.top_k > 0, "top_p": self.top_p < 1, "min_p": self.min_p > 0}
+        for name, is_given in drawing.items():
+            if is_given and self.temperature == 0:
+                raise UserError(
+                    f"{name}: {getattr(self, name):g} needs a temperature above 0; at 0 the most "
+                    "likely token is always taken"
+                )
 
     @property
     def ranks_tokens(self) -> bool:

@@ -2,21 +2,17 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ift_jax.config.schema import DecoderConfig, ModelConfig
 from ift_jax.decoding import Completion, Generator, Options, Output, Request, TokenLogprob
 from ift_jax.errors import UserError
-from ift_jax.evaluation.answer_settings import REMEDY, check_same_settings
+from ift_jax.evaluation.answer_settings import REMEDY, begin_or_check
 from ift_jax.evaluation.finished_batches import FinishedBatches
 from ift_jax.evaluation.text_generator import TextGenerator
-from ift_jax.io.files import write
-from ift_jax.io.json_reader import parse_json, read_json_object
+from ift_jax.io.json_reader import parse_json
 from ift_jax.io.stop_signals import Stopped, never, until
-from ift_jax.io.temporary import remove_leftovers_of
 from ift_jax.sources.json_lines import read_lines
 from ift_jax.text.records import Record
 from ift_jax.text.rows.parse_record import parse_record
@@ -294,26 +290,6 @@ def _json_fields(of: Options | ModelConfig) -> dict[str, Any]:
     return {n: list(value) if isinstance(value, tuple) else value for n, value in fields.items()}
 
 
-def check_continuable(path: str) -> None:
-    """Checks what can be told of an output file before a model is loaded; see `continue_file`.
-
-    Raises:
-        UserError: the file holds something, and nothing says what it was begun with.
-    """
-    settings_file = Path(f"{path}.settings.json")
-    if os.path.exists(path) and os.path.getsize(path) and not settings_file.exists():
-        raise UserError(f"{path}: exists, and there is no {settings_file} to continue it; {REMEDY}")
-
-
-def _check_is_ours(settings_file: Path, now: dict[str, Any]) -> None:
-    """Raises a UserError if a file that would be replaced holds something other than settings."""
-    if settings_file.exists() and not read_json_object(settings_file).keys() & now.keys():
-        raise UserError(
-            f"{settings_file}: holds no settings of ours, and would be replaced; name another "
-            "--output"
-        )
-
-
 def continue_file(path: str, now: dict[str, Any], prompts: Sequence[Prompt]) -> int:
     """Prepares an output file to be continued; removes a half-written line at its end.
 
@@ -330,16 +306,8 @@ def continue_file(path: str, now: dict[str, Any], prompts: Sequence[Prompt]) -> 
         UserError: the file was begun with other settings or other prompts.
         WriteError: the settings cannot be written.
     """
-    settings_file = Path(f"{path}.settings.json")
-    remove_leftovers_of(settings_file)
     try:
-        if not os.path.exists(path) or not os.path.getsize(path):
-            _check_is_ours(settings_file, now)
-            write(settings_file, json.dumps(now, indent=2).encode())
-            return 0
-        check_continuable(path)
-        check_same_settings(path, read_json_object(settings_file), now)
-        return _count_answers(path, prompts)
+        return _count_answers(path, prompts) if begin_or_check(path, now) else 0
     except OSError as error:
         raise UserError(f"{path}: cannot be continued: {error}; {REMEDY}") from error
 

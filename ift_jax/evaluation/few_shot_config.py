@@ -28,7 +28,7 @@ def few_shot_config(
         untuned: the other model's config.
         tokenizer: how its tokenizer is loaded (`ModelSource.tokenizer_config`).
         which: "eval" or "heldout".
-        shots: solved examples per prompt, one of `ift_jax.sources.few_shot.SHOTS`.
+        shots: solved examples per prompt, one of `ift_jax.config.systems.SHOTS`.
     """
     name, _, _ = mixture_and_split(config, which)
     twin = f"{name}_{shots}_shot"
@@ -42,6 +42,8 @@ def few_shot_config(
         max_length=max_length or max(config.data.max_length, _PROMPT_LENGTH),
         inputs_length=max(config.data.inputs_length, _PROMPT_LENGTH),
         over_length="drop",
+        max_tasks=0,  # The twins have other names, and nothing is trained.
+        max_examples_per_task=0,
     )
     return dataclasses.replace(
         config,

@@ -2,18 +2,22 @@
 
 import glob
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ift_jax.errors import UserError
+from ift_jax.io.files import json_digest
 from ift_jax.io.json_reader import parse_json, read_json_object
 from ift_jax.metrics import exact_match
 
 ANSWERS_FILE = "answers.jsonl"
 
-Key = tuple[int, int]  # The index of an example, and which of those with this index it is.
+# The index of an example, which of those with this index it is, and a digest of its references: two
+# files may hold other examples under the same task and index, which are no pairs.
+Key = tuple[int, int, str]
 Scores = dict[str, dict[str, dict[Key, float]]]  # By metric, task and example.
 
 
@@ -46,7 +50,7 @@ def read_answers(path: str) -> RecordedAnswers:
     seen: Counter[tuple[str, int]] = Counter()
     for where, answer in _answers(file):
         task, index, values = _checked(answer, where)
-        key = (index, seen[task, index])
+        key = (index, seen[task, index], json_digest(answer["references"]))
         seen[task, index] += 1
         for metric, value in values.items():
             scores.setdefault(metric, {}).setdefault(task, {})[key] = value
@@ -83,6 +87,9 @@ def _checked(answer: Any, where: str) -> tuple[str, int, dict[str, float]]:
         given: Mapping[str, float] = answer.get("metrics", {})
         right = exact_match([references], [answer["answer"]])
         values = {name: float(value) for name, value in given.items() if value is not None}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise UserError(f"{where}: metric {name}: {value}; expected a finite number")
         return str(answer["task"]), int(answer["index"]), {**right, **values}
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         shown = json.dumps(answer)[:60]

@@ -51,6 +51,8 @@ class _Row(NamedTuple):
         interval = self.intervals.get(key)
         if interval is None or not math.isfinite(value):
             return text
+        if interval["high"] == interval["low"]:
+            return text  # A constant, such as chance.
         return f"{text} ±{(interval['high'] - interval['low']) / 2:.3f}"
 
 
@@ -187,6 +189,28 @@ def _means_that_leave_out(tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[st
         ):
             left_out = counted(count, "task")
             yield f"the mean of {key} leaves out {left_out}, where it is not a finite number"
+
+
+def gain_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how far the mean over tasks is above what needs no model, with its 95% interval.
+
+    That is the commonest answer of each task and, where the tasks have a metric of this name, the
+    "chance" among options.
+
+    Args:
+        result: What `ift_jax.evaluation.evaluate.evaluate` returns.
+    """
+    tasks = result["tasks"].values()
+    for metric in ("exact_match", "accuracy"):
+        for reference, name in (("baseline", "the commonest answer"), ("chance", "chance")):
+            if not tasks or not all(metric in each and reference in each for each in tasks):
+                continue
+            overall = result["overall"]
+            gain = overall[metric] - overall[reference]
+            interval = result["intervals"]["overall"].get(metric)
+            ends = interval and (interval["low"], interval["high"])
+            shown = f" ±{(ends[1] - ends[0]) / 2:.3f}" if ends else ""
+            yield f"  gain over {name} ({overall[reference]:.3f}): {gain:+.3f}{shown}"
 
 
 def _shortened(value: Any) -> str:

@@ -94,8 +94,9 @@ def score(
         choices were ranked; "baseline", the score of giving every example the task's most common
         answer; "stopped", the share of generated answers that ended by themselves; the task's own
         metrics}. `overall`: the plain means over tasks; `clusters`: the same over the tasks of each
-        cluster of the mixture (`cluster` of a task's source). `groups`: for each data set with
-        several tasks, such as one per template, the quartiles of exact match over them.
+        cluster of the mixture (`cluster` of a task's source); `members`: their names. `groups`: for
+        each data set with several tasks, such as one per template, the quartiles of exact match
+        over them.
         `intervals`: name of a task, "overall" -> metric -> {"standard_error", "low", "high"}, the
         95% interval, for metrics that are means over examples. `failures`: for each metric that
         could not be computed, {"task", "metric", "error", "traceback"}. `by_example`: for each
@@ -135,6 +136,7 @@ def score(
             cluster: {"tasks": len(parts), **_overall(tasks[part] for part in parts)}
             for cluster, parts in clusters.items()
         },
+        "members": clusters,
         "groups": quartiles,
         "intervals": {**intervals, "overall": _overall_intervals(tasks, intervals)},
         "failures": [failure._asdict() for failure in failures],

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.models.attention.kv import KVPair, LayerCache
+from ift_jax.models.attention.kv import LayerCache, add_slots
 from ift_jax.models.attention.mask import Tokens
 from ift_jax.models.decoder import Decoder
 from ift_jax.models.encoder_decoder import EncoderDecoder
@@ -130,10 +130,8 @@ def _of_decoder(module: Decoder, batch: PrefixBatch, prompts: Tokens, targets: T
         prefix_BxS,
     )
 
-    def with_room(part: jax.Array) -> jax.Array:
-        return jnp.pad(part[row_B], ((0, 0), (0, 0), (0, n_targets), (0, 0)))
-
-    caches = [LayerCache(KVPair(*map(with_room, kv)), jnp.int32(n_positions)) for kv in of_prompts]
+    of_rows = jax.tree.map(lambda part: part[row_B], of_prompts)
+    caches = [LayerCache(add_slots(kept, n_targets), jnp.int32(n_positions)) for kept in of_rows]
     x_BxLxD, _ = module.hidden_with_cache(batch.targets_BxL, queries, slots, caches)
     # The first target is predicted from the prompt's last state, each other one from the target
     # before it.

@@ -67,10 +67,13 @@ def _target(text_generator: TextGenerator, question: Question, is_tokenized: boo
 
 
 def _weighted(text_generator: TextGenerator, question: Question, start: int) -> Continuation:
-    """Return an example with its loss weights, for a decoder those from `start` on."""
+    """Return an example with its loss weights, for a decoder those from `start` on.
+
+    Of a pair it is the chosen side.
+    """
     store = question.store
     i = question.index
-    tokens, weights = store.tokens_and_weights(i)
+    _, tokens, weights = store.variants[0].sides(i)[0]
     prefix_length = int(store.prefix_lengths[i])
     if text_generator.config.model.architecture == "encoder_decoder":
         return Continuation(question.prompt, tokens.tolist(), prefix_length, weights.tolist())
@@ -81,7 +84,7 @@ def _weighted(text_generator: TextGenerator, question: Question, start: int) -> 
 class LossSums(NamedTuple):
     """The sums that a loss is the ratio of."""
 
-    nll: float = 0.0  # Of weight * negative log-probability, over the trained tokens.
+    nll: float = 0.0  # The sum of weight * negative log-probability.
     weight: float = 0.0
 
     def plus(self, other: "LossSums") -> "LossSums":

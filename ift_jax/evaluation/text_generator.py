@@ -1,11 +1,10 @@
 """A model with its tokenizer and format: prompts in, answers out."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 
-from ift_jax.checkpoint.load_model import describe_model, load_params
-from ift_jax.checkpoint.model_source import ModelSource
 from ift_jax.config.schema import Config, DecoderConfig
 from ift_jax.data.store import TokenStore
 from ift_jax.decoding import BeamSearch, Generator, Options, Request, Stops
@@ -16,6 +15,10 @@ from ift_jax.io.stop_signals import Stopped, never, until
 from ift_jax.models.model import Model, Params
 from ift_jax.text.prompts import PromptFormatter
 from ift_jax.text.tokenizers.base import Tokenizer
+
+# A run that trains has its model: what opens models is imported by the functions that do.
+if TYPE_CHECKING:
+    from ift_jax.checkpoint.model_source import ModelSource
 
 
 class TextGenerator:
@@ -118,6 +121,16 @@ class TextGenerator:
                 finished.add(0, prompts, {i: ids[i] for i in ids if i not in known})
         return dict(sorted(outputs.items()))
 
+    def compile(self, params: Params, prompts: Sequence[Sequence[int]]) -> None:
+        """Compiles the programs that `generate` runs for these prompts; it compiles no more then.
+
+        Args:
+            params: the shapes and shardings of the model's parameters, as `jax.ShapeDtypeStruct`s.
+            prompts: the ids of each prompt.
+        """
+        requests = self._evaluation_requests(prompts)
+        self.generator(params).compile(requests, batch_size=self.config.evaluation.batch_size)
+
     def _evaluation_requests(self, prompts: Sequence[Sequence[int]]) -> list[Request]:
         model = self.config.model
         evaluation = self.config.evaluation
@@ -137,14 +150,20 @@ class TextGenerator:
         return requests
 
 
-def describe_text_generator(source: ModelSource, stop_strings: Sequence[str] = ()) -> TextGenerator:
+def describe_text_generator(
+    source: "ModelSource", stop_strings: Sequence[str] = ()
+) -> TextGenerator:
     """Opens a model in its own format without reading weights, to check prompts before that."""
+    from ift_jax.checkpoint.load_model import describe_model
+
     config, tokenizer, model = describe_model(source)
     return TextGenerator(config, tokenizer, model, stop_strings)
 
 
-def load_generator(source: ModelSource, text_generator: TextGenerator) -> Generator:
+def load_generator(source: "ModelSource", text_generator: TextGenerator) -> Generator:
     """Reads the weights of a described model and lays them out for decoding."""
+    from ift_jax.checkpoint.load_model import load_params
+
     compile_cache = text_generator.config.train.compile_cache
     if compile_cache:
         jax.config.update("jax_compilation_cache_dir", compile_cache)

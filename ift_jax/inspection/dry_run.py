@@ -1,18 +1,24 @@
 """`ift train --dry-run`: what a run is and what it would cost, or what it lacks here."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
+from ift_jax.checkpoint.init_from import resolve_init
+from ift_jax.checkpoint.manager import saved_steps
 from ift_jax.config import files as config_file
+from ift_jax.config.files import standalone
 from ift_jax.config.schema import Config
+from ift_jax.config.stages import Stage, of_stage
 from ift_jax.errors import UserError, counted
-from ift_jax.io.paths import Workdir
+from ift_jax.io.paths import Workdir, exists
 from ift_jax.models.model import trained_model
 from ift_jax.training.console import Console
 from ift_jax.training.optimizer import make_optimizer
 from ift_jax.training.setup import Run, describe_training, prepare_run
+from ift_jax.training.stages import check_begun, placed
 from ift_jax.training.start import check_config, find_start, trained_tokenizer
 from ift_jax.training.state import init_state
 
@@ -63,6 +69,41 @@ def dry_run(
     )
 
 
+def dry_run_stages(
+    stages: Sequence[Stage], workdir: str, console: Console, *, allow_new_data: bool = False
+) -> None:
+    """Print what `dry_run` prints for each stage of a run.
+
+    A stage whose predecessor has no checkpoint yet is planned as if it began where the first does.
+
+    Raises:
+        UserError: As `dry_run`, or the workdir holds a run of other stages.
+    """
+    home = _look_at(workdir, console)
+    if home:
+        check_begun(placed(stages, workdir), home)
+    for index, (stage, real) in enumerate(zip(stages, placed(stages, workdir), strict=True)):
+        folder = os.path.join(workdir, stage.name)
+        console.line(f"stage {stage.name} ({index + 1} of {len(stages)})")
+        config = real.config
+        if index and not (home and saved_steps(config.model.init_from)):
+            config = standalone(stages, index)
+            console.line(
+                f"stage {stages[index - 1].name} has no checkpoint yet: planned as if this stage "
+                "began where the first one does"
+            )
+        try:
+            dry_run(_resolved_if_there(config), folder, console, allow_new_data=allow_new_data)
+        except UserError as error:
+            raise of_stage(stage.name, error) from error
+
+
+def _resolved_if_there(config: Config) -> Config:
+    """Return the config with the fields of `model.init_from`, if that is on this machine."""
+    start = config.model.init_from
+    return resolve_init(config) if start and exists(start) else config
+
+
 def _look_at(workdir: str, console: Console) -> Workdir | None:
     """Open a workdir for reading; None, with a line, if its bucket cannot be used from here."""
     try:
@@ -107,11 +148,18 @@ def _recipe(config: Config) -> list[str]:
         f"recipe: {length}",
         f"  batch: {counted(train.batch_size, 'row')} of {row} tokens{tokens}; {packing}",
         f"  {describe_training(config)}",
-        f"  loss: {config.loss.normalization}; dropout: {dropout}",
+        f"  loss: {_loss(config)}; dropout: {dropout}",
     ]
     if config.model.vocab_size:
         lines.append(_state_size(config))
     return lines
+
+
+def _loss(config: Config) -> str:
+    preference = config.preference
+    if preference.trains_pairs:
+        return f"{preference.loss} of pairs, beta {preference.beta:g}"
+    return config.loss.normalization
 
 
 def _state_size(config: Config) -> str:

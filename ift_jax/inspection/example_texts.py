@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ift_jax.data.mixture import Mixture
-from ift_jax.data.store import Variant
+from ift_jax.data.store import Side, Variant
 from ift_jax.inspection.trained_marks import Run, choose_marks
 from ift_jax.io.text_tables import wrapped
 from ift_jax.text.tokenizers.base import Tokenizer
@@ -29,7 +29,7 @@ class ShownExample(NamedTuple):
 def example_texts(
     mixture: Mixture, tasks: Sequence[str], count: int, tokenizer: Tokenizer
 ) -> Iterator[ShownExample]:
-    """Yield `count` evenly spread examples of each task, in each variant.
+    """Yield `count` evenly spread examples of each task, in each variant; a pair side by side.
 
     Args:
         mixture: The mixture.
@@ -43,19 +43,22 @@ def example_texts(
             in_variant = f", variant {number}" if len(variants) > 1 else ""
             spread = np.linspace(0, len(variant) - 1, min(count, len(variant)), dtype=int)
             for i in spread.tolist():
-                length = variant.lengths[i] + variant.encoder_lengths[i]
-                title = f"{task}, example {variant.indices[i]}{in_variant}, {length} tokens"
-                yield ShownExample(title, runs_of_weight(variant, i, tokenizer))
+                head = f"{task}, example {variant.indices[i]}{in_variant}"
+                for side in variant.sides(i):
+                    length = len(side.tokens) + variant.encoder_lengths[i]
+                    of_side = f", {side.name}" if side.name else ""
+                    title = f"{head}{of_side}, {length} tokens"
+                    yield ShownExample(title, _runs_of_weight(variant, i, side, tokenizer))
 
 
-def runs_of_weight(variant: Variant, i: int, tokenizer: Tokenizer) -> list[Run]:
-    """Return the text of an example by loss weight, with control tokens visible."""
+def _runs_of_weight(variant: Variant, i: int, side: Side, tokenizer: Tokenizer) -> list[Run]:
+    """Return the text of a side of an example by loss weight, with control tokens visible."""
     runs = []
     encoder_tokens = variant.encoder_tokens(i)
     if len(encoder_tokens):
         runs.append(Run(tokenizer.decode(encoder_tokens.tolist(), keep_special=True), 0.0))
         runs.append(Run(_AFTER_ENCODER, 0.0))
-    tokens, weights = variant.tokens_and_weights(i)
+    _, tokens, weights = side
     # A run of tokens with one weight is decoded whole, because a character may span tokens.
     changes = np.flatnonzero(np.diff(weights)) + 1
     borders = [0, *changes.tolist(), len(weights)]

@@ -82,7 +82,8 @@ def _examples(examples: Iterator[TokenizedExample], n_left_out: int) -> Markup:
     for example in examples:
         n_trained = sum(token.weight > 0 for token in example.decoder)
         head = (
-            f"{example.task}, example {example.position}: "
+            f"{example.task}, example {example.position}"
+            f"{example.side and f', {example.side}'}: "
             f"{len(example.encoder) + len(example.decoder):,} tokens, {n_trained:,} trained"
         )
         texts = [_tokens(tokens) for tokens in (example.encoder, example.decoder) if tokens]

@@ -45,12 +45,14 @@ class TokenizedExample(NamedTuple):
     Attributes:
         task: Its task.
         position: The position of its record in the source.
+        side: Of a pair, "chosen" or "rejected"; "" otherwise.
         encoder: The encoder's tokens; empty for a decoder.
         decoder: The other tokens.
     """
 
     task: str
     position: int
+    side: str
     encoder: list[Token]
     decoder: list[Token]
 
@@ -63,7 +65,7 @@ def tokenized_examples(
     count: int,
     tokenizer: Tokenizer,
 ) -> Iterator[TokenizedExample]:
-    """Yield the first examples of some tasks, token by token.
+    """Yield the first examples of some tasks, token by token; each side of a pair by itself.
 
     Args:
         config: A run of the mixture.
@@ -80,17 +82,23 @@ def tokenized_examples(
         for i in range(n):
             record = records.get(i)
             encoder_ids = store.encoder_tokens(i).tolist()
-            tokens, weights = store.tokens_and_weights(i)
-            messages = record.messages if record else None
-            encoder_messages = messages
-            if messages and encoder_ids:
-                encoder_messages, messages = messages[:-1], messages[-1:]
-            yield TokenizedExample(
-                task=task,
-                position=int(store.indices[i]),
-                encoder=_tokens(tokenizer, encoder_ids, [0.0] * len(encoder_ids), encoder_messages),
-                decoder=_tokens(tokenizer, tokens.tolist(), weights.tolist(), messages),
-            )
+            for side in store.variants[0].sides(i):
+                messages = record.messages if record else None
+                if record and side.name == "rejected":
+                    messages = record.rejected
+                encoder_messages = messages
+                if messages and encoder_ids:
+                    encoder_messages, messages = messages[:-1], messages[-1:]
+                unweighted = [0.0] * len(encoder_ids)
+                yield TokenizedExample(
+                    task=task,
+                    position=int(store.indices[i]),
+                    side=side.name,
+                    encoder=_tokens(tokenizer, encoder_ids, unweighted, encoder_messages),
+                    decoder=_tokens(
+                        tokenizer, side.tokens.tolist(), side.weights.tolist(), messages
+                    ),
+                )
 
 
 def _records(

@@ -22,6 +22,7 @@ from ift_jax.interop.rope_fields import (
 )
 from ift_jax.interop.tensor_names import LayerNames, TensorNames
 from ift_jax.io.typed_fields import ANYTHING, NOT_NEGATIVE, Kind, one_of, whole
+from ift_jax.models.layer_stack import numbers_by_kind
 from ift_jax.text.tokenizers.base import MOST_TOKENS
 
 # Our fields that are the same number as one of theirs, and the kind of number.
@@ -40,15 +41,19 @@ ACTIVATIONS: Mapping[str, str] = {
     "silu": "silu",
     "gelu": "gelu",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "relu2": "relu2",
+}
+MLP_NAMES: dict[str, str] = {
+    "mlp.gate": "mlp.gate_proj",
+    "mlp.up": "mlp.up_proj",
+    "mlp.down": "mlp.down_proj",
 }
 ATTENTION_AND_MLP_NAMES: dict[str, str] = {
     "attention.query": "self_attn.q_proj",
     "attention.key": "self_attn.k_proj",
     "attention.value": "self_attn.v_proj",
     "attention.out": "self_attn.o_proj",
-    "mlp.gate": "mlp.gate_proj",
-    "mlp.up": "mlp.up_proj",
-    "mlp.down": "mlp.down_proj",
+    **MLP_NAMES,
 }
 QK_NORM_NAMES: dict[str, str] = {
     "attention.query_norm": "self_attn.q_norm",
@@ -69,9 +74,16 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
 
     Attributes:
         fixed: Our fields that have one value in every model of the family.
+        numbers: Our fields that are the same number as one of theirs, and the kind of number.
         activation_field: The field of `config.json` that holds the activation.
+        activations: Their activations -> ours.
         norm_eps_field: The field that holds what norms add to the variance; "": `fixed` has it.
         layer_names: The names of the modules of a layer, see `LayerNames.modules`.
+        dense_mlp_names: The same of the feed-forward layer in dense layers, where others have
+            experts.
+        interleaved: See `LayerNames.interleaved`.
+        scalars: See `LayerNames.scalars`.
+        ignored_beginnings: See `TensorNames.ignored_beginnings`.
         scales_rope_in_local_layers: Whether `transformers` scales RoPE in layers with a sliding
             window too.
         rotated_part: The part of each head that RoPE rotates if `config.json` does not say it; 0:
@@ -109,9 +121,15 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
         }
     )
     fixed: ClassVar[dict[str, Any]] = {}
+    numbers: ClassVar[Mapping[str, tuple[str, Kind]]] = NUMBERS
     activation_field: ClassVar[str] = "hidden_act"
+    activations: ClassVar[Mapping[str, str]] = ACTIVATIONS
     norm_eps_field: ClassVar[str] = "rms_norm_eps"
     layer_names: ClassVar[dict[str, str]] = ATTENTION_AND_MLP_NAMES | PRE_NORM_NAMES
+    dense_mlp_names: ClassVar[dict[str, str]] = MLP_NAMES
+    interleaved: ClassVar[frozenset[str]] = frozenset()
+    scalars: ClassVar[frozenset[str]] = frozenset()
+    ignored_beginnings: ClassVar[tuple[str, ...]] = ()
     rotated_part: ClassVar[float] = 0.0
     scales_rope_in_local_layers: ClassVar[bool] = True
     heads_divide_width: ClassVar[bool] = False
@@ -135,8 +153,8 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
         return DecoderConfig(**values)
 
     def _read_numbers(self, fields: ConfigFields) -> dict[str, Any]:
-        """Return our fields in NUMBERS; raise a UserError for heads that do not fit together."""
-        values = {ours: fields.get(theirs, kind) for ours, (theirs, kind) in NUMBERS.items()}
+        """Return our fields in `numbers`; raise a UserError for heads that do not fit together."""
+        values = {ours: fields.get(theirs, kind) for ours, (theirs, kind) in self.numbers.items()}
         if self.norm_eps_field:
             values["norm_eps"] = float(fields.get(self.norm_eps_field, NOT_NEGATIVE))
         n_heads, d_model = values["n_heads"], values["d_model"]
@@ -158,7 +176,7 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
 
     def read_activation(self, fields: ConfigFields) -> str:
         """Return our name of the activation."""
-        return ACTIVATIONS[fields.get(self.activation_field, one_of(ACTIVATIONS))]
+        return self.activations[fields.get(self.activation_field, one_of(self.activations))]
 
     def read_own_fields(self, fields: ConfigFields, head_dim: int) -> dict[str, Any]:
         """Return what the family reads beside the fields that all decoders have."""
@@ -174,14 +192,13 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
 
     def write(self, config: DecoderConfig) -> dict[str, Any]:
         """Return the fields of a config.json, as transformers 4 spells them; 5 reads those too."""
-        their_activations = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
         fields: dict[str, Any] = {
             "model_type": self.model_type,
             "architectures": [self.architecture],
-            self.activation_field: their_activations[config.activation],
+            self.activation_field: self.written_activation(config),
             "tie_word_embeddings": config.tied_embedding,
         }
-        fields |= {theirs: getattr(config, ours) for ours, (theirs, _) in NUMBERS.items()}
+        fields |= {theirs: getattr(config, ours) for ours, (theirs, _) in self.numbers.items()}
         if self.norm_eps_field:
             fields[self.norm_eps_field] = config.norm_eps
         fields |= write_rope(config)
@@ -189,22 +206,52 @@ class DecoderFamily(ModelFamily[DecoderConfig]):
             fields |= write_rotated_part(config)
         return fields | self.write_own_fields(config)
 
+    def written_activation(self, config: DecoderConfig) -> str | None:
+        """Return their name of the activation; None if the family does not have it."""
+        their_activations = {ours: theirs for theirs, ours in self.activations.items()}
+        return their_activations.get(config.activation)
+
     def write_own_fields(self, config: DecoderConfig) -> dict[str, Any]:
         """Return the fields that the family has beside those that all decoders have."""
         return {}
 
     def tensor_names(self, config: DecoderConfig) -> TensorNames:
         """Return what the tensors of a model with this config are called."""
+        by_kind = numbers_by_kind(config.layer_kinds())
+        stacks = {}
+        for kind, numbers in by_kind.items():
+            modules = self.layer_names
+            if kind.endswith("_dense"):
+                modules = modules | self.dense_mlp_names
+            stacks["layers" if len(by_kind) == 1 else f"layers.{kind}"] = LayerNames(
+                "model.layers",
+                modules,
+                self.interleaved,
+                tuple(numbers),
+                self.fused_rows(config),
+                self.scalars,
+            )
         return TensorNames(
-            stacks={"layers": LayerNames("model.layers", self.layer_names)},
+            stacks=stacks,
             outside={
                 "embedding": "model.embed_tokens.weight",
                 "final_norm.scale": "model.norm.weight",
+                "final_norm.bias": "model.norm.bias",
                 "head": "lm_head.weight",
             },
             copies={"lm_head.weight": "model.embed_tokens.weight"},
+            ignored_beginnings=self.ignored_beginnings,
             ignored_endings=("rotary_emb.inv_freq",),
         )
+
+    def fused_rows(self, config: DecoderConfig) -> Mapping[str, tuple[int, ...]]:
+        """Return `LayerNames.rows` of a model with this config."""
+        return {}
+
+
+def without(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return fields, such as a family's defaults, but those of these names."""
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def read_attention_bias(fields: ConfigFields) -> dict[str, Any]:

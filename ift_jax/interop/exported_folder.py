@@ -8,6 +8,7 @@ from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_config import from_hugging_face
 from ift_jax.interop.safetensors_files import open_file, open_safetensors
 from ift_jax.io.json_reader import read_json_object
+from ift_jax.text.tokenizers.byt5 import is_byt5
 
 _ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -53,7 +54,7 @@ def check_export(folder: str) -> None:
             f"{folder}: no config.json or {_ADAPTER_CONFIG} here; expected a folder that ift "
             "export wrote"
         )
-    if not os.path.exists(os.path.join(folder, "tokenizer.json")):
+    if not os.path.exists(os.path.join(folder, "tokenizer.json")) and not is_byt5(folder):
         raise UserError(
             f"{folder}: no tokenizer.json here; expected a folder that ift export wrote"
         )

@@ -62,6 +62,25 @@ def llama3_scaling(config: dict[str, Any], factors: np.ndarray | None, path: str
     }
 
 
+def check_llama3(config: DecoderConfig) -> None:
+    """Refuse a scaling of Llama 3's kind whose parameters a file would not give back.
+
+    Raises:
+        UserError: Names the field, and the value that every reader of a file assumes.
+    """
+    assumed = {
+        "rope_low_freq_factor": LOW_FREQ_FACTOR,
+        "rope_high_freq_factor": HIGH_FREQ_FACTOR,
+        "rope_original_length": ORIGINAL_LENGTH,
+    }
+    for name, value in assumed.items():
+        if getattr(config, name) != value:
+            raise UserError(
+                f"config.model.{name} is {getattr(config, name):g}; a GGUF file of a model with "
+                f"Llama 3's RoPE scaling is read with {value:g}"
+            )
+
+
 def llama3_factors(head_dim: int, theta: float, factor: float) -> np.ndarray:
     """Return what our decoder divides each frequency by with Llama 3's scaling."""
     plain = DecoderConfig(head_dim=head_dim, rope_theta=theta)

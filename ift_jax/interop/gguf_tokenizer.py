@@ -24,7 +24,7 @@ from ift_jax.text.tokenizers.chat_template_files import one_template
 from ift_jax.text.tokenizers.pretoken_cache import SPLITS
 
 # tokenizer.ggml.token_type of a token.
-_CONTROL, _USER_DEFINED = 3, 4
+CONTROL, USER_DEFINED = 3, 4
 
 _DIGITS_ONE_BY_ONE = {"type": "Digits", "individual_digits": True}
 
@@ -74,14 +74,14 @@ _IGNORED_TOKENS = (
     "fim_sep", "prefix", "suffix", "middle",
 )  # fmt: skip
 # Our names of the special tokens -> theirs.
-_SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 # The tokens that end an answer, as llama.cpp has them.
-_ENDS = ("eos", "eot", "eom")
+ENDS = ("eos", "eot", "eom")
 _READ = (
     {"model", "pre", "tokens", "merges", "token_type", "add_bos_token"}
-    | {f"{name}_token_id" for name in (*_SPECIAL.values(), *_ENDS)}
+    | {f"{name}_token_id" for name in (*SPECIAL.values(), *ENDS)}
 )  # fmt: skip
-_PREFIX = "tokenizer.ggml."
+PREFIX = "tokenizer.ggml."
 
 
 def tokenizer_files(fields: TypedFields, n_rows: int) -> dict[str, bytes]:
@@ -97,14 +97,14 @@ def tokenizer_files(fields: TypedFields, n_rows: int) -> dict[str, bytes]:
     """
 
     def get(name: str, kind: Kind, *default: Any) -> Any:
-        return fields.get(_PREFIX + name, kind, *default)
+        return fields.get(PREFIX + name, kind, *default)
 
     get("model", one_of(("gpt2",)))
     pre = PRE_TOKENIZERS[get("pre", one_of(PRE_TOKENIZERS))]
     tokens = get("tokens", TEXTS)
     if len(tokens) != n_rows:
         raise fields.refusal(
-            f"the length of {_PREFIX}tokens", len(tokens), f"the {n_rows} embeddings"
+            f"the length of {PREFIX}tokens", len(tokens), f"the {n_rows} embeddings"
         )
     definition = _definition(tokens, get("merges", TEXTS), pre)
     token_ids = whole(0, n_rows - 1)
@@ -112,18 +112,18 @@ def tokenizer_files(fields: TypedFields, n_rows: int) -> dict[str, bytes]:
     types = get("token_type", list_of(whole()))
     if len(types) != n_rows:
         raise fields.refusal(
-            f"the length of {_PREFIX}token_type", len(types), f"that of the {n_rows} tokens"
+            f"the length of {PREFIX}token_type", len(types), f"that of the {n_rows} tokens"
         )
     try:
         tokenizer = tokenizers.Tokenizer.from_str(json.dumps(definition))
     except Exception as error:  # `tokenizers` raises bare Exception.
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{fields.where}: {_PREFIX}tokens and merges: {reason}") from error
+        raise UserError(f"{fields.where}: {PREFIX}tokens and merges: {reason}") from error
     if tokenizer.get_vocab_size() != n_rows:
-        raise UserError(f"{fields.where}: {_PREFIX}tokens: a token occurs twice")
+        raise UserError(f"{fields.where}: {PREFIX}tokens: a token occurs twice")
     _add_tokens(tokenizer, tokens, types)
     names: dict[str, Any] = {"add_bos_token": get("add_bos_token", FLAG, False)}
-    for ours, theirs in _SPECIAL.items():
+    for ours, theirs in SPECIAL.items():
         default = () if ours == "eos" else (None,)  # Without an EOS no answer would end.
         token_id = get(f"{theirs}_token_id", token_ids, *default)
         if token_id is not None:
@@ -142,7 +142,7 @@ def tokenizer_files(fields: TypedFields, n_rows: int) -> dict[str, bytes]:
 
 def stop_ids(fields: TypedFields) -> tuple[int, ...]:
     """Return the ids of the tokens that end an answer, once each."""
-    ids = [fields.get(f"{_PREFIX}{name}_token_id", TOKEN_ID, None) for name in _ENDS]
+    ids = [fields.get(f"{PREFIX}{name}_token_id", TOKEN_ID, None) for name in ENDS]
     return tuple(sorted({i for i in ids if i is not None}))
 
 
@@ -150,7 +150,7 @@ def _check_names(fields: TypedFields, token_ids: Kind) -> None:
     """Refuse a field of the tokenizer that is neither read nor known to change no id."""
     ignored = {**_IGNORED, **{f"{name}_token_id": token_ids for name in _IGNORED_TOKENS}}
     for full_name, value in fields.raw.items():
-        name = full_name.removeprefix(_PREFIX)
+        name = full_name.removeprefix(PREFIX)
         if name == full_name or name in _READ:
             continue
         if name not in ignored:
@@ -183,11 +183,11 @@ def _definition(tokens: list[str], merges: list[str], pre: PreTokenizer) -> dict
 def _add_tokens(tokenizer: tokenizers.Tokenizer, tokens: list[str], types: list[int]) -> None:
     """Mark control tokens as special, and user-defined tokens as added."""
     by_type = list(zip(tokens, types, strict=True))
-    control = [token for token, kind in by_type if kind == _CONTROL]
+    control = [token for token, kind in by_type if kind == CONTROL]
     tokenizer.add_special_tokens(
         [tokenizers.AddedToken(token, special=True, normalized=False) for token in control]
     )
-    user_defined = [token for token, kind in by_type if kind == _USER_DEFINED]
+    user_defined = [token for token, kind in by_type if kind == USER_DEFINED]
     tokenizer.add_tokens(
         [tokenizers.AddedToken(token, special=False, normalized=False) for token in user_defined]
     )

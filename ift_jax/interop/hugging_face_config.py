@@ -2,14 +2,16 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ift_jax.config.checks import check
-from ift_jax.config.schema import Config, DecoderConfig, ModelConfig
-from ift_jax.errors import UserError
+from ift_jax.config.schema import Config, DecoderConfig, EncoderDecoderConfig, ModelConfig
+from ift_jax.errors import UserError, did_you_mean
 from ift_jax.interop import families as families  # Importing it registers the families.
 from ift_jax.interop.config_fields import ConfigFields
 from ift_jax.interop.model_family import ModelFamily, registered_families
+from ift_jax.interop.text_part import TEXT_FAMILIES
 from ift_jax.io.typed_fields import shown
 
 # Fields of ours that are not part of the model: a run sets them as it likes.
@@ -17,6 +19,9 @@ FREE = ("init_from", "dropout", "dropout_schedule", "dtype", "remat", "attention
 
 # The positions of an exported model whose config has no bound.
 DEFAULT_POSITIONS = 2048
+# How near a model type must be to be taken for one of ours: types of other models are as near as
+# 0.8 ("hunyuan_v1_moe" to "hunyuan_v1_dense").
+_MISSPELLED = 0.85
 
 
 def family_of_fields(fields: dict[str, Any], where: str) -> ModelFamily[Any]:
@@ -29,11 +34,27 @@ def family_of_fields(fields: dict[str, Any], where: str) -> ModelFamily[Any]:
     for family in registered_families():
         if family.model_type == named:
             return family
-    hint = ""
-    if "text_config" in fields:
-        hint = " (of models of text and images, the text part of gemma3 and mistral3)"
-    supported = ", ".join(sorted(family.model_type for family in registered_families()))
-    raise UserError(f"{where}: model_type is {shown(named)}; supported are {supported}{hint}")
+    types = sorted(family.model_type for family in registered_families())
+    raise UserError(
+        f"{where}: model_type is {shown(named)}; supported are {', '.join(types)}; of models of "
+        f"text and images, the text part of {', '.join(TEXT_FAMILIES)}"
+        f"{_spelled(named, [*types, *TEXT_FAMILIES])}"
+    )
+
+
+def _spelled(named: Any, types: Sequence[str]) -> str:
+    """Return which type a misspelled one may be; never a sibling, as gemma3 is of gemma3n."""
+    if not isinstance(named, str):
+        return ""
+    name = named.lower()
+    others = [each for each in types if not _extends(name, each) and not _extends(each, name)]
+    return did_you_mean(name, others, cutoff=_MISSPELLED)
+
+
+def _extends(name: str, beginning: str) -> bool:
+    """Whether a name is another one with a number or a part more; a letter more is a slip."""
+    rest = name.removeprefix(beginning)
+    return bool(rest) and rest != name and not (beginning[-1] + rest).isalpha()
 
 
 def from_hugging_face(fields: dict[str, Any], where: str) -> ModelConfig:
@@ -85,7 +106,7 @@ def to_hugging_face(
 
     Args:
         config: A model's config with its vocabulary resolved.
-        max_length: The positions of a decoder whose config has no bound; 0: DEFAULT_POSITIONS.
+        max_length: The positions of a model whose config has no bound; 0: DEFAULT_POSITIONS.
         model_type: The family that is tried first: the one that the model was read as.
 
     Raises:
@@ -115,13 +136,14 @@ def to_hugging_face(
 
 
 def with_positions(config: ModelConfig, max_length: int) -> ModelConfig:
-    """Return a config in which a decoder without a bound has one, as a `config.json` must.
+    """Return a config in which a model with RoPE and no bound has one, as a `config.json` must.
 
     Args:
         config: A model's config.
         max_length: The bound; 0: DEFAULT_POSITIONS.
     """
-    if isinstance(config, DecoderConfig) and not config.max_length:
+    has_rope = isinstance(config, DecoderConfig) or config.block == "gemma"
+    if has_rope and not config.max_length:
         return dataclasses.replace(config, max_length=max_length or DEFAULT_POSITIONS)
     return config
 
@@ -143,14 +165,17 @@ def differences(config: ModelConfig, other: ModelConfig) -> dict[str, Any]:
     """Return the fields of the model in which two configs differ, with the other's values."""
     ours = dataclasses.asdict(config)
     theirs = dataclasses.asdict(other)
-    if isinstance(config, DecoderConfig):
+    if isinstance(config, EncoderDecoderConfig) and isinstance(other, EncoderDecoderConfig):
+        ours |= config.written_out()
+        theirs |= other.written_out()
+    if isinstance(config, DecoderConfig) or config.block == "gemma":
         for fields in (ours, theirs):
             if not fields["sliding_window"]:
                 fields["rope_local_theta"] = 0.0  # Nothing reads it without local layers.
             if fields["query_scale"] == fields["head_dim"] ** -0.5:
                 fields["query_scale"] = 0.0  # The default, written out.
         # The way to a query_pre_attn_scalar or logit_scale and back may change the last bit.
-        for name in ("query_scale", "logits_scaling"):
+        for name in ours.keys() & {"query_scale", "logits_scaling"}:
             if math.isclose(ours[name], theirs[name], rel_tol=1e-12):
                 theirs[name] = ours[name]
     return {

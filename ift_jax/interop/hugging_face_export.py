@@ -1,48 +1,31 @@
 """A model as a folder that `transformers` loads without any further step."""
 
 import collections
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
-from ift_jax.errors import UserError
 from ift_jax.interop import verify_export
+from ift_jax.interop.exported_tensors import (
+    TORCH_DTYPES,
+    ExportedTensor,
+    exported_tensors,
+    gatherer,
+)
 from ift_jax.interop.hugging_face_tokenizer import token_ids, tokenizer_files
 from ift_jax.interop.qwen2_tokenizer import choose_family
 from ift_jax.interop.safetensors_files import DTYPES, INDEX, open_safetensors, write_safetensors
-from ift_jax.interop.tensor_table import TensorEntry, leaf_at, tensor_table
+from ift_jax.interop.tensor_table import tensor_table
 from ift_jax.interop.verify_export import WrittenTensor, written
 from ift_jax.io.folders import new_folder, write_files
 from ift_jax.io.outputs import check_space
 from ift_jax.models.model import Model, Params
 from ift_jax.text.tokenizers.base import Tokenizer
 
-# The dtypes of safetensors -> torch's names of them.
-TORCH_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-
-
 CARD_FILE = "README.md"  # Where the Hugging Face hub looks for a model card.
-
-
-class _ExportedTensor(NamedTuple):
-    """A tensor of the folder: layer `layer` of a parameter, or a parameter without layers."""
-
-    parts: tuple[TensorEntry, ...]  # One, unless projections are fused.
-    layer: int
-    dtype: str  # As safetensors spells it.
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.parts[0].their_shape
-
-    @property
-    def n_bytes(self) -> int:
-        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
 
 def export(
@@ -96,10 +79,11 @@ def export(
     """
     files = tokenizer_files(tokenizer, model, template, max_length)
     files |= {CARD_FILE: card.encode()} if card else {}
-    exported = choose_family(model, params, files["tokenizer.json"], max_length, model_type)
+    tokenizer_json = files.get("tokenizer.json", b"")
+    exported = choose_family(model, params, tokenizer_json, max_length, model_type)
     model, params = exported.model, exported.params
     family, fields = exported.target
-    tensors = _exported_tensors(tensor_table(model, family), dtype, source_dtypes or {})
+    tensors = exported_tensors(tensor_table(model, family), dtype, source_dtypes or {})
     shards = _shards({name: tensor.n_bytes for name, tensor in tensors.items()}, shard_bytes)
     counts = collections.Counter(tensor.dtype for tensor in tensors.values())
 
@@ -110,11 +94,9 @@ def export(
         weight_map, checksums = _write_shards(folder, shards, tensors, params, writes)
         if not writes:
             return ()
-        files["config.json"] = {
-            **fields,
-            "torch_dtype": TORCH_DTYPES[counts.most_common(1)[0][0]],
-            **token_ids(tokenizer, model),
-        }
+        fields = family.with_token_ids(fields, token_ids(tokenizer, model))
+        dtype_name = TORCH_DTYPES[counts.most_common(1)[0][0]]
+        files["config.json"] = fields | {"torch_dtype": dtype_name}
         own_ids = token_ids(tokenizer, model, stop_ids)
         files["generation_config.json"] = dict(generation or {}) | own_ids
         if len(shards) > 1:
@@ -124,32 +106,8 @@ def export(
         verify_export.check_config(folder, model.config, max_length)
         verify_export.check_tokenizer(folder, tokenizer)
         verify_export.check_in_transformers(folder, tokenizer, chat_ids)
-    return (exported.note,) if exported.note else ()
-
-
-def _exported_tensors(
-    entries: list[TensorEntry], dtype: str, source_dtypes: Mapping[str, str]
-) -> dict[str, _ExportedTensor]:
-    """Return the tensors of the folder by name, in the order of `entries`."""
-    names = [name for entry in entries for name in entry.names]
-    dtypes = _dtypes(names, dtype, source_dtypes)
-    tensors: dict[str, _ExportedTensor] = {}
-    for entry in entries:
-        for layer, name in enumerate(entry.names):
-            parts = (*tensors[name].parts, entry) if name in tensors else (entry,)
-            in_order = tuple(sorted(parts, key=lambda part: part.first_row))
-            tensors[name] = _ExportedTensor(in_order, layer, dtypes[name])
-    return tensors
-
-
-def _dtypes(names: list[str], dtype: str, source_dtypes: Mapping[str, str]) -> dict[str, str]:
-    """Return each tensor's dtype, as safetensors spells it."""
-    if dtype != "source":
-        spelled = {torch_name: name for name, torch_name in TORCH_DTYPES.items()}
-        return dict.fromkeys(names, spelled[dtype])
-    known = collections.Counter(source_dtypes[name] for name in names if name in source_dtypes)
-    commonest = known.most_common(1)[0][0] if known else "F32"
-    return {name: source_dtypes.get(name, commonest) for name in names}
+    notes = (exported.note, family.export_note(model.config))
+    return tuple(note for note in notes if note)
 
 
 def _shards(sizes: Mapping[str, int], shard_bytes: int) -> list[list[str]]:
@@ -168,12 +126,12 @@ def _shards(sizes: Mapping[str, int], shard_bytes: int) -> list[list[str]]:
 def _write_shards(
     folder: str,
     shards: list[list[str]],
-    tensors: Mapping[str, _ExportedTensor],
+    tensors: Mapping[str, ExportedTensor],
     params: Params,
     writes: bool,
 ) -> tuple[dict[str, str], dict[str, WrittenTensor]]:
     """Write the weights; return the file of each tensor, and what was written of it."""
-    gather = _gatherer(tensors, params)
+    gather = gatherer(tensors, params)
     weight_map: dict[str, str] = {}
     checksums: dict[str, WrittenTensor] = {}
 
@@ -190,34 +148,3 @@ def _write_shards(
         write_safetensors(os.path.join(folder, file), layout, gather_and_note, writes)
         weight_map |= dict.fromkeys(names, file)
     return weight_map, checksums
-
-
-def _gatherer(
-    tensors: Mapping[str, _ExportedTensor], params: Params
-) -> Callable[[str], np.ndarray]:
-    """Return a function that gathers a tensor from all devices; every process must call it."""
-
-    def gather_part(entry: TensorEntry, layer: int) -> np.ndarray:
-        leaf = leaf_at(params, entry.path)
-        if entry.stacked:
-            leaf = jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)
-        values: np.ndarray = multihost_utils.process_allgather(leaf, tiled=True)
-        return values.T if entry.transposed else values
-
-    def gather(name: str) -> np.ndarray:
-        parts, layer, dtype = tensors[name]
-        cast = [_cast(name, gather_part(part, layer), DTYPES[dtype], part) for part in parts]
-        return cast[0] if len(cast) == 1 else np.concatenate(cast)
-
-    return gather
-
-
-def _cast(name: str, values: np.ndarray, dtype: np.dtype, entry: TensorEntry) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        cast = values.astype(dtype)
-    if dtype == np.float16 and not np.isfinite(cast).all() and np.isfinite(values).all():
-        raise UserError(
-            f"--dtype float16: {name} ({entry.path}) has values up to "
-            f"{np.abs(values).max():.3g}; choose bfloat16 or float32"
-        )
-    return cast

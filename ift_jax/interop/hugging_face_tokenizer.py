@@ -8,6 +8,7 @@ from ift_jax.interop.sentencepiece_json import to_tokenizer_json
 from ift_jax.io.json_reader import parse_json
 from ift_jax.models.model import Model
 from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.text.tokenizers.byt5 import ByT5Tokenizer
 from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
 
@@ -38,17 +39,16 @@ def tokenizer_files(
         eos = None if is_decoder else (special_tokens["eos_token"], tokenizer.eos_id)
         text = to_tokenizer_json(tokenizer, eos)
         files["tokenizer.json"] = text.encode()
-    # tokenizer_config.json says everything that this older file does.
-    given = parse_json(files.pop("special_tokens_map.json", b"{}"), "special_tokens_map.json")
-    unknown = parse_json(files["tokenizer.json"], "tokenizer.json")["model"].get("unk_token")
-    if unknown and "unk_token" not in given:
-        special_tokens["unk_token"] = unknown
-    fields = {
-        **given,
-        **special_tokens,
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "clean_up_tokenization_spaces": False,
-    }
+    if isinstance(tokenizer, ByT5Tokenizer):
+        fields = tokenizer.config()
+    else:
+        # tokenizer_config.json says everything that this older file does.
+        given = parse_json(files.pop("special_tokens_map.json", b"{}"), "special_tokens_map.json")
+        unknown = parse_json(files["tokenizer.json"], "tokenizer.json")["model"].get("unk_token")
+        if unknown and "unk_token" not in given:
+            special_tokens["unk_token"] = unknown
+        fields = {**given, **special_tokens, "tokenizer_class": "PreTrainedTokenizerFast"}
+    fields["clean_up_tokenization_spaces"] = False
     if length := getattr(model.config, "max_length", 0) or max_length:
         fields["model_max_length"] = length
     files["tokenizer_config.json"] = fields
@@ -73,5 +73,5 @@ def token_ids(tokenizer: Tokenizer, model: Model, stop_ids: Sequence[int] = ()) 
     if tokenizer.bos_id is not None:
         ids["bos_token_id"] = tokenizer.bos_id
     if not isinstance(model.config, DecoderConfig):
-        ids["decoder_start_token_id"] = tokenizer.pad_id
+        ids["decoder_start_token_id"] = model.config.decoder_start_id
     return ids

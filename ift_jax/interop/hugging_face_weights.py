@@ -4,7 +4,7 @@ Shape suffixes: V vocabulary rows, D model width.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,7 +21,23 @@ from ift_jax.interop.tensor_table import TensorEntry, leaves, tensor_table
 from ift_jax.models.model import Model, Params
 from ift_jax.sharding import rules
 
+Slices = tuple[slice, ...]  # The part of our parameter that a device holds.
 _ROWS_COMPARED_AT_ONCE = 4096
+# The parameters with an axis of tokens, and that axis.
+_VOCABULARY_AXES = {
+    ("embedding",): 0,
+    ("encoder_embedding",): 0,
+    ("head",): 1,
+    ("layer_inputs", "table"): 0,
+}
+
+# Turns a parameter, given its dotted path, into the arrays that are kept of it, by dotted path.
+Convert = Callable[[str, jax.Array], dict[str, jax.Array]]
+
+
+def keep_as_it_is(path: str, array: jax.Array) -> dict[str, jax.Array]:
+    """The `Convert` that changes nothing."""
+    return {path: array}
 
 
 def load_params(
@@ -30,6 +46,7 @@ def load_params(
     tensors: Mapping[str, Tensor],
     where: str,
     family: ModelFamily[Any],
+    convert: Convert = keep_as_it_is,
 ) -> Params:
     """Load a model's parameters, float32; only the parts that this host's devices need are read.
 
@@ -42,19 +59,21 @@ def load_params(
         tensors: The tensors of the release by name.
         where: What messages call the folder.
         family: The family, which knows the tensors' names.
+        convert: What becomes of each parameter before the next one is read.
 
     Raises:
         UserError: The tensors are not those of the model, see `check_tensors`.
     """
+    tensors = family.by_released_names(tensors)
     substitutes = check_tensors(model, tensors, where, family)
     shardings = dict(leaves(rules.tree_shardings(mesh, model.logical_axes, model.shapes)))
     largest_first = sorted(tensor_table(model, family), key=lambda entry: -np.prod(entry.shape))
-    params = {}
+    params: dict[str, jax.Array] = {}
     for entry in largest_first:
         sources = [tensors[substitutes.get(name, name)] for name in entry.names]
         read = functools.partial(_read_part, entry, sources)
         array = jax.make_array_from_callback(entry.shape, shardings[entry.path], read)
-        params[entry.path] = array.block_until_ready()
+        params |= jax.block_until_ready(convert(entry.path, array))
     return traverse_util.unflatten_dict(params, sep=".")
 
 
@@ -108,7 +127,8 @@ def check_tensors(
 
 
 def _is_known(name: str, wanted: Mapping[str, Any], names: TensorNames) -> bool:
-    return name in wanted or name in names.copies or name.endswith(names.ignored_endings)
+    is_ignored = name.startswith(names.ignored_beginnings) or name.endswith(names.ignored_endings)
+    return name in wanted or name in names.copies or is_ignored
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -122,36 +142,41 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return True
 
 
-def _read_part(entry: TensorEntry, sources: list[Tensor], index: Index) -> np.ndarray:
+def _read_part(entry: TensorEntry, sources: list[Tensor], index: Slices) -> np.ndarray:
     """Read the part of our parameter that a device asks for, float32."""
-    if not entry.stacked:
+    if not entry.stack:
         return _read_ours(entry, sources[0], index).astype(np.float32)
-    layers, *within_layer = index
+    n_stacked = len(entry.stack)
+    numbers = np.arange(len(sources)).reshape(entry.stack)[index[:n_stacked]]
     shape = [len(range(*s.indices(n))) for s, n in zip(index, entry.shape, strict=True)]
     values = np.empty(shape, np.float32)
-    for i, source in enumerate(sources[layers]):
-        values[i] = _read_ours(entry, source, tuple(within_layer))
+    for place, number in np.ndenumerate(numbers):
+        values[place] = _read_ours(entry, sources[number], index[n_stacked:])
     return values
 
 
-def _read_ours(entry: TensorEntry, source: Tensor, index: Index) -> np.ndarray:
+def _read_ours(entry: TensorEntry, source: Tensor, index: Slices) -> np.ndarray:
     """Read a part of one of their tensors in our orientation."""
     index = index[::-1] if entry.transposed else index
+    if entry.scalar:
+        return source.read(()).reshape(1)[index]
+    if entry.convolves:
+        return source.read((index[0], slice(None), index[1]))[:, 0].T
+    wanted: Index = index
     if entry.fused_rows:
-        rows = range(*index[0].indices(entry.part_shape[0]))
-        shifted = slice(rows.start + entry.first_row, rows.stop + entry.first_row)
-        index = (shifted, *index[1:])
-    values = source.read(index)
+        axis = entry.fused_axis
+        wanted = (*index[:axis], entry.their_rows(index[axis]), *index[axis + 1 :])
+    values = source.read(wanted)
     return values.T if entry.transposed else values
 
 
 def fit_vocabulary(
     params: Params, model: Model, mesh: Mesh, *, n_given: int, n_tokens: int
 ) -> Params:
-    """Give the embedding and the head as many rows as a model's vocabulary has.
+    """Give the embeddings and the head as many rows as a model's vocabulary has.
 
     New rows, and rows of tokens that were added to the tokenizer, get the mean of the rows of the
-    tokens that it had, as in Alpaca; the embedding's and the head's means are taken separately.
+    tokens that it had, as in Alpaca; the mean of each table is taken separately.
 
     Args:
         params: The parameters of the same model with as many rows or fewer.
@@ -160,18 +185,19 @@ def fit_vocabulary(
         n_given: The tokens of the tokenizer as it was released.
         n_tokens: The tokens that it has now.
     """
-    fitted = dict(params)
-    vocabulary_axes = {"embedding": 0, "head": 1}
-    for name, axis in vocabulary_axes.items():
-        if name not in params:
+    fitted = traverse_util.flatten_dict(params)
+    shapes = traverse_util.flatten_dict(model.shapes)
+    shardings = rules.tree_shardings(mesh, model.logical_axes, model.shapes)
+    flat_shardings = traverse_util.flatten_dict(shardings)
+    for path, axis in _VOCABULARY_AXES.items():
+        if path not in fitted:
             continue
-        n_rows = params[name].shape[axis]
-        n_wanted = model.shapes[name].shape[axis]
+        n_rows = fitted[path].shape[axis]
+        n_wanted = shapes[path].shape[axis]
         if n_rows != n_wanted or n_given < min(n_tokens, n_rows):
-            sharding = rules.tree_shardings(mesh, model.logical_axes, model.shapes)[name]
-            fit = jax.jit(_fit, static_argnums=(1, 2, 3, 4), out_shardings=sharding)
-            fitted[name] = fit(params[name], axis, n_wanted, min(n_given, n_rows), n_tokens)
-    return fitted
+            fit = jax.jit(_fit, static_argnums=(1, 2, 3, 4), out_shardings=flat_shardings[path])
+            fitted[path] = fit(fitted[path], axis, n_wanted, min(n_given, n_rows), n_tokens)
+    return traverse_util.unflatten_dict(fitted)
 
 
 def _fit(table: jax.Array, axis: int, n_wanted: int, n_given: int, n_tokens: int) -> jax.Array:

@@ -49,6 +49,11 @@ def read_layer_types(
         local = [name == LOCAL for name in names]
     if any(local) and not window:
         raise fields.refusal("sliding_window", None, "a number, as the model has local layers")
+    return sliding_windows(window, local)
+
+
+def sliding_windows(window: int, local: list[bool]) -> SlidingWindows:
+    """Return the windows of a model, given whether each layer is local."""
     if not any(local):
         return SlidingWindows(0, 0)
     if all(local):

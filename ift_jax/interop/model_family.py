@@ -20,10 +20,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 from ift_jax.config.schema import ModelConfig
 from ift_jax.interop.config_fields import ConfigFields
 from ift_jax.interop.ignored_fields import IGNORED_FIELDS
+from ift_jax.interop.safetensors_files import Tensor
 from ift_jax.interop.tensor_names import TensorNames
 from ift_jax.io.typed_fields import Kind
 
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
+TensorT = TypeVar("TensorT")
 FamilyT = TypeVar("FamilyT", bound="type[ModelFamily[Any]]")
 
 
@@ -42,6 +44,7 @@ class ModelFamily(abc.ABC, Generic[ConfigT]):
         export_rank: Families are tried in this order when a model is exported, and the first one
             that can express it is written. Plain models should be exported as the families that
             everybody reads.
+        packed_dtypes: Dtypes of safetensors, besides those of weights, that `unpack` reads.
     """
 
     model_type: ClassVar[str]
@@ -51,6 +54,7 @@ class ModelFamily(abc.ABC, Generic[ConfigT]):
     nullable: ClassVar[frozenset[str]] = frozenset()
     ignored: ClassVar[Mapping[str, Kind]] = IGNORED_FIELDS
     export_rank: ClassVar[int] = 1
+    packed_dtypes: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def read(self, fields: ConfigFields) -> ConfigT:
@@ -63,6 +67,32 @@ class ModelFamily(abc.ABC, Generic[ConfigT]):
         A family need not be able to express the config: the caller reads the result back and
         compares.
         """
+
+    def by_released_names(self, tensors: Mapping[str, TensorT]) -> Mapping[str, TensorT]:
+        """Return a folder's tensors by the names that releases have, where others are known too."""
+        return tensors
+
+    def export_note(self, config: ConfigT) -> str:
+        """Return what a user should know about an exported model; "": nothing."""
+        return ""
+
+    def with_token_ids(self, fields: dict[str, Any], ids: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a config.json with the ids of a tokenizer's special tokens."""
+        return {**fields, **ids}
+
+    def unpack(self, tensors: Mapping[str, Tensor], where: str) -> Mapping[str, Tensor]:
+        """Return the tensors of a folder by the names and in the layout of `tensor_names`.
+
+        A family whose releases hold several of them in one, or quantized, overrides this.
+
+        Args:
+            tensors: The tensors of the folder, not read yet.
+            where: What messages call the folder.
+
+        Raises:
+            UserError: They are not such tensors.
+        """
+        return tensors
 
     @abc.abstractmethod
     def tensor_names(self, config: ConfigT) -> TensorNames:

@@ -89,7 +89,7 @@ def choose_family(
     Args:
         model: The model, with stacked layers.
         params: Its parameters.
-        definition: The `tokenizer.json` that will lie beside it.
+        definition: The `tokenizer.json` that will lie beside it; empty if there will be none.
         max_length: The positions of a model whose config has no bound.
         model_type: The family to choose if it has such models.
 
@@ -97,7 +97,8 @@ def choose_family(
         UserError: There is no such family.
     """
     target = to_hugging_face(model.config, max_length, model_type)
-    if target.family.model_type != MODEL_TYPE or is_read_as_written(definition):
+    is_as_written = definition and is_read_as_written(definition)
+    if target.family.model_type != MODEL_TYPE or is_as_written:
         return ExportedModel(model, params, target)
     config = with_output_bias(model.config)
     try:

@@ -193,6 +193,7 @@ _WRITTEN: Mapping[str, Mapping[str, str]] = {
         "rope_long_factors": "long_factor",
         "rope_original_length": LENGTH,
     },
+    "proportional": {"rope_proportion": "partial_rotary_factor", "rope_factor": "factor"},
 }
 
 

@@ -6,7 +6,7 @@ import glob
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -24,9 +24,11 @@ DTYPES: dict[str, np.dtype] = {
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(jnp.bfloat16),
 }
+# The dtypes of quantized weights that some family reads.
+PACKED_DTYPES: dict[str, np.dtype] = {"U8": np.dtype(np.uint8)}
 INDEX = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
-Index = tuple[slice, ...]
+Index = tuple[slice | np.ndarray, ...]  # One array at most, of numbers of rows.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Tensor:
 
     Attributes:
         shape: The shape of the whole tensor.
-        dtype: The dtype, one of `DTYPES`.
+        dtype: The dtype, one of `DTYPES`, or of `PACKED_DTYPES` before a family unpacks it.
         read: Reads a part of it into memory of its own, not as a view of a file.
     """
 
@@ -44,8 +46,12 @@ class Tensor:
     read: Callable[[Index], np.ndarray]
 
 
-def open_safetensors(folder: str) -> dict[str, Tensor]:
+def open_safetensors(folder: str, packed: Sequence[str] = ()) -> dict[str, Tensor]:
     """Open the tensors of a Hugging Face folder: one file, or the shards that its index names.
+
+    Args:
+        folder: The folder.
+        packed: Dtypes of `PACKED_DTYPES` that are read besides those of weights.
 
     Raises:
         UserError: There is no safetensors file (the message says what to do), a file is broken or
@@ -53,7 +59,7 @@ def open_safetensors(folder: str) -> dict[str, Tensor]:
     """
     index = os.path.join(folder, INDEX)
     if not os.path.exists(index):
-        return _open_single(folder)
+        return _open_single(folder, packed)
     fields = TypedFields(read_json_object(index), index)
     weight_map = fields.get("weight_map", object_of(TEXT))
     tensors: dict[str, Tensor] = {}
@@ -62,7 +68,7 @@ def open_safetensors(folder: str) -> dict[str, Tensor]:
             raise UserError(
                 f"{index}: names {shown(shard)}; expected a .safetensors file beside it"
             )
-        of_shard = open_file(os.path.join(folder, shard))
+        of_shard = open_file(os.path.join(folder, shard), packed)
         if twice := sorted(set(of_shard) & set(tensors)):
             raise UserError(f"{index}: two shards hold {some(twice)}; expected each tensor once")
         tensors |= of_shard
@@ -72,11 +78,11 @@ def open_safetensors(folder: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _open_single(folder: str) -> dict[str, Tensor]:
+def _open_single(folder: str, packed: Sequence[str]) -> dict[str, Tensor]:
     """Open a folder without an index."""
     single = os.path.join(folder, SINGLE_FILE)
     if os.path.exists(single):
-        return open_file(single)
+        return open_file(single, packed)
     pickles = [os.path.join(glob.escape(folder), pattern) for pattern in ("*.bin", "*.pt*")]
     if any(glob.glob(pattern) for pattern in pickles):
         raise UserError(
@@ -88,22 +94,23 @@ def _open_single(folder: str) -> dict[str, Tensor]:
     raise UserError(f"{folder}: expected {SINGLE_FILE} or {INDEX}")
 
 
-def open_file(path: str) -> dict[str, Tensor]:
-    """Open the tensors of one file.
+def open_file(path: str, packed: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Open the tensors of one file; `packed` is as for `open_safetensors`.
 
     Raises:
         UserError: The file is missing or broken (`read_header`), or a tensor is not floating point.
     """
     if not os.path.exists(path):
         raise UserError(f"{path}: no such file; a shard is missing")
+    known = DTYPES | {name: PACKED_DTYPES[name] for name in packed}
     tensors = {}
     for name, (dtype_name, shape, offset) in read_header(path).items():
-        if dtype_name not in DTYPES:
+        if dtype_name not in known:
             raise UserError(
                 f"{path}: {name} is {dtype_name}; expected one of {', '.join(DTYPES)} "
-                "(quantized weights are not read)"
+                "(of quantized weights, only GPT-OSS in MXFP4 is read)"
             )
-        dtype = DTYPES[dtype_name]
+        dtype = known[dtype_name]
         read = functools.partial(_read, path, offset, shape, dtype)
         tensors[name] = Tensor(shape, dtype, read)
     return tensors

@@ -8,8 +8,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from ift_jax.errors import UserError
 from ift_jax.text.tokenizers.sentencepiece import SentencePieceTokenizer
+from ift_jax.text.tokenizers.sentencepiece_words import SPACE_MARK
 
-_SPACE = "\u2581"
 # TrainerSpec.model_type of SentencePiece's schema.
 _UNIGRAM, _BPE = 1, 2
 # ModelProto.SentencePiece.type of the same.
@@ -43,7 +43,9 @@ def to_tokenizer_json(tokenizer: SentencePieceTokenizer, eos: tuple[str, int] | 
     result = tokenizers.Tokenizer(_model(proto))
     result.normalizer = _normalizer(proto.normalizer_spec, anew=tokenizer.legacy)
     if proto.normalizer_spec.add_dummy_prefix and not tokenizer.legacy:
-        result.pre_tokenizer = pre_tokenizers.Metaspace(_SPACE, prepend_scheme="first", split=False)
+        result.pre_tokenizer = pre_tokenizers.Metaspace(
+            SPACE_MARK, prepend_scheme="first", split=False
+        )
     result.decoder = _decoder(proto.normalizer_spec)
     for piece in proto.pieces:
         if piece.type == _USER_DEFINED:
@@ -109,13 +111,13 @@ def _normalizer(spec: Any, *, anew: bool) -> normalizers.Normalizer:
         steps.append(normalizers.Replace(tokenizers.Regex(" {2,}"), " "))
         steps.append(normalizers.Replace(tokenizers.Regex(r"\A +| +\z"), ""))
     if spec.add_dummy_prefix and anew:
-        steps.append(normalizers.Prepend(_SPACE))
-    steps.append(normalizers.Replace(" ", _SPACE))
+        steps.append(normalizers.Prepend(SPACE_MARK))
+    steps.append(normalizers.Replace(" ", SPACE_MARK))
     return normalizers.Sequence(steps)
 
 
 def _decoder(spec: Any) -> decoders.Decoder:
-    steps = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    steps = [decoders.Replace(SPACE_MARK, " "), decoders.ByteFallback(), decoders.Fuse()]
     if spec.add_dummy_prefix:
         steps.append(decoders.Strip(" ", 1, 0))
     return decoders.Sequence(steps)

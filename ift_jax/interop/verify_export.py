@@ -72,8 +72,17 @@ def check_config(folder: str, config: ModelConfig, max_length: int) -> None:
     """
     path = os.path.join(folder, "config.json")
     back = from_hugging_face(read_json_object(path), path)
-    if different := differences(with_positions(config, max_length), back):
-        raise _wrong(f"config.json gives {different}")
+    check_same_config(back, with_positions(config, max_length))
+
+
+def check_same_config(back: ModelConfig, config: ModelConfig) -> None:
+    """Compare a model's config, as it was read back, with what was written.
+
+    Raises:
+        UserError: Names the fields that differ.
+    """
+    if different := differences(config, back):
+        raise _wrong(f"its config gives {different}")
 
 
 def check_tokenizer(folder: str, tokenizer: Tokenizer) -> None:
@@ -82,7 +91,15 @@ def check_tokenizer(folder: str, tokenizer: Tokenizer) -> None:
     Raises:
         UserError: Names the first text whose ids differ.
     """
-    ours = load_tokenizer(folder)
+    check_same_tokenizer(load_tokenizer(folder), tokenizer)
+
+
+def check_same_tokenizer(ours: Tokenizer, tokenizer: Tokenizer) -> None:
+    """Compare a tokenizer, as it was read back, with what was written.
+
+    Raises:
+        UserError: Names the first text whose ids differ.
+    """
     for text in (*SAMPLE_TEXTS, *_with_controls(tokenizer)):
         want = tokenizer.encode_with_controls(text)
         _compare("this package", text, ours.encode_with_controls(text), want)
@@ -148,4 +165,4 @@ def _compare(reader: str, text: str, ids: list[int], want: list[int]) -> None:
 
 
 def _wrong(what: str) -> UserError:
-    return UserError(f"--output: the exported folder does not read back: {what}")
+    return UserError(f"--output: the export does not read back: {what}")

@@ -1,9 +1,10 @@
 """Atomic writes, JSON, and digests of files."""
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,14 @@ from ift_jax.io.write_errors import write_errors
 Log = Callable[[str], None]
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Writes a local or remote file atomically, and makes its folder.
+
+    Args:
+        path: The file.
+        content: Its bytes.
+        durable: Whether it survives a crash of the machine from now on. Otherwise `make_durable`
+            has to follow; it waits for many files at once in the time of a few.
 
     Raises:
         WriteError: The file cannot be written.
@@ -27,22 +34,55 @@ def write(path: Path, content: bytes) -> None:
             path.write_bytes(bytes(content))  # An object appears when all of it is written.
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
+    write_atomically(path, content, durable=durable)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Writes a local file durably; after a crash it is complete, or as it was before.
+
+    Args:
+        path: The file.
+        content: Its bytes.
+        durable: As for `write`.
 
     Raises:
         WriteError: The file cannot be written.
     """
-    with write_errors(path), temporary_file(path) as temporary:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
+    with new_content(path, durable=durable) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        if durable:
             os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def new_content(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yields a file beside a local one, which takes its name when the block ends without an error.
+
+    The block makes what it writes durable.
+
+    Args:
+        path: The local file.
+        durable: Whether the name is durable, too, when the block has ended.
+
+    Raises:
+        WriteError: A file cannot be written.
+    """
+    with write_errors(path), temporary_file(path) as temporary:
+        yield temporary
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
+
+
+def make_durable(path: Path) -> None:
+    """Makes the content of a local file durable; `sync_folder` does so with its name.
+
+    Raises:
+        WriteError: The file cannot be written.
+    """
+    with write_errors(path), open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -81,6 +121,15 @@ def read_json(path: Path) -> Any:
 def json_digest(value: Any) -> str:
     """SHA-256, in hex, of a JSON value; the order of an object's keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def file_state(path: str | Path) -> tuple[int, int] | None:
+    """Size and modification time (ns) of a file, which tell that it was written; None without."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def file_digest(path: str | Path) -> str:

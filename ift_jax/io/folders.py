@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ift_jax.errors import UserError, WriteError
+from ift_jax.errors import WriteError
 from ift_jax.io.files import sync_folder, write
 from ift_jax.io.outputs import check_new_folder
 from ift_jax.io.temporary import temporary_folder
-from ift_jax.io.write_errors import write_errors
+from ift_jax.io.write_errors import named_as, write_errors
 
 
 @contextlib.contextmanager
@@ -39,13 +39,8 @@ def new_folder(path: str, flag: str, writes: bool = True) -> Iterator[str]:
         with write_errors(path):
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary = stack.enter_context(temporary_folder(target))
-        try:
+        with named_as(path, temporary):
             yield str(temporary)
-        except UserError as error:
-            if str(temporary) not in str(error):
-                raise
-            # The temporary name means nothing to a user.
-            raise type(error)(str(error).replace(str(temporary), path)) from error
         try:
             os.rename(temporary, target)  # Replaces an empty folder.
             sync_folder(target.parent)

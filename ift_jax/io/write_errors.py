@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ift_jax.errors import WriteError
+from ift_jax.errors import UserError, WriteError
 
 _SHOWN = 300  # Characters of a client's message that are shown.
 
@@ -23,6 +23,21 @@ def write_errors(path: str | Path) -> Iterator[None]:
         if reason is None:
             raise
         raise WriteError(f"{path}: cannot be written: {reason}") from error
+
+
+@contextlib.contextmanager
+def named_as(path: str | Path, temporary: str | Path) -> Iterator[None]:
+    """Name `path` in a UserError of the block that names `temporary`, which no user knows.
+
+    Raises:
+        UserError: In place of one of the block, of the same class.
+    """
+    try:
+        yield
+    except UserError as error:
+        if str(temporary) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(temporary), str(path))) from error
 
 
 def why_not_written(error: Exception) -> str | None:

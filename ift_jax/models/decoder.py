@@ -12,14 +12,22 @@ from flax import nnx
 
 from ift_jax.config.schema import DecoderConfig
 from ift_jax.models import layers
-from ift_jax.models.attention.attention import Attention
-from ift_jax.models.attention.kv import KVPair, LayerCache
+from ift_jax.models.attention.implementations import for_head_dim
+from ift_jax.models.attention.kv import NOTHING_SHARED, LayerCache, LayerState, SharedKV
 from ift_jax.models.attention.mask import AttentionMask, Tokens
-from ift_jax.models.dropout import apply_dropout, dropout_masks, dropout_row_keys, fold_keys
+from ift_jax.models.block import Block, make_decoder_norm
+from ift_jax.models.dropout import dropout_row_keys, fold_keys
 from ift_jax.models.embedding import EMBEDDING_AXES, embed
-from ift_jax.models.layer_stack import run_layers, stack_layers
-from ift_jax.models.rope import LayerRopes, Rope
-from ift_jax.sharding import rules
+from ift_jax.models.layer_inputs import LayerInputs
+from ift_jax.models.layer_stack import (
+    part_of_stack,
+    run_layers,
+    split_per_layer,
+    stack_layers,
+    traced_once,
+)
+from ift_jax.models.rope import LayerRopes
+from ift_jax.models.router import RouterSums
 
 # With hidden states of unit size, logits then start at a standard deviation of 0.02 * sqrt(D) (0.3
 # at D = 192, 1.3 at 4,096), so that the first loss is near log(V), with a tied head or not.
@@ -31,6 +39,11 @@ def layer_windows(config: DecoderConfig) -> np.ndarray:
     """How many tokens each layer attends to, int32; GLOBAL_WINDOW if there is no limit."""
     local = np.array(config.local_layers())
     return np.where(local, config.sliding_window, GLOBAL_WINDOW).astype(np.int32)
+
+
+def softmax_windows(config: DecoderConfig) -> np.ndarray:
+    """`layer_windows` of the layers with softmax attention alone."""
+    return layer_windows(config)[np.array(config.attention_kinds()) == "full"]
 
 
 def layer_dropout_rates(config: DecoderConfig) -> np.ndarray:
@@ -46,12 +59,13 @@ class _PerLayer(NamedTuple):
     """What differs from layer to layer; each field has a leading axis of layers until a scan."""
 
     dropout: Any  # float32: `layer_dropout_rates`.
+    inputs: Any  # BxLxP: what `LayerInputs` gives; None without.
     number: Any  # int32, from 0.
     rotates: Any  # bool: `DecoderConfig.rotating_layers`.
     window: Any  # int32: `layer_windows`.
 
 
-class _LayerMasks(NamedTuple):
+class LayerMasks(NamedTuple):
     """The attention masks of a model's global and local layers."""
 
     global_layers: AttentionMask
@@ -59,119 +73,42 @@ class _LayerMasks(NamedTuple):
 
     @classmethod
     def create(
-        cls, config: DecoderConfig, queries: Tokens, keys: Tokens, implementation: str
-    ) -> "_LayerMasks":
+        cls,
+        config: DecoderConfig,
+        queries: Tokens,
+        keys: Tokens,
+        implementation: str,
+        *,
+        causal: bool = True,
+    ) -> "LayerMasks":
         """Create only the masks that the config's layers need; one serves both kinds then."""
 
-        def causal_mask(window: int | None) -> AttentionMask:
+        def mask(window: int | None, *, local: bool = False) -> AttentionMask:
             return AttentionMask.create(
-                queries, keys, causal=True, window=window, implementation=implementation
+                queries,
+                keys,
+                causal=causal,
+                window=window,
+                adds_scores=config.attention_sinks or keys.memory_BxL is not None,
+                implementation=for_head_dim(implementation, config.head_dim_of(local=local)),
             )
 
         if not config.sliding_window:
-            everywhere = causal_mask(None)
+            everywhere = mask(None)
             return cls(everywhere, everywhere)
-        local_layers = causal_mask(config.sliding_window)
+        local_layers = mask(config.sliding_window, local=True)
         if GLOBAL_WINDOW not in layer_windows(config):
             return cls(local_layers, local_layers)
+        if config.splits_local:
+            return cls(mask(None), local_layers)
         # It has a window too, so that a scan over layers can select one of the two.
-        return cls(causal_mask(int(GLOBAL_WINDOW)), local_layers)
+        return cls(mask(int(GLOBAL_WINDOW)), local_layers)
 
     def of_layer(self, local: jax.Array | bool) -> AttentionMask:
         """That of a layer; `local` may be traced."""
+        if isinstance(local, bool):
+            return self.local_layers if local else self.global_layers
         return self.local_layers.select(local, self.global_layers)
-
-
-class Block(nnx.Module):
-    """Attention and MLP, each with a residual and the norms that `norm_placement` names."""
-
-    def __init__(self, config: DecoderConfig, *, keys: layers.Keys):
-        c = config
-        self.config = config
-        self.attention = Attention(
-            c.d_model,
-            c.n_heads,
-            c.n_kv_heads,
-            c.head_dim,
-            keys=keys,
-            scale=c.query_scale or c.head_dim**-0.5,
-            softcap=c.attention_softcap,
-            qkv_bias=c.qkv_bias,
-            output_bias=c.output_bias,
-            clip_qkv=c.clip_qkv,
-            qk_norm=c.qk_norm,
-            norm_eps=c.norm_eps,
-            norm_offset=c.norm_offset,
-            rope_interleaved=c.rope_interleaved,
-        )
-        self.mlp = layers.MLP(c.d_model, c.d_ff, c.activation, bias=c.mlp_bias, keys=keys)
-
-        def norm_at(*placements: str) -> layers.Norm | None:
-            return _make_norm(c) if c.norm_placement in placements else None
-
-        self.attention_pre_norm = norm_at("pre", "both", "parallel")
-        self.attention_post_norm = norm_at("post", "both")
-        self.mlp_pre_norm = norm_at("pre", "both")
-        self.mlp_post_norm = norm_at("post", "both")
-
-    def __call__(
-        self,
-        x_BxLxD: jax.Array,
-        mask: AttentionMask,
-        rope: Rope,
-        *,
-        keys_B: jax.Array | None = None,
-        dropout: float | jax.Array = 0.0,
-        cache: LayerCache | None = None,
-    ) -> tuple[jax.Array, KVPair]:
-        """Apply the block.
-
-        Args:
-            x_BxLxD: Hidden states.
-            mask: What each position may attend to.
-            rope: The rotary positions of `x`.
-            keys_B: The dropout keys of the rows; None: no dropout.
-            dropout: The layer's dropout rate.
-            cache: The keys and values of earlier tokens, to which those of `x` are added.
-
-        Returns:
-            BxLxD, and the keys and values that were attended to: those of `x`, or the cache's.
-        """
-        shape = x_BxLxD.shape[1:]
-        attention_dropout, mlp_dropout = dropout_masks(keys_B, dropout, shape, shape)
-
-        h = _apply_norm(self.attention_pre_norm, x_BxLxD)
-        kv = self.attention.project_kv(h, rope)
-        if cache is not None:
-            kv = cache.write(kv)
-        y = self.attention(h, kv, mask, rope=rope)
-        x_BxLxD = x_BxLxD + self._finish(y, self.attention_post_norm, attention_dropout)
-
-        if self.config.norm_placement != "parallel":  # Else both sublayers read the same states.
-            h = _apply_norm(self.mlp_pre_norm, x_BxLxD)
-        x_BxLxD = x_BxLxD + self._finish(self.mlp(h), self.mlp_post_norm, mlp_dropout)
-        return x_BxLxD, kv
-
-    def _finish(
-        self, y: jax.Array, post_norm: layers.Norm | None, dropout: jax.Array | None
-    ) -> jax.Array:
-        """What is done to the output of attention or MLP before it is added to the residual."""
-        y = _multiply(_apply_norm(post_norm, y), self.config.residual_multiplier)
-        return rules.constrain(apply_dropout(y, dropout), "batch", "length", "embed_act")
-
-
-def _make_norm(config: DecoderConfig) -> layers.Norm:
-    c = config
-    return layers.make_norm(c.norm, c.d_model, c.norm_eps, c.norm_offset)
-
-
-def _apply_norm(norm: layers.Norm | None, x: jax.Array) -> jax.Array:
-    return x if norm is None else norm(x)
-
-
-def _multiply(x: jax.Array, factor: float) -> jax.Array:
-    """Multiply x by a number, in x's dtype."""
-    return x if factor == 1.0 else x * jnp.asarray(factor, x.dtype)
 
 
 class Decoder(nnx.Module):
@@ -181,11 +118,12 @@ class Decoder(nnx.Module):
         c = config
         self.config = config
         sizes = (c.vocab_size, c.d_model)
+        self.layer_inputs = LayerInputs(c, keys=keys) if c.layer_input_dim else None
         self.embedding = layers.init_weight(keys, sizes, EMBEDDING_AXES, EMBEDDING_STD)
         self.layers = stack_layers(
-            lambda layer_keys: Block(c, keys=layer_keys), c.n_layers, keys, stacked
+            lambda layer_keys, kind: Block(c, kind, keys=layer_keys), c.layer_kinds(), keys, stacked
         )
-        self.final_norm = _make_norm(c)
+        self.final_norm = make_decoder_norm(c)
         head = None
         if not c.tied_embedding:
             head = layers.init_weight(keys, sizes[::-1], EMBEDDING_AXES[::-1], EMBEDDING_STD)
@@ -194,37 +132,88 @@ class Decoder(nnx.Module):
     def _embed(self, tokens_BxL: jax.Array) -> jax.Array:
         x_BxLxD = embed(self.embedding[...], tokens_BxL, jnp.dtype(self.config.dtype))
         if self.config.scale_embedding:
-            x_BxLxD = _multiply(x_BxLxD, self.config.d_model**0.5)
-        return _multiply(x_BxLxD, self.config.embedding_multiplier)
+            x_BxLxD = layers.multiply(x_BxLxD, self.config.d_model**0.5)
+        return layers.multiply(x_BxLxD, self.config.embedding_multiplier)
 
     def _finish(self, x_BxLxD: jax.Array) -> jax.Array:
         """The normalized states; logits are scaled here, where a row is D numbers and not V."""
-        return _multiply(self.final_norm(x_BxLxD), 1.0 / self.config.logits_scaling)
+        return layers.multiply(self.final_norm(x_BxLxD), 1.0 / self.config.logits_scaling)
 
-    def hidden(self, batch: dict[str, jax.Array], dropout_key: jax.Array | None) -> jax.Array:
-        """Final, normalized states of a batch's tokens: BxLxD. `Model.hidden` has the details."""
+    def hidden_and_router(
+        self, batch: dict[str, jax.Array], dropout_key: jax.Array | None
+    ) -> tuple[jax.Array, RouterSums | None]:
+        """Final, normalized states of a batch's tokens: BxLxD. `Model.hidden` has the details.
+
+        Returns:
+            The states, and the sums of each layer's router, None without experts.
+        """
         c = self.config
         tokens = Tokens(batch["segment_ids"], batch["positions"], batch.get("prefix_mask"))
         ropes = LayerRopes.at(tokens.positions_BxL, c)
         keys_B = dropout_row_keys(dropout_key, batch, c.dropout)
-        masks = _LayerMasks.create(c, tokens, tokens, c.attention)
+        masks = LayerMasks.create(c, tokens, tokens, c.attention)
 
-        def call(block: Block, x_BxLxD: jax.Array, of_layer: _PerLayer) -> jax.Array:
-            local = of_layer.window < GLOBAL_WINDOW
-            layer_keys_B = fold_keys(keys_B, of_layer.number)
-            mask = masks.of_layer(local)
-            rope = ropes.of_layer(local, of_layer.rotates)
-            return block(x_BxLxD, mask, rope, keys_B=layer_keys_B, dropout=of_layer.dropout)[0]
+        def run_block(
+            block: Block, x_BxLxD: jax.Array, of_layer: _PerLayer, shared: SharedKV
+        ) -> tuple[jax.Array, SharedKV, RouterSums | None]:
+            local = of_layer.window < GLOBAL_WINDOW if block.local is None else block.local
+            x_BxLxD, kept, router = block(
+                x_BxLxD,
+                masks.of_layer(local),
+                ropes.of_layer(local, of_layer.rotates),
+                keys_B=fold_keys(keys_B, of_layer.number),
+                dropout=of_layer.dropout,
+                input_BxLxP=of_layer.inputs,
+                shared_kv=shared.of(block.local),
+            )
+            return x_BxLxD, shared.having(block.local, kept), router
 
+        tokens_BxL = batch["tokens"]
+        x_BxLxD = self._embed(tokens_BxL)
         per_layer = _PerLayer(
             dropout=layer_dropout_rates(c),
+            inputs=self._inputs(tokens_BxL, x_BxLxD),
             number=np.arange(c.n_layers),
             rotates=np.array(c.rotating_layers()),
             window=layer_windows(c),
         )
-        x_BxLxD = self._embed(batch["tokens"])
-        x_BxLxD = run_layers(self.layers, x_BxLxD, call, per_layer, c.remat)
-        return self._finish(x_BxLxD)
+        x_BxLxD, router = self._run_layers(run_block, x_BxLxD, per_layer)
+        return self._finish(x_BxLxD), router
+
+    def _inputs(self, tokens_BxL: jax.Array, x_BxLxD: jax.Array) -> jax.Array | None:
+        """What each layer reads of the tokens beside the hidden states: NxBxLxP."""
+        return None if self.layer_inputs is None else self.layer_inputs(tokens_BxL, x_BxLxD)
+
+    def _run_layers(
+        self, run_block: Any, x_BxLxD: jax.Array, per_layer: _PerLayer
+    ) -> tuple[jax.Array, RouterSums | None]:
+        """Run all layers; those that read the keys and values of others in a scan of their own."""
+        c = self.config
+        kinds = c.layer_kinds()
+
+        def reading(shared: SharedKV) -> Any:
+            def call(block: Block, x_BxLxD: jax.Array, of_layer: _PerLayer) -> Any:
+                x_BxLxD, _, router = run_block(block, x_BxLxD, of_layer, shared)
+                return x_BxLxD, router
+
+            return call
+
+        if not c.kv_shared_layers:
+            call = reading(NOTHING_SHARED)
+            return run_layers(self.layers, x_BxLxD, call, per_layer, c.remat, kinds)
+
+        def filling(block: Block, state: Any, of_layer: _PerLayer) -> Any:
+            x_BxLxD, shared = state
+            x_BxLxD, shared, router = run_block(block, x_BxLxD, of_layer, shared)
+            return (x_BxLxD, shared), router
+
+        n_own = c.n_kv_layers
+        of_own, of_others = split_per_layer(per_layer, n_own)
+        own = part_of_stack(self.layers, kinds, 0, n_own)
+        state = (x_BxLxD, SharedKV.zeros(c, *x_BxLxD.shape[:2]))
+        (x_BxLxD, shared), _ = run_layers(own, state, filling, of_own, c.remat, kinds[:n_own])
+        others = part_of_stack(self.layers, kinds, n_own, c.n_layers)
+        return run_layers(others, x_BxLxD, reading(shared), of_others, c.remat, kinds[n_own:])
 
     def hidden_with_cache(
         self,
@@ -232,30 +221,45 @@ class Decoder(nnx.Module):
         queries: Tokens,
         keys: Tokens,
         caches: list[LayerCache] | None = None,
-    ) -> tuple[jax.Array, list[KVPair]]:
-        """Compute final states of new tokens from cached keys and values (unrolled layers only).
+    ) -> tuple[jax.Array, list[LayerState]]:
+        """Compute final states of new tokens from cached ones (unrolled layers only).
 
         Args:
             tokens_BxL: The new tokens.
             queries: Where the new tokens stand.
             keys: What the cache's slots hold once the new tokens are in; without a cache, as
                 `queries`.
-            caches: One for each layer; None to start from nothing.
+            caches: One for each layer that keeps something, which come first; None to start from
+                nothing.
 
         Returns:
-            BxLxD, and each layer's keys and values, those of the new tokens among them.
+            BxLxD, and what each of these layers keeps of all tokens, the new ones among them.
         """
-        ropes = LayerRopes.at(queries.positions_BxL, self.config)
-        masks = _LayerMasks.create(self.config, queries, keys, "plain")
+        c = self.config
+        ropes = LayerRopes.at(queries.positions_BxL, c)
+        masks = LayerMasks.create(c, queries, keys, "plain")
         x_BxLxD = self._embed(tokens_BxL)
-        rotates = self.config.rotating_layers()
-        new_kv = []
-        for i, window in enumerate(layer_windows(self.config).tolist()):
-            local = window < GLOBAL_WINDOW
-            mask = masks.local_layers if local else masks.global_layers
-            rope = ropes.local_layers if local else ropes.global_layers
-            rope = rope if rotates[i] else rope.without_rotation()
-            cache = None if caches is None else caches[i]
-            x_BxLxD, kv = self.layers[i](x_BxLxD, mask, rope, cache=cache)
-            new_kv.append(kv)
-        return self._finish(x_BxLxD), new_kv
+        inputs_NxBxLxP = self._inputs(tokens_BxL, x_BxLxD)
+        rotates = c.rotating_layers()
+        run_layer = traced_once(
+            lambda layer, x, mask, rope, cache, layer_input, shared_kv: layer(
+                x, mask, rope, cache=cache, input_BxLxP=layer_input, shared_kv=shared_kv
+            )[:2]
+        )
+        shared = NOTHING_SHARED
+        kept_by_layer = []
+        for i, local in enumerate(c.local_layers()):
+            keeps = i < c.n_kv_layers
+            x_BxLxD, kept = run_layer(
+                self.layers[i],
+                x_BxLxD,
+                masks.of_layer(local),
+                ropes.of_layer(local, rotates[i]),
+                caches[i] if caches is not None and keeps else None,
+                None if inputs_NxBxLxP is None else inputs_NxBxLxP[i],
+                None if keeps else shared.of(local),
+            )
+            if keeps:
+                shared = shared.having(local, kept)
+                kept_by_layer.append(kept)
+        return self._finish(x_BxLxD), kept_by_layer

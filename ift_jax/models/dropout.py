@@ -51,3 +51,20 @@ def dropout_masks(
 def apply_dropout(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Multiply `x` by a mask of dropout, if there is one."""
     return x if mask is None else x * mask.astype(x.dtype)
+
+
+def drop_elements(x: jax.Array, key_data_Bx2: jax.Array | None, rate: float) -> jax.Array:
+    """Dropout of single numbers: each row of `x` draws from its own key; without keys none.
+
+    Args:
+        x: Any shape with rows in front.
+        key_data_Bx2: `jax.random.key_data` of the rows' keys.
+        rate: The share that becomes 0; the rest is divided by 1 - rate.
+    """
+    if key_data_Bx2 is None:
+        return x
+
+    def draw_row(key_data: jax.Array) -> jax.Array:
+        return jax.random.bernoulli(jax.random.wrap_key_data(key_data), 1.0 - rate, x.shape[1:])
+
+    return jnp.where(jax.vmap(draw_row)(key_data_Bx2), x / (1.0 - rate), 0.0).astype(x.dtype)

@@ -26,6 +26,11 @@ from ift_jax.sharding import fsdp, rules
 # whole head and adds to its whole gradient, so that small chunks would wait for memory.
 MAX_CHUNK_LOGITS_ON_CPU = 2**24
 MAX_CHUNK_LOGITS = 2**26
+# On a CPU alone: the fewest logits of a chunk for which there are wide chunks too (a small head is
+# not worth the time to compile it twice), the most logits of a wide one, and its most chunks.
+MIN_CHUNK_LOGITS = 2**20
+MAX_WIDE_CHUNK_LOGITS = 2**25
+MAX_WIDE_CHUNK = 4
 
 
 class CrossEntropyOptions(NamedTuple):
@@ -102,6 +107,39 @@ def chunk_length(length: int, vocab: int, requested: int = 0) -> int:
     return min(max(64, min(1024, budget, eighth)), length)
 
 
+def wide_chunk_length(chunk: int, length: int, vocab: int, requested: int = 0) -> int:
+    """How many positions make a wide chunk: a whole number of chunks, one where there is no other.
+
+    On a CPU every chunk costs as much as some 40 positions, because the products prepare the whole
+    head for it and its gradient is added to. With SmolLM2-135M's shape and 614 trained positions,
+    a chunk of 640 instead of five of 128 shortens a step from 6.81 to 6.65 s. So most positions go
+    through wide chunks, and the rest through narrow ones, so that few are computed for nothing.
+    """
+    if requested or rules.platform() != "cpu" or chunk * vocab < MIN_CHUNK_LOGITS:
+        return chunk
+    n_chunks = min(MAX_WIDE_CHUNK, MAX_WIDE_CHUNK_LOGITS // (chunk * vocab), length // chunk)
+    return chunk * max(1, n_chunks)
+
+
+class ChunkCounts(NamedTuple):
+    """How many chunks of each length run: first the wide ones."""
+
+    wide: jax.Array  # int32 scalar.
+    narrow: jax.Array
+
+
+def chunk_counts(n_trained: jax.Array, chunk: int, wide: int) -> ChunkCounts:
+    """The chunks that hold the first `n_trained` positions."""
+    n_chunks = -(-n_trained // chunk)
+    per_wide = wide // chunk
+    if per_wide == 1:
+        return ChunkCounts(jnp.zeros_like(n_chunks), n_chunks)
+    # A wide chunk of which one part is computed for nothing costs less than two or three narrow
+    # ones.
+    n_wide = (n_chunks + (1 if per_wide > 2 else 0)) // per_wide
+    return ChunkCounts(n_wide, jnp.maximum(n_chunks - n_wide * per_wide, 0))
+
+
 # --- Forward and backward ---
 
 
@@ -165,6 +203,7 @@ def _compute(
     length = x_GxTxD.shape[1]
     vocab = w_DxV.shape[1]
     chunk = chunk_length(length, vocab, options.chunk)
+    wide = wide_chunk_length(chunk, length, vocab, options.chunk)
     # The head is gathered once, before the loop, and cast while it is still sharded: half of the
     # bytes.
     w = rules.constrain(w_DxV.astype(x_GxTxD.dtype), "embed", "vocab")
@@ -172,15 +211,13 @@ def _compute(
 
     order = _trained_first(weights_GxT)
     x, targets, weights = (
-        _reorder(a, order.forth_GxT, padding=-length % chunk)
+        _reorder(a, order.forth_GxT, padding=-length % wide)
         for a in (x_GxTxD, targets_GxT, weights_GxT)
     )
 
-    def add_chunk(i: jax.Array, sums: _Sums) -> _Sums:
-        start = i * chunk
-
+    def add_chunk(start: jax.Array, size: int, sums: _Sums) -> _Sums:
         def take(a: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_slice_in_dim(a, start, chunk, axis=1)
+            return jax.lax.dynamic_slice_in_dim(a, start, size, axis=1)
 
         def put(whole: jax.Array, part: jax.Array) -> jax.Array:
             return jax.lax.dynamic_update_slice_in_dim(whole, part, start, axis=1)
@@ -206,8 +243,16 @@ def _compute(
             )
         return _Sums(parts, dx_GxTxD, dw_GxVxD)
 
-    n_chunks = -(-jnp.max(order.n_trained_Gx1) // chunk)
-    sums = jax.lax.fori_loop(0, n_chunks, add_chunk, _zero_sums(x, vocab, wanted))
+    counts = chunk_counts(jnp.max(order.n_trained_Gx1), chunk, wide)
+    sums = _zero_sums(x, vocab, wanted)
+    if wide > chunk:
+        sums = jax.lax.fori_loop(
+            0, counts.wide, lambda i, sums: add_chunk(i * wide, wide, sums), sums
+        )
+    first = counts.wide * wide
+    sums = jax.lax.fori_loop(
+        0, counts.narrow, lambda i, sums: add_chunk(first + i * chunk, chunk, sums), sums
+    )
 
     loss_GxT, *parts = (jnp.take_along_axis(p, order.back_GxT, axis=1) for p in sums.parts)
     dx, dw = _finish_gradients(sums, order, w_DxV.dtype)

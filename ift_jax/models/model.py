@@ -23,7 +23,13 @@ from ift_jax.models import flops
 from ift_jax.models import lora as lora_lib
 from ift_jax.models.decoder import Decoder
 from ift_jax.models.encoder_decoder import EncoderDecoder
+from ift_jax.models.experts import ROUTER_AXES
+from ift_jax.models.layer_stack import unstacked_paths
 from ift_jax.models.layers import MAX_WEIGHTS
+from ift_jax.models.quantization import n_weights, quantize
+from ift_jax.models.quantized_params import SCALES, VALUES, put_quantized, quantize_projections
+from ift_jax.models.router import RouterSums
+from ift_jax.sharding.rules import STACK_AXES
 
 Params = dict[Any, Any]
 NO_LORA = LoraConfig()
@@ -31,15 +37,19 @@ VOCAB_MULTIPLE = 128  # So that the vocabulary divides over tensor shards and ve
 
 
 class Model:
-    """The graph definition of one architecture; hashed by identity, so a static jit argument.
+    """The graph definition of one architecture; hashed by its configs, so a static jit argument.
+
+    A program that was compiled for a model serves every other model of the same configs, such as
+    that of the next command or request in the same process.
 
     Attributes:
         config: The model's config.
         lora: The config of its adapters; rank 0 means none.
-        shapes: A tree like the parameters, with a `jax.ShapeDtypeStruct` for each array.
+        shapes: A tree like the parameters, with a `jax.ShapeDtypeStruct` for each array. Quantized
+            weights are those of a run's state: `init` and `cast_frozen` lead there.
         logical_axes: A tree like the parameters, with a tuple of names for each array
             (`ift_jax.sharding.rules`). Stacked layers have "layers" in front.
-        n_params: How many numbers the parameters hold.
+        n_params: How many numbers the parameters are; scales of quantized weights do not count.
     """
 
     def __init__(
@@ -67,23 +77,35 @@ class Model:
         self.lora = lora
         self._freeze = freeze
         self._stacked = stacked
-        self._graphdef, state = nnx.split(nnx.eval_shape(lambda: self._make(jax.random.key(0))))
+        self._graphdef, state = nnx.split(nnx.eval_shape(self._make_held))
 
         def plain_shape(leaf: Any) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
         self.shapes: Params = jax.tree.map(plain_shape, nnx.to_pure_dict(state))
-        self.n_params = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.shapes))
+        flat_shapes = traverse_util.flatten_dict(self.shapes)
+        self.n_params = sum(_n_numbers(path, leaf) for path, leaf in flat_shapes.items())
         if freeze and not all(self.split(self.shapes)):
+            which = "no" if self.split(self.shapes)[0] else "every"
+            paths = ", ".join(".".join(map(str, path)) for path in flat_shapes)
             raise UserError(
-                f"config.optimizer.freeze: {freeze!r} matches no parameter, or all; "
-                'paths are like "embedding" and "layers.mlp.up.weight"'
+                f"config.optimizer.freeze: {freeze!r} matches {which} parameter; there are {paths}"
             )
         axes = {}
         for path, param in nnx.to_flat_state(state):
             own_axes = param.get_metadata()["axes"]
             axes[path] = ("layers", *own_axes) if stacked and "layers" in path else own_axes
         self.logical_axes: Params = traverse_util.unflatten_dict(axes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Model) and self._made_from == other._made_from
+
+    def __hash__(self) -> int:
+        return hash(self._made_from)
+
+    @property
+    def _made_from(self) -> tuple[ModelConfig, LoraConfig, str, bool]:
+        return self.config, self.lora, self._freeze, self._stacked
 
     def _make(self, key: jax.Array) -> Decoder | EncoderDecoder:
         keys = iter(jax.random.split(key, MAX_WEIGHTS))
@@ -96,12 +118,29 @@ class Model:
             lora_lib.attach(module, self.lora, key)
         return module
 
+    def _make_held(self) -> Decoder | EncoderDecoder:
+        """The module as a run holds it: with quantized weights, if the adapters' config says so."""
+        module = self._make(jax.random.key(0))
+        if self.lora.quantize != "none":
+            quantize_projections(module, self.lora.quantize)
+        return module
+
     def init(self, key: jax.Array) -> Params:
-        """Fresh float32 parameters; pure, so that it can be jitted with the shardings wanted."""
+        """Fresh float32 parameters; pure, so that it can be jitted with the shardings wanted.
+
+        Nothing is quantized yet; `cast_frozen` does that.
+        """
         params = nnx.to_pure_dict(nnx.state(self._make(key)))
         # What came from a Python number is weakly typed until the first step, which would then be
         # compiled once more for its own result.
         return jax.tree.map(lambda leaf: leaf.astype(leaf.dtype), params)
+
+    @property
+    def fresh_shapes(self) -> Params:
+        """The shapes of what `init` returns: those of `shapes`, if nothing is quantized."""
+        if self.lora.quantize == "none":
+            return self.shapes  # Making the module once more takes as long as the rest of a state.
+        return jax.eval_shape(lambda: self.init(jax.random.key(0)))
 
     # --- Trained and frozen parameters ---
 
@@ -118,16 +157,27 @@ class Model:
         return traverse_util.unflatten_dict(trained), traverse_util.unflatten_dict(frozen)
 
     def cast_frozen(self, frozen: Params) -> Params:
-        """Frozen parameters as a run holds them: matrices in the compute dtype.
+        """Frozen parameters as a run holds them: matrices in the compute dtype, or quantized.
 
         Their products are in it anyway; only trained parameters need more bits, in which small
         updates add up.
         """
         axes = traverse_util.flatten_dict(self.logical_axes)
         cast = {}
-        for path, leaf in traverse_util.flatten_dict(frozen).items():
+        for path, leaf in traverse_util.flatten_dict(self.quantize_frozen(frozen)).items():
             cast[path] = leaf.astype(self.config.dtype) if is_matrix(axes[path]) else leaf
         return traverse_util.unflatten_dict(cast)
+
+    def quantize_frozen(self, frozen: Params) -> Params:
+        """Frozen parameters, or some of them, with the weights quantized that a run quantizes."""
+        if self.lora.quantize == "none":
+            return frozen
+        axes = traverse_util.flatten_dict(self.logical_axes)
+        flat = traverse_util.flatten_dict(frozen)
+        for path in list(flat):
+            if path not in axes:  # A run holds its values and scales instead.
+                put_quantized(flat, path, quantize(flat[path], self.lora.quantize))
+        return traverse_util.unflatten_dict(flat)
 
     def _is_trained(self, path: tuple[Any, ...]) -> bool:
         if self.lora.rank:
@@ -153,7 +203,18 @@ class Model:
                 shifted). With dropout, both read `row_ids`.
             dropout_key: None: no dropout.
         """
-        return self.module(params).hidden(batch, dropout_key)
+        return self.hidden_and_router(params, batch, dropout_key)[0]
+
+    def hidden_and_router(
+        self, params: Params, batch: dict[str, jax.Array], dropout_key: jax.Array | None = None
+    ) -> tuple[jax.Array, RouterSums | None]:
+        """The states of `hidden`, and the sums of each layer's router, None without experts."""
+        module = self.module(params)
+        if self.lora.dropout and dropout_key is not None:
+            lora_lib.give_dropout_keys(module, self.lora, dropout_key, batch)
+        if isinstance(module, Decoder):
+            return module.hidden_and_router(batch, dropout_key)
+        return module.hidden(batch, dropout_key), None
 
     def head(self, params: Params) -> tuple[jax.Array, float]:
         """The output projection DxV, float32, and the soft cap of the logits (0: none)."""
@@ -184,16 +245,16 @@ class Model:
         c = self.config
         unstacked: Params = {}
         merged = lora_lib.merge(params, self.lora)
+        kinds = c.layer_kinds() if isinstance(c, DecoderConfig) else ()
         for path, leaf in traverse_util.flatten_dict(merged).items():
             if "layers" not in path:
                 unstacked[path] = leaf
                 continue
-            at = path.index("layers") + 1
-            for layer in range(leaf.shape[0]):
-                unstacked[(*path[:at], layer, *path[at:])] = leaf[layer]
+            for i, own_path in enumerate(unstacked_paths(path, leaf.shape[0], kinds)):
+                unstacked[own_path] = leaf[i]
         if c.tied_embedding:
             # T5 scales the hidden states before its tied head; here the copy is scaled instead.
-            scale = 1.0 if isinstance(c, DecoderConfig) else c.d_model**-0.5
+            scale = 1.0 if isinstance(c, DecoderConfig) else c.output_scale
             unstacked["head",] = merged["embedding"].T * scale
         for path, axes in traverse_util.flatten_dict(self.unrolled.logical_axes).items():
             if is_matrix(axes):
@@ -212,13 +273,16 @@ class Model:
 
         `ift_jax.models.flops` says what is counted, and what the arguments are.
         """
+        c: Any = self.config
         shapes = traverse_util.flatten_dict(self.shapes)
         matrix_flops = {}
         for path, axes in traverse_util.flatten_dict(self.logical_axes).items():
-            if is_matrix(axes):
+            if is_matrix(axes) or axes[-2:] == ROUTER_AXES or path[-1] == VALUES:
                 trained = self._is_trained(path)
                 per_parameter = flops.TRAINED_MATRIX if trained else flops.FROZEN_MATRIX
-                matrix_flops[path] = per_parameter * float(np.prod(shapes[path].shape))
+                # A token is multiplied by the weights of its own experts alone.
+                part = c.experts_per_token / c.n_experts if "expert" in axes else 1.0
+                matrix_flops[path] = per_parameter * part * _n_numbers(path, shapes[path])
         return flops.flops_per_token(
             self.config, matrix_flops, lengths, trained_tokens, encoder_lengths
         )
@@ -230,10 +294,21 @@ def join(trained: Params, frozen: Params) -> Params:
     return traverse_util.unflatten_dict(flat)
 
 
+def _n_numbers(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> int:
+    """How many numbers of the model a parameter holds."""
+    if path[-1] == VALUES:
+        return n_weights(leaf)
+    return 0 if path[-1] == SCALES else int(np.prod(leaf.shape))
+
+
 def is_matrix(axes: tuple[str | None, ...]) -> bool:
-    """Whether these are the axes of a matrix that is used only in products or lookups."""
-    n_own_axes = len([name for name in axes if name != "layers"])
-    return n_own_axes == 2 and "relative_buckets" not in axes
+    """Whether these are the axes of a matrix that is used only in products or lookups.
+
+    A router's weight is none: its products are float32 whatever the compute dtype.
+    """
+    n_own_axes = len([name for name in axes if name not in STACK_AXES])
+    is_other = "relative_buckets" in axes or "conv" in axes or axes[-2:] == ROUTER_AXES
+    return n_own_axes == 2 and not is_other
 
 
 def resolve_vocab(config: ModelConfig, tokenizer_size: int) -> ModelConfig:

@@ -24,7 +24,8 @@ def frequencies(config: DecoderConfig, *, local: bool) -> np.ndarray:
     rope_original_length, linearly in the dimension. "longrope" (Ding et al. 2024,
     arXiv:2402.13753) divides each by a number of its own; those for texts of more than
     rope_original_length tokens are not used. "dynamic" stretches for texts that are longer than
-    `max_length`, which a model is never given.
+    `max_length`, which a model is never given. "proportional" (Gemma 4) sets all but the highest
+    frequencies to 0, so that a part of each head has no positions.
 
     Args:
         config: The model.
@@ -33,12 +34,16 @@ def frequencies(config: DecoderConfig, *, local: bool) -> np.ndarray:
     """
     c = config
     base = c.rope_local_theta or c.rope_theta if local else c.rope_theta
-    n_rotated = c.rope_dim or c.head_dim
+    n_rotated = c.rope_dim or c.head_dim_of(local=local)
     frequency_K2 = base ** (-np.arange(0, n_rotated, 2, dtype=np.float64) / n_rotated)
     if not _is_scaled(c, local) or c.rope_scaling == "dynamic":
         return frequency_K2.astype(np.float32)
     if c.rope_scaling == "longrope":
         return (frequency_K2 / np.array(c.rope_short_factors)).astype(np.float32)
+    if c.rope_scaling == "proportional":
+        n_turning = int(c.rope_proportion * n_rotated // 2)
+        turns_K2 = np.arange(n_rotated // 2) < n_turning
+        return np.where(turns_K2, frequency_K2 / c.rope_factor, 0.0).astype(np.float32)
     unchanged_K2: np.ndarray | float = 0.0  # The share of each that is not divided.
     if c.rope_scaling == "llama3":
         waves_K2 = c.rope_original_length * frequency_K2 / (2 * np.pi)  # In the old context.
@@ -138,7 +143,8 @@ class LayerRopes(NamedTuple):
         global_layers = Rope.at(positions_BxL, c, local=False)
         same_bases = c.rope_local_theta in (0.0, c.rope_theta)
         same_scaling = c.rope_scaling == "none" or c.rope_scales_local
-        if not c.sliding_window or (same_bases and same_scaling):
+        same_sizes = c.head_dim_of(local=False) == c.head_dim
+        if not c.sliding_window or (same_bases and same_scaling and same_sizes):
             return cls(global_layers, global_layers, everywhere)
         return cls(global_layers, Rope.at(positions_BxL, c, local=True), everywhere)
 
@@ -151,6 +157,9 @@ class LayerRopes(NamedTuple):
 
 
 def _select(condition: jax.Array | bool, rope: Rope, other: Rope) -> Rope:
+    if isinstance(condition, bool):  # The heads of local and global layers may differ in width.
+        return rope if condition else other
+
     def select_array(of_rope: jax.Array, of_other: jax.Array) -> jax.Array:
         return jnp.where(condition, of_rope, of_other)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ift_jax.decoding.beam_search import advance_search, begin_search
 from ift_jax.decoding.decode_batch import Layout, Prompts, RowSettings, advance_batch, begin_batch
-from ift_jax.decoding.request_batch import bucket
+from ift_jax.decoding.request_batch import bucket, cache_slots
 from ift_jax.decoding.requests import BeamSearch
 from ift_jax.decoding.sampling import SamplingProgram, SamplingRows
 from ift_jax.models.model import Model
@@ -37,7 +37,7 @@ def compile_generation(program: TrainProgram) -> dict[str, Compiled]:
     n_places = bucket(lengths.encoder or max(lengths.decoder - evaluation.max_new_tokens, 1))
     # The decoder of an encoder-decoder starts with one token; a decoder reads the prompt itself.
     n_prompt_slots = 1 if lengths.encoder else n_places
-    n_slots = bucket(n_prompt_slots + evaluation.max_new_tokens)
+    n_slots = cache_slots(n_prompt_slots + evaluation.max_new_tokens)
 
     shapes = jax.eval_shape(functools.partial(Model.unstack, program.model), program.model.shapes)
     shardings = rules.tree_shardings(program.mesh, model.logical_axes, shapes)

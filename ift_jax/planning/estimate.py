@@ -18,7 +18,7 @@ import numpy as np
 
 from ift_jax.config.schema import Config, DecoderConfig
 from ift_jax.models.attention.splash import BLOCK as KERNEL_BLOCK
-from ift_jax.models.decoder import layer_windows
+from ift_jax.models.decoder import softmax_windows
 from ift_jax.models.fused_cross_entropy import chunk_length, grouped_shape
 from ift_jax.models.model import Model
 from ift_jax.planning.chips import Chip
@@ -28,6 +28,26 @@ from ift_jax.planning.hlo import Computation, Instruction, Module, shape_bytes
 
 # The matrix products of queries, keys, values or their gradients in each splash attention kernel.
 KERNEL_PRODUCTS = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}
+# The kernels of grouped products: XLA's of `jax.lax.ragged_dot`, and megablox's for gradients. They
+# state the FLOPs of all rows.
+GROUPED_KERNELS = ("ragged-dot", "jit(tgmm)")
+
+
+class KernelShares(NamedTuple):
+    """The parts of what the kernels' arguments hold that the kernels compute.
+
+    Attributes:
+        attention: Of all pairs of a query and a key, see `visited_share`.
+        experts: Of all rows of grouped products. The devices of the mesh axis `expert` gather their
+            tokens, and each computes those that chose its experts: its share if all are chosen as
+            often.
+    """
+
+    attention: float = 1.0
+    experts: float = 1.0
+
+
+ALL_COMPUTED = KernelShares()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +80,7 @@ class StepEstimate:
 class _DeviceSeconds(NamedTuple):
     """What one run of a computation takes on the device, without the loops in it."""
 
-    compute: float  # Matrix products and attention kernels.
+    compute: float  # Matrix products, and kernels of them.
     memory: float  # All else.
 
 
@@ -70,7 +90,7 @@ def estimate(
     devices: Sequence[Any],
     *,
     model_flops: float,
-    kernel_share: float = 1.0,
+    kernel_shares: KernelShares = ALL_COMPUTED,
     data_trip_count: int = 1,
 ) -> StepEstimate:
     """Estimate the time of a step.
@@ -80,12 +100,11 @@ def estimate(
         chip: What one of the devices can do.
         devices: The devices of the mesh, in its order.
         model_flops: The share of one device in `Model.flops_per_token` of all tokens.
-        kernel_share: The share of all pairs of a query and a key that the attention kernels
-            compute, see `visited_share`.
+        kernel_shares: The parts that the kernels compute.
         data_trip_count: See `count_executions`.
     """
     counts = count_executions(module, data_trip_count)
-    own = {name: _device_seconds(module, name, chip, kernel_share) for name in counts}
+    own = {name: _device_seconds(module, name, chip, kernel_shares) for name in counts}
     found = collectives(module, data_trip_count)
     beside: dict[str, float] = defaultdict(float)
     waited_for: dict[str, float] = defaultdict(float)
@@ -122,13 +141,17 @@ def estimate(
     )
 
 
-def _device_seconds(module: Module, name: str, chip: Chip, kernel_share: float) -> _DeviceSeconds:
+def _device_seconds(
+    module: Module, name: str, chip: Chip, kernel_shares: KernelShares
+) -> _DeviceSeconds:
     computation = module.computations[name]
     compute = 0.0
     memory = 0.0
     for instruction in computation.values():
         if instruction.opcode == "custom-call":
-            compute += _kernel_flops(instruction) * kernel_share / chip.peak_flops
+            flops = _attention_flops(instruction) * kernel_shares.attention
+            flops += _grouped_flops(instruction) * kernel_shares.experts
+            compute += flops / chip.peak_flops
             continue
         cycles = instruction.attribute(r'"estimated_cycles":"(\d+)"')
         if not cycles:
@@ -157,7 +180,7 @@ def _bytes_touched(computation: Computation, instruction: Instruction) -> int:
     return sum(map(shape_bytes, (instruction.shape, *operands)))
 
 
-def _kernel_flops(instruction: Instruction) -> float:
+def _attention_flops(instruction: Instruction) -> float:
     """The FLOPs of a splash kernel over all queries and keys; 0 for another custom call."""
     kernel = instruction.attribute(rf'"tpu_custom_call".*?({"|".join(KERNEL_PRODUCTS)})')
     if not kernel:
@@ -168,6 +191,13 @@ def _kernel_flops(instruction: Instruction) -> float:
     # The first operands of three axes are queries and keys; a last axis of 1 is a row's statistic.
     q_HxLxK, k_GxSxK = [shape for shape in shapes if len(shape) == 3 and shape[-1] > 1][:2]
     return 2.0 * KERNEL_PRODUCTS[kernel] * math.prod(q_HxLxK) * k_GxSxK[1]
+
+
+def _grouped_flops(instruction: Instruction) -> float:
+    """The FLOPs of a kernel of grouped products over all rows; 0 for another custom call."""
+    if not any(kernel in instruction.attributes for kernel in GROUPED_KERNELS):
+        return 0.0
+    return float(instruction.attribute(r'"flops":"(\d+)"') or 0)  # Metadata has none.
 
 
 def _link_seconds(collective: Collective, chip: Chip, devices: Sequence[Any]) -> float:
@@ -201,7 +231,10 @@ def visited_share(model: Model, length: int) -> float:
         return 1.0
     n_blocks = -(-length // KERNEL_BLOCK)
     first_query_B = np.arange(n_blocks) * KERNEL_BLOCK
-    windows_Nx1 = np.minimum(layer_windows(model.config)[:, None], length)
+    windows = softmax_windows(model.config)
+    if not len(windows):
+        return 1.0
+    windows_Nx1 = np.minimum(windows[:, None], length)
     first_visible_NxB = np.maximum(first_query_B - windows_Nx1 + 1, 0)
     visited_NxB = np.arange(n_blocks) + 1 - first_visible_NxB // KERNEL_BLOCK
     return float(visited_NxB.mean() / n_blocks)

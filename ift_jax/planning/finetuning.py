@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ift_jax.config.data import RowLengths
-from ift_jax.config.schema import Config, DecoderConfig, ModelConfig
+from ift_jax.config.learning_rate import PREFERENCE, PREFERENCE_LORA
+from ift_jax.config.schema import Config, DecoderConfig, LoraConfig, ModelConfig
+from ift_jax.errors import counted
 from ift_jax.text.chat_templates.registry import NAMES
 
 # A row is as long as one of these, the shortest that keeps KEPT of the examples.
@@ -44,6 +46,8 @@ _ADAFACTOR_RATE = 1e-3
 # Bytes per parameter: float32, and the float32 gradient and two moments of a trained one.
 _BYTES_PER_PARAM = 4
 _BYTES_PER_TRAINED_PARAM = 12
+_BYTES_PER_FROZEN_PARAM = {"none": 4, "int8": 8.5 / 8, "nf4": 4.5 / 8}  # By `lora.quantize`.
+_BYTES_PER_ANSWERING_PARAM = 2  # In bfloat16.
 _USABLE_MEMORY = 0.8  # The rest is for the program, the head's chunks, and other processes.
 
 
@@ -72,6 +76,7 @@ class Facts:
         encoder_lengths: int64[N], the encoder tokens of a sample of the examples; 0 for a decoder.
         decoder_lengths: int64[N], their (decoder) tokens.
         n_examples: The estimated number of examples that they become.
+        has_eval_split: Whether some rows are held out, as of files of fewer than 20 rows none are.
         platform: "cpu", "gpu" or "tpu".
         n_devices: The number of devices over all processes.
         device_bytes: The memory of one device.
@@ -83,6 +88,7 @@ class Facts:
     encoder_lengths: npt.NDArray[np.int64]
     decoder_lengths: npt.NDArray[np.int64]
     n_examples: int
+    has_eval_split: bool
     platform: str
     n_devices: int
     device_bytes: int
@@ -122,9 +128,15 @@ def choose(facts: Facts, config: Config, given: Collection[str]) -> list[Choice]
     """
     chooser = _Chooser(config, given)
     lengths = _choose_lengths(chooser, facts)
-    n_steps = _choose_batches(chooser, facts, lengths, config.lora.rank)
-    _choose_optimizer(chooser, facts, config.lora.rank)
-    _choose_rhythm(chooser, n_steps)
+    n_steps = _choose_batches(chooser, facts, lengths, config.lora)
+    if config.preference.trains_pairs:
+        _choose_optimizer_of_pairs(chooser, config.lora.rank)
+    else:
+        _choose_optimizer(chooser, facts, config.lora.rank)
+    _choose_rhythm(chooser, n_steps, facts.has_eval_split)
+    if not facts.has_eval_split:
+        reason = "too few rows to hold some out: every eval loss is that of trained ones"
+        chooser.choose("data.eval_split", config.data.split, reason)
     return chooser.choices
 
 
@@ -140,6 +152,8 @@ def choose_format(
         given: Their dotted names.
     """
     chooser = _Chooser(config, given)
+    if not isinstance(model, DecoderConfig) and model.block == "gemma":
+        chooser.choose("format.input_eos", False, "a T5Gemma's encoder reads no EOS")
     if has_template:
         chooser.choose("format.template", "model", "the model's own chat template")
         return chooser.choices
@@ -158,11 +172,14 @@ def _choose_lengths(chooser: _Chooser, facts: Facts) -> RowLengths:
         length = _row_length(facts.decoder_lengths, limit)
         reason = _kept(facts.decoder_lengths, length, limit)
         return RowLengths(0, chooser.choose("data.max_length", length, reason))
-    inputs = _row_length(facts.encoder_lengths, 0)
-    targets = _row_length(facts.decoder_lengths, 0)
+    limit = facts.model.max_length
+    inputs = _row_length(facts.encoder_lengths, limit)
+    targets = _row_length(facts.decoder_lengths, limit)
     return RowLengths(
-        chooser.choose("data.inputs_length", inputs, _kept(facts.encoder_lengths, inputs, 0)),
-        chooser.choose("data.targets_length", targets, _kept(facts.decoder_lengths, targets, 0)),
+        chooser.choose("data.inputs_length", inputs, _kept(facts.encoder_lengths, inputs, limit)),
+        chooser.choose(
+            "data.targets_length", targets, _kept(facts.decoder_lengths, targets, limit)
+        ),
     )
 
 
@@ -181,7 +198,7 @@ def _kept(lengths: npt.NDArray[np.int64], length: int, limit: int) -> str:
     return reason
 
 
-def _choose_batches(chooser: _Chooser, facts: Facts, lengths: RowLengths, lora_rank: int) -> int:
+def _choose_batches(chooser: _Chooser, facts: Facts, lengths: RowLengths, lora: LoraConfig) -> int:
     """Chooses epochs, batch, types and memory; returns the run's estimated number of steps."""
     n_examples = facts.n_examples
     epochs = next(epochs for most, epochs in _EPOCHS if n_examples <= most)
@@ -201,16 +218,38 @@ def _choose_batches(chooser: _Chooser, facts: Facts, lengths: RowLengths, lora_r
     reason = f"rows of about {per_row:.1f} examples: {rows * per_row:.0f} examples a step"
     rows = chooser.choose("train.batch_size", rows, reason)
 
-    state = _BYTES_PER_PARAM * facts.n_params
-    state += 0 if lora_rank else _BYTES_PER_TRAINED_PARAM * facts.n_params
+    state = _state_bytes(facts, lora)
     is_sharded = n_devices > 1 and state > _USABLE_MEMORY * facts.device_bytes / 2
     if is_sharded:
         chooser.choose("mesh.data", 1, "see mesh.fsdp")
         chooser.choose("mesh.fsdp", -1, f"the state takes {_gib(state)}: it is sharded")
         state = math.ceil(state / n_devices)
     room = _USABLE_MEMORY * facts.device_bytes - state
+    if lora.quantize != "none":
+        _choose_answers(chooser, facts)
     _choose_memory(chooser, facts, lengths, dtype, max(1, rows // n_devices), room)
     return n_steps or max(1, math.ceil(n_examples * epochs / (rows * per_row)))
+
+
+def _state_bytes(facts: Facts, lora: LoraConfig) -> int:
+    """Bytes of parameters, gradients and moments over all devices, roughly."""
+    if not lora.rank:
+        return (_BYTES_PER_PARAM + _BYTES_PER_TRAINED_PARAM) * facts.n_params
+    tables = 1 if facts.model.tied_embedding else 2
+    n_vocabulary = tables * facts.model.vocab_size * facts.model.d_model
+    n_projected = facts.n_params - n_vocabulary
+    return int(
+        _BYTES_PER_PARAM * n_vocabulary + _BYTES_PER_FROZEN_PARAM[lora.quantize] * n_projected
+    )
+
+
+def _choose_answers(chooser: _Chooser, facts: Facts) -> None:
+    """Chooses no previews in a run whose weights fit only while they are quantized."""
+    whole = _BYTES_PER_ANSWERING_PARAM * facts.n_params
+    if whole <= _USABLE_MEMORY * facts.device_bytes * facts.n_devices:
+        return
+    reason = f"answers need all weights dequantized, {_gib(whole)}"
+    chooser.choose("train.preview_prompts", 0, reason)
 
 
 def _examples_per_row(facts: Facts, lengths: RowLengths) -> float:
@@ -230,11 +269,12 @@ def _choose_memory(
     leaves for activations.
     """
     # On a CPU it is faster to compute elementwise values again than to store and load them.
-    policies = ("dots", "full") if facts.platform == "cpu" else ("none", "dots", "full")
+    is_cpu = facts.platform == "cpu"
+    policies = ("minimal", "dots", "full") if is_cpu else ("none", "dots", "full")
     row_bytes = {name: _row_activations(facts, lengths, dtype, name) for name in policies}
     remat = next((name for name in policies if row_bytes[name] <= room), policies[-1])
     reason = f"a row's activations take about {_gib(row_bytes[remat])}"
-    if facts.platform == "cpu" and remat == "dots":
+    if is_cpu and remat == "minimal":
         reason = "computing elementwise values again is faster than keeping them on a CPU"
     remat = chooser.choose("model.remat", remat, reason)
     each = row_bytes.get(remat) or _row_activations(facts, lengths, dtype, remat)
@@ -251,21 +291,32 @@ def _row_activations(facts: Facts, lengths: RowLengths, dtype: str, remat: str) 
     n_bytes = 4 if dtype == "float32" else 2
     n_heads = model.n_heads
     widths = model.d_model + n_heads * model.head_dim
+    layer_input = 0
     if isinstance(model, DecoderConfig):
         n_layers = model.n_layers
+        widths += n_heads * (model.head_dim_of(local=False) - model.head_dim)
+        layer_input = model.layer_input_dim
         gates = 3 * model.d_ff
     else:
         n_layers = model.n_encoder_layers + model.n_decoder_layers
-        gates = 2 * model.d_ff
-    by_policy = {"none": 6 * widths + gates, "dots": 3 * widths + gates, "full": model.d_model}
-    per_token = n_bytes * by_policy.get(remat, by_policy["dots"])
+        gates = 2 * max(model.d_ff, model.encoder_d_ff)
+        widths += max(model.encoder_width - model.d_model, 0)
+    projected = 3 * widths + gates
+    by_policy = {
+        "none": 6 * widths + gates,
+        "minimal": projected + widths - model.d_model,  # What attention returns as well.
+        "dots": projected,
+        "full": model.d_model,
+    }
+    per_token = n_bytes * (by_policy.get(remat, by_policy["dots"]) + layer_input)
     if remat == "none" and facts.platform == "cpu":
         per_token += 4 * n_heads * max(lengths)  # The scores of an attention without a kernel.
     return n_layers * per_token * float(lengths.total)
 
 
 def _choose_optimizer(chooser: _Chooser, facts: Facts, lora_rank: int) -> None:
-    if not isinstance(facts.model, DecoderConfig) and not lora_rank:
+    is_t5 = not isinstance(facts.model, DecoderConfig) and facts.model.block == "t5"
+    if is_t5 and not lora_rank:
         why = "as T5 is finetuned"
         chooser.choose("optimizer.name", "adafactor", why)
         chooser.choose("optimizer.learning_rate", _ADAFACTOR_RATE, why)
@@ -286,16 +337,29 @@ def _choose_optimizer(chooser: _Chooser, facts: Facts, lora_rank: int) -> None:
     chooser.choose("optimizer.final_ratio", 0.1, "cosine down to a tenth")
 
 
-def _choose_rhythm(chooser: _Chooser, n_steps: int) -> None:
+def _choose_optimizer_of_pairs(chooser: _Chooser, lora_rank: int) -> None:
+    rate = PREFERENCE_LORA if lora_rank else PREFERENCE
+    chooser.choose("optimizer.learning_rate", rate, "the usual one for pairs")
+    chooser.choose("optimizer.warmup_ratio", 0.1, "the usual share of a run on pairs")
+
+
+def _choose_rhythm(chooser: _Chooser, n_steps: int, holds_out: bool) -> None:
     """Chooses how often the run logs, evaluates and saves."""
     about = f"of about {n_steps:,} steps"
     chooser.choose("train.log_every", _clamp(n_steps // 50, 1, 10), about)
+
+    def times(every: int) -> str:
+        # The last step counts, whatever the interval.
+        return f"about {counted(math.ceil(n_steps / every), 'time')} a run"
+
     every = max(1, n_steps // EVALS_PER_RUN)
-    chooser.choose("train.eval_every", every, f"the held-out loss, {EVALS_PER_RUN} times a run")
+    which = "held-out" if holds_out else "eval"
+    chooser.choose("train.eval_every", every, f"the {which} loss, {times(every)}")
     saves = max(1, n_steps // SAVES_PER_RUN)
     saves = max(every, saves // every * every)
-    chooser.choose("train.save_every", saves, f"a checkpoint {SAVES_PER_RUN} times a run")
-    chooser.choose("train.keep_best", 1, "the checkpoint with the lowest held-out loss")
+    chooser.choose("train.save_every", saves, f"a checkpoint {times(saves)}")
+    if holds_out:
+        chooser.choose("train.keep_best", 1, "the checkpoint with the lowest held-out loss")
 
 
 def _power_of_two(number: float) -> int:

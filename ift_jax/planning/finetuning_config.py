@@ -79,10 +79,14 @@ def finetuning_config(
 
 def _with_any_length(config: Config, model: ModelConfig) -> Config:
     """A config that can be checked before the run's lengths are chosen."""
-    positions = model.positions if isinstance(model, DecoderConfig) else 0
+    if isinstance(model, DecoderConfig):
+        positions, names = model.positions, ["max_length"]
+    else:
+        positions, names = model.max_length, ["inputs_length", "targets_length"]
     data = config.data
     if positions:
-        data = dataclasses.replace(data, max_length=min(data.max_length, positions))
+        shorter = {name: min(getattr(data, name), positions) for name in names}
+        data = dataclasses.replace(data, **shorter)
     train = dataclasses.replace(config.train, steps=1, epochs=0.0)
     return dataclasses.replace(config, data=data, train=train)
 
@@ -109,6 +113,7 @@ def _facts(config: Config, sample: LengthSample) -> Facts:
         encoder_lengths=sample.encoder,
         decoder_lengths=sample.decoder,
         n_examples=sample.n_examples,
+        has_eval_split=bool(config.data.eval_mixture) or config.data.eval_split in sample.splits,
         platform=device.platform,
         n_devices=jax.device_count(),
         device_bytes=_device_bytes(device),

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from ift_jax.planning.collectives import collective_kind
-from ift_jax.planning.estimate import KERNEL_PRODUCTS
+from ift_jax.planning.estimate import GROUPED_KERNELS, KERNEL_PRODUCTS
 from ift_jax.planning.executions import count_executions, fused_computations
 from ift_jax.planning.hlo import STARTS, Computation, Instruction, Module, shape_bytes
 
@@ -111,7 +111,7 @@ def _stays_on_device(instruction: Instruction) -> bool:
     if opcode == "custom-call":
         target = _target(instruction)
         return target in _LOCAL_CUSTOM_CALLS or any(
-            kernel in instruction.attributes for kernel in KERNEL_PRODUCTS
+            kernel in instruction.attributes for kernel in (*KERNEL_PRODUCTS, *GROUPED_KERNELS)
         )
     if opcode in _LOCAL or opcode in _RECEIVING or opcode in STARTS:
         return True

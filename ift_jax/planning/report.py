@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import jax
 
 from ift_jax.errors import counted
+from ift_jax.models.remat import chosen_policy
 from ift_jax.planning.chips import Chip, chips
 from ift_jax.planning.collectives import KINDS
 from ift_jax.planning.compile_step import Compiled, model_flops
-from ift_jax.planning.estimate import estimate, head_trip_count, visited_share
+from ift_jax.planning.estimate import KernelShares, estimate, head_trip_count, visited_share
 from ift_jax.planning.hlo import Module
 from ift_jax.planning.identities import check_plan, least_sent
 from ift_jax.planning.operations import uncounted
@@ -40,6 +41,8 @@ def step_record(
     """
     config = program.config
     chip = chips()[topology.partition(":")[0]]
+    with jax.set_mesh(program.mesh):
+        remat = chosen_policy(config.model.remat)
     record = {
         "topology": topology,
         "slices": slices,
@@ -47,7 +50,7 @@ def step_record(
         "mesh": config_sizes(program.mesh),
         "parameters": program.model.n_params,
         "dtype": config.model.dtype,
-        "remat": config.model.remat,
+        "remat": remat,
         "rows": config.train.batch_size,
         "gradient_accumulation_steps": config.train.gradient_accumulation_steps,
         "tokens": config.train.batch_size * config.row_lengths.total,
@@ -73,7 +76,10 @@ def _costs(program: TrainProgram, text: str, chip: Chip) -> dict[str, Any]:
         chip,
         list(mesh.devices.flat),
         model_flops=model_flops(program) / mesh.size,
-        kernel_share=visited_share(program.model, program.config.row_lengths.decoder),
+        kernel_shares=KernelShares(
+            attention=visited_share(program.model, program.config.row_lengths.decoder),
+            experts=1 / program.mesh.shape["expert"],
+        ),
         data_trip_count=data_trip_count,
     )
     step = dataclasses.asdict(found)

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from ift_jax.config.model import REMAT_POLICIES
+from ift_jax.config.model_help import REMAT_POLICIES
 from ift_jax.config.schema import Config, MeshConfig
 from ift_jax.sharding.mesh import describe_mesh
 
@@ -17,13 +17,13 @@ ACCUMULATION_STEPS = (1, 2, 4, 8)
 
 
 def candidates(config: Config, n_devices: int, slices: int) -> Iterator[Config]:
-    """Yield what is tried, one mesh after the other; the axis `sequence` is the config's.
+    """Yield what is tried, one mesh after the other; `sequence` and `expert` are the config's.
 
     The first candidate of each mesh is the one that needs least memory (except "offload"): if
     that does not fit, few others need to be compiled.
     """
     for mesh in _meshes(config, n_devices, slices):
-        shards = mesh.data * mesh.fsdp
+        shards = mesh.data * mesh.fsdp * mesh.expert
         accumulations = [
             n for n in ACCUMULATION_STEPS if config.train.batch_size % (n * shards) == 0
         ]
@@ -41,14 +41,14 @@ def candidates(config: Config, n_devices: int, slices: int) -> Iterator[Config]:
 
 
 def _meshes(config: Config, n_devices: int, slices: int) -> Iterator[MeshConfig]:
-    sequence = config.mesh.sequence
+    sequence, expert = config.mesh.sequence, config.mesh.expert
     for tensor in TENSOR_SIZES:
         if config.model.n_heads % tensor:
             continue
         for copies in COPIES_PER_SLICE:
-            fsdp, rest = divmod(n_devices, slices * copies * tensor * sequence)
+            fsdp, rest = divmod(n_devices, slices * copies * expert * tensor * sequence)
             if fsdp and not rest:
-                yield MeshConfig(slices * copies, fsdp, tensor, sequence)
+                yield MeshConfig(slices * copies, fsdp, expert, tensor, sequence)
 
 
 def covers(known: Config, other: Config) -> bool:

@@ -5,6 +5,7 @@ made before an interruption is kept. A store that is damaged is built again in t
 what is left of it. A lock lets one process at a time build a store.
 """
 
+import concurrent.futures
 import contextlib
 import hashlib
 import time
@@ -25,6 +26,7 @@ from ift_jax.preparation.store_plan import WantedStore
 from ift_jax.preparation.store_writer import finish_store
 
 _LOG_SECONDS = 5.0  # Between two lines of progress.
+_FINISHED_AT_ONCE = 32  # Stores; threads that do nothing but wait.
 _AT_ONCE = 256  # Stores; each holds a lock file open while it is built.
 
 
@@ -60,8 +62,16 @@ def build_stores(
                         store.take_apart()
                     forget_copy(store.folder)
             _make_parts(_parts_to_make(config, missing, damage, log), executor, log)
-            for store in missing:
-                finish_store(store.partial_folder, store.folder, store.manifest(config))
+            _finish(config, missing)
+
+
+def _finish(config: Config, stores: Sequence[WantedStore]) -> None:
+    """Finish stores whose parts are all made, many at once: each waits for the disk."""
+    manifests = [store.manifest(config) for store in stores]
+    partial_folders = [store.partial_folder for store in stores]
+    with concurrent.futures.ThreadPoolExecutor(_FINISHED_AT_ONCE) as pool:
+        folders = [store.folder for store in stores]
+        list(pool.map(finish_store, partial_folders, folders, manifests))
 
 
 def find_damage(

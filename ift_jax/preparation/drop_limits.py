@@ -10,6 +10,7 @@ from ift_jax.data.store_copies import open_stores
 from ift_jax.errors import UserError
 from ift_jax.io.files import Log
 from ift_jax.text.dropped import UNWRITTEN
+from ift_jax.text.filters import PREFIX as FILTERED
 from ift_jax.text.records import (
     ASSISTANT_FIRST,
     SAME_ROLE_TWICE,
@@ -67,7 +68,8 @@ def check_store(store: TokenStore, task: str, max_dropped_fraction: float) -> No
     """
     manifest = store.manifest
     counts = manifest["dropped"] | {"truncated": manifest["truncated_examples"]}
-    lost = sum(counts.values())
+    # What a filter drops was asked for.
+    lost = sum(n for reason, n in counts.items() if not reason.startswith(FILTERED))
     total = manifest["examples"] + sum(manifest["dropped"].values())
     reasons = ", ".join(f"{reason} {n}" for reason, n in counts.items() if n)
     where = f"task {task!r}, split {manifest['split']!r}"

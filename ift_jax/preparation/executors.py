@@ -3,13 +3,12 @@
 import concurrent.futures
 import multiprocessing
 import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ift_jax.config.schema import Config
 from ift_jax.errors import UserError
+from ift_jax.io.child_process import die_with_parent
 from ift_jax.preparation.shards import Part
 from ift_jax.preparation.write_part import write_part, write_part_by_name
 from ift_jax.text.examples import ExampleFormatter
@@ -35,11 +34,15 @@ class Executor(Protocol):
 class Local:
     """Makes parts on this machine, in several processes if `data.processes` says so or they pay.
 
+    It is a context, at whose end the processes end: those that made one batch of parts make the
+    next as well.
+
     Args:
         config: The run's config.
         tasks: The tasks by their names.
         formatter: Encodes the examples.
         tokenizer_path: Where other processes find the tokenizer of the formatter.
+        examples: About how many examples all parts have that it will be given.
     """
 
     def __init__(
@@ -48,19 +51,22 @@ class Local:
         tasks: Mapping[str, "seqio.Task"],
         formatter: ExampleFormatter,
         tokenizer_path: str,
+        examples: int,
     ) -> None:
-        self._config = config
         self._in_process = InProcess(tasks, formatter, config.seed)
-        self._tokenizer_path = tokenizer_path
+        pays = examples >= _PARALLEL_FROM
+        n_processes = config.data.processes or (_usable_cores() if pays else 1)
+        self._processes = Processes(config, tokenizer_path, n_processes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._processes.close()
 
     def run(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
-        processes = self._config.data.processes
-        if not processes and sum(part.examples for part in parts) >= _PARALLEL_FROM:
-            processes = _usable_cores()
-        processes = min(processes, len(parts))
-        if processes <= 1:
-            return self._in_process.run(parts)
-        return Processes(self._config, self._tokenizer_path, processes).run(parts)
+        alone = min(self._processes.n_processes, len(parts)) <= 1
+        return (self._in_process if alone else self._processes).run(parts)
 
 
 class InProcess:
@@ -87,51 +93,48 @@ class InProcess:
 class Processes:
     """Makes parts in processes of their own, which register the tasks again by the config.
 
+    They are started when there are parts to make, and end with `close`.
+
     Args:
         config: The run's config.
         tokenizer_path: The tokenizer's file or folder.
-        processes: How many.
+        n_processes: How many, at most.
+
+    Attributes:
+        n_processes: The same.
     """
 
-    def __init__(self, config: Config, tokenizer_path: str, processes: int) -> None:
+    def __init__(self, config: Config, tokenizer_path: str, n_processes: int) -> None:
         self._config = config
         self._tokenizer_path = tokenizer_path
-        self._processes = processes
+        self.n_processes = n_processes
+        self._pool = concurrent.futures.ProcessPoolExecutor(
+            n_processes, multiprocessing.get_context("spawn"), initializer=die_with_parent
+        )
 
     def run(self, parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(
-            self._processes, context, initializer=_die_with_parent
-        ) as pool:
-            futures = [
-                pool.submit(write_part_by_name, self._config, self._tokenizer_path, part)
-                for part in parts
-            ]
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    yield future.result()
-            except concurrent.futures.process.BrokenProcessPool:
-                raise UserError(
-                    "a process that prepares data died (out of memory?); run again, perhaps with "
-                    "a smaller data.processes: finished parts are kept"
-                ) from None
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        futures = [
+            self._pool.submit(write_part_by_name, self._config, self._tokenizer_path, part)
+            for part in parts
+        ]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield future.result()
+        except concurrent.futures.process.BrokenProcessPool:
+            raise UserError(
+                "a process that prepares data died (out of memory?); run again, perhaps with "
+                "a smaller data.processes: finished parts are kept"
+            ) from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the processes, each with the part that it is making."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _die_with_parent() -> None:
-    """End a worker whose parent is killed: it must not write without the locks of the parent."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

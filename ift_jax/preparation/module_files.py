@@ -1,6 +1,7 @@
 """The source files of the modules that register a run's tasks."""
 
 import ast
+import functools
 import os
 import sys
 import sysconfig
@@ -45,7 +46,7 @@ def module_files(modules: Iterable[str]) -> list[Path]:
         found.add(path)
         parent = name.rpartition(".")[0]
         package = name if path.name == "__init__.py" else parent
-        waiting += [parent, *_imports(path, package)]
+        waiting += [parent, *_imports(path.read_bytes(), package)]
     return sorted(found)
 
 
@@ -62,7 +63,7 @@ def check_as_imported(files: Iterable[Path]) -> None:
     names = {path.name for path in wanted}
     for module in list(sys.modules.values()):
         file = getattr(module, "__dict__", {}).get("__file__") or ""  # Some are lazy objects.
-        if os.path.basename(file) not in names or (path := Path(file).resolve()) not in wanted:
+        if os.path.basename(file) not in names or (path := _resolved(file)) not in wanted:
             continue
         digest = file_digest(path)
         if _first_seen.setdefault(module, digest) != digest:
@@ -72,18 +73,29 @@ def check_as_imported(files: Iterable[Path]) -> None:
             )
 
 
-def _imports(path: Path, package: str) -> list[str]:
+@functools.cache
+def _resolved(file: str) -> Path:
+    """Return where a module's file is, without links.
+
+    A process with TensorFlow has a thousand `__init__.py`, which take 0.1 s of CPU time to resolve.
+    A notebook, a sweep, or `ift inspect` of many mixtures would look for them again and again.
+    """
+    return Path(file).resolve()
+
+
+@functools.lru_cache(1024)
+def _imports(source: bytes, package: str) -> tuple[str, ...]:
     """Return the names that a file may import; `from a import b` gives `a` and `a.b`.
 
     Args:
-        path: The file.
+        source: What the file holds.
         package: What a relative import in it is relative to.
     """
     names: list[str] = []
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = ast.parse(source)
     except (SyntaxError, ValueError):  # No module that was imported: those have been parsed.
-        return names
+        return ()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
@@ -94,4 +106,4 @@ def _imports(path: Path, package: str) -> list[str]:
                 ancestors = parents[: len(parents) - node.level + 1]
                 base = ".".join([*ancestors, base] if base else ancestors)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return names
+    return tuple(names)

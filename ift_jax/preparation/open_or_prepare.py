@@ -17,6 +17,7 @@ from ift_jax.config.schema import Config
 from ift_jax.config.systems import append_working_folder
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.store import DamagedStore
+from ift_jax.data.subset import chosen_tasks, with_examples, with_tasks
 from ift_jax.errors import UserError
 from ift_jax.io.files import Log, json_bytes, json_digest, read_json
 from ift_jax.io.paths import as_path, is_remote
@@ -31,7 +32,15 @@ if TYPE_CHECKING:
 
 _NOTE_VERSION = 6
 # Fields of DataConfig that change neither a store nor which stores are opened.
-_NOT_ASKED = {"store_dir", "max_dropped_fraction", "pack", "window", "processes"}
+_NOT_ASKED = {
+    "store_dir",
+    "max_dropped_fraction",
+    "max_tasks",
+    "max_examples_per_task",
+    "pack",
+    "window",
+    "processes",
+}
 
 
 def open_or_prepare(
@@ -44,7 +53,9 @@ def open_or_prepare(
 ) -> tuple[Tokenizer, Mixture]:
     """Open the stores of a mixture, preparing them first where anything has changed.
 
-    The errors are those of `ift_jax.preparation.prepare.prepare`.
+    Of the trained tasks, only what `data.max_tasks` and `data.max_examples_per_task` leave is
+    opened; the stores are those of all. The errors are those of
+    `ift_jax.preparation.prepare.prepare`.
 
     Args:
         config: The run's config.
@@ -54,6 +65,53 @@ def open_or_prepare(
         run_tokenizer: The tokenizer that the run trained when it began; "" if it did not. It is
             used even if another one would be trained now, because the text has changed.
     """
+
+    def open_whole(which: str) -> tuple[Tokenizer, Mixture]:
+        return _open_or_prepare_whole(config, which, log, beam, run_tokenizer)
+
+    tokenizer, mixture = open_whole(which)
+    if not _is_part(config, which):
+        return tokenizer, mixture
+    trained = mixture if which == "train" else open_whole("train")[1]
+    return tokenizer, _part(config, which, mixture, trained.tasks)
+
+
+def _is_part(config: Config, which: str) -> bool:
+    """Return whether some tasks or examples of a mixture are left out."""
+    data = config.data
+    of_examples = bool(data.max_examples_per_task) and which == "train"
+    return of_examples or (bool(data.max_tasks) and which != "heldout")
+
+
+def _part(config: Config, which: str, mixture: Mixture, trained: Sequence[str]) -> Mixture:
+    """Return what `data.max_tasks` and `data.max_examples_per_task` leave of a mixture.
+
+    Args:
+        config: The run's config.
+        which: "train" or "eval". What is not trained on is not among the trained tasks either.
+        mixture: The whole mixture.
+        trained: All tasks of the whole training mixture.
+
+    Raises:
+        UserError: Nothing is left.
+    """
+    data, seed = config.data, config.seed
+    left_out = set(trained) - chosen_tasks(trained, data.max_tasks, seed)
+    mixture = with_tasks(mixture, frozenset(mixture.tasks) - left_out)
+    if not mixture.tasks:
+        raise UserError(
+            f"config.data.max_tasks: none of the {data.max_tasks} trained tasks has the split "
+            f"{mixture_and_split(config, which).split!r}; expected a larger number"
+        )
+    if data.max_examples_per_task and which == "train":
+        return with_examples(mixture, data.max_examples_per_task, seed)
+    return mixture
+
+
+def _open_or_prepare_whole(
+    config: Config, which: str, log: Log, beam: Sequence[str], run_tokenizer: str
+) -> tuple[Tokenizer, Mixture]:
+    """As `open_or_prepare`, with all tasks and examples."""
     opened, damage = _opened_or_damage(config, which, log)
     if run_tokenizer:
         own = load_tokenizer(run_tokenizer, config.tokenizer)
@@ -96,9 +154,15 @@ def open_if_prepared(config: Config, which: str = "train") -> tuple[Tokenizer, M
         UserError: The config names no such mixture.
     """
     try:
-        return _open_noted(config, which)
+        opened = _open_noted(config, which)
+        if opened is None or not _is_part(config, which):
+            return opened
+        trained = opened if which == "train" else _open_noted(config, "train")
     except DamagedStore:
         return None
+    if trained is None:
+        return None
+    return opened[0], _part(config, which, opened[1], trained[1].tasks)
 
 
 def _open_noted(

@@ -5,6 +5,7 @@ them all. SeqIO and TensorFlow are imported inside the functions, if at all: see
 `ift_jax.preparation.open_or_prepare`.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -117,8 +118,8 @@ def prepare(
         _check_bucket_takes_stores(data.store_dir)
         n_stores = counted(len(stores), "store")
         log(f"preparing {len(missing)} of {n_stores} of {name!r}, split {split!r}")
-        executor = _executor(config, missing, formatter, tokenizer_path, beam)
-        build_stores(config, missing, tokenizer.vocab_size, executor, log)
+        with _executor(config, missing, formatter, tokenizer_path, beam) as executor:
+            build_stores(config, missing, tokenizer.vocab_size, executor, log)
 
     names = [task.name for task in tasks]
     folders = [store.folder for store in stores]
@@ -146,12 +147,14 @@ def _executor(
     formatter: ExampleFormatter,
     tokenizer_path: str,
     beam: Sequence[str],
-) -> Executor:
+) -> contextlib.AbstractContextManager[Executor]:
     """Return what makes the parts of stores: Beam's workers, or processes of this machine."""
     if beam:
-        return BeamWorkers(config, tokenizer_path, beam)
+        return contextlib.nullcontext(BeamWorkers(config, tokenizer_path, beam))
     by_name = {store.task.name: store.task for store in missing}
-    return Local(config, by_name, formatter, tokenizer_path)
+    parts = [part for store in missing for part in store.parts(config.data.variants)]
+    examples = sum(part.examples for part in parts)
+    return Local(config, by_name, formatter, tokenizer_path, examples)
 
 
 def _check_bucket_takes_stores(store_dir: str) -> None:

@@ -25,11 +25,13 @@ class LengthSample(NamedTuple):
         encoder: int64[N], the tokens of each example's encoder part; 0 for a decoder.
         decoder: int64[N], its other tokens.
         n_examples: The number of examples in all tasks, estimated from the sample.
+        splits: The splits that some task has.
     """
 
     encoder: npt.NDArray[np.int64]
     decoder: npt.NDArray[np.int64]
     n_examples: int
+    splits: frozenset[str]
 
 
 def sample_lengths(config: Config, tokenizer: Tokenizer) -> LengthSample:
@@ -79,4 +81,5 @@ def sample_lengths(config: Config, tokenizer: Tokenizer) -> LengthSample:
         np.array(encoder, np.int64),
         np.array(decoder, np.int64),
         n_examples=round(sum(counts) * len(decoder) / n_sampled),
+        splits=frozenset().union(*map(seqio_registry.splits_of, tasks)),
     )

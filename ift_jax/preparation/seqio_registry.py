@@ -132,7 +132,7 @@ def select_tasks(provider: seqio.Task | seqio.Mixture, split: str, field: str) -
         raise UserError(
             f"{field}: no task of {provider.name!r} has the split {split!r}; expected: {known}"
         )
-    lacking = [task.name for task in drawn if task not in having]
+    lacking = [task.name for task in drawn if split not in splits[task.name]]
     left_out = []
     if lacking:
         left_out.append(_left_out(provider, f"have no split {split!r}", lacking))

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from ift_jax.data.store import FORMAT_VERSION, MANIFEST, manifest_bytes, part_path
-from ift_jax.io.files import json_bytes, sync_folder, write
+from ift_jax.io.files import json_bytes, make_durable, sync_folder, write
 from ift_jax.io.json_reader import read_json_file
+from ift_jax.io.paths import is_remote
 from ift_jax.preparation.drop_limits import over_limit_key
 from ift_jax.text.dropped import NOTHING_TRAINED, Dropped
 from ift_jax.text.encoded import Encoded
@@ -69,15 +70,18 @@ class PartBuilder:
     def write(self, path: Path) -> dict[str, Any]:
         """Write the part, then its report beside it.
 
+        Neither is durable before `finish_store`: what a crash leaves of a store that is being built
+        is compared with its reports.
+
         Returns:
             The report: counts of records, examples, tokens, and what was dropped or truncated (what
             was too long, by its length), of fields that were not read or not written, of what
             policies did, a histogram of lengths, and the hash of the part.
         """
         content = _arrow_file(self._columns())
-        write(path, content)
+        write(path, content, durable=False)
         report = self._report(hashlib.sha256(content).hexdigest())
-        write(path.with_suffix(".json"), json_bytes(report))
+        write(path.with_suffix(".json"), json_bytes(report), durable=False)
         return report
 
     def _trained_tokens(self) -> list[int]:
@@ -95,6 +99,7 @@ class PartBuilder:
             "trained_tokens": pa.array(self._trained_tokens(), pa.int32()),
             "prompt_length": pa.array([e.prompt_length for e in examples], pa.int32()),
             "prefix_length": pa.array([e.prefix_length for e in examples], pa.int32()),
+            "rejected_start": pa.array([e.rejected_start for e in examples], pa.int32()),
             "index": pa.array(self._indices, pa.int64()),
             "references": pa.array([e.references for e in examples], strings),
             "choices": pa.array(choices, strings),
@@ -110,6 +115,7 @@ class PartBuilder:
             "sha256": sha256,
             "records": self._records,
             "examples": len(examples),
+            "pairs": sum(example.rejected_start > 0 for example in examples),
             "tokens": sum(lengths),
             "encoder_tokens": sum(len(example.encoder_tokens) for example in examples),
             "trained_tokens": sum(self._trained_tokens()),
@@ -145,6 +151,9 @@ def _arrow_file(columns: dict[str, pa.Array]) -> pa.Buffer:
 def finish_store(partial: Path, final: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest of a folder whose parts are all there, and give it its final name.
 
+    The store is durable then. Waiting for the disk takes nearly all of the time, and many stores
+    can wait at once.
+
     A folder in a bucket, which cannot be renamed, has its name from the beginning and is a store
     once the manifest is there.
 
@@ -163,7 +172,10 @@ def finish_store(partial: Path, final: Path, manifest: dict[str, Any]) -> None:
         **summed(reports),
         **manifest,
     }
-    write(partial / MANIFEST, manifest_bytes(whole))
+    if not is_remote(partial):
+        for i in range(n_parts):
+            make_durable(part_path(partial, i))
+    write(partial / MANIFEST, manifest_bytes(whole))  # The names of the parts are durable with it.
     if partial != final:
         os.rename(partial, final)
         sync_folder(final.parent)

@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+from ift_jax.io.first_import import first_import
+
 
 @contextlib.contextmanager
 def quiet_tensorflow_import() -> Iterator[None]:
@@ -24,7 +26,8 @@ def quiet_tensorflow_import() -> Iterator[None]:
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        yield
+        with first_import("tensorflow"):
+            yield
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)

@@ -94,6 +94,11 @@ def _encoded(reading: "Reading", formatter: ExampleFormatter) -> Iterator[_Made]
 
     index = reading.shard
     if not read_examples.is_text_task(reading.task):
+        if formatter.filters.names:
+            raise UserError(
+                f"config.data.filters: the task {reading.task.name!r} hands on token ids, which no "
+                "filter reads; filter its rows before"
+            )
         for fields in read_examples.examples(reading):
             where = f"{reading.task.name}:{reading.split}:{index}"
             yield _Made(index, encode_tokenized(fields, formatter, where))

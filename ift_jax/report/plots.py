@@ -60,7 +60,14 @@ class Series(NamedTuple):
 
 
 def line_plot(
-    title: str, series: Sequence[Series], *, x_label: str, y_label: str = "", log_y: bool = False
+    title: str,
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str = "",
+    log_y: bool = False,
+    log_x: bool = False,
+    dots: bool = False,
 ) -> str:
     """Return lines over a common horizontal axis as the text of an `<svg>` element.
 
@@ -70,6 +77,8 @@ def line_plot(
         x_label: What the horizontal axis shows.
         y_label: What the vertical axis shows.
         log_y: Whether the vertical axis is logarithmic, where all values are above 0 and differ.
+        log_x: Whether the horizontal axis is, with a label at each place; all must be above 0.
+        dots: Whether each place has a dot, because the values between are only drawn.
     """
 
     def draw(axes: Any) -> None:
@@ -81,7 +90,7 @@ def line_plot(
                 label=line.name,
                 color=_COLORS[number % len(_COLORS)],
                 linewidth=1.6 if len(series) <= _MOST_NAMED else 0.8,
-                marker="o" if len(ys) == 1 else None,
+                marker="o" if dots or len(ys) == 1 else None,
                 markersize=4,
             )
             if line.errors is not None:
@@ -95,12 +104,20 @@ def line_plot(
             axes.yaxis.set_major_formatter("{x:g}")
             is_short = max(values) < 10 * min(values)  # So it may have a single power of 10.
             axes.yaxis.set_minor_formatter("{x:g}" if is_short else "")
-        axes.set_xlim(left=0)
-        if max((x for line in series for x in line.xs), default=0) == 0:
-            axes.set_xlim(right=1)
+        xs = sorted({x for line in series for x in line.xs})
+        if log_x:
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(xs, [f"{x:g}" for x in xs])
+            axes.minorticks_off()
+        else:
+            axes.set_xlim(left=0)
+            if max(xs, default=0) == 0:
+                axes.set_xlim(right=1)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        if 1 < len(series) <= _MOST_NAMED or (len(series) == 1 and series[0].errors is not None):
+        if any(line.errors is not None for line in series) and len(series) <= _MOST_NAMED:
+            axes.figure.legend(loc="outside lower center", ncols=2)  # The bands fill the plot.
+        elif 1 < len(series) <= _MOST_NAMED:
             axes.legend()
 
     return _svg(title, draw)
@@ -156,6 +173,12 @@ def bar_plot(title: str, labels: Sequence[str], series: Sequence[Series], *, x_l
             axes.figure.legend(loc="outside lower center", ncols=2)
 
     return _svg(title, draw, 1.2 + 0.24 * len(labels) * max(len(series) * 0.7, 1))
+
+
+def standalone(svg: str) -> str:
+    """Return an element as a file of its own, dark on white."""
+    background = r'\1<rect width="100%" height="100%" fill="white"/>'
+    return re.sub(r"(<svg[^>]*>)", background, svg.replace("currentColor", "#222222"), count=1)
 
 
 def _svg(title: str, draw: Callable[[Any], None], height: float = _SIZE[1]) -> str:

@@ -11,10 +11,9 @@ from ift_jax.io.files import write_atomically
 from ift_jax.report import evaluation_sections, progress_sections, training_sections
 from ift_jax.report.overview import overview
 from ift_jax.report.page import Markup, element, joined, page, table
-from ift_jax.report.run_files import RunFiles, read_run
+from ift_jax.report.run_files import REPORT_FILE, RunFiles, read_run
 from ift_jax.version import __version__
 
-REPORT_FILE = "report.html"
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "numpy")
 
 

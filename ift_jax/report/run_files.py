@@ -12,6 +12,7 @@ from ift_jax.io.json_reader import json_object, parse_json, read_json_object
 Record = dict[str, Any]
 
 CONFIG_FILE = "config.json"
+REPORT_FILE = "report.html"
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
 EVALUATIONS_FILE = "evaluations.jsonl"

@@ -16,15 +16,34 @@ _LARGEST_OPEN_TABLE = 30  # Rows; a longer table is folded.
 
 def losses(runs: Sequence[RunFiles]) -> Markup:
     """Return the losses of all runs, and what drives them, over the steps."""
+    has_pairs = any(run.points("eval_preference/accuracy")[0] for run in runs)
     drawn = (
-        _over_steps(runs, "Held-out loss", ["eval_loss"], "nats per trained token"),
+        _over_steps(
+            runs, "Held-out loss", ["eval_loss"], "" if has_pairs else "nats per trained token"
+        ),
         _over_steps(runs, "Loss on tasks that are never trained", ["heldout_loss"]),
-        _over_steps(runs, "Training loss", ["nll"], "nats per trained token"),
+        *_preferences(runs),
+        _over_steps(
+            runs,
+            "Plain loss of the chosen answers" if has_pairs else "Training loss",
+            ["nll"],
+            "nats per trained token",
+        ),
         _over_steps(runs, "Accuracy of the next token", ["accuracy"]),
         _over_steps(runs, "Gradient norm", ["grad_norm"], log_y=True),
         _over_steps(runs, "Learning rate", ["learning_rate"]),
     )
     return plots(filter(None, drawn))
+
+
+def _preferences(runs: Sequence[RunFiles]) -> Iterator[str]:
+    """Yield plots of what runs on pairs measure; "" for one that no run has."""
+    title = "Held-out pairs with the greater reward for the chosen answer"
+    yield _over_steps(runs, title, ["eval_preference/accuracy"])
+    for of_what, prefix in (("Held-out", "eval_preference"), ("Trained", "preference")):
+        for quantity, name in (("rewards", "reward"), ("log-probabilities", "log_prob")):
+            names = [f"{prefix}/{side}_{name}" for side in ("chosen", "rejected")]
+            yield _over_steps(runs, f"{of_what} pairs: mean {quantity}", names)
 
 
 def _over_steps(

@@ -102,7 +102,8 @@ def scatter_gradient(parts_GxDxF: jax.Array, axes: Sequence[str | None]) -> jax.
         part = jnp.moveaxis(parts[0], partition.fsdp_axis, 0)
         for name in FSDP:
             part = jax.lax.psum_scatter(part, name, tiled=True)
-        return jnp.moveaxis(jax.lax.psum(part, "data"), 0, partition.fsdp_axis)
+        part = jax.lax.psum(part, ("data", "expert"))
+        return jnp.moveaxis(part, 0, partition.fsdp_axis)
 
     in_spec = P(LOGICAL_AXIS_RULES["batch"], *partition.gathered)
     scatter = jax.shard_map(

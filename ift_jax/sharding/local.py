@@ -12,26 +12,29 @@ from jax.sharding import PartitionSpec as P
 
 from ift_jax.sharding.rules import partition_spec
 
+Axes = tuple[str | None, ...]  # Logical names of an array's axes.
+
 
 class Sharded(NamedTuple):
     """An argument and the logical axes by which it is sharded."""
 
-    axes: tuple[str | None, ...]  # The axes of every array in the tree.
+    axes: Axes  # The axes of every array in the tree.
     tree: Any
 
 
 def call_on_shards(
-    function: Callable[..., jax.Array],
+    function: Callable[..., Any],
     arguments: Sequence[Sharded],
-    out_axes: tuple[str | None, ...],
-) -> jax.Array:
+    out_axes: Axes | list[Axes],
+) -> Any:
     """Call `function` on each device's part of the arguments; on the whole ones without a mesh.
 
     Args:
-        function: Takes as many trees as there are `arguments` and returns one array. The axes
-            of its output must be sharded as those of the first argument are.
+        function: Takes as many trees as there are `arguments` and returns one array, or a tuple of
+            arrays. The axes of its outputs must be sharded as those of the first argument are.
         arguments: The trees with their logical axes. The first is a single array.
-        out_axes: The logical axes of the output, by the names of the first argument's.
+        out_axes: The logical axes of the output, by the names of the first argument's; a list of
+            them for a tuple of arrays.
     """
     trees = [argument.tree for argument in arguments]
     mesh = jax.sharding.get_abstract_mesh()
@@ -46,7 +49,15 @@ def call_on_shards(
         for argument in arguments
     )
     mesh_axes_by_name = dict(zip(arguments[0].axes, in_specs[0], strict=True))
-    out_specs = P(*(mesh_axes_by_name.get(name) for name in out_axes))
+
+    def out_spec_of(axes: Axes) -> P:
+        return P(*(mesh_axes_by_name.get(name) for name in axes))
+
+    out_specs: Any
+    if isinstance(out_axes, list):
+        out_specs = tuple(out_spec_of(axes) for axes in out_axes)
+    else:
+        out_specs = out_spec_of(out_axes)
     run = jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=False)
     return run(*trees)
 

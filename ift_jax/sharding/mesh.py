@@ -12,11 +12,11 @@ from jax.sharding import AxisType, Mesh
 from ift_jax.config.schema import MeshConfig
 from ift_jax.errors import UserError
 
-CONFIG_AXES = ("data", "fsdp", "tensor", "sequence")  # The fields of MeshConfig.
+CONFIG_AXES = ("data", "fsdp", "expert", "tensor", "sequence")  # The fields of MeshConfig.
 
 # On a large TPU slice the config's `fsdp` is two axes of the mesh; elsewhere `fsdp_line` is 1.
 FSDP = ("fsdp", "fsdp_line")
-MESH_AXES = ("data", *FSDP, "tensor", "sequence")
+MESH_AXES = ("data", *FSDP, "expert", "tensor", "sequence")
 
 # Over more devices than these, the TPU compiler (libtpu 0.0.42.1) turns every gather and scatter
 # over several axes of the torus into all-reduces, which send twice the bytes. Up to this many it
@@ -47,7 +47,10 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     if n_slices > 1:
         return mesh_from_devices(
             mesh_utils.create_hybrid_device_mesh(
-                sizes_in_slice, (n_slices, 1, 1, 1), devices, allow_split_physical_axes=True
+                sizes_in_slice,
+                (n_slices, *[1] * len(others)),
+                devices,
+                allow_split_physical_axes=True,
             )
         )
     try:
@@ -64,16 +67,22 @@ def _resolve_sizes(config: MeshConfig, n_devices: int) -> list[int]:
     """Replace -1 by what the number of devices leaves, in the order of CONFIG_AXES."""
     sizes = [getattr(config, axis) for axis in CONFIG_AXES]
     if sizes.count(-1) > 1 or any(size == 0 or size < -1 for size in sizes):
-        raise UserError(f"mesh: sizes must be positive, one of them may be -1; got {sizes}")
+        raise UserError(
+            f"config.mesh: sizes must be positive, and one of them may be -1; got {sizes} for "
+            f"{', '.join(CONFIG_AXES)}"
+        )
     if -1 in sizes:
         known = math.prod(size for size in sizes if size != -1)
         if n_devices % known:
-            raise UserError(f"mesh: {known} does not divide the {n_devices} devices")
+            raise UserError(
+                f"config.mesh: the other sizes make {known}, and {known} does not divide the "
+                f"{n_devices} devices"
+            )
         sizes[sizes.index(-1)] = n_devices // known
     product = math.prod(sizes)
     if product != n_devices:
         shape = describe_mesh(dict(zip(CONFIG_AXES, sizes, strict=True)), least=1)
-        raise UserError(f"mesh: {shape} makes {product}, but {n_devices} devices exist")
+        raise UserError(f"config.mesh: {shape} makes {product}, but {n_devices} devices exist")
     return sizes
 
 
@@ -81,20 +90,20 @@ def mesh_from_devices(devices: np.ndarray, line: int | None = None) -> Mesh:
     """Build the mesh from an array of devices whose axes are CONFIG_AXES.
 
     Args:
-        devices: Four axes of `jax.Device`.
+        devices: Five axes of `jax.Device`.
         line: The size of `fsdp_line`, a divisor of the size of fsdp. By default it follows from
             the shape of the TPU's torus.
     """
     data, fsdp, *others = devices.shape
-    line = line or _torus_line_length(list(devices[0, :, 0, 0]))
+    line = line or _torus_line_length(list(devices[0, :, 0, 0, 0]))
     devices = devices.reshape(data, fsdp // line, line, *others)
     return Mesh(devices, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 
 def config_sizes(mesh: Mesh) -> dict[str, int]:
     """The size of each axis under the name that the config gives it."""
-    data, fsdp, line, tensor, sequence = mesh.devices.shape
-    return dict(zip(CONFIG_AXES, (data, fsdp * line, tensor, sequence), strict=True))
+    data, fsdp, line, *others = mesh.devices.shape
+    return dict(zip(CONFIG_AXES, (data, fsdp * line, *others), strict=True))
 
 
 def describe_mesh(sizes: Mapping[str, int], *, least: int = 2) -> str:

@@ -2,9 +2,9 @@
 
 Model code names what an axis *is* ("embed", "mlp", "batch"); only this table knows which mesh axis
 it is sharded along. The mesh axes are `data` (parameters are replicated), `fsdp` (parameters are
-sharded, and gathered for use), `tensor` (heads and hidden units are sharded) and `sequence`
-(positions are sharded). On a large TPU slice `fsdp` is two axes; the second one (`fsdp_line`)
-follows a line of the torus.
+sharded, and gathered for use), `expert` (the experts of a mixture are sharded), `tensor` (heads and
+hidden units are sharded) and `sequence` (positions are sharded). On a large TPU slice `fsdp` is two
+axes; the second one (`fsdp_line`) follows a line of the torus.
 """
 
 import math
@@ -21,17 +21,27 @@ from ift_jax.sharding.mesh import FSDP
 LOGICAL_AXIS_RULES: dict[str, tuple[str, ...]] = {
     # Parameters.
     "layers": (),
+    "expert": ("expert",),
+    "router_in": (),
+    "router": (),
     "embed": FSDP,
     "embed_over_data": (*FSDP, "data"),
     "heads": ("tensor",),
     "kv_heads": ("tensor",),
     "mlp": ("tensor",),
     "vocab": ("tensor",),
+    "layer_vocab": (),
+    "layer_embed": (*FSDP, "tensor"),
+    "layer_embed_over_data": (*FSDP, "tensor", "data"),
+    "layer_inputs": (),
+    "constant": (),
     "norm": (),
+    "conv": (),
     "lora": (),
     "relative_buckets": (),
     # Activations.
-    "batch": ("data", *FSDP),
+    "batch": ("data", *FSDP, "expert"),
+    "batch_of_columns": ("data", "expert"),  # Beside an axis of columns, "layer_embed".
     "length": ("sequence",),
     "embed_act": (),
     "heads_act": ("tensor",),
@@ -39,6 +49,11 @@ LOGICAL_AXIS_RULES: dict[str, tuple[str, ...]] = {
     "mlp_act": ("tensor",),
     "vocab_act": ("tensor",),
 }
+
+_OVER_DATA = ("embed", "layer_embed")  # The axes that `over_data` shards further.
+
+# Axes of parameters that only number equal parts: what is said of a matrix holds for each part.
+STACK_AXES = ("layers", "expert")
 
 
 def partition_spec(
@@ -93,7 +108,7 @@ def batch_shards(batch: int) -> int:
 
 def over_data(axes: Sequence[str | None]) -> tuple[str | None, ...]:
     """The axes of optimizer state that is also sharded along `data` (ZeRO-1)."""
-    return tuple("embed_over_data" if name == "embed" else name for name in axes)
+    return tuple(f"{name}_over_data" if name in _OVER_DATA else name for name in axes)
 
 
 def tree_shardings(mesh: Mesh, logical_axes: Any, shapes: Any) -> Any:

@@ -1,8 +1,9 @@
 r"""In-context learning (Brown et al. 2020, arXiv:2005.14165): any text task as k-shot prompts.
 
 Named after the modules of the tasks, `ift_jax.sources.few_shot` gives every text task that is
-registered by then (records of `inputs` and `targets`) twins `<task>_1_shot`, `_5_shot` and
-`_32_shot`, and every mixture of such tasks a mixture of the twins:
+registered by then (records of `inputs` and `targets`) twins `<task>_1_shot`, `_5_shot` and so on
+(`SHOTS` of `ift_jax.config.systems`; `_0_shot` is the question alone, with the same metrics), and
+every mixture of such tasks a mixture of the twins:
 
     --config.data.modules="('tasks.quickstart.tasks', 'ift_jax.sources.few_shot')" \
     --config.data.heldout_mixture=quickstart_heldout_5_shot
@@ -19,13 +20,13 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from ift_jax.config.systems import SHOTS
 from ift_jax.errors import UserError
 from ift_jax.metrics import OnFirstBlock, exact_match, first_block, is_reference_metric
 from ift_jax.sources.demonstrations import PromptLimit
 from ift_jax.sources.few_shot_source import DEFAULT_LIMIT, FewShotSource
 from ift_jax.sources.register import register_mixture, register_task
 
-SHOTS = (1, 5, 32)
 _SUFFIX = "_shot"
 
 

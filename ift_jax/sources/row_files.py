@@ -195,5 +195,7 @@ def count_rows(path: str) -> int:
 
 
 def _unreadable(place: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    # An OSError's own text repeats the path.
+    text = getattr(error, "strerror", None) or str(error)
+    reason = " ".join(text.split())[:300] or type(error).__name__
     return UserError(f"{place}: cannot be read ({reason})")

@@ -46,22 +46,25 @@ def unbroken_parts(text: str) -> list[str]:
 
 
 def strip_beside_controls(
-    chunks: Sequence[str], strips: Mapping[str, tuple[bool, bool]]
+    chunks: Sequence[str],
+    strips: Mapping[str, tuple[bool, bool]],
+    white_space: str | None = WHITE_SPACE,
 ) -> list[str]:
     """Remove the white space that control tokens swallow from the texts beside them.
 
     Args:
         chunks: Texts and control strings in turn; a text comes first and last.
         strips: See `Tokenizer.strips`.
+        white_space: The characters that are white space; None: those that `str.strip` takes.
     """
     stripped = list(chunks)
     for i in range(0, len(chunks), 2):
         before = chunks[i - 1] if i > 0 else ""
         after = chunks[i + 1] if i + 1 < len(chunks) else ""
         if strips.get(before, _KEEPS_SPACE)[1]:
-            stripped[i] = stripped[i].lstrip(WHITE_SPACE)
+            stripped[i] = stripped[i].lstrip(white_space)
         if strips.get(after, _KEEPS_SPACE)[0]:
-            stripped[i] = stripped[i].rstrip(WHITE_SPACE)
+            stripped[i] = stripped[i].rstrip(white_space)
     return stripped
 
 

@@ -34,6 +34,8 @@ class Encoded:
         choices: Answers to be ranked: each text, and the ids that would be trained with it.
         unwritten: The names of fields that the template left out.
         notes: Counts of what its policy did, by what they count.
+        rejected_start: Of a pair, the number of tokens of its chosen side, which the rejected one
+            follows; 0 if the example is no pair. The lengths above are those of the chosen side.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -47,6 +49,7 @@ class Encoded:
     choices: tuple[tuple[str, list[int]], ...] = ()
     unwritten: tuple[str, ...] = ()
     notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    rejected_start: int = 0
 
 
 def all_or_dropped(examples: Iterable[Encoded | Dropped]) -> list[Encoded] | Dropped:

@@ -34,6 +34,7 @@ from ift_jax.text.encoded import (
 from ift_jax.text.fit_conversation import ConversationFitter, FittedTokens
 from ift_jax.text.other_turns import turn_tokens
 from ift_jax.text.over_length import Cut
+from ift_jax.text.pairs import encode_pair
 from ift_jax.text.plain_text import plain_text_example, whole_text
 from ift_jax.text.policies import Policy
 from ift_jax.text.prompts import PromptFormatter
@@ -75,11 +76,13 @@ class ExampleFormatter(PromptFormatter):
         return ordered if isinstance(ordered, Dropped) else self._encode_record(ordered, None)
 
     def _ordered(self, record: Record) -> Record | Dropped:
-        """Return a record with its turns in order, or why they are not."""
+        """Return a record with its turns in order, or why it is dropped."""
+        if unwanted := self.filters.reason(record):
+            return Dropped(unwanted)
         ordered = self._turn_rules.apply(record)
         return Dropped(ordered) if isinstance(ordered, str) else ordered
 
-    @functools.cached_property
+    @property
     def _fitter(self) -> ConversationFitter:
         is_decoder = self.architecture == "decoder"
         return ConversationFitter(
@@ -111,7 +114,7 @@ class ExampleFormatter(PromptFormatter):
         rendered: list[tuple[Chat, list[Span] | None] | None] = []
         for record in records:
             rendered.append(None)
-            if isinstance(record, Dropped) or record.is_text:
+            if isinstance(record, Dropped) or record.is_text or record.rejected:
                 continue
             if self.architecture == "decoder" and not record.choices:
                 with contextlib.suppress(UserError):
@@ -132,6 +135,10 @@ class ExampleFormatter(PromptFormatter):
         self, record: Record, conversation: Tokens | Dropped | None
     ) -> list[Encoded] | Dropped:
         """Encode a record; `conversation` is what `_encode_conversation` returns, if known."""
+        if record.rejected:
+            return encode_pair(
+                record, self.limits, lambda side, limits: self.with_limits(limits).encode(side)
+            )
         if record.is_text:
             return all_or_dropped([self._text_example(record)])
         if record.choices:
@@ -385,8 +392,8 @@ class ExampleFormatter(PromptFormatter):
             return self._fitter.fit(
                 record, tokens, every_message, "inputs_length", self._encode_inputs
             )
-        n_text = len(tokens.pieces) - int(self._format.input_eos)  # EOS is never cut off.
-        may_cut = [i < n_text for i in range(len(tokens.pieces))]
+        n_text = len(tokens.pieces) - int(self._format.input_eos)  # EOS and BOS are never cut off.
+        may_cut = [self._inputs_begin_with_bos <= i < n_text for i in range(len(tokens.pieces))]
         cut = self.fit(tokens.pieces, may_cut, "inputs_length", record.where)
         if isinstance(cut, Dropped):
             return cut

@@ -6,6 +6,7 @@ answer begins or ends, trained or not, so a prompt has exactly the ids with whic
 (`ift_jax.text.examples`) begins for the same messages.
 """
 
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -22,6 +23,7 @@ from ift_jax.text.chat_templates.registry import resolve_template
 from ift_jax.text.chat_templates.render import Chat, ChatRenderer, Span, as_typed
 from ift_jax.text.conversation_parts import with_thinking, without_earlier_thoughts
 from ift_jax.text.encode_chunks import ChunkEncoder, Tokens, join_pieces
+from ift_jax.text.filters import KEEP_ALL, RowFilters
 from ift_jax.text.over_length import LengthLimits
 from ift_jax.text.part_weights import PartWeights
 from ift_jax.text.policies import Policy
@@ -32,7 +34,15 @@ from ift_jax.text.unwritten import THOUGHT, Unwritten, unwritten
 
 # Changes where the same options give other ids than before; part of the fingerprint.
 _VERSION = 6
+_INPUTS_VERSION = 1  # The same for what an encoder reads.
 _BEGINNING = Span("")
+
+
+def _begins_with_bos(fmt: FormatConfig, tokenizer: Tokenizer) -> bool:
+    """Whether the text that an encoder reads begins with BOS, as Gemma's does and T5's does not."""
+    if tokenizer.bos_id is None:
+        return False
+    return fmt.add_bos == "always" or (fmt.add_bos == "auto" and tokenizer.adds_bos)
 
 
 class UnwrittenError(UserError):
@@ -48,6 +58,7 @@ class PromptFormatter:
         limits: The lengths of the run.
         empty_prompt: The one id, in a list, that prompts a decoder where nothing else does.
         add_bos: `format.add_bos` of the config.
+        filters: What drops training examples.
         stop_ids: The ids that end an answer in generation.
         template_source: The Jinja text of the chat template, with its options set.
         fingerprint: SHA-256 (hex) of everything that determines the ids of a record.
@@ -64,6 +75,7 @@ class PromptFormatter:
         targets_length: int,
         over_length: str,
         turn_rules: TurnRules = AS_GIVEN,
+        filters: RowFilters = KEEP_ALL,
     ):
         """Check the format against the tokenizer.
 
@@ -77,6 +89,7 @@ class PromptFormatter:
             over_length: What happens to a longer example that cannot be kept. It is dropped under
                 "drop" or "truncate-prompt", and is a UserError under "error".
             turn_rules: What is done with turns in an unusual order.
+            filters: What drops training examples.
 
         Raises:
             UserError: There is no such template, or its stop is not one token (for a decoder).
@@ -88,6 +101,7 @@ class PromptFormatter:
         self.empty_prompt = [first_id]
         self._format = fmt
         self._turn_rules = turn_rules
+        self.filters = filters
         template = resolve_template(fmt, tokenizer)
         self.template_source = template.source
         self.add_bos = fmt.add_bos
@@ -97,6 +111,8 @@ class PromptFormatter:
         self._policy = Policy.of(fmt, architecture)
         self._part_weights = PartWeights(tokenizer, template.name)
         is_decoder = architecture == "decoder"
+        # A chat template writes its own BOS, or has it put in front.
+        self._inputs_begin_with_bos = not is_decoder and _begins_with_bos(fmt, tokenizer)
         stops = (*self._stop_tokens, tokenizer.eos_id) if is_decoder else (tokenizer.eos_id,)
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys(stops))
         identity = (
@@ -105,7 +121,10 @@ class PromptFormatter:
             (fmt.control_strings, fmt.unwritten, architecture, over_length),
             dataclasses.astuple(self._policy),
             dataclasses.astuple(turn_rules),
+            *((dataclasses.astuple(filters),) if filters.names else ()),
+            *(("bos",) if self._inputs_begin_with_bos else ()),
             max_length if is_decoder else (inputs_length, targets_length, fmt.input_eos),
+            *(() if is_decoder else (_INPUTS_VERSION,)),
             tokenizer.fingerprint,
         )
         self.fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
@@ -122,7 +141,14 @@ class PromptFormatter:
             targets_length=config.data.targets_length,
             over_length=config.data.over_length,
             turn_rules=TurnRules.of(config.data),
+            filters=RowFilters.of(config.data),
         )
+
+    def with_limits(self, limits: LengthLimits) -> Self:
+        """Return the same formatter with other length limits."""
+        other = copy.copy(self)
+        other.limits = limits
+        return other
 
     def prompt(self, record: Record | Sequence[Message]) -> npt.NDArray[np.int32]:
         """Encode the prompt of a generated answer: int32[N], for a decoder or an encoder.
@@ -150,8 +176,8 @@ class PromptFormatter:
         """Write the prompt of a generated answer as a text, for programs that want one.
 
         `Tokenizer.encode_with_controls` gives the ids of `prompt` again, unless a record's own
-        text holds a control string, which such a program cannot tell from one of the template. The
-        EOS of an encoder's input is not part of the text.
+        text holds a control string, which such a program cannot tell from one of the template. BOS
+        and EOS around an encoder's plain input are not part of the text.
 
         Args:
             record: A record or its messages, which end before an answer.
@@ -214,6 +240,10 @@ class PromptFormatter:
             _ = self._stop_tokens  # Without a stop token, turns could not be told apart.
             spans = self._renderer.inputs(chat)  # Applies the chat template.
             tokens = self._encode_written(chat, spans)
+        if record.text_to_text and self._inputs_begin_with_bos:
+            tokens = tokens._replace(
+                pieces=[self.empty_prompt, *tokens.pieces], spans=[_BEGINNING, *tokens.spans]
+            )
         if self._format.input_eos:
             eos = [self.tokenizer.eos_id]
             tokens = tokens._replace(

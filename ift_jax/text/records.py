@@ -80,7 +80,10 @@ class Record:
         template_options: Variables for the chat template.
         policy: What the row says of `text.policies.Policy`, by the names of its fields.
         weight: The loss weight of the row, by which those of its turns are multiplied.
+        rejected: Of a pair, the turns of its rejected side, while `messages` are those of the
+            chosen one. Both begin with the same prompt. Empty otherwise.
         unread: The names of the fields that nothing read.
+        license: The license of the row, where a filter asks for it.
     """
 
     messages: tuple[Message, ...]
@@ -92,7 +95,9 @@ class Record:
     template_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     policy: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weight: float = 1.0
+    rejected: tuple[Message, ...] = ()
     unread: tuple[str, ...] = ()
+    license: str = ""
 
     @property
     def is_text(self) -> bool:

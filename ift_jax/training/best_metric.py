@@ -10,7 +10,7 @@ from ift_jax.errors import UserError, listed
 
 _SETS = ("eval", "heldout")
 OVERALL = "overall"  # In the place of a task's name: the means over tasks.
-_PARTS = (" (choices)", " (free)")  # Of a task of which only some examples have choices.
+_PARTS = (" (choices)", " (free)")  # They name parts of a task with and without choices.
 
 
 def is_of_answers(metric: str) -> bool:

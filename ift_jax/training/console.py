@@ -96,15 +96,23 @@ class Console:
         self._live = Live(Group(self._bar, self._figures), console=self._rich, refresh_per_second=4)
         self._live.start()
 
-    def held_out(self, step: int, loss: float) -> None:
+    def held_out(
+        self, step: int, loss: float, preference: Mapping[str, float] | None = None
+    ) -> None:
         """Remember the newest held-out loss, and print it.
 
         Args:
             step: The step that it was computed at.
             loss: The loss; NaN where it is not finite.
+            preference: The means over held-out pairs, where the loss is theirs.
         """
         self._held_out_loss = loss
-        self.line(f"step {step}/{self._n_steps} · held-out loss {loss:.4f}")
+        parts = [f"step {step}/{self._n_steps}", f"held-out loss {loss:.4f}"]
+        if preference:
+            parts.append(f"accuracy {preference['accuracy']:.1%}")
+            parts.append(f"margin {preference['margin']:.4f}")
+            parts.append(counted(int(preference["pairs"]), "pair"))
+        self.line(" · ".join(parts))
         self._draw_figures()
 
     def scores(self, step: int, which: str, result: Mapping[str, Any]) -> None:
@@ -134,7 +142,7 @@ class Console:
         """
         step = record["step"]
         left = self._left(step)
-        self._record, self._arrow = record, self._trend(record["nll"])
+        self._record, self._arrow = record, self._trend(_shown_loss(record))
         if self._live is None:
             head = f"step {step}/{self._n_steps}"
             self.line(_joined([head, *self._figures_of(record, wide=False), left], self.width))
@@ -163,14 +171,18 @@ class Console:
     def _figures_of(self, record: Mapping[str, Any], *, wide: bool) -> list[str]:
         """What a record says, in the order of importance."""
         speed = record["time"]
-        loss = record["nll"]
+        loss = _shown_loss(record)
+        preference = record.get("preference")
         if math.isfinite(loss):
             parts = [f"loss {loss:.3f} {self._arrow}"]
         else:
             parts = ["no finite loss"]
         if self._held_out_loss is not None:
             parts.append(f"held-out {self._held_out_loss:.3f}")
-        if wide and math.isfinite(loss):
+        if preference and math.isfinite(loss):
+            parts.append(f"margin {preference['margin']:.3f}")
+            parts.append(f"acc {preference['accuracy']:.2f}")
+        elif wide and math.isfinite(loss):
             parts.append(f"acc {record['accuracy']:.2f}")
         parts.append(f"{_compact(speed['trained_tokens_per_second'])} tok/s")
         if speed["mfu"] is not None:
@@ -194,6 +206,12 @@ class Console:
         if abs(change) < _LEVEL * abs(before):
             return "→"
         return "↓" if change < 0 else "↑"
+
+
+def _shown_loss(record: Mapping[str, Any]) -> float:
+    """The plain loss of the trained tokens or, in a run on pairs, the loss of a pair."""
+    loss: float = record["loss" if "preference" in record else "nll"]
+    return loss
 
 
 def _folded(text: str, width: int) -> list[str]:

@@ -90,7 +90,7 @@ class Evaluations:
                 self._checkpoints.rate(step, eval_loss=losses["eval_loss"])
             self._judge(step, losses, is_saved, is_strict=True)
             self._write(step, losses)
-            self._console.held_out(step, losses["eval_loss"])
+            self._console.held_out(step, losses["eval_loss"], losses.get("eval_preference"))
         if due.score:
             results = self._answer_metrics(params, step, stopped)
             if results is None:
@@ -115,6 +115,8 @@ class Evaluations:
                 return None
             record[f"{name}_loss"] = losses.loss
             record[f"{name}_task_loss"] = losses.task_loss
+            if losses.pairs:
+                record[f"{name}_preference"] = losses.pairs
         return record
 
     def _write(self, step: int, record: Mapping[str, Any]) -> None:

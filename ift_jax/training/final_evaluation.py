@@ -6,7 +6,7 @@ from typing import Any
 from ift_jax.evaluation.evaluate import evaluate, evaluation_settings, plan
 from ift_jax.evaluation.finished_batches import FinishedAnswers, remove_unfinished
 from ift_jax.evaluation.metric_values import json_lines, json_text
-from ift_jax.evaluation.score_table import SET_TITLES, table
+from ift_jax.evaluation.score_table import SET_TITLES, gain_lines, table
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.folders import write_files
 from ift_jax.io.stop_signals import Stopped
@@ -18,7 +18,7 @@ from ift_jax.training.setup import Run
 
 ANSWERS_FILE = "answers.jsonl"
 FINAL = "evaluation"  # What trackers call these scores, which are of more examples than others.
-_NOT_SCORES = ("answers", "complete")  # Of a result; the answers have a file of their own.
+_NOT_SCORES = ("answers", "complete")  # Answers have a file of their own.
 
 
 def final_evaluation(
@@ -68,11 +68,13 @@ def final_evaluation(
         if not result["complete"]:
             console.line(
                 f"stopped by a signal while evaluating {title}: {len(answers)} answers so far are "
-                "in answers.jsonl. The same command goes on there."
+                "in answers.jsonl. The same command continues."
             )
             is_complete = False
             break
         console.line(*table(title, result))
+        if name == "heldout":
+            console.line(*gain_lines(result))
         results[name] = {key: result[key] for key in result if key not in _NOT_SCORES}
     if writer:
         scores = {SET_TITLES[name]: result for name, result in results.items()}

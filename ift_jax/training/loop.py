@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,12 +21,13 @@ from ift_jax.training.bad_steps import BadSteps
 from ift_jax.training.console import Console
 from ift_jax.training.evaluations import Evaluations
 from ift_jax.training.final_evaluation import final_evaluation
+from ift_jax.training.first_state import first_state
 from ift_jax.training.goodput import Goodput
 from ift_jax.training.metric_writer import MetricWriter
 from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.previews import Previews
 from ift_jax.training.profile import NO_STEPS, Profile, check_profile
-from ift_jax.training.resume import checkpointed_part, initial_state, restore_newest
+from ift_jax.training.resume import checkpointed_part
 from ift_jax.training.run_report import RunReport
 from ift_jax.training.setup import Run, describe_training, prepare_run
 from ift_jax.training.start import (
@@ -56,7 +57,8 @@ def train(
     *,
     allow_new_data: bool = False,
     profile: range = NO_STEPS,
-) -> None:
+    on_accepted: Callable[[], None] = lambda: None,
+) -> bool:
     """Train to the end, resuming from the workdir's newest checkpoint if it has one.
 
     On SIGTERM or the first Ctrl-C the current step or batch is finished, the state is saved, and
@@ -70,6 +72,10 @@ def train(
         allow_new_data: Whether a run may go on with other data, template or order of batches than
             it began with.
         profile: The steps to trace, from 1; the first process writes the trace.
+        on_accepted: Called once the run may begin or go on, before anything is written.
+
+    Returns:
+        Whether the run is complete, and no signal asked the process to stop.
 
     Raises:
         UserError: The config or data is invalid, the run has no such steps, another run is in the
@@ -90,16 +96,15 @@ def train(
         run = prepare_run(config, console.line, trained_tokenizer(config, home))
         console.line(*run.describe(), describe_training(config))
         start = find_start(run, config, home, allow_new_data, reasons)
-        for line in start.lines:
-            console.line(line)
+        on_accepted()
+        console.line(*start.lines)
         if profile:
             console.line(*filter(None, [check_profile(profile, start.step or 0, run.n_steps)]))
         if start.is_done:
             console.line(
                 f"nothing to do: the run in {displayed(workdir)} is {start.describe_end()}"
             )
-            return
-
+            return True
         if is_new:
             with write_errors(workdir):
                 os.makedirs(home.local, exist_ok=True)
@@ -117,10 +122,13 @@ def train(
                 )
                 trainer.run_steps()
                 trainer.finish(began)
+        # Twice: a vote of several processes is known one call later.
+        was_asked_to_stop = stop.requested() or stop.requested()
     console.line(*file_lines(home.local, workdir))
     if is_first_process and trainer.is_complete:
         console.line(*summary_lines(home.local, console.width))
         console.verbatim(*next_lines(workdir))
+    return trainer.is_complete and not was_asked_to_stop
 
 
 class Trainer:
@@ -165,25 +173,22 @@ class Trainer:
         self._goodput = goodput
         self._report = report
         self._schedule = StepSchedule(config, run.n_steps)
+        ranking = Ranking.of(config)
         self._checkpoints = Checkpoints(
-            home.path,
-            keep=config.max_to_keep,
-            keep_best=config.keep_best,
-            ranking=Ranking.of(config),
+            home.path, keep=config.max_to_keep, keep_best=config.keep_best, ranking=ranking
         )
-        # A run that is already finished needs no train step.
-        is_finished = start.has_all_steps
-        if not is_finished:
+        if not start.has_all_steps:
             self._checkpoints.check_space(checkpointed_part(run, run.program.state_shapes))
-        self._compiling = None if is_finished else run.program.compile_in_background()
+        # A run that is already finished needs no train step.
+        self._compiling = None if start.has_all_steps else run.program.compile_in_background()
         self._first_step, self._state = self._restore_or_initialize()
+        run = self._run
         self._saved_step = None if start.step is None else self._first_step
         if writes:
             record_start(start, self._first_step, run, home)
         self._step = self._first_step
         self._owes_checkpoint = False  # One was due during steps that were not finite.
         self._stopped = False
-
         self._writer = None
         if writes:
             self._writer = MetricWriter.of_run(run.config, home.local, self._first_step)
@@ -204,21 +209,18 @@ class Trainer:
         self._prefetcher = Prefetcher(run.device_batch, range(self._first_step, run.n_steps))
         self._throughput = Throughput(run, goodput)
         self._log = StepLog(run, self._throughput, goodput, self._writer, console)
-        traced = profile if writes else NO_STEPS
-        self._profile = Profile(traced, home.local, goodput, console.line)
+        self._profile = Profile(profile if writes else NO_STEPS, home.local, goodput, console.line)
         self._bad_steps = BadSteps(config.max_bad_steps)
         console.start(self._first_step, run.n_steps, "compiling the train step")
 
     def _restore_or_initialize(self) -> tuple[int, Any]:
         """Return the step that the run begins at, and the state there."""
-        run, start = self._run, self._start
-        if not start.step:
-            return 0, initial_state(run)
-        step, state = restore_newest(run, self._checkpoints, start.begins_interval, self._console)
-        self._console.line(f"resumed at step {step} from {self._checkpoints.path}")
-        if self._compiling is None and step < min(start.step, run.n_steps):
+        start, workdir, stopped = self._start, self._home.local, self._stop.requested
+        first = first_state(self._run, start, self._checkpoints, workdir, self._console, stopped)
+        run = self._run = first.run
+        if self._compiling is None and first.step < min(start.step or 0, run.n_steps):
             self._compiling = run.program.compile_in_background()
-        return step, state
+        return first.step, first.state
 
     @property
     def is_complete(self) -> bool:
@@ -294,6 +296,7 @@ class Trainer:
         due = self._evaluations.missing(self._first_step, self._schedule.at(self._first_step))
         if due.preview:
             self._previews.drop(self._first_step)
+            self._previews.compile_ahead(all_params(self._state))
         self._save_evaluate_and_preview(due._replace(checkpoint=False, stop=self._stop.requested()))
 
     def _save_evaluate_and_preview(self, due: Due) -> None:
@@ -341,15 +344,15 @@ class Trainer:
         """Measure what is due on unseen examples; return whether no stop came between."""
         if not (due.evaluate or due.score):
             return True
-        params = all_params(self._state)
+        params, stopped = all_params(self._state), self._stop.requested
         is_saved = self._saved_step == self._step
         with self._goodput.during("evaluating"):
-            return self._evaluations(
-                params, self._step, due, self._stop.requested, is_saved=is_saved
-            )
+            return self._evaluations(params, self._step, due, stopped, is_saved=is_saved)
 
     def _preview(self) -> bool:
         """Complete the fixed prompts; return whether no stop came between."""
+        with self._goodput.during("compiling"):
+            self._previews.wait_for_programs()
         with self._goodput.during("evaluating"):
             return self._previews(all_params(self._state), self._step, self._stop.requested)
 
@@ -360,10 +363,10 @@ class Trainer:
             began: The time at which the run began, as read from `time.perf_counter`.
         """
         if self._stopped:
-            saved = "nothing is saved" if self._saved_step is None else "saved"
-            self._console.line(
-                f"stopped by a signal at step {self._step}; {saved}. The same command resumes."
-            )
+            saved = "saved. The same command resumes."
+            if self._saved_step is None:
+                saved = "there is no checkpoint yet. The same command starts anew."
+            self._console.line(f"stopped by a signal at step {self._step}; {saved}")
         else:
             line = f"trained to step {self._saved_step} in {time.perf_counter() - began:.0f} s"
             if self._step == self._first_step:

@@ -13,6 +13,7 @@ import optax
 from optax import contrib
 
 from ift_jax.config.schema import OptimizerConfig
+from ift_jax.sharding.rules import STACK_AXES
 
 LearningRateSchedule = Callable[[jax.Array], jax.Array]
 
@@ -26,11 +27,14 @@ def make_learning_rate(config: OptimizerConfig, n_steps: int) -> LearningRateSch
     * "constant": 1;
     * "linear": from 1 to `config.final_ratio`, in a straight line to the end of the run;
     * "cosine": from 1 to `config.final_ratio`, along half a cosine to the end of the run;
-    * "rsqrt": sqrt(o / max(step, o)) with o = `config.rsqrt_offset`, as in T5.
+    * "rsqrt": sqrt(o / max(step, o)) with o = `config.rsqrt_offset`, as in T5;
+    * "wsd": 1, and in the last `config.decay_steps` steps from 1 to `config.final_ratio`, as
+      `config.decay_shape` says. A decay that is longer than what the warm-up leaves begins where
+      the warm-up ends.
 
     Args:
         config: The config's section `optimizer`.
-        n_steps: The number of updates in the whole run; "linear" and "cosine" end there.
+        n_steps: The number of updates in the whole run; "linear", "cosine" and "wsd" end there.
 
     Returns:
         A function from a step (0 for the first update) to a float32 learning rate.
@@ -38,15 +42,23 @@ def make_learning_rate(config: OptimizerConfig, n_steps: int) -> LearningRateSch
     warmup_steps = config.warmup_steps or round(config.warmup_ratio * n_steps)
     peak = config.learning_rate
     final = config.final_ratio
+    shape = config.schedule
+    decay_start = warmup_steps
+    if config.schedule == "wsd":
+        shape = config.decay_shape
+        decay_steps = config.decay_steps or round(config.decay_ratio * n_steps)
+        decay_start = max(n_steps - decay_steps, warmup_steps)
 
     def learning_rate(step: jax.Array) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
-        progress = jnp.clip((step - warmup_steps) / max(n_steps - warmup_steps, 1), 0.0, 1.0)
-        if config.schedule == "linear":
+        progress = jnp.clip((step - decay_start) / max(n_steps - decay_start, 1), 0.0, 1.0)
+        if shape == "linear":
             ratio = 1.0 - (1.0 - final) * progress
-        elif config.schedule == "cosine":
+        elif shape == "cosine":
             ratio = final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
-        elif config.schedule == "rsqrt":
+        elif shape == "1-sqrt":
+            ratio = 1.0 - (1.0 - final) * jnp.sqrt(progress)
+        elif shape == "rsqrt":
             ratio = jnp.sqrt(config.rsqrt_offset / jnp.maximum(step, config.rsqrt_offset))
         else:
             ratio = jnp.float32(1.0)
@@ -81,7 +93,9 @@ def make_optimizer(config: OptimizerConfig, logical_axes: Any) -> optax.Gradient
         return direction
 
     def is_decayed(axes: tuple[str, ...]) -> bool:
-        n_own_axes = len([axis for axis in axes if axis != "layers"])
+        if "constant" in axes:  # It has no gradient; with decay it would change all the same.
+            return False
+        n_own_axes = len([axis for axis in axes if axis not in STACK_AXES])
         return config.decay_norms_and_biases or n_own_axes > 1
 
     decayed = _map_axes(is_decayed, logical_axes)
@@ -100,16 +114,18 @@ def _adam(config: OptimizerConfig) -> optax.GradientTransformation:
 def _muon(config: OptimizerConfig, logical_axes: Any) -> optax.GradientTransformation:
     """Muon (Jordan 2024) for the matrices of the layers, AdamW for everything else.
 
-    Each matrix of a stack is orthogonalized separately. Updates are scaled to the RMS of AdamW's
-    (arXiv:2502.16982), so that one learning rate suits both.
+    Each matrix of a stack, and of each expert, is orthogonalized separately. Updates are scaled to
+    the RMS of AdamW's (arXiv:2502.16982), so that one learning rate suits both.
     """
-    stacked_matrix = contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)
+
+    def stacked_matrix(param: Any) -> Any:
+        return contrib.MuonDimensionNumbers(param.ndim - 2, param.ndim - 1)
 
     def dimension_numbers(params: Any) -> Any:
-        return jax.tree.map(lambda _: stacked_matrix, params)
+        return jax.tree.map(stacked_matrix, params)
 
     def scale_to_adamw(updates: Any, params: Any) -> Any:
-        return jax.tree.map(lambda u: 0.2 * max(u.shape[1:]) ** 0.5 * u, updates)
+        return jax.tree.map(lambda u: 0.2 * max(u.shape[-2:]) ** 0.5 * u, updates)
 
     orthogonalize: Any = contrib.scale_by_muon(
         beta=config.b1, mu_dtype=config.moment_dtype, weight_dimension_numbers=dimension_numbers
@@ -117,7 +133,9 @@ def _muon(config: OptimizerConfig, logical_axes: Any) -> optax.GradientTransform
     muon = optax.chain(orthogonalize, optax.stateless(scale_to_adamw))
 
     def label(axes: tuple[str, ...]) -> str:
-        return "muon" if axes[0] == "layers" and len(axes) == 3 else "adam"
+        n_own_axes = len([axis for axis in axes if axis not in STACK_AXES])
+        is_matrix = axes[0] == "layers" and n_own_axes == 2 and "conv" not in axes
+        return "muon" if is_matrix else "adam"
 
     labels = _map_axes(label, logical_axes)
     return optax.partition({"muon": muon, "adam": _adam(config)}, labels)

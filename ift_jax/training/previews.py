@@ -1,13 +1,17 @@
 """Completions of fixed prompts while a run trains, with special tokens visible."""
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+
+import jax
 
 from ift_jax.data.mixture import Mixture
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.io.files import append_json_lines
 from ift_jax.io.stop_signals import Stopped, never
 from ift_jax.models.model import Params
+from ift_jax.sharding.trees import abstract
 from ift_jax.training.console import Console
 from ift_jax.training.metric_writer import MetricWriter
 from ift_jax.training.step_lines import keep_lines, keep_lines_until
@@ -52,12 +56,37 @@ class Previews:
         self._path = os.path.join(workdir, "samples.jsonl") if writer else None
         if self._path:
             keep_lines_until(self._path, step)
+        self._compiling: Future[None] | None = None
         self._prompts = [text_generator.prompt(mixture.stores[i], 0) for i in self._task_ids]
 
     def drop(self, step: int) -> None:
         """Remove what the file has of a step, because it may be incomplete."""
         if self._path:
             keep_lines(self._path, lambda line_step: line_step != step)
+
+    def compile_ahead(self, params: Params) -> None:
+        """Start compiling what decodes the prompts on a thread, while this one evaluates.
+
+        Several processes must compile in the same order, so they do nothing ahead.
+        """
+        if jax.process_count() > 1:
+            return
+        shapes = abstract(params, jax.tree.map(lambda leaf: leaf.sharding, params))
+        mesh = jax.sharding.get_mesh()
+
+        def compile_programs() -> None:
+            with jax.set_mesh(mesh):  # It is the thread's own.
+                self._text_generator.compile(shapes, self._prompts)
+
+        pool = ThreadPoolExecutor(max_workers=1)
+        self._compiling = pool.submit(compile_programs)
+        pool.shutdown(wait=False)
+
+    def wait_for_programs(self) -> None:
+        """Wait for what `compile_ahead` compiles; raises what that raised."""
+        if self._compiling:
+            self._compiling.result()
+            self._compiling = None
 
     def __call__(self, params: Params, step: int, stopped: Stopped = never) -> bool:
         """Generate the completions, append them to the file, and print them.

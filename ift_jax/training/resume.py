@@ -24,7 +24,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ift_jax.checkpoint.init_from import init_params
 from ift_jax.checkpoint.manager import Checkpoints, check_frozen
 from ift_jax.checkpoint.read_checkpoint import (
     UnreadableCheckpoint,
@@ -32,7 +31,7 @@ from ift_jax.checkpoint.read_checkpoint import (
     open_arrays,
 )
 from ift_jax.io.paths import Workdir
-from ift_jax.models.model import Params, build_model, join
+from ift_jax.models.model import Params, join
 from ift_jax.sharding import rules
 from ift_jax.training.console import Console
 from ift_jax.training.optimizer import make_optimizer
@@ -43,7 +42,8 @@ from ift_jax.training.state import State, state_of
 def initial_state(run: Run) -> State:
     """Return the state at step 0, on the devices.
 
-    Its parameters are fresh, or those that `model.init_from` names.
+    Its parameters are fresh, or those that `model.init_from` names. So is the optimizer's state
+    with `optimizer.keep_state`.
     """
     program = run.program
     config = run.config
@@ -58,15 +58,37 @@ def initial_state(run: Run) -> State:
         )
         return make_fresh()
 
-    base = init_params(build_model(config.model), config, shardings["params"], run.tokenizer)
+    # Imported here: all that reads the models of others, which fresh parameters need none of.
+    from ift_jax.checkpoint.init_from import init_params
+
+    base = init_params(program.model, config, shardings["params"], run.tokenizer)
+
+    keeps = config.optimizer.keep_state
+    made = {name: each for name, each in shardings.items() if not (keeps and name == "opt_state")}
 
     def state_from(base: Params) -> State:
         # Adapters start as in a run with fresh parameters. The other fresh parameters are
         # replaced, so the compiler removes their initialization.
-        params = join(program.model.init(jax.random.key(config.seed)), base)
-        return state_of(program.model, params, program.optimizer, program.n_tasks)
+        fresh, _ = program.model.split(program.model.init(jax.random.key(config.seed)))
+        params = join(fresh, base)
+        trains_pairs = config.preference.trains_pairs
+        state = state_of(program.model, params, program.optimizer, program.n_tasks, trains_pairs)
+        return {name: state[name] for name in made}
 
-    return jax.jit(state_from, out_shardings=shardings, donate_argnums=0)(base)
+    state = jax.jit(state_from, out_shardings=made, donate_argnums=0)(base)
+    return {**state, "opt_state": _kept_optimizer_state(run)} if keeps else state
+
+
+def _kept_optimizer_state(run: Run) -> Any:
+    """Return the optimizer's state of the run in `model.init_from`, in this run's shardings."""
+    checkpoints = Checkpoints(run.config.model.init_from, read_only=True)
+    step = checkpoints.steps()[-1]  # `init_params` has read the same checkpoint.
+    shapes = run.program.state_shapes
+    wanted = {"opt_state": shapes["opt_state"]}
+    other = {"opt_state": _with_other_structure(run, shapes)["opt_state"]}
+    opt_state = checkpoints.restore(step, wanted, other)["opt_state"]
+    structure = jax.tree.structure(shapes["opt_state"])
+    return jax.tree.unflatten(structure, jax.tree.leaves(opt_state))
 
 
 def checkpointed_part(run: Run, state: State) -> State:

@@ -11,7 +11,7 @@ from typing import Self
 
 from ift_jax.io.files import write_atomically
 from ift_jax.io.paths import Workdir
-from ift_jax.report.report import REPORT_FILE, report
+from ift_jax.report.run_files import REPORT_FILE
 
 _SHARE = 0.01  # A share of the run's time: drawing takes a core that training may need.
 _FIRST_SECONDS = 3.0  # What drawing the first page is taken to need, matplotlib's import included.
@@ -109,6 +109,9 @@ class RunReport:
             self._fail(error)
 
     def _write(self) -> None:
+        # Imported here: the first page comes after the first steps.
+        from ift_jax.report.report import report
+
         write_atomically(self._path, report([self._home.local], self._named_run()).encode())
 
     def _named_run(self) -> list[str]:

@@ -17,6 +17,7 @@ from ift_jax.sharding import rules
 from ift_jax.sharding.batch_placement import put_batch
 from ift_jax.sharding.mesh import config_sizes, describe_mesh
 from ift_jax.text.tokenizers.base import Tokenizer
+from ift_jax.training.pair_checks import check_pairs
 from ift_jax.training.train_program import TrainProgram
 
 
@@ -95,9 +96,13 @@ def describe_training(config: Config) -> str:
     warmup = optimizer.warmup_steps or f"{optimizer.warmup_ratio:.0%}"
     saves = _every(config.train.save_every, "a checkpoint")
     evaluates = _every(config.train.eval_every, "an eval loss")
+    decay = ""
+    if optimizer.schedule == "wsd":
+        decay = f", {optimizer.decay_shape} decay "
+        decay += str(optimizer.decay_steps or f"{optimizer.decay_ratio:.0%}")
     return (
         f"optimizer: {optimizer.name}, {optimizer.schedule} {optimizer.learning_rate:g}, warm-up "
-        f"{warmup}; {saves}, {evaluates}"
+        f"{warmup}{decay}; {saves}, {evaluates}"
     )
 
 
@@ -111,7 +116,19 @@ def describe_attention(config: Config) -> str:
     lengths = config.row_lengths
     if isinstance(model, DecoderConfig):
         windowed = model.sliding_window > 0
-        return _chosen_attention(model.attention, lengths.decoder, lengths.decoder, windowed)
+        return _chosen_attention(
+            model.attention, lengths.decoder, lengths.decoder, windowed, model.attention_sinks
+        )
+    if model.block == "gemma":
+        windowed = model.sliding_window > 0
+        in_encoder = _chosen_attention(
+            model.attention, lengths.encoder, lengths.encoder, windowed=windowed
+        )
+        n_keys = lengths.decoder + (lengths.encoder if model.merged_attention else 0)
+        in_decoder = _chosen_attention(
+            model.attention, lengths.decoder, n_keys, windowed, no_kernel=model.merged_attention
+        )
+        return f"{in_encoder} in the encoder, {in_decoder} in the decoder"
     cross = _chosen_attention(model.attention, lengths.decoder, lengths.encoder, windowed=False)
     self_attention = choose_implementation(
         model.attention, lengths.encoder, lengths.encoder, windowed=False, biased=True
@@ -119,9 +136,11 @@ def describe_attention(config: Config) -> str:
     return f"{cross} across, {self_attention} inside a stack, which has a bias"
 
 
-def _chosen_attention(asked: str, n_queries: int, n_keys: int, windowed: bool) -> str:
-    """Name the implementation of an attention without bias."""
-    chosen = choose_implementation(asked, n_queries, n_keys, windowed=windowed, biased=False)
+def _chosen_attention(
+    asked: str, n_queries: int, n_keys: int, windowed: bool, no_kernel: bool = False
+) -> str:
+    """Name the implementation of an attention without bias; `no_kernel`: none can read its mask."""
+    chosen = choose_implementation(asked, n_queries, n_keys, windowed=windowed, biased=no_kernel)
     if asked == "auto" and chosen not in KERNEL_PLATFORMS and rules.platform() == "gpu":
         return f"{chosen} (the kernel is for NVIDIA GPUs from Ampere on)"
     return chosen
@@ -152,6 +171,9 @@ def prepare_run(config: Config, log: Callable[[str], None], run_tokenizer: str =
     heldout = None
     if config.data.heldout_mixture:
         _, heldout = open_or_prepare(config, "heldout", log=log, run_tokenizer=run_tokenizer)
+    for which, mixture in (("train", train), ("eval", eval_mixture), ("heldout", heldout)):
+        if mixture is not None:
+            check_pairs(config, which, mixture)
     config = dataclasses.replace(config, model=resolve_vocab(config.model, tokenizer.vocab_size))
     plan = BatchPlan.from_config(config, train)
     return Run(

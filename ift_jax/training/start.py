@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from ift_jax.checkpoint.manager import saved_steps
 from ift_jax.checkpoint.run_description import (
     CONFIG_FILE,
+    STAGES_FILE,
     TOKENIZER_FOLDER,
     RunRecord,
     read_config,
@@ -84,6 +85,11 @@ def check_config(config: Config, home: Workdir, allow_new_data: bool) -> None:
     Raises:
         UserError: Another run is there; names the first field that differs.
     """
+    if os.path.exists(os.path.join(home.local, STAGES_FILE)):
+        raise UserError(
+            f"--workdir {home.path}: is the folder of a run of stages; use another one for a run "
+            "without stages"
+        )
     before = read_config(home.local)
     if before is not None:
         check_same_config(

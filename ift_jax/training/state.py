@@ -3,7 +3,7 @@
 The state is a plain dict of arrays:
     params: the trained parameters, float32.
     frozen: the parameters without gradient and moments, only where there are some; matrices are
-        in the compute dtype.
+        in the compute dtype, or quantized.
     frozen_sum: uint32, the checksum by which a resumed run recognizes `frozen`.
     opt_state: the optimizer's state.
     step: int32, the number of batches seen. It advances on a skipped step too, because it is the
@@ -23,10 +23,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ift_jax.models.lora import with_magnitudes
 from ift_jax.models.model import Model, Params, join
 from ift_jax.sharding import rules
 from ift_jax.sharding.checksums import tree_checksum
 from ift_jax.training.loss_and_grads import zero_sums
+from ift_jax.training.preference_step import zero_pair_sums
 
 State = dict[str, Any]
 
@@ -34,24 +36,34 @@ _COUNTERS = ("step", "skipped", "bad_streak")
 
 
 def init_state(
-    model: Model, optimizer: optax.GradientTransformation, seed: int, n_tasks: int
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    n_tasks: int,
+    trains_pairs: bool = False,
 ) -> State:
     """Return the state at step 0 with fresh parameters.
 
     Jit it with `state_shardings`, so that no device holds the whole state.
     """
-    return state_of(model, model.init(jax.random.key(seed)), optimizer, n_tasks)
+    return state_of(model, model.init(jax.random.key(seed)), optimizer, n_tasks, trains_pairs)
 
 
 def state_of(
-    model: Model, params: Params, optimizer: optax.GradientTransformation, n_tasks: int
+    model: Model,
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    n_tasks: int,
+    trains_pairs: bool = False,
 ) -> State:
     """Return the state at step 0 with the given parameters, trained and frozen ones together."""
     trained, frozen = model.split(params)
     frozen = model.cast_frozen(frozen)
+    trained = with_magnitudes(trained, frozen, model.lora, model.config.dtype)
     state: State = {"params": trained, "opt_state": optimizer.init(trained)}
     state |= {name: jnp.zeros((), jnp.int32) for name in _COUNTERS}
-    state["interval"] = {**zero_sums(n_tasks), "steps": jnp.zeros((), jnp.float32)}
+    zeros = zero_pair_sums if trains_pairs else zero_sums
+    state["interval"] = {**zeros(n_tasks, model.config), "steps": jnp.zeros((), jnp.float32)}
     if frozen:
         state |= {"frozen": frozen, "frozen_sum": tree_checksum(frozen)}
     return state

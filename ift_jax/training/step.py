@@ -3,6 +3,7 @@
 This module must not import Orbax, directly or indirectly: the step knows nothing about files.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ift_jax.config.schema import Config, LossConfig
+from ift_jax.config.schema import Config, LossConfig, PreferenceConfig
 from ift_jax.models.model import Model, Params
 from ift_jax.sharding import rules
 from ift_jax.training.loss_and_grads import Batch, Sums, loss_and_grads, loss_arrays, loss_sums
 from ift_jax.training.optimizer import LearningRateSchedule
+from ift_jax.training.preference_step import pair_loss_and_grads, pair_sums
 from ift_jax.training.state import State, moment_axes
 
 Metrics = dict[str, jax.Array]
@@ -44,31 +46,39 @@ def make_train_step(
         "skipped" and "bad_streak" (see `ift_jax.training.state`), "grad_norm" before clipping,
         and "learning_rate".
     """
+    has_dropout = bool(config.model.dropout or config.lora.dropout)
+    compute = functools.partial(loss_and_grads, loss=config.loss)
+    if config.preference.trains_pairs:
+        compute = functools.partial(
+            pair_loss_and_grads, loss=config.loss, preference=config.preference
+        )
 
     def train_step(state: State, batch: Batch) -> tuple[State, Metrics]:
         step = state["step"]
         params = state["params"]
         dropout_key = jax.random.fold_in(jax.random.key(config.seed + 1), step)
-        loss, grads, sums = loss_and_grads(
+        loss, grads, sums = compute(
             model,
             params,
             batch,
-            config.loss,
             n_tasks=n_tasks,
             gradient_accumulation_steps=config.train.gradient_accumulation_steps,
-            dropout_key=dropout_key if config.model.dropout else None,
+            dropout_key=dropout_key if has_dropout else None,
             frozen=state.get("frozen"),
         )
         if config.optimizer.shard_over_data:  # Each device updates only its own part.
             grads = _constrain(grads, moment_axes(model, over_data=True))
         grad_norm = optax.tree.norm(grads)
-        if config.optimizer.clip_norm:
-            grads = _clip(grads, grad_norm, config.optimizer.clip_norm)
-        directions, opt_state = optimizer.update(grads, state["opt_state"], params)
         rate = learning_rate(step)
-        updated = jax.tree.map(lambda p, direction: p - rate * direction, params, directions)
+
+        def update(opt_state: Any, params: Params) -> tuple[Any, Params]:
+            clip_norm = config.optimizer.clip_norm
+            clipped = _clip(grads, grad_norm, clip_norm) if clip_norm else grads
+            directions, opt_state = optimizer.update(clipped, opt_state, params)
+            return opt_state, jax.tree.map(lambda p, d: p - rate * d, params, directions)
 
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        opt_state, params = _update_if(finite, update, state["opt_state"], params)
         step_sums = _sums_of_step(sums, loss, finite)
         # A log interval starts after each logged step.
         starts_interval = step % config.train.log_every == 0
@@ -83,13 +93,8 @@ def make_train_step(
             "skipped": state["skipped"] + bad,
             "bad_streak": jnp.where(finite, 0, state["bad_streak"] + 1),
         }
-        new_state = {
-            **state,
-            **counters,
-            "params": _where(finite, updated, params),
-            "opt_state": _where(finite, opt_state, state["opt_state"]),
-            "interval": interval,
-        }
+        arrays = {"params": params, "opt_state": opt_state, "interval": interval}
+        new_state = {**state, **counters, **arrays}
         metrics = {**interval, **counters, "grad_norm": grad_norm, "learning_rate": rate}
         return new_state, metrics
 
@@ -107,9 +112,23 @@ def _clip(grads: Params, norm: jax.Array, clip_norm: float) -> Params:
     return jax.tree.map(lambda grad: grad * scale, grads)
 
 
-def _where(condition: jax.Array, new: Any, old: Any) -> Any:
-    """Return the tree `new` where `condition` (a scalar) holds, else `old`."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+def _update_if(
+    finite: jax.Array,
+    update: Callable[[Any, Params], tuple[Any, Params]],
+    opt_state: Any,
+    params: Params,
+) -> tuple[Any, Params]:
+    """Return `update(opt_state, params)` if `finite` (a scalar) holds, else the two as they are.
+
+    XLA's CPU backend copies both moments whole before it selects between new and old ones, because
+    the new parameters are computed from the old moments, too. In a branch it updates them in place:
+    0.34 s instead of 0.6 to 0.8 for AdamW on the 135 million parameters of SmolLM2's shape.
+    Accelerators select: a branch would wait for its condition.
+    """
+    if rules.platform() == "cpu":
+        return jax.lax.cond(finite, update, lambda *unchanged: unchanged, opt_state, params)
+    updated = update(opt_state, params)
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, (opt_state, params))
 
 
 def _sums_of_step(sums: Sums, loss: jax.Array, finite: jax.Array) -> Sums:
@@ -134,6 +153,18 @@ def make_eval_step(model: Model, loss: LossConfig, n_tasks: int) -> Callable[[Pa
     def eval_step(params: Params, batch: Batch) -> Sums:
         weights_BxL = loss_arrays(batch).loss_weights
         _, sums = loss_sums(model, params, batch, weights_BxL, plain, n_tasks, None)
+        return sums
+
+    return eval_step
+
+
+def make_pair_eval_step(
+    model: Model, loss: LossConfig, preference: PreferenceConfig, n_tasks: int
+) -> Callable[[Params, Batch], Sums]:
+    """Make the eval step of pairs: the sums of `pair_sums` of a batch, without dropout."""
+
+    def eval_step(params: Params, batch: Batch) -> Sums:
+        _, sums = pair_sums(model, params, batch, loss, preference, n_tasks, None)
         return sums
 
     return eval_step

@@ -10,7 +10,7 @@ from typing import Any
 from ift_jax.evaluation.score_table import title
 from ift_jax.io.json_reader import parse_json
 from ift_jax.io.paths import displayed
-from ift_jax.report.report import REPORT_FILE
+from ift_jax.report.run_files import REPORT_FILE
 from ift_jax.training import goodput
 from ift_jax.training.best_metric import OVERALL
 from ift_jax.training.console import NOT_SHOWN, SETS
@@ -19,6 +19,7 @@ FILES = {
     "config.yaml": "the config, for --config",
     "config.json": "the same with every field",
     "run.json": "what the run reads, by content, and whether it is complete",
+    "reference.json": "which model is the reference of the pairs",
     "tokenizer": "the tokenizer",
     "checkpoints": "the state, newest last",
     "checkpoints.json": "eval loss of each saved state",
@@ -33,7 +34,7 @@ FILES = {
 _TASKS = 8  # Where there are more, only the means over tasks are shown.
 _SAMPLES = 2  # Prompts whose answers before and after are shown.
 _CHARACTERS = 300  # So much of a prompt or an answer is shown.
-_LEAST_SHARE = 0.005  # Of the time; what would be shown as 0% is left out.
+_LEAST_SHARE = 0.005  # What would be shown as 0% of the time is left out.
 
 
 def summary_lines(folder: str, width: int) -> Iterator[str]:
@@ -95,10 +96,11 @@ def _time_lines(folder: str, width: int) -> Iterator[str]:
 
 def _loss_lines(metrics: list[dict[str, Any]]) -> Iterator[str]:
     """Yield a line for each loss: its first value, its last, and the lowest held-out one."""
+    trained_loss = "loss" if any("preference" in record for record in metrics) else "nll"
     for name, of_what in (
         ("eval_loss", "held-out loss"),
         ("heldout_loss", "loss on tasks that are never trained"),
-        ("nll", "training loss"),
+        (trained_loss, "training loss"),
     ):
         values = [(record[name], record["step"]) for record in metrics if _is_number(record, name)]
         if len(values) < 2:
@@ -106,9 +108,12 @@ def _loss_lines(metrics: list[dict[str, Any]]) -> Iterator[str]:
         (first, first_step), (last, last_step) = values[0], values[-1]
         line = f"  {of_what}: {first:.3f} at step {first_step}, {last:.3f} at step {last_step}"
         lowest, lowest_step = min(values)
-        if name != "nll" and lowest_step != last_step:
+        if name != trained_loss and lowest_step != last_step:
             line += f"; lowest {lowest:.3f} at step {lowest_step}"
         yield line
+    pairs = [r["eval_preference"]["accuracy"] for r in metrics if "eval_preference" in r]
+    if len(pairs) > 1:
+        yield f"  held-out pairs won by the chosen answer: {pairs[0]:.0%}, then {pairs[-1]:.0%}"
     rates = [record["preview_stop_rate"] for record in metrics if "preview_stop_rate" in record]
     if len(rates) > 1:
         yield f"  sampled answers that end by themselves: {rates[0]:.0%}, then {rates[-1]:.0%}"

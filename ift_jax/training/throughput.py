@@ -38,7 +38,7 @@ class Throughput:
         # FLOP/s of one device; 0 until it is measured.
         self._peak_flops = train.peak_tflops * 1e12
         flops_per_token = run.program.model.flops_per_token(
-            run.train.lengths, run.train.trained_tokens, run.train.encoder_lengths
+            run.train.sequence_lengths, run.train.trained_tokens, run.train.encoder_lengths
         )
         self._flops_per_token_and_device = flops_per_token / run.program.mesh.size
         self._first_reading: _Reading | None = None  # At the first log line.

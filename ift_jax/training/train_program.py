@@ -16,12 +16,13 @@ from jax.sharding import Mesh
 from ift_jax.config.schema import Config
 from ift_jax.data.batches import batch_arrays
 from ift_jax.errors import UserError
-from ift_jax.models.model import Model, trained_model
+from ift_jax.models.model import Model, Params, trained_model
 from ift_jax.sharding.batch_placement import batch_sharding
 from ift_jax.sharding.mesh import config_sizes, make_mesh
+from ift_jax.sharding.product_library import train_options
 from ift_jax.sharding.trees import abstract
 from ift_jax.training.optimizer import LearningRateSchedule, make_learning_rate, make_optimizer
-from ift_jax.training.state import State, init_state, state_shardings
+from ift_jax.training.state import State, state_of, state_shardings
 from ift_jax.training.step import make_train_step
 
 
@@ -62,10 +63,10 @@ class TrainProgram:
             devices: The devices of the mesh; by default those of this machine.
 
         Raises:
-            UserError: The mesh or the batch does not fit the number of devices.
+            UserError: The mesh, the batch or the experts do not fit the number of devices.
         """
         mesh = make_mesh(config.mesh, devices)
-        _check_batch_size(config, mesh)
+        _check_sizes(config, mesh)
         model = trained_model(config)
         trained_axes, _ = model.split(model.logical_axes)
         return cls(
@@ -88,7 +89,7 @@ class TrainProgram:
     @functools.cached_property
     def state_shapes(self) -> State:
         """The shape, dtype and sharding of each array of the state."""
-        shapes = jax.eval_shape(lambda: self.fresh_state())
+        shapes = jax.eval_shape(self._state_of, self.model.fresh_shapes)
         over_data = self.config.optimizer.shard_over_data
         return abstract(shapes, state_shardings(self.model, self.mesh, shapes, over_data))
 
@@ -99,15 +100,25 @@ class TrainProgram:
 
     def fresh_state(self) -> State:
         """Return the state at step 0 with fresh parameters; for use inside `jax.jit`."""
-        return init_state(self.model, self.optimizer, self.config.seed, self.n_tasks)
+        return self._state_of(self.model.init(jax.random.key(self.config.seed)))
+
+    def _state_of(self, params: Params) -> State:
+        """Return the state at step 0 with the given parameters; for use inside `jax.jit`."""
+        trains_pairs = self.config.preference.trains_pairs
+        return state_of(self.model, params, self.optimizer, self.n_tasks, trains_pairs)
 
     def lower(self) -> jax.stages.Lowered:
         """Lower the train step, its state donated, for the mesh; allocate nothing."""
         train_step = make_train_step(
             self.model, self.optimizer, self.learning_rate, self.config, self.n_tasks
         )
-        jitted = jax.jit(train_step, donate_argnums=0, out_shardings=(self.state_shardings, None))
         with jax.set_mesh(self.mesh):
+            jitted = jax.jit(
+                train_step,
+                donate_argnums=0,
+                out_shardings=(self.state_shardings, None),
+                compiler_options=train_options(),
+            )
             return jitted.lower(self.state_shapes, self.batch_shapes)
 
     def compile_in_background(self) -> Future[jax.stages.Compiled]:
@@ -127,13 +138,26 @@ def set_compilation_cache(folder: str) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
-def _check_batch_size(config: Config, mesh: Mesh) -> None:
-    """Raise a UserError unless the rows of a microbatch divide over the devices."""
+def _check_sizes(config: Config, mesh: Mesh) -> None:
+    """Raise a UserError unless rows and experts divide over the devices, if there are experts."""
     sizes = config_sizes(mesh)
-    n_shards = sizes["data"] * sizes["fsdp"]
+    n_experts = getattr(config.model, "n_experts", 0)
+    if sizes["expert"] > 1 and (not n_experts or n_experts % sizes["expert"]):
+        has = f"{n_experts} experts" if n_experts else "no experts"
+        raise UserError(
+            f"config.mesh.expert: {sizes['expert']}, but the model has {has}; expected a divisor"
+            + ("" if n_experts else ", 1 here")
+        )
+    for name in ("router_balance", "router_z_loss"):
+        if getattr(config.loss, name) and not n_experts:
+            raise UserError(
+                f"config.loss.{name}: {getattr(config.loss, name):g}, but the model has no "
+                "experts; expected 0"
+            )
+    n_shards = sizes["data"] * sizes["fsdp"] * sizes["expert"]
     n_rows = config.train.batch_size // config.train.gradient_accumulation_steps
     if n_rows % n_shards:
         raise UserError(
             f"config.train.batch_size: {n_rows} rows per microbatch do not divide over the "
-            f"{n_shards} devices of the mesh axes data x fsdp"
+            f"{n_shards} devices of the mesh axes data x fsdp x expert"
         )

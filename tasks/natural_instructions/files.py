@@ -7,12 +7,16 @@ of this module.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ift_jax.errors import UserError
+from ift_jax.io.files import file_state
 from ift_jax.io.json_reader import read_json_file
+
+_KEPT = 4  # Parsed files, of some megabytes each.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +41,37 @@ class InstructionTask:
     category: str = ""
 
 
+class Summary(NamedTuple):
+    """What is asked of every task file before and after its records are read."""
+
+    n_instances: int
+    category: str
+
+
 def load_task(path: str) -> InstructionTask:
-    """Read a task file.
+    """Read a task file; preparing does so several times in a row, which parses it once.
 
     Raises:
         UserError: The file is not JSON, or a field is missing or of the wrong kind; the message
             names the file, the instance by number and the field.
     """
+    return _load_task(path, file_state(path))
+
+
+def summary(path: str) -> Summary:
+    """Return what is known of a task file, which is read once; the errors are `load_task`'s."""
+    return _summary(path, file_state(path))
+
+
+@functools.cache
+def _summary(path: str, state: tuple[int, int] | None) -> Summary:
+    task = _load_task(path, state)
+    return Summary(len(task.instances), task.category)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _load_task(path: str, state: tuple[int, int] | None) -> InstructionTask:
+    """Read a task file in the given state."""
     value = read_json_file(path)
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object with Definition and Instances")

@@ -1,6 +1,7 @@
 """What the sources of both releases share: the choice of instances and the records' fields."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
@@ -42,7 +43,20 @@ class TaskFileSource(PythonDataSource, Generic[Options]):
         return [split, dataclasses.asdict(self._options)]
 
 
-def chosen_instances(n: int, name: str, split: str, options: InstanceOptions) -> list[int]:
+def count_chosen(n: int, split: str, options: InstanceOptions) -> int:
+    """Return how many instances are in a split: the length of `chosen_instances`."""
+    if split == "test":
+        return min(n, options.test_cap)
+    n_validation = _count_validation(n, options)
+    return n_validation if split == "validation" else min(n - n_validation, options.train_cap)
+
+
+def _count_validation(n: int, options: InstanceOptions) -> int:
+    return min(options.validation_cap, max(1, n // 10), n - 1)
+
+
+@functools.lru_cache(maxsize=8)  # A split is read several times in a row.
+def chosen_instances(n: int, name: str, split: str, options: InstanceOptions) -> tuple[int, ...]:
     """Return the numbers of the instances in a split, in ascending order.
 
     Args:
@@ -52,12 +66,12 @@ def chosen_instances(n: int, name: str, split: str, options: InstanceOptions) ->
         options: The caps and the seed.
     """
     if split == "test":
-        return list(range(min(n, options.test_cap)))
+        return tuple(range(min(n, options.test_cap)))
     order = sorted(range(n), key=lambda number: hash64(options.seed, name, number))
-    n_validation = min(options.validation_cap, max(1, n // 10), n - 1)
+    n_validation = _count_validation(n, options)
     if split == "validation":
-        return sorted(order[:n_validation])
-    return sorted(order[n_validation:][: options.train_cap])
+        return tuple(sorted(order[:n_validation]))
+    return tuple(sorted(order[n_validation:][: options.train_cap]))
 
 
 def chosen_target(outputs: Sequence[str], split: str, draws: Draws) -> str:

@@ -4,6 +4,7 @@ The five encodings are those that Tk-Instruct compares, and mixes in its five-wa
 """
 
 import dataclasses
+import functools
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -103,11 +104,12 @@ def _with_examples(head: str, texts: Sequence[str], tail: str, limit: PromptLimi
     return head + "".join(demonstrations_that_fit(texts, fits))
 
 
-def _example_texts(kind: str, examples: Sequence[Example], explained: bool) -> list[str]:
-    return [
+@functools.lru_cache(maxsize=8)  # All instances of a task are asked with the same examples.
+def _example_texts(kind: str, examples: tuple[Example, ...], explained: bool) -> tuple[str, ...]:
+    return tuple(
         f" {kind} Example {number} -\n" + _example_text(example, explained)
         for number, example in enumerate(examples, 1)
-    ]
+    )
 
 
 def _example_text(example: Example, explained: bool) -> str:

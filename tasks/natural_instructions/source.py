@@ -6,11 +6,12 @@ from typing import Any
 from ift_jax.data.randomness import Draws
 from ift_jax.io.files import file_digest
 from ift_jax.sources.base import existing_file
-from tasks.natural_instructions.files import InstructionTask, load_task, task_stem
+from tasks.natural_instructions.files import InstructionTask, load_task, summary, task_stem
 from tasks.natural_instructions.instances import (
     TaskFileSource,
     chosen_instances,
     chosen_target,
+    count_chosen,
     record,
 )
 from tasks.natural_instructions.prompts import (
@@ -56,7 +57,11 @@ class NaturalInstructionsDataSource(TaskFileSource[NaturalInstructionsOptions]):
     @property
     def cluster(self) -> str:
         """The category of the task, over which an evaluation takes means; "" without one."""
-        return load_task(self.path).category
+        return summary(self.path).category
+
+    def num_input_examples(self, split: str) -> int:
+        self.check_split(split)
+        return count_chosen(summary(self.path).n_instances, split, self._options)
 
     def options(self, split: str) -> Any:
         split, options = super().options(split)

@@ -24,12 +24,11 @@ import seqio
 
 from ift_jax.errors import UserError
 from ift_jax.sources.register import register_mixture, register_task, task_name
-from tasks.natural_instructions.files import read_list, task_stem
+from tasks.natural_instructions.files import read_list, summary, task_stem
 from tasks.natural_instructions.metrics import METRICS, XLINGUAL_METRICS, Category, category
 from tasks.natural_instructions.source import (
     NaturalInstructionsDataSource,
     NaturalInstructionsOptions,
-    load_task,
 )
 
 PREFIX = "natural_instructions"
@@ -130,7 +129,7 @@ def categories(names: Iterable[str] | None = None) -> dict[str, Category]:
     """
     sources = registered()
     wanted = sources if names is None else [name for name in names if name in sources]
-    return {name: category(load_task(sources[name].path).category) for name in wanted}
+    return {name: category(summary(sources[name].path).category) for name in wanted}
 
 
 def registered() -> dict[str, NaturalInstructionsDataSource]:

@@ -16,9 +16,9 @@ from ift_jax.data.randomness import Draws, hash64
 from ift_jax.errors import UserError
 from ift_jax.sources.base import PythonDataSource
 
-Fields = Mapping[str, str | int]
+Fields = Mapping[str, Any]  # Texts, and perhaps "options", a list of them.
 
-_VALIDATION_ONE_IN = 14  # One item of so many goes to validation, chosen by hash.
+_VALIDATION_ONE_IN = 10  # One item of so many goes to validation, chosen by hash.
 _ATTEMPTS = 60  # Draws allowed for each wanted example; items that repeat are discarded.
 
 
@@ -29,8 +29,10 @@ class Instruction:
     Attributes:
         name: The task's name without the prefix "quickstart_".
         cluster: The kind of task. A held-out cluster is held out as a whole.
-        phrasings: At least four prompts. Each contains all fields of an item but `answer`.
-        draw: Returns the fields of a random item, with the right `answer` to it.
+        phrasings: At least four prompts. Each contains all fields of an item but
+            `answer` and `options`.
+        draw: Returns the fields of a random item, with the right `answer` to it, which may be one
+            of its `options`.
         train: The number of different items of the split "train".
         validation: The number of different items of the split "validation".
     """
@@ -39,8 +41,8 @@ class Instruction:
     cluster: str
     phrasings: tuple[str, ...]
     draw: Callable[[Draws], Fields]
-    train: int = 3000
-    validation: int = 150
+    train: int = 400
+    validation: int = 60
 
     @functools.cached_property
     def items(self) -> Mapping[str, Sequence[Fields]]:
@@ -69,6 +71,11 @@ class Instruction:
         counts = {split: len(items) for split, items in found.items()}
         raise UserError(f"quickstart task {self.name}: only {counts} different items")
 
+    @property
+    def has_options(self) -> bool:
+        """Whether its prompts name options, one of which is the answer."""
+        return "options" in self.draw(Draws("item", self.name, 0))
+
     def _split_of(self, key: str) -> str:
         is_validation = hash64("split", self.name, key) % _VALIDATION_ONE_IN == 0
         return "validation" if is_validation else "train"
@@ -76,12 +83,18 @@ class Instruction:
     def render(self, fields: Fields, phrasing: int) -> dict[str, str]:
         """Return the text-to-text record of an item in one of the phrasings."""
         inputs = self.phrasings[phrasing].format_map(fields)
-        return {"inputs": inputs, "targets": str(fields["answer"])}
+        if "options" not in fields:
+            return {"inputs": inputs, "targets": str(fields["answer"])}
+        options = ", ".join(fields["options"])
+        # A sentence, because a word at its start is another token than inside a text.
+        return {"inputs": f"{inputs}\nOptions: {options}", "targets": f"It is {fields['answer']}."}
 
 
 def _item_key(fields: Fields) -> str:
-    """Return the text that tells an item from others: all its fields but the answer."""
-    return "|".join(str(value) for name, value in fields.items() if name != "answer")
+    """Return the text that tells an item from others: all its fields but answer and options."""
+    return "|".join(
+        str(value) for name, value in fields.items() if name not in ("answer", "options")
+    )
 
 
 class InstructionSource(PythonDataSource):
@@ -97,6 +110,11 @@ class InstructionSource(PythonDataSource):
         self._instruction = instruction
         self._modules = [os.path.abspath(path) for path in modules]
         super().__init__(("test",) if held_out else ("train", "validation"))
+
+    @property
+    def cluster(self) -> str:
+        """The kind of task, over which an evaluation takes means."""
+        return self._instruction.cluster
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -18,11 +18,15 @@ from ift_jax.commands.main import main
 from ift_jax.config.schema import FormatConfig, LoraConfig
 from ift_jax.errors import UserError
 from ift_jax.models.model import build_model, join, trained_model
+from ift_jax.models.quantization import dequantize, quantize
 from ift_jax.sharding import rules
 from ift_jax.sharding.checksums import tree_checksum
 from ift_jax.text.tokenizers.load import load_tokenizer
 from tests.interop.folders import config_from, load_in_transformers, logits, write_folder
+from tests.interop.test_text_part import write_multimodal
 from tests.models import hugging_face as hf
+
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def write_run(folder, base, lora, **fields):
@@ -50,7 +54,16 @@ def write_run(folder, base, lora, **fields):
     frozen = model.cast_frozen(model.split(params)[1])
     checkpoints.save(3, {"params": adapters, "frozen_sum": jax.jit(tree_checksum)(frozen)})
     checkpoints.close()
-    return model, join(adapters, params)
+    return model, join(adapters, frozen)
+
+
+def round_weights(theirs, kind):
+    """Gives a model of `transformers` the weights that a quantized base stands for."""
+    for name, module in theirs.named_modules():
+        if isinstance(module, hf.torch.nn.Linear) and name != "lm_head":
+            rounded = dequantize(quantize(jnp.asarray(module.weight.detach().T), kind), jnp.float32)
+            module.weight.data = hf.torch.tensor(np.array(rounded.T))
+    return theirs
 
 
 def logits_of_ours(model, params, name):
@@ -74,6 +87,7 @@ def logits_of_ours(model, params, name):
 
 
 ALL = "attention|cross|mlp"
+PATTERNS = dict(rank_pattern=("mlp.up|query=3", "mlp=1"), alpha_pattern=("down|key=5",))
 SOME = r"^layers.*(query|value)|decoder.*(cross.key|mlp.down)"
 
 
@@ -81,10 +95,16 @@ SOME = r"^layers.*(query|value)|decoder.*(cross.key|mlp.down)"
     ("name", "lora"),
     [
         ("llama", LoraConfig(rank=4, alpha=8.0, targets=ALL)),
-        ("qwen2", LoraConfig(rank=3, alpha=6.0, rslora=True, targets=SOME)),
-        ("gemma2", LoraConfig(rank=2, alpha=3.0, targets=ALL)),
-        ("1.1", LoraConfig(rank=4, alpha=8.0, rslora=True, targets=ALL)),
-        ("1.0", LoraConfig(rank=4, alpha=8.0, targets=SOME)),
+        ("qwen2", LoraConfig(rank=3, alpha=6.0, rslora=True, targets=SOME, dora=True)),
+        ("gemma2", LoraConfig(rank=2, targets=ALL, dora=True, quantize="nf4", **PATTERNS)),
+        ("qwen3_5", LoraConfig(rank=2, alpha=3.0, targets=ALL)),
+        ("gemma4", LoraConfig(rank=2, alpha=3.0, targets=ALL)),
+        ("1.1", LoraConfig(rank=4, alpha=8.0, rslora=True, targets=ALL, **PATTERNS)),
+        ("1.0", LoraConfig(rank=4, alpha=8.0, targets=SOME, dora=True, dropout=0.1)),
+        (
+            "qwen3_moe",
+            LoraConfig(rank=2, alpha=3.0, rslora=True, targets=ALL, alpha_pattern=("query=5",)),
+        ),
     ],
 )
 def test_peft_and_the_merged_export_give_our_logits(name, lora, tmp_path):
@@ -100,7 +120,10 @@ def test_peft_and_the_merged_export_give_our_logits(name, lora, tmp_path):
 
     loaded = load_model(open_model_source(str(run)))
     assert_near(logits_of_ours(loaded.model, loaded.params, name))
-    without_adapters = logits(load_in_transformers(base, name), name)
+    theirs = load_in_transformers(base, name)
+    if lora.quantize != "none":
+        theirs = round_weights(theirs, lora.quantize)
+    without_adapters = logits(theirs, name)
     assert np.abs(without_adapters - want).max() > 0.05  # The adapters matter.
 
     merged, output = tmp_path / "merged", tmp_path / "adapter"
@@ -109,12 +132,27 @@ def test_peft_and_the_merged_export_give_our_logits(name, lora, tmp_path):
     assert main(["export", "--workdir", str(run), "--output", str(output), "--adapter"]) == 0
     fields = json.loads((output / "adapter_config.json").read_text())
     assert fields["base_model_name_or_path"] == str(base)
-    adapted = peft.PeftModel.from_pretrained(load_in_transformers(base, name), str(output))
+    adapted = peft.PeftModel.from_pretrained(theirs, str(output))
     assert_near(logits(adapted, name))
+    if name == "qwen3_moe":
+        return  # `peft` joins the experts' adapters.
     n_adapted = sum(1 for path, _ in adapted.named_parameters() if "lora_A" in path)
-    # A stacked array holds one matrix of every layer; each projection has two arrays.
+    # A stacked array holds one matrix of every layer; each projection has two arrays, or three.
     stacked = jax.tree.leaves(model.split(model.shapes)[0])
-    assert n_adapted == sum(array.shape[0] for array in stacked) // 2
+    assert n_adapted == sum(array.shape[0] for array in stacked) // (3 if lora.dora else 2)
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "qwen3_5"])
+def test_adapters_of_a_text_part_fit_the_whole_model(kind, tmp_path):
+    peft = pytest.importorskip("peft", reason="the adapters are read back by peft")
+    base, run, output = tmp_path / "base", tmp_path / "run", tmp_path / "adapter"
+    whole = write_multimodal(base, kind)
+    model, params = write_run(run, base, LoraConfig(rank=2, alpha=3.0, targets=ALL))
+    assert main(["export", "--workdir", str(run), "--output", str(output), "--adapter"]) == 0
+    want = logits_of_ours(model, params, kind)
+    assert np.abs(logits(whole, kind) - want).max() > 0.05  # The adapters matter.
+    adapted = peft.PeftModel.from_pretrained(whole, str(output))
+    np.testing.assert_allclose(logits(adapted, kind), want, atol=2e-4, rtol=2e-4)
 
 
 def test_another_base_and_a_base_that_peft_cannot_load(tmp_path, capsys):

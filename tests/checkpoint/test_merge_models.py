@@ -12,6 +12,8 @@ from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.commands.main import main
 from tests.small_models import CONFIG, random_model, write_workdir
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def changed(params, factor):
     return jax.tree.map(lambda leaf: (factor * leaf + 0.1).astype(np.float32), params)

@@ -14,6 +14,7 @@ from ift_jax.errors import UserError
 from ift_jax.interop import verify_export
 from tests.small_models import CONFIG, random_model, write_workdir
 
+pytestmark = pytest.mark.usefixtures("one_device")
 METRIC = "eval/overall/exact_match"
 
 

@@ -1,5 +1,6 @@
 """The commands as a user types them: help, mistakes, and a whole small run."""
 
+import gc
 import json
 import os
 import subprocess
@@ -22,17 +23,30 @@ def ift(*arguments):
 @pytest.mark.parametrize(
     "command", ["", "prepare", "train", "generate", "chat", "eval", "inspect", "serve"]
 )
-def test_help_has_an_example(command):
-    result = ift(*([command] if command else []), "--help")
-    assert result.returncode == 0
-    assert "example" in result.stdout and f"ift {command or 'train'} --" in result.stdout
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main.main([*([command] if command else []), "--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert "example" in shown and f"ift {command or 'train'} --" in shown
+
+
+def test_a_command_looks_for_garbage_seldom():
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(700, 10, 10)
+        with pytest.raises(SystemExit):
+            main.main(["train", "--help"])
+        assert gc.get_threshold()[0] >= 10_000
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_the_fields_of_a_config_are_printed_without_other_flags():
     result = ift("train", "--help-config")
     assert result.returncode == 0, result.stderr
     assert "train.steps: int = 0" in result.stdout
-    assert "(one of constant, linear, cosine, rsqrt)" in result.stdout
+    assert "(one of constant, linear, cosine, rsqrt, wsd)" in result.stdout
 
 
 def test_a_reader_that_closes_the_pipe_gets_no_traceback():
@@ -61,7 +75,10 @@ def test_a_reader_that_closes_the_pipe_gets_no_traceback():
             ["generate", "--workdir", "none", "--prompt", "x"],
             "expected a run's workdir or a Hugging Face",
         ),
-        (["generate", "--workdir", "none", "--prompt", "x", "--top-p", "2"], "top_p in (0, 1]"),
+        (
+            ["generate", "--workdir", "none", "--prompt", "x", "--top-p", "2"],
+            "top_p: expected more than 0 and at most 1; got 2",
+        ),
         (["trian", "--config", "x"], "trian: no such command; did you mean 'train'?"),
         ([], "COMMAND; see ift --help"),
         (["train", "--workdir", "x"], "x is not the workdir of a run yet: expected --config FILE"),
@@ -119,6 +136,53 @@ def test_mistakes_end_in_one_line_and_status_2(arguments, message, capsys, monke
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ")
     assert len(error.splitlines()) == 1
+
+
+GENERATE = ["generate", "--workdir", "none", "--prompt", "x"]
+EVAL = ["eval", "--workdir", "none"]
+REJECTION = ["synthesize", "rejection", "--model", "x", "--prompts", "x", "--output", "none"]
+EXPORT = ["export", "--workdir", "none", "--output", "none", "--adapter"]
+MAGPIE = ["synthesize", "magpie", "--output", "none", "--target", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*GENERATE, "--top-p", "0.9"], "top_p: 0.9 needs a temperature above 0"),
+        ([*GENERATE, "--top-k", "5"], "top_k: 5 needs a temperature above 0"),
+        ([*EVAL, "--shots", "2"], "--shots 2: expected --untuned DIR"),
+        ([*EVAL, "--stage", "sft"], "--stage sft: expected --config FILE with stages"),
+        ([*EVAL, "--benchmarks", "gsm8k", "--all"], "--all: is not for --benchmarks"),
+        ([*EXPORT, "--dtype", "float16"], "--dtype float16: is for weights; --adapter writes none"),
+        ([*EXPORT, "--shard-size", "1"], "--shard-size 1.0: is for weights; --adapter writes none"),
+        (["inspect", "--html", "x"], "--html: has no use without a mixture"),
+        (["inspect", "gsm8k", "--lint", "--html", "x"], "--html: has no use beside --lint"),
+        (["inspect", "gsm8k", "--lint", "--examples", "0"], "--examples: has no use beside --lint"),
+        (["inspect", "gsm8k", "--lora", "4"], "--lora: expected --model DIR with --data FILES"),
+        (["inspect", "gsm8k", "--stage", "sft"], "--stage sft: expected --config FILE"),
+        (
+            ["prepare", "--model", "x", "--data", "x", "--stage", "sft"],
+            "--stage sft: expected --config FILE",
+        ),
+        (
+            [*MAGPIE, "--endpoint", "http://x", "--endpoint-model", "x", "--header", "x"]
+            + ["--batch-size", "4"],
+            "--batch-size: belongs to --model, not to --endpoint",
+        ),
+        (
+            [*REJECTION, "--reward", "number", "--judge-answer", "Yes"],
+            "--judge-answer: expected --judge DIR",
+        ),
+        (
+            [*REJECTION, "--judge", "x", "--reward-timeout", "3"],
+            "--reward-timeout: expected --reward NAME",
+        ),
+        ([*MAGPIE, "--model", "x", "--concurrency", "2"], "--concurrency: expected --endpoint URL"),
+    ],
+)
+def test_a_flag_that_nothing_would_read_is_refused(arguments, message, capsys):
+    assert main.main(arguments) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_the_traceback_of_a_mistake_is_printed_with_debug(capsys):
@@ -192,6 +256,7 @@ def test_a_bad_line_is_named_before_anything_is_trained(tmp_path, capsys, monkey
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_device", "own_registry")
 def test_a_small_run_from_data_to_answers(tmp_path, monkeypatch, capsys):
     # XLA compiles with its defaults, as it does for users.
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
@@ -200,21 +265,23 @@ def test_a_small_run_from_data_to_answers(tmp_path, monkeypatch, capsys):
     work = tmp_path / "run"
     arguments = runs.command(work, overrides=["evaluation.examples=3"], data=data, stores=tmp_path)
 
-    dry = runs.finish(runs.start([*arguments, "--dry-run"]))
+    # What needs TensorFlow runs in this process, which has it.
+    assert main.main([*arguments[3:], "--dry-run"]) == 0
+    dry = capsys.readouterr().out
     assert "dry run: nothing was trained" in dry and "memory per device" in dry
     assert '"d_model": 32' in dry and "an epoch: 114 examples" in dry
     assert not (work / "checkpoints").exists()
 
-    shown = runs.finish(
-        runs.start([*arguments[:3], "inspect", *arguments[4:6], *arguments[8:], "--examples", "2"])
-    )
+    assert main.main(["inspect", *arguments[4:6], *arguments[8:], "--examples", "2"]) == 0
+    shown = capsys.readouterr().out
     for text in ("jsonl_data", "requested", "of trained tokens", "fill", "<|im_start|>assistant"):
         assert text in shown
 
-    # The stores exist, so training and evaluation import no TensorFlow.
+    # The stores exist, so training and evaluation import no TensorFlow, nor readers of other files.
     check = (
         "import sys; from ift_jax.commands.main import main; status = main(sys.argv[1:]);"
-        "print('TF', any(name in sys.modules for name in ('tensorflow', 'seqio')));"
+        "unused = ('tensorflow', 'seqio', 'ift_jax.interop.gguf');"
+        "print('TF', any(name in sys.modules for name in unused));"
         "sys.exit(status)"
     )
     output = runs.finish(runs.start([sys.executable, "-c", check, *arguments[3:]]))
@@ -227,9 +294,10 @@ def test_a_small_run_from_data_to_answers(tmp_path, monkeypatch, capsys):
     assert all(s["prompt"].endswith("<|im_start|>assistant\n") for s in samples)
     assert list((work / "tensorboard").glob("events*"))
 
-    # Loaded by another process, the model answers as it did when training ended.
-    again = [*arguments[:3], "eval", *arguments[4:], "--output", str(tmp_path / "scores.json")]
-    assert "exact match" in runs.finish(runs.start(again))
+    # Loaded by another process, this one, the model answers as it did when training ended.
+    again = ["eval", *arguments[4:], "--output", str(tmp_path / "scores.json")]
+    assert main.main(again) == 0
+    assert "exact match" in capsys.readouterr().out
     scored = json.loads((tmp_path / "scores.json").read_text())
     # `ift eval` measures the loss as well, which the run has in metrics.jsonl.
     for values in (*scored["tasks"].values(), scored["overall"]):
@@ -246,12 +314,15 @@ def test_a_small_run_from_data_to_answers(tmp_path, monkeypatch, capsys):
         '{"messages": [{"role": "user", "content": "say the first: red cat"}]}\n'
     )
     answers = tmp_path / "answers.jsonl"
-    result = ift("generate", "--workdir", work, "--prompts", prompts, "--output", answers)
-    assert result.returncode == 0, result.stderr
+    generate = ["generate", "--workdir", str(work), "--prompts", str(prompts)]
+    generate += ["--output", str(answers)]
+    assert main.main(generate) == 0
     whole = answers.read_bytes()
     answers.write_bytes(whole[:-3])
-    result = ift("generate", "--workdir", work, "--prompts", prompts, "--output", answers)
-    assert "2 answers" in result.stdout and "; 1 of them" in result.stdout
+    capsys.readouterr()
+    assert main.main(generate) == 0
+    continued = capsys.readouterr().out
+    assert "2 answers" in continued and "; 1 of them" in continued
     assert answers.read_bytes() == whole
     lines = [json.loads(line) for line in whole.splitlines()]
     assert len(lines) == 2 and all({"answer", "stopped", "new_tokens"} <= set(a) for a in lines)

@@ -144,6 +144,15 @@ def test_the_same_flags_show_and_prepare_the_data(folder, capsys):
     assert "expected --config FILE, or --model DIR with --data FILES" in capsys.readouterr().err
 
 
+def test_a_file_of_fewer_than_twenty_rows_is_trained_whole(folder, capsys):
+    lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
+    (folder / "few.jsonl").write_text("".join(lines[:12]))
+    assert main(["prepare", "--model", "model", "--data", "few.jsonl", *FEW]) == 0
+    output = capsys.readouterr().out
+    assert "data.eval_split = train: too few rows" in output
+    assert output.count("1 task, 12 examples") == 2  # To train, and for the eval loss.
+
+
 def test_eval_takes_the_config_of_the_run(trained, capsys):
     assert main(["eval", "--workdir", "W", "--config.evaluation.max_new_tokens=2"]) == 0
     output = capsys.readouterr().out

@@ -47,7 +47,7 @@ def files(folder):
 def test_an_export_is_uploaded_and_what_goes_where_is_printed(exported, hub):
     # In a process of its own, where the package reads its settings from the environment.
     command = [sys.executable, "-m", "ift_jax.commands.main", "push", str(exported), "me/mine"]
-    variables = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1"}
+    variables = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
     process = subprocess.run(
         [*command, "--private", "--message", "First"],
         env={**os.environ, **variables},

@@ -55,6 +55,9 @@ def test_a_run_saves_evaluates_and_has_room_for_ordinary_chats_by_default():
     assert describe_training(dataclasses.replace(config, train=train)).endswith(
         "; a checkpoint at the end, an eval loss every 1 step"
     )
+    wsd = dataclasses.replace(config.optimizer, schedule="wsd", decay_shape="1-sqrt")
+    described = describe_training(dataclasses.replace(config, optimizer=wsd))
+    assert "wsd 2e-05, warm-up 0%, 1-sqrt decay 10%;" in described
 
 
 # What each recipe of the literature publishes; none of it may come from a default.

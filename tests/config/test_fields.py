@@ -104,6 +104,30 @@ def _replaced(**sections):
     ("sections", "message"),
     [
         ({"lora": {"rank": 2}, "optimizer": {"freeze": "x"}}, "config.optimizer.freeze: with"),
+        ({"lora": {"dora": True}}, "config.lora.dora: True, but lora.rank is 0"),
+        ({"lora": {"alpha": 32.0}}, "config.lora.alpha: 32.0, but lora.rank is 0"),
+        ({"lora": {"targets": "mlp"}}, "config.lora.targets: 'mlp', but lora.rank is 0"),
+        (
+            {"lora": {"rank": 2, "rank_pattern": ("a{99999999999}=8",)}},
+            "config.lora.rank_pattern: expected a regular expression, = and a number, such as",
+        ),
+        (
+            {"lora": {"quantize": "nf4"}},
+            "config.lora.quantize: 'nf4', but lora.rank is 0, and quantized weights cannot be tr",
+        ),
+        (
+            {"lora": {"rank": 2, "rank_pattern": ("mlp",)}},
+            "config.lora.rank_pattern: expected a regular expression, = and a number, such as",
+        ),
+        ({"lora": {"rank": 2, "rank_pattern": ("=3",)}}, "config.lora.rank_pattern: expected a pa"),
+        (
+            {"lora": {"rank": 2, "rank_pattern": ("mlp=2.5",)}},
+            "config.lora.rank_pattern: expected a whole number from 1 to 65536 after 'mlp'; got 2",
+        ),
+        (
+            {"lora": {"rank": 2, "alpha_pattern": ("mlp=0",)}},
+            "config.lora.alpha_pattern: expected a positive number after 'mlp'; got 0",
+        ),
         (
             {"train": {"batch_size": 4, "gradient_accumulation_steps": 3}},
             "config.train.gradient_accumulation_steps: expected a divisor of batch_size 4; got 3",

@@ -32,6 +32,8 @@ PUBLISHED = {
     "tulu2:70b": Numbers(128, 8192, 2, 1e-5, "linear", 0.0, 0.03, (0.9, 0.95), 0.0, "tokens"),
     "tulu3:8b": Numbers(128, 4096, 2, 5e-6, "linear", 0.0, 0.03, (0.9, 0.999), 0.0, "sum"),
     "tulu3:70b": Numbers(128, 4096, 2, 2e-6, "linear", 0.0, 0.03, (0.9, 0.999), 0.0, "sum"),
+    "tulu3_dpo:8b": Numbers(128, 4096, 1, 5e-7, "linear", 0.0, 0.1, (0.9, 0.999), 0.0, "tokens"),
+    "tulu3_dpo:70b": Numbers(128, 4096, 1, 2e-7, "linear", 0.0, 0.1, (0.9, 0.999), 0.0, "tokens"),
     "instructgpt:1b": Numbers(
         32, 2048, 16, 9.65e-6, "cosine", 0.1, 0.0, (0.9, 0.95), 0.0, "tokens"
     ),
@@ -48,10 +50,18 @@ SIZES = {
     "tulu2:70b": 68.98,
     "tulu3:8b": 8.03,
     "tulu3:70b": 70.55,
+    "tulu3_dpo:8b": 8.03,
+    "tulu3_dpo:70b": 70.55,
     "instructgpt:1b": 1.32,
     "instructgpt:6b": 6.68,
 }
-TEMPLATES = {"alpaca": "alpaca", "tulu2": "tulu", "tulu3": "tulu", "instructgpt": "plain"}
+TEMPLATES = {
+    "alpaca": "alpaca",
+    "tulu2": "tulu",
+    "tulu3": "tulu",
+    "tulu3_dpo": "tulu",
+    "instructgpt": "plain",
+}
 
 
 def load(name: str, checkpoint: str = "") -> Config:
@@ -131,3 +141,11 @@ def test_an_unknown_size_is_an_error_that_names_the_sizes():
     alpaca = load("alpaca:13b")
     assert (alpaca.optimizer.learning_rate, alpaca.train.epochs) == (1e-5, 5.0)
     assert (alpaca.model.d_model, alpaca.model.n_layers) == (5120, 40)
+
+
+@pytest.mark.parametrize("size", ["8b", "70b"])
+def test_tulu3_prefers_by_means_with_a_beta_of_5(size):
+    config = load(f"tulu3_dpo:{size}")
+    assert (config.preference.loss, config.preference.beta) == ("sigmoid_norm", 5.0)
+    assert config.data.mixture == f"tulu3_preferences_{size}"
+    assert config.data.schema == "preference"

@@ -15,7 +15,8 @@ from ift_jax.config.schema import (
     FormatConfig,
     TrainConfig,
 )
-from ift_jax.data.batches import BatchPlan, batch_arrays, eval_batches
+from ift_jax.data.batches import BatchPlan, batch_arrays
+from ift_jax.data.eval_batches import batches_of, eval_plan
 from ift_jax.data.mixture import Mixture
 from ift_jax.errors import UserError
 from tests.data.made_stores import example, make_mixture, make_store
@@ -210,7 +211,7 @@ def test_epoch_reads_the_variants_in_turn(tmp_path):
 def test_eval_is_finite_and_complete_whatever_the_rates(tmp_path):
     mixture = make_mixture(tmp_path, [5, 70, 31], [10.0, 0.0, 1.0], variants=2)
     seen = Counter()
-    batches = list(eval_batches(mixture, config(tmp_path), "decoder", 8))
+    batches = list(batches_of(eval_plan(mixture, config(tmp_path), "decoder", 8)))
     for batch in batches:
         assert batch["tokens"].shape == (8, 64)
         for row in range(8):
@@ -230,7 +231,7 @@ def test_eval_is_finite_and_complete_whatever_the_rates(tmp_path):
         if name not in ("row_ids", "task_ids"):
             assert not value[empty].any()
     assert (last["task_ids"][empty] == -1).all()
-    assert len(list(eval_batches(mixture, config(tmp_path), "decoder", 4, max_rows=10))) == 3
+    assert eval_plan(mixture, config(tmp_path), "decoder", 4, max_rows=10).n_steps == 3
 
 
 def test_plan_is_cached_and_never_stale(tmp_path):
@@ -246,6 +247,39 @@ def test_plan_is_cached_and_never_stale(tmp_path):
     files[0].write_bytes(b"cut off")
     again = BatchPlan(mixture, config(tmp_path), "decoder", 4, 0, steps=20)
     assert again.n_rows == first.n_rows
+
+
+@pytest.mark.parametrize("architecture", ["decoder", "encoder_decoder"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_planned_totals_are_those_of_the_rows(tmp_path, architecture, packed):
+    # Equal rates show examples of the small task twice in some windows.
+    mixture = make_mixture(tmp_path, [200, 21], [1, 1], encoder=30, variants=2)
+    plan = BatchPlan(mixture, config(tmp_path, pack=packed), architecture, 4, 0, epochs=4)
+    packer = plan._packer
+    n_windows = plan.order.windows_before(4)
+    totals = packer.totals(0, n_windows)
+    np.testing.assert_array_equal(packer.all_totals(n_rows=None, n_windows=n_windows), totals)
+    for window, (n_rows, *sums) in enumerate(totals.tolist()):
+        first, examples = packer.window(window)
+        ids = mixture.flat_ids(*examples)
+        lengths = mixture.lengths[ids], mixture.encoder_lengths[ids], mixture.trained_tokens[ids]
+        assert (n_rows, first[-1]) == (len(first) - 1, len(ids))
+        assert sums == [len(ids), *(column.sum() for column in lengths)]
+    # As many windows as hold some rows, and no more.
+    needed = int(totals[:5, 0].sum())
+    np.testing.assert_array_equal(packer.all_totals(n_rows=needed, n_windows=None), totals[:5])
+
+
+def test_planning_places_no_example_where_none_comes_twice(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("an example was placed one by one")
+
+    mixture = make_mixture(tmp_path, [200, 30])
+    monkeypatch.setattr("ift_jax.data.packed_windows.pack", refuse)
+    plan = BatchPlan(mixture, config(tmp_path), "decoder", 4, 0, epochs=2)
+    assert plan.n_examples == 2 * 230
+    with pytest.raises(AssertionError, match="one by one"):
+        plan.batch(0)
 
 
 def test_a_late_step_plans_no_more_than_an_early_one(tmp_path):
@@ -281,3 +315,49 @@ def test_a_run_that_could_never_be_planned_is_refused(tmp_path):
     ):
         with pytest.raises(UserError, match=re.escape(f"config.train: {said}; expected at most")):
             BatchPlan.from_config(Config(train=TrainConfig(**train)), mixture)
+
+
+def pair(rng, n_chosen, n_rejected):
+    """A pair as one example of the store: the chosen side, and the rejected one behind it."""
+    sides = [example(n, rng=rng, prefix=1) for n in (n_chosen, n_rejected)]
+    return dataclasses.replace(
+        sides[0],
+        tokens=np.concatenate([side.tokens for side in sides]),
+        weights=np.concatenate([side.weights for side in sides]),
+        rejected_start=n_chosen,
+    )
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_both_sides_of_a_pair_are_neighbors_in_one_row(tmp_path, pack):
+    rng = np.random.default_rng(0)
+    made = [pair(rng, *rng.integers(2, 20, 2).tolist()) for _ in range(60)]
+    stores = [make_store(tmp_path, "pairs-train-1", [made])]
+    log_probs = rng.normal(size=(60, 2)).astype(np.float32)
+    mixture = Mixture(["pairs"], np.ones(1), stores, [[]], log_probs)
+    assert mixture.holds_pairs and stores[0].manifest["pairs"] == 60
+    data = dataclasses.replace(config(tmp_path), pack=pack)
+    plan = BatchPlan(mixture, data, "decoder", 4, 0, epochs=1.0)
+    by_tokens = {tuple(each.tokens): i for i, each in enumerate(made)}
+    seen = Counter()
+    most = 0
+    for step in range(plan.n_steps):
+        batch = plan.batch(step)
+        for row in range(4):
+            ids = batch["segment_ids"][row]
+            most = max(most, int(ids.max()))
+            assert ids.max() % 2 == 0  # No side is alone.
+            for first in range(1, ids.max(), 2):
+                sides = [ids == first, ids == first + 1]
+                i = by_tokens[tuple(np.concatenate([batch["tokens"][row][s] for s in sides]))]
+                seen[i] += 1
+                start = made[i].rejected_start
+                expected = made[i].weights[:start], made[i].weights[start:]
+                for here, weights, value in zip(sides, expected, log_probs[i], strict=True):
+                    assert batch["positions"][row][here].tolist() == list(range(here.sum()))
+                    got = batch["loss_weights"][row][here]
+                    np.testing.assert_array_equal(got, [*weights[1:], 0])
+                    references = batch["reference_log_probs"][row][here]
+                    assert references[0] == value and not references[1:].any()
+    assert seen == Counter(dict.fromkeys(range(60), 1))
+    assert most > 2 if pack else most == 2

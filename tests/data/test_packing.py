@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ift_jax.data.packing import pack, pack_2d
+from ift_jax.data.packing import count_rows, pack, pack_2d
 
 
 def best_fit_decreasing(lengths, capacity):
@@ -36,6 +36,14 @@ def test_as_few_rows_as_the_slow_reference(capacity, data):
     rows = pack(lengths, capacity)
     check(rows, lengths, capacity)
     assert rows.max(initial=-1) + 1 == best_fit_decreasing(lengths.tolist(), capacity)
+    assert count_rows(np.bincount(lengths), capacity) == rows.max(initial=-1) + 1
+
+
+def test_counting_rows_takes_no_step_for_each_example():
+    of_length = np.zeros(6, np.int64)
+    of_length[[5, 3, 2]] = 10**12 + 1, 10**12, 2
+    # A row holds 5 + 2 or 3 + 3 (+ 1 free) tokens; both twos fill rows that fives left open.
+    assert count_rows(of_length, 7) == 10**12 + 1 + 10**12 // 2
 
 
 @settings(max_examples=200, deadline=None)

@@ -40,6 +40,28 @@ def test_counts_per_window_and_in_total_are_within_one_of_the_rate(rates, window
             assert last_visit == samples.visits(task, w + 1)[0]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.floats(0, 1e3)), min_size=1, max_size=6),
+    st.integers(1, 60),
+    st.one_of(st.integers(0, 20), st.integers(0, 10**9)),
+    st.booleans(),
+)
+def test_windows_together_are_those_one_by_one(tasks, window, first, by_size):
+    sizes, rates = zip(*tasks, strict=True)
+    # Rates by size, in phase with windows, are those where float64 is in doubt.
+    rates = sizes if by_size or not any(rates) else rates
+    samples = order(sizes, rates, window=window)
+    visits, windows = samples.windows(first, first + 5)
+    for w in range(5):
+        here = windows == w
+        for column, expected in zip(visits, samples.window(first + w), strict=True):
+            np.testing.assert_array_equal(column[here], expected)
+        exact = [np.subtract(*samples.visits(t, first + w)[::-1]) for t in range(len(sizes))]
+        counts = np.bincount(visits.task_ids[here], minlength=len(sizes))
+        np.testing.assert_array_equal(counts, exact)
+
+
 def test_every_example_once_an_epoch_in_another_order():
     samples = order([7, 50, 200], [3.0, 1.0, 2.0], window=37)
     seen = {t: [] for t in range(3)}

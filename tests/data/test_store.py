@@ -1,12 +1,15 @@
 """The token store on disk."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ift_jax.data.store import TokenStore, part_path
 from ift_jax.errors import UserError
+from ift_jax.io.temporary import is_temporary
 from ift_jax.preparation.drop_limits import check_store
 from ift_jax.preparation.store_writer import PartBuilder
 from ift_jax.text.dropped import Dropped
@@ -139,3 +142,24 @@ def test_the_error_names_the_length_that_would_keep_nearly_all(tmp_path, lengths
         check_store(store, "t", 0.05)
     assert str(error.value).startswith("task 't', split 'train': 40 of 140 examples were dropped")
     assert str(error.value).endswith(f"data.max_dropped_fraction=0.05 allows{cure}")
+
+
+def test_the_parts_of_a_store_reach_the_disk_before_its_name(tmp_path, monkeypatch):
+    done = []
+    fsync, rename = os.fsync, os.rename
+
+    def recorded_fsync(descriptor):
+        fsync(descriptor)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        done.append("a temporary file" if is_temporary(path) else path.name)
+
+    def recorded_rename(before, after):
+        done.append("rename")
+        rename(before, after)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "rename", recorded_rename)
+    make_store(tmp_path, "s", [[example(3), example(4)]], shards=2)
+    # Writing a part waits for nothing: only a whole store is kept in a crash.
+    parts = ["part-00000.arrow", "part-00001.arrow"]
+    assert done == [*parts, "a temporary file", "s.partial", "rename", tmp_path.name]

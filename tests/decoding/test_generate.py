@@ -41,6 +41,17 @@ T5 = EncoderDecoderConfig(
     relative_buckets=8,
     relative_max_distance=12,
 )
+HYBRID = dataclasses.replace(
+    DECODER,
+    n_layers=3,
+    sliding_window=0,
+    global_every=0,
+    linear_layers="LFL",
+    linear_key_heads=2,
+    linear_value_heads=4,
+    linear_key_dim=6,
+    linear_value_dim=5,
+)
 CONFIGS = {"decoder": DECODER, "t5": T5}
 SAMPLED = Sampling(temperature=1.5, top_k=40, top_p=0.95, repetition_penalty=1.2)
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15], [16] * 20, [17, 18]]
@@ -50,7 +61,7 @@ N_NEW = 12
 @functools.cache
 def random_model(architecture):
     """A model and its parameters."""
-    model = build_model(CONFIGS[architecture])
+    model = build_model({**CONFIGS, "hybrid": HYBRID}[architecture])
     return model, random_params(model)
 
 
@@ -110,9 +121,7 @@ def test_cached_logits_equal_the_full_forward_pass(architecture):
 
     @jax.jit
     def begin(params, prompts):
-        states, cache, _ = prefill(
-            unrolled, params, prompts, lengths, n_new=n_tokens - 1, start_id=0
-        )
+        states, cache, _ = prefill(unrolled, params, prompts, lengths, n_new=n_tokens - 1)
         return unrolled.logits(params, states), cache
 
     @jax.jit

@@ -42,8 +42,9 @@ def test_a_long_conversation_is_read_once(options):
         assert_equal(got, alone.completions[0])
         read.append(n_read)
         history = [*history, *got.ids, *rng.integers(3, 80, 4 + turn).tolist()]
-    # Every later turn reads the new user's tokens alone: all that was generated is in the cache.
-    assert read == [9, 4, 5, 6, 7]
+    # Every later turn reads the new user's tokens and the one before them, the last of the answer,
+    # which predicted nothing: all others that were generated are in the cache.
+    assert read == [9, 4 + 1, 5 + 1, 6 + 1, 7 + 1]
 
 
 def test_other_beginnings_and_broken_off_answers_are_read_again():
@@ -65,13 +66,34 @@ def test_other_beginnings_and_broken_off_answers_are_read_again():
     stream.close()
     assert broken.ids == got.ids[:1]
     again, n_read = answer(text, [*changed, *broken.ids, 40, 41])
-    assert n_read == 2
+    assert n_read == 1 + 2
     [alone] = generator.complete([Request([*changed, *broken.ids, 40, 41], OPTIONS)])
     assert_equal(again, alone.completions[0])
     # Another system message.
     assert answer(text, [44, *prompt])[1] == 16
     text.reset()
     assert answer(text, [44, *prompt])[1] == 16
+
+
+def test_states_of_linear_attention_go_on_from_the_last_prompt_or_answer():
+    generator = open_generator("hybrid")
+    text = GrowingText(generator)
+
+    def check(prompt, n_read_wanted):
+        got, n_read = answer(text, prompt)
+        [alone] = generator.complete([Request(prompt, OPTIONS)])
+        assert_equal(got, alone.completions[0])
+        assert n_read == n_read_wanted
+        return [*prompt, *got.ids]
+
+    history = check(list(range(5, 20)), 15)
+    history = check([*history, 40, 41], 3)  # With the answer's last token, which was not fed back.
+    prompt = [*history, 42, 43]
+    check(prompt, 3)
+    # An answer that was changed: from the end of the prompt before it, not from within the answer.
+    check([*prompt, 79, 78, 77], 3)
+    check(prompt, len(prompt))  # A token less than the last prompt: from the beginning.
+    check(prompt, len(prompt))  # The same again: no state is that of all tokens but the last.
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ N_NEW = 24
         # A penalty also counts the first decoder input of a T5, as in `transformers`.
         ("1.1", 1.2),
         pytest.param("mistral", 1.0, marks=pytest.mark.slow),
+        pytest.param("qwen3_5", 1.0, marks=pytest.mark.slow),
+        pytest.param("gemma4", 1.0, marks=pytest.mark.slow),
         pytest.param("1.1", 1.0, marks=pytest.mark.slow),
     ],
 )

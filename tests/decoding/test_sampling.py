@@ -166,5 +166,5 @@ def test_a_row_draws_the_same_whatever_the_settings_of_the_others():
     ids=str,
 )
 def test_values_out_of_range_are_refused(wrong):
-    with pytest.raises(UserError, match="top_p"):
+    with pytest.raises(UserError, match=f"^{list(wrong)[-1]}: expected .*; got "):
         Sampling(**wrong)

@@ -30,17 +30,25 @@ NOT_EXECUTED = {
     r"gcloud|ssh-add|eval \"\$\(ssh-agent\)\"": "needs a Google Cloud account",
     r"\w+=|for ROLE in|done|export ": "sets what lines that need an account use",
     r"tensorboard": "serves until it is stopped",
-    r"\.venv/bin/(python -m pip install|jupyter)": "installs, or serves until it is stopped",
+    r"\.venv/bin/python -m pip (install|download)": "installs, or fetches what is installed",
+    r"\.venv/bin/jupyter": "serves until it is stopped",
     r"(\S+ lm-eval|lm_eval) ": "needs data sets of the hub; tests/evaluation/test_lm_eval.py",
     r"\S+ push ": "uploads; tests/commands/test_push.py",
     r"\S+ serve ": "serves until it is stopped; tests/serving/test_server.py",
+    r"\S+ synthesize (self-instruct|magpie) ": "a random model writes nothing that is kept; "
+    "tests/synthesis/test_command.py",
     r"docker": "needs Docker; tests/launch/test_dockerfile.py",
     r"launch/(tpu_vm|xpk|slurm)\.py": "needs a cluster; tests/launch has stand-ins",
     r"\S+ train .*--coordinator": "needs four hosts; tests/training/test_processes.py",
+    r"\S+ train .*lora\.quantize": "a run like --lora; tests/training/test_lora.py",
     r"\S+ prepare .*--runner FlinkRunner": "needs a Flink cluster",
     r"\S+ prepare .*--runner DirectRunner": "takes half a minute; tests/preparation/test_beam.py",
     r"\S+ prepare .*tulu3": "needs a published data set of 939,000 rows",
     r"\S+ plan .*--(search|decode)": "compiles for minutes; tests/planning/test_plan.py",
+    r"\S+ compare --few-shot": "tests/evaluation/test_untuned_against_tuned.py",
+    r"\S+ synthesize rejection .*--rounds": "trains six models; tests/synthesis/test_rejection.py",
+    r"\S+ -m benchmarks\.": "takes minutes, or needs a model",
+    r"\S+ sweep --config benchmarks/": "needs SmolLM2 and published tasks",
     r"\S+ eval --config configs/smollm2_135m": "needs SmolLM2 and Natural Instructions",
     r"\S+ (prepare|train|chat|import|export) .*(gs://|\$BUCKET)": "needs a bucket; tests/io",
 }
@@ -54,11 +62,11 @@ _TINY_SHAPE = (
     "model.d_ff=24",
 )
 _SHORT_ANSWERS = ("evaluation.examples=2", "evaluation.max_new_tokens=2")
-# The tests have eight devices.
+_FINETUNING_PAIRS = ("data.inputs_length=64", "data.targets_length=64", "train.batch_size=4")
 _FINETUNING = ("data.max_length=64", "train.batch_size=8")
 _FINETUNING_RUN = ("train.epochs=2", "train.preview_prompts=1", *_SHORT_ANSWERS)
 _QUICKSTART = (
-    "data.mixture=quickstart_plurals",
+    "data.mixture=quickstart_sentiment",
     "data.heldout_mixture=quickstart_read_who",
     "tokenizer.train_vocab_size=320",
     *_TINY_SHAPE,
@@ -134,7 +142,11 @@ def _here(word: str) -> str:
     if word == "data":  # The value of --benchmark-data.
         return "data"
     for pattern, ours in (
-        (r"/path/to/(hugging-face-folder|folder)$|runs/smollm2_135m_instruct$", "model"),
+        (
+            r"/path/to/(hugging-face-folder|folder)$|runs/smollm2_135m_instruct$|^tiny_qwen3_5$",
+            "model",
+        ),
+        (r"/path/to/t5gemma$", "t5gemma"),
         (r"^v5[ep]:\S+$", "v5e:2x2"),
         (r"^300,400,500$", "3,4"),  # The steps of the run's checkpoints.
         (r"(chats|my_data|mine)\.jsonl$", "rows.jsonl"),
@@ -152,18 +164,25 @@ def _small(name: str, words: list[str]) -> list[str]:
     fields: tuple[str, ...] = ()
     flags: list[str] = []
     if "--model" in words and "--data" in words:
-        fields = _FINETUNING + (_FINETUNING_RUN if name == "train" else ())
+        lengths = _FINETUNING_PAIRS if "t5gemma" in words else _FINETUNING
+        fields = lengths + (_FINETUNING_RUN if name == "train" else ())
     elif "quickstart.py" in config or (name == "train" and "runs/quickstart" in words):
         fields = _QUICKSTART + (_QUICKSTART_RUN if name == "train" else ())
     elif name == "train" and config and "--dry-run" not in words:
         flags = ["--dry-run"]  # A recipe of the literature: all but the data and the weights.
     elif name == "plan":
         fields = _PLAN
+    elif words[:1] == ["rejection"]:
+        # A random model is never right, and never done after two tokens.
+        flags = ["--max-new-tokens", "2", "--samples", "2", "--threshold", "0", "--keep-unfinished"]
+        fields = _FINETUNING + _FINETUNING_RUN if "--train" in words else ()
     elif name == "eval" and "--benchmarks" in words:
         flags = ["--limit", "1"] if "--limit" not in words else []
         flags += ["--max-new-tokens", "2"]
     elif name == "eval":
         fields = _SHORT_ANSWERS
+    if name == "sweep":
+        flags = ["--dry-run"]  # Each run is a process; tests/sweep.
     if name in ("generate", "chat"):
         flags = ["--max-new-tokens", "2"]
     return [*flags, *(f"--config.{field}" for field in fields)]

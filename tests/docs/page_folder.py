@@ -24,10 +24,16 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# With the control tokens of `gguf_files.TOKENS`.
+GGUF_TEMPLATE = (
+    "{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|user|>{% endif %}"
+)
 _TRAIN = "ift train --model /path/to/folder --data my_data.jsonl --workdir runs/mine"
 _TRAIN_QUICKSTART = "ift train --config configs/quickstart.py --workdir runs/quickstart"
 
-_PACKAGES = {"ifeval": "langdetect", "plan": "libtpu"}  # What extras of some commands bring.
+# What extras of some commands bring.
+_PACKAGES = {"gguf": "gguf", "ifeval": "langdetect", "plan": "libtpu"}
 
 
 class PageFolder:
@@ -58,7 +64,7 @@ class PageFolder:
             capsys.readouterr()
             status = main.main(command.words)
         shown = capsys.readouterr()
-        needed = re.search(r"launch/setup.sh (ifeval|plan)", shown.err)
+        needed = re.search(r"launch/setup.sh (gguf|ifeval|plan)", shown.err)
         if needed and importlib.util.find_spec(_PACKAGES[needed[1]]) is None:
             return shown.err  # CI has the extra.
         assert status == 0, f"{command.line}\n{' '.join(command.words)}\n{shown.err}"
@@ -84,6 +90,11 @@ class PageFolder:
             _write_t5(target)
         elif path == "runs/quickstart":
             self.run(_TRAIN_QUICKSTART, capsys)
+        elif path == "runs/from_gguf":
+            file = str(self._folder / "model.Q4_1.gguf")
+            assert main.main(["import", file, "--workdir", str(target)]) == 0
+        elif path == "runs/t5gemma":
+            self.run(_TRAIN.replace("folder", "t5gemma").replace("mine", "t5gemma"), capsys)
         elif path == "runs/lora":
             self.run(f"{_TRAIN.removesuffix('mine')}lora --lora", capsys)
         elif path == "runs/mine":
@@ -113,6 +124,7 @@ def make_page_folder(folder: Path) -> PageFolder:
     exported = ["--workdir", write_workdir(folder / "base"), "--output", str(folder / "model")]
     assert main.main(["export", *exported]) == 0
     (folder / "model" / "chat_template.jinja").write_text(CHATML)
+    _write_t5gemma(folder)
     rows = [
         {
             "messages": [
@@ -123,8 +135,11 @@ def make_page_folder(folder: Path) -> PageFolder:
         for k in range(40)
     ]
     write(folder / "rows.jsonl", rows)
+    pairs = [{"prompt": f"Say {n}", "chosen": f"{n}", "rejected": "No"} for n in range(40)]
+    write(folder / "pairs.jsonl", pairs)
     write(folder / "prompts.jsonl", [{"prompt": "Say 3"}])
-    gguf = gguf_files.gguf_bytes(gguf_files.SIZES | gguf_files.TOKENIZER, gguf_files.weights())
+    fields = gguf_files.SIZES | gguf_files.TOKENIZER | {"tokenizer.chat_template": GGUF_TEMPLATE}
+    gguf = gguf_files.gguf_bytes(fields, gguf_files.weights())
     (folder / "model.Q4_1.gguf").write_bytes(gguf)
     _write_data_sets(folder / "data")
     return PageFolder(folder)
@@ -160,6 +175,24 @@ def _write_data_sets(data: Path) -> None:
         for k in range(20)
     ]
     write(data / "2023-04-12_oasst_ready.trees.jsonl.gz", trees)
+
+
+def _write_t5gemma(folder: Path) -> None:
+    base = ["--workdir", str(folder / "t5gemma_base"), "--output", str(folder / "t5gemma")]
+    shape = dataclasses.replace(
+        ARCHITECTURES["encoder_decoder"],
+        vocab_size=480,
+        block="gemma",
+        n_encoder_layers=1,
+        n_decoder_layers=1,
+        decoder_start_id=2,
+        max_length=128,
+        encoder_embedding=True,
+        tied_embedding=True,
+    )
+    config = dataclasses.replace(CONFIG, model=shape, format=FormatConfig(template="plain"))
+    write_workdir(folder / "t5gemma_base", config, random_params(build_model(shape)))
+    assert main.main(["export", *base]) == 0
 
 
 def _write_t5(target: Path) -> None:

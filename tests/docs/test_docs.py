@@ -241,7 +241,8 @@ def _fields() -> frozenset[str]:
 @_each_page()
 def test_every_config_field_exists(page):
     text = _text(page)
-    found = set(re.findall(r"--config\.([a-z_]+(?:\.\w+)?)", text))
+    of_any_stage = re.sub(r"--config\.stages\.\w+\.", "--config.", text)
+    found = set(re.findall(r"--config\.([a-z_]+(?:\.\w+)?)", of_any_stage))
     found |= set(re.findall(r"\bconfig\.([a-z]+\.[a-z_0-9]+) = ", text))
     for code in pages.inline_code(text):
         match = re.match(rf"((?:{'|'.join(SECTIONS)})\.[a-z_0-9]+)\b(?!\.|/)", code)
@@ -281,4 +282,4 @@ def test_every_ift_command_parses(page):
 
 def _load(config: str, overrides: list[str]) -> None:
     """A config of the checkout takes this argument and these fields."""
-    files.load(str(REPO / config), [word for word in overrides if "$" not in word])
+    files.load_stages(str(REPO / config), [word for word in overrides if "$" not in word])

@@ -8,6 +8,7 @@ import pytest
 from tests.docs import page_commands, page_folder, pages
 from tests.docs.page_commands import NOT_EXECUTED, lines_of, reason_against
 
+pytestmark = pytest.mark.usefixtures("one_device")
 WITH_COMMANDS = [
     page
     for page in map(pages.name_of, pages.PAGES)

@@ -11,7 +11,7 @@ from ift_jax.commands import main
 from ift_jax.interop import model_family
 from tests.docs import pages
 
-pytestmark = pytest.mark.usefixtures("own_registry")
+pytestmark = pytest.mark.usefixtures("one_device", "own_registry")
 
 
 class Page:

@@ -126,6 +126,25 @@ def test_other_metrics_of_the_examples_are_compared(tmp_path, capsys):
     assert "--metric rouge: not in every run; did you mean 'rouge_l'?" in capsys.readouterr().err
 
 
+def test_examples_with_other_references_are_no_pairs(tmp_path, capsys):
+    first = [answer("a", k, right=True) for k in range(6)]
+    other = [{**answer("a", k, right=False), "references": ["maybe"]} for k in range(5)]
+    runs = [write_run(tmp_path / "first", first), write_run(tmp_path / "other", other)]
+    assert main(["compare", *runs]) == 2
+    assert "have answered no example in common" in capsys.readouterr().err
+    shared = write_run(tmp_path / "shared", [*other, answer("a", 5, right=True)])
+    assert main(["compare", runs[0], shared]) == 0
+    assert "no difference shown" in capsys.readouterr().out
+
+
+def test_a_score_that_is_no_number_is_named(tmp_path, capsys):
+    runs = [
+        write_run(tmp_path / str(f1), [answer("a", 0, right=True, f1=f1)]) for f1 in (1.0, math.nan)
+    ]
+    assert main(["compare", *runs]) == 2
+    assert "answers.jsonl:1: metric f1: nan; expected a finite number" in capsys.readouterr().err
+
+
 def test_what_cannot_be_compared_is_named(tmp_path, capsys):
     run = write_run(tmp_path / "run", [answer("a", 0, right=True)])
     other = write_run(tmp_path / "other", [answer("b", 0, right=True)])

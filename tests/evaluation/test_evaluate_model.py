@@ -11,7 +11,7 @@ from ift_jax.decoding import Generator
 from tests import small_models
 from tests.text.small_tokenizers import t5_like_tokenizer
 
-pytestmark = pytest.mark.usefixtures("own_registry")
+pytestmark = pytest.mark.usefixtures("one_device", "own_registry")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from ift_jax.evaluation.evaluate import evaluate, plan
 from ift_jax.evaluation.intervals import Interval, interval_of_mean, interval_of_scores
 from ift_jax.evaluation.metric_values import json_text
 from ift_jax.evaluation.questions import first, seeded
-from ift_jax.evaluation.score_table import table
+from ift_jax.evaluation.score_table import gain_lines, table
 from ift_jax.evaluation.text_generator import TextGenerator
 from ift_jax.metrics import reference_metric
 from ift_jax.models import build_model
@@ -142,7 +142,7 @@ def test_the_intervals_are_those_of_scipy():
     got = interval_of_scores(scores)
     assert got.standard_error == pytest.approx(stats.sem(scores))
     assert got[1:] == pytest.approx(stats.norm.interval(0.95, np.mean(scores), stats.sem(scores)))
-    # Of normal intervals it is that of a sum of normal variables; of a single one, itself.
+    # The interval of a mean of normal variables is known; that of a single one is its own.
     normal = [Interval(e, v - 1.96 * e, v + 1.96 * e) for v, e in ((0.2, 0.3), (0.4, 0.4))]
     want = (0.25, 0.3 - 1.96 * 0.25, 0.3 + 1.96 * 0.25)
     assert interval_of_mean([0.2, 0.4], normal) == pytest.approx(want)
@@ -166,3 +166,21 @@ def test_the_seeded_subset_depends_on_seed_task_and_index_alone(tmp_path, monkey
         indices = store.indices[[*chosen, 9]]
 
     assert seeded(4, 0)("one", Part) == [0, 1, 2, 3]
+
+
+def test_the_gain_over_what_needs_no_model_has_the_interval_of_the_score():
+    tasks = {
+        name: {"exact_match": score, "baseline": 0.25, "chance": 1 / 3}
+        for name, score in (("a", 0.5), ("b", 1.0))
+    }
+    result = {
+        "tasks": tasks,
+        "overall": {"exact_match": 0.75, "baseline": 0.25, "chance": 1 / 3},
+        "intervals": {"overall": {"exact_match": {"low": 0.65, "high": 0.81}}},
+    }
+    assert list(gain_lines(result)) == [
+        "  gain over the commonest answer (0.250): +0.500 ±0.080",
+        "  gain over chance (0.333): +0.417 ±0.080",
+    ]
+    del tasks["b"]["chance"]  # It would be the chance of other tasks.
+    assert len(list(gain_lines(result))) == 1

@@ -23,6 +23,7 @@ from ift_jax.decoding import Options
 from ift_jax.evaluation.harness.model import IftJaxLM
 from tests.evaluation import lm_eval_folders
 
+pytestmark = pytest.mark.usefixtures("one_device")
 NO_DEFAULTS = {"include_defaults": False}
 TASKS = ["local_choice", "local_answer", "local_text"]
 PAIRS = [

@@ -15,6 +15,7 @@ from ift_jax.commands.main import main
 from ift_jax.config.schema import EncoderDecoderConfig
 from ift_jax.decoding import BeamSearch, Options, Sampling
 from ift_jax.errors import UserError
+from ift_jax.evaluation.harness import command_line
 from ift_jax.evaluation.harness.generation import generation_options
 from ift_jax.evaluation.harness.model import IftJaxLM
 from ift_jax.evaluation.harness.register import NAME, TARGET, register
@@ -25,6 +26,7 @@ from ift_jax.text.records import Message
 from tests import small_models
 from tests.text.small_tokenizers import KINDS, huggingface_tokenizer, small_tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_device")
 CHAT = [
     ("system", "Count."),
     ("user", "Anna has 1 apple"),
@@ -90,7 +92,7 @@ def test_generation_kwargs_are_lm_evaluation_harness_s():
     [
         ({"top_q": 1}, "gen_kwargs: 'top_q' is not known to model ift_jax; did you mean 'top_p'"),
         ({"max_gen_toks": 0}, "max_new_tokens: expected 1 or more; got 0"),
-        ({"do_sample": True, "top_p": 2.0}, "top_p in "),
+        ({"do_sample": True, "top_p": 2.0}, "top_p: expected more than 0 and at most 1; got 2"),
     ],
 )
 def test_wrong_generation_kwargs_are_named(gen_kwargs, message):
@@ -132,6 +134,16 @@ def test_the_command_line_names_mistakes_in_a_line(capsys, workdir):
     assert complaint in capsys.readouterr().err
     assert main(["lm-eval", "run", "--no-such-flag", "x"]) == 2
     assert "unrecognized arguments: --no-such-flag" in capsys.readouterr().err
+
+
+def test_what_a_task_of_the_harness_lacks_is_named(capsys, monkeypatch):
+    def process_results():
+        raise NotImplementedError  # As methods of its base classes do, without a word.
+
+    monkeypatch.setattr(command_line, "cli_evaluate", process_results)
+    assert main(["lm-eval", "--tasks", "x"]) == 2
+    error = capsys.readouterr().err
+    assert f"NotImplementedError: raised by process_results, {__file__}:" in error
 
 
 # --- Chats --------------------------------------------------------------------------------------

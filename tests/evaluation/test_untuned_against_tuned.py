@@ -5,6 +5,7 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 from ift_jax.commands.main import main
 from ift_jax.config.files import to_json
@@ -17,6 +18,9 @@ from ift_jax.config.schema import (
     TokenizerConfig,
     TrainConfig,
 )
+from ift_jax.errors import UserError
+from ift_jax.evaluation.in_context import Way, compared
+from ift_jax.evaluation.intervals import interval_of_scores
 from ift_jax.models import build_model
 from ift_jax.preparation.open_or_prepare import open_or_prepare
 from tests.small_models import write_workdir
@@ -63,7 +67,7 @@ def get_config(path):
 """
 
 
-def test_one_command(tmp_path, monkeypatch, capsys, own_registry):
+def test_one_command(tmp_path, monkeypatch, capsys, one_device, own_registry):
     (tmp_path / "made_colors.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "made_colors", raising=False)
@@ -123,3 +127,57 @@ def test_one_command(tmp_path, monkeypatch, capsys, own_registry):
             assert answer["answer"] == answer["choices"][int(np.argmax(answer["scores"]))]
         right = [answer["answer"] in answer["references"] for answer in scored["answers"]]
         assert task["accuracy"] == np.mean(right)
+
+    # The figure of both without examples, and after examples: the same answers as above.
+    figure, plot = tmp_path / "figure.json", tmp_path / "figure.svg"
+    arguments = ["compare", "--few-shot", "5", tuned, "--untuned", base, "--which", "eval"]
+    arguments += ["--config", f"{tmp_path}/config.py:{tmp_path}/fields.json"]
+    assert main([*arguments, "--metric", "acuracy"]) == 2
+    assert "--metric acuracy: no task of 'eval' has it; did you mean" in capsys.readouterr().err
+    assert main([*arguments, "--output", str(figure), "--plot", str(plot)]) == 0
+    assert "mean over tasks" in capsys.readouterr().out
+    content = json.loads(figure.read_text())
+    ways = content["ways"]
+    assert ways == ["untuned, 0-shot", "untuned, 5-shot", "tuned, 0-shot"]
+    [line] = [each for each in content["scores"] if each["name"] == "colors"]
+    for k, scored in ((1, result["untuned"]["tasks"]["colors_5_shot"]), (2, result["tasks"])):
+        assert line["means"][k] == (scored if k == 1 else scored["colors"])["accuracy"]
+        low, high = line["intervals"][k]["low"], line["intervals"][k]["high"]
+        assert 0 <= low <= line["means"][k] <= high <= 1
+    for k in (0, 1):
+        assert line["gains"][k][0] == pytest.approx(line["means"][2] - line["means"][k])
+    zero_shot = content["results"][ways[0]]["answers"]
+    assert [answer["task"] for answer in zero_shot] == ["colors"] * 5
+    assert all(answer["prompt"].count("?") == 1 for answer in zero_shot)
+    assert all(way in plot.read_text() for way in ways)
+    assert main(["compare", "--few-shot", "5", tuned]) == 2
+    assert "began from no model; expected --untuned DIR" in capsys.readouterr().err
+    assert main(["compare", tuned, base, "--plot", "x.svg"]) == 2
+    assert "expected --few-shot K beside it" in capsys.readouterr().err
+
+
+def test_clusters_and_the_mean_are_means_over_tasks_of_the_same_examples():
+    def way(name, scores):
+        answers = [
+            {"task": task, "index": i, "metrics": {"exact_match": score}}
+            for task, values in scores.items()
+            for i, score in enumerate(values)
+        ]
+        members = {"reading": ["a", "b"], "news": ["c"]}
+        return Way(name, {"answers": answers, "members": members})
+
+    before = {"a": [0, 0, 1, 0], "b": [0, 1], "c": [0, 0, 0]}
+    after = {"a": [1, 0, 1, 1], "b": [1, 1, 1], "c": [1, 0, 1]}  # One more example of b.
+    lines = compared([way("untuned", before), way("tuned", after)])
+    assert [line.name for line in lines] == ["a", "b", "c", "reading", "mean over tasks"]
+    a, b, c, reading, mean = lines
+    assert (a.means, b.means, b.n_examples) == ([0.25, 0.75], [0.5, 1.0], 2)
+    assert (reading.means, reading.n_tasks) == ([0.375, 0.875], 2)
+    assert mean.means == pytest.approx([0.25, (0.75 + 1 + 2 / 3) / 3])
+    for line in lines:
+        [(gain, low, high)] = line.gains
+        assert gain == pytest.approx(line.means[1] - line.means[0])
+        assert low <= gain <= high
+    assert a.intervals[0] == interval_of_scores([0, 0, 1, 0])
+    with pytest.raises(UserError, match="no task has scores of metric 'bleu'"):
+        compared([way("untuned", before), way("tuned", after)], "bleu")

@@ -13,6 +13,38 @@ from ift_jax.commands import arguments
 from ift_jax.inspection.dry_run import dry_run
 from ift_jax.training.console import Console
 
+_OLMO = "32 rows of 32,768 tokens, 1,048,576 tokens"
+_OLMO_32B = "128 rows of 32,768 tokens, 4,194,304 tokens"
+# As PUBLISHED below.
+OPEN_SFT = {
+    "open_sft:olmo3_instruct_7b": ("2 epochs", _OLMO, "adamw, linear 8e-05", "tokens", ""),
+    "open_sft:olmo3_instruct_32b": ("2 epochs", _OLMO_32B, "adamw, linear 8e-05", "tokens", ""),
+    "open_sft:olmo3_think_7b": ("2 epochs", _OLMO, "adamw, linear 5e-05", "tokens", ""),
+    "open_sft:olmo3_think_32b_1e-4": ("2 epochs", _OLMO_32B, "adamw, linear 0.0001", "tokens", ""),
+    "open_sft:olmo3_think_32b_5e-5": ("2 epochs", _OLMO_32B, "adamw, linear 5e-05", "tokens", ""),
+    "open_sft:smol_smoltalk_135m": ("2 epochs", "128 rows of 8,192 tokens",
+                                    "adamw, cosine 0.001", "tokens", ""),
+    "open_sft:smol_smoltalk_360m": ("2 epochs", "128 rows of 8,192 tokens",
+                                    "adamw, cosine 0.001", "tokens", ""),
+    "open_sft:openr1_distill_7b": ("5 epochs", "128 rows of 32,768 tokens",
+                                   "adamw, cosine 4e-05", "tokens", ""),
+    "open_sft:magpie_8b": ("2 epochs", "32 rows of 8,192 tokens", "adamw, cosine 2e-05", "tokens",
+                           ""),
+    "open_sft:openthinker_7b": ("3 epochs", "96 rows of 16,384 tokens", "adamw, cosine 1e-05",
+                                "tokens", ""),
+    "open_sft:openthinker_32b": ("3 epochs", "96 rows of 16,384 tokens", "adamw, cosine 1e-05",
+                                 "tokens", ""),
+    "open_sft:openthinker3_7b": ("5 epochs", "512 rows of 16,384 tokens", "adamw, cosine 8e-05",
+                                 "tokens", ""),
+    "open_sft:nemotron_v1": ("1 epoch", "64 rows of 32,768 tokens", "adamw, cosine 5e-05",
+                             "tokens", ""),
+    "open_sft:nemotron_v2": ("1 epoch", "64 rows of 32,768 tokens", "adamw, cosine 5e-05",
+                             "tokens", ""),
+    "open_sft:hermes4_length_control": ("1 epoch", "64 rows of 40,960 tokens",
+                                        "adamw, cosine 5e-06", "tokens", ""),
+    "open_sft:nanochat": ("1 epoch", "256 rows of 2,048 tokens, 524,288 tokens",
+                          "muon, wsd 0.0008", "tokens", ""),
+}  # fmt: skip
 # Length, batch, optimizer with its rate, loss, billions of parameters ("": not known yet).
 PUBLISHED = {
     "alpaca:7b": ("3 epochs", "128 rows of 512 tokens", "adamw, cosine 2e-05", "tokens", "6.7"),
@@ -28,6 +60,7 @@ PUBLISHED = {
                    "adafactor, constant 0.0005", "sum", "2.8"),
     "flan_t5:xxl": ("14,000 steps", "64 rows of 2,048 + 512 tokens",
                     "adafactor, constant 0.0005", "sum", "11.1"),
+    "gemma4:e4b": ("2 epochs", "32 rows of 4,096 tokens", "adamw, cosine 1e-05", "tokens", "7.5"),
     "instructgpt:1b": ("16 epochs", "32 rows of 2,048 tokens", "adamw, cosine 9.65e-06", "tokens",
                        "1.3"),
     "instructgpt:6b": ("16 epochs", "32 rows of 2,048 tokens", "adamw, cosine 9.65e-06", "tokens",
@@ -36,6 +69,15 @@ PUBLISHED = {
     "lima:7b": ("15 epochs", "64 rows of 2,048 tokens", "adamw, linear 1e-05", "tokens", "6.7"),
     "natural_instructions_small": ("1 epoch", "8 rows of 1,024 + 128 tokens",
                                    "adafactor, constant 0.01", "tokens", ""),
+    **OPEN_SFT,
+    "qlora": ("2 epochs", "16 rows of 2,048 tokens", "adamw, constant 0.0002", "tokens", "8.2"),
+    "qwen3_30b_a3b": ("2 epochs", "64 rows of 4,096 tokens", "adamw, cosine 1e-05", "tokens",
+                      "30.5"),
+    "qwen3_5:4b": ("2 epochs", "32 rows of 4,096 tokens", "adamw, cosine 1e-05", "tokens", "4.2"),
+    "smollm3:3b@mid": ("5 epochs", "128 rows of 32,768 tokens", "adamw, cosine 2e-05", "tokens",
+                       ""),
+    "smollm3:3b@sft": ("5 epochs", "128 rows of 65,536 tokens", "adamw, cosine 2e-05", "tokens",
+                       ""),
     "smollm2_135m": ("100 steps", "2 rows of 1,024 tokens", "adamw, linear 0.0001", "tokens", ""),
     "t0:11b": ("12,200 steps", "1,024 rows of 1,024 + 256 tokens, 1,048,576 tokens",
                "adafactor, constant 0.001", "sum", "11.1"),
@@ -51,6 +93,8 @@ PUBLISHED = {
     "tulu2:7b": ("2 epochs", "128 rows of 8,192 tokens", "adamw, linear 2e-05", "tokens", "6.7"),
     "tulu3:70b": ("2 epochs", "128 rows of 4,096 tokens", "adamw, linear 2e-06", "sum", "70.6"),
     "tulu3:8b": ("2 epochs", "128 rows of 4,096 tokens", "adamw, linear 5e-06", "sum", "8.0"),
+    "tulu3_dpo:8b": ("1 epoch", "128 rows of 4,096 tokens", "adamw, linear 5e-07",
+                     "sigmoid_norm of pairs, beta 5", "8.0"),
 }  # fmt: skip
 # Runs on data that is here, or that the user brings.
 OTHERS = {"__init__", "jsonl", "quickstart"}
@@ -66,12 +110,12 @@ def test_published_numbers(name, tmp_path, monkeypatch):
     # Whatever is on this machine, it is not looked for.
     for variable in ("HF_HOME", "TFDS_DATA_DIR"):
         monkeypatch.setenv(variable, str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     recipe, colon, size = name.partition(":")
+    size, _, stage = size.partition("@")
     args = argparse.Namespace(
         config=f"configs/{recipe}.py{colon}{size}",
         overrides=[f"--config.data.store_dir={tmp_path}"],
+        stage=stage,
     )
     if name == "smollm2_135m":
         args.overrides.append(f"--config.model.init_from={tmp_path}/none")
@@ -93,7 +137,10 @@ def test_published_numbers(name, tmp_path, monkeypatch):
 
 
 def _packs(name):
-    rows = ("alpaca", "instructgpt", "lima", "tulu", "tk_instruct:3b")  # One conversation each.
+    rows = (  # One conversation each.
+        "alpaca", "instructgpt", "lima", "tulu", "tk_instruct:3b", "open_sft:smol",
+        "open_sft:openr1", "open_sft:openthinker",
+    )  # fmt: skip
     return not name.startswith(rows)
 
 

@@ -81,6 +81,19 @@ def _tulu(root):
         write(root / folder / "train-00000-of-00001.parquet", rows * 9)
 
 
+def _open_mixtures(root):
+    chats, pairs = [{"messages": TURNS}] * 250, [{"question": "1 + 1?", "answer": "2"}] * 250
+    turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+    for split in ("Llama_Nemotron_Post_Training_Dataset_reasoning_r1", "OpenThoughts3_1.2M"):
+        write(root / "smoltalk2" / "Mid" / f"{split}.jsonl", chats)
+    for name in ("Pro-300K-Filtered", "Pro-MT-300K-v0.1", "Reasoning-V1-150K"):
+        write(root / f"Magpie-{name}" / "train.jsonl", [{"conversations": turns}] * 250)
+    write(root / "smol-smoltalk" / "train.jsonl", chats)
+    write(root / "gsm8k" / "train.jsonl", pairs)
+    row = {"question": "1 + 1?", "choices": ["1", "2", "3", "4"], "answer": 1}
+    write(root / "mmlu" / "auxiliary_train.jsonl", [row] * 250)
+
+
 def _t5(root):
     for task in ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte"):
         write(root / "glue" / task / "train.jsonl", [CLASSIFIED] * 20)
@@ -149,6 +162,7 @@ SYSTEMS = {
     "tasks.natural_instructions.v1": (
         _first_release, ["natural_instructions_v1_train", "natural_instructions_v1_heldout"],
     ),
+    "tasks.open_mixtures.tasks": (_open_mixtures, ["magpie", "nanochat_sft"]),
     "tasks.open_assistant": (_open_assistant, ["open_assistant_best_en"]),
     "tasks.quickstart.tasks": (lambda root: None, ["quickstart_heldout"]),
     "tasks.self_instruct": (_self_instruct, ["self_instruct", "self_instruct_user_oriented"]),
@@ -243,8 +257,6 @@ def test_what_is_missing_is_one_line_with_how_to_get_it(tmp_path):
     environment = dict(
         os.environ,
         PYTHONPATH=str(REPO),
-        HF_HUB_OFFLINE="1",
-        HF_DATASETS_OFFLINE="1",
         HF_HOME=str(tmp_path / "hub"),
         TFDS_DATA_DIR=str(tmp_path / "tfds"),
     )

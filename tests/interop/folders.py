@@ -78,9 +78,10 @@ def config_from(folder: Path, **model: Any) -> Config:
 def load_in_transformers(folder: Path, name: str) -> Any:
     """The model that `transformers` makes of a folder."""
     kind = "Seq2SeqLM" if name in hf.T5S else "CausalLM"
-    return getattr(hf.transformers, f"AutoModelFor{kind}").from_pretrained(
+    model = getattr(hf.transformers, f"AutoModelFor{kind}").from_pretrained(
         folder, attn_implementation="eager", dtype="auto"
     )
+    return hf.as_released(model)
 
 
 def logits(model: Any, name: str) -> np.ndarray:

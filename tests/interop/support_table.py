@@ -25,10 +25,11 @@ TOLERANCE = 2e-4
 HEADER = """# Model types
 
 Each `model_type` that has a class for causal or for sequence-to-sequence language models in
-`transformers` {version}, and what `model.init_from` does with it. "equal": the logits of a tiny
-random model are those of `transformers` in float32, within {tolerance:g} at all positions. "text
-part": so are those of the language model in a folder with images. Every other type is refused by
-name before a weight is read; the last column says what its models have that this package's do not.
+`transformers` {version}, or whose text part is read here, and what `model.init_from` does with it.
+"equal": the logits of a tiny random model are those of `transformers` in float32, within
+{tolerance:g} at all positions. "text part": so are those of the language model in a folder with
+images. Every other type is refused by name before a weight is read; the last column says what its
+models have that this package's do not.
 `python -m tests.interop.support_table {name}` writes this page.
 [Real models](models.md#families) says more about the types that are read.
 
@@ -63,9 +64,14 @@ class Row(NamedTuple):
 
 
 def all_types() -> dict[str, str]:
-    """Every model type with a class for causal or sequence-to-sequence language models."""
+    """Every model type with a class for causal or sequence-to-sequence language models.
+
+    And those of folders with images whose text part is read.
+    """
     auto = hf.transformers.models.auto.modeling_auto
+    with_images = auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     names = {
+        **{name: with_images[name] for name in TEXT_FAMILIES if name in with_images},
         **auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
         **auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     }
@@ -118,7 +124,9 @@ def difference(name: str) -> float:
         batch = {
             f"{part}_{key}": each for part in ("encoder", "decoder") for key, each in one.items()
         }
-        inputs["decoder_input_ids"] = inputs["input_ids"]
+        batch["decoder_tokens"] = np.where(positions == 0, 0, tokens)  # As in a run's batches.
+        inputs["decoder_input_ids"] = inputs["input_ids"].clone()
+        inputs["decoder_input_ids"][:, 0] = config.decoder_start_id
     ours = jax.jit(lambda params: model.logits(params, model.hidden(params, batch)))(params)
     with hf.torch.no_grad():
         theirs = reference(**inputs).logits.numpy()

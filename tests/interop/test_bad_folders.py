@@ -85,7 +85,7 @@ BAD = {
     ),
     "images": (
         lambda folder: edit_config(folder, model_type="llava", text_config={}),
-        "model_type is 'llava'; .*of models of text and images, the text part of gemma3",
+        "model_type is 'llava'; .*of models of text and images, the text part of gemma3, gemma4",
     ),
     "unknown field": (
         lambda folder: edit_config(folder, residual_multiplier=0.22),
@@ -96,8 +96,8 @@ BAD = {
         "rope_type is 'ntk'; expected",
     ),
     "activation": (
-        lambda folder: edit_config(folder, hidden_act="relu2"),
-        "hidden_act is 'relu2'; expected",
+        lambda folder: edit_config(folder, hidden_act="quick_gelu"),
+        "hidden_act is 'quick_gelu'; expected",
     ),
     "quantized": (
         lambda folder: edit_config(folder, quantization_config={"bits": 4}),

@@ -21,12 +21,26 @@ FAMILIES = {family.model_type: family for family in registered_families()}
 each_family = pytest.mark.parametrize("model_type", sorted(FAMILIES))
 
 
+# transformers changes these after it has read them, or makes `layer_types` of them.
+_CHANGED = (
+    "full_attention_interval",
+    "sliding_window",
+    "sliding_window_pattern",
+    "tie_word_embeddings",
+)
+
+
 def their_class(model_type):
     return type(transformers.AutoConfig.for_model(model_type))
 
 
 def sizes(model_type):
-    own = T5_SIZES if model_type in ("t5", "mt5") else DECODER_SIZES
+    if model_type == "t5gemma":
+        return {"model_type": model_type, "encoder": DECODER_SIZES, "decoder": DECODER_SIZES}
+    if model_type == "t5gemma2":
+        encoder = {"text_config": DECODER_SIZES}
+        return {"model_type": model_type, "encoder": encoder, "decoder": DECODER_SIZES}
+    own = T5_SIZES if model_type in ("t5", "mt5", "umt5") else DECODER_SIZES
     if model_type == "helium":  # Its heads together are as wide as the model.
         own = own | {"hidden_size": 128 * 20, "num_attention_heads": 20}
     return {"model_type": model_type, **own}
@@ -43,15 +57,21 @@ def as_transformers_reads(fields):
 
 @each_family
 def test_the_table_of_a_family_holds_the_defaults_of_its_class(model_type):
-    their_defaults = their_class(model_type)()
+    theirs, family = their_class(model_type)(), FAMILIES[model_type]
+    if theirs.is_heterogeneous:  # What layers may have of their own is no field of it.
+        theirs = theirs.per_layer_config[0]
+    tables = [(theirs, family.defaults)]
+    if model_type.startswith("t5gemma"):
+        tables.append((theirs.decoder, family.stack_family.defaults))
     compared = 0
-    for name, value in FAMILIES[model_type].defaults.items():
-        if value is None or name in ("rope_theta", "rope_local_base_freq"):
-            continue  # Computed from others; compared by what is read below.
-        if name in ("sliding_window", "tie_word_embeddings", "sliding_window_pattern"):
-            continue  # transformers changes these after it has read them.
-        assert getattr(their_defaults, name) == value, name
-        compared += 1
+    for their_defaults, defaults in tables:
+        for name, value in defaults.items():
+            if value is None or name in ("rope_theta", "rope_local_base_freq"):
+                continue  # Computed from others; compared by what is read below.
+            if name in _CHANGED:
+                continue
+            assert getattr(their_defaults, name) == value, name
+            compared += 1
     assert compared >= 2
 
 
@@ -59,8 +79,10 @@ def test_the_table_of_a_family_holds_the_defaults_of_its_class(model_type):
 def test_a_file_with_nothing_but_sizes_is_read_as_transformers_reads_it(model_type):
     minimal = sizes(model_type)
     assert from_hugging_face(minimal, "ours") == as_transformers_reads(minimal)
-    if "max_window_layers" in FAMILIES[model_type].defaults:
-        with_windows = minimal | {"use_sliding_window": True}
+    with_windows = minimal | {"use_sliding_window": True}
+    if model_type == "qwen2_moe":
+        assert from_hugging_face(with_windows, "ours") == as_transformers_reads(with_windows)
+    elif "max_window_layers" in FAMILIES[model_type].defaults:
         ours = from_hugging_face(with_windows | {"max_window_layers": 0}, "ours")
         assert ours.sliding_window == 4096 and all(ours.local_layers())
         ours = from_hugging_face(with_windows, "ours")  # 28 layers are global, the last two local.
@@ -78,6 +100,28 @@ def test_each_absent_field_is_read_as_transformers_reads_it(model_type):
         assert from_hugging_face(fields, "ours") == as_transformers_reads(fields), name
 
 
+@pytest.mark.parametrize("model_type", ["t5gemma", "t5gemma2"])
+def test_each_absent_field_of_a_stack_is_read_as_transformers_reads_it(model_type):
+    everything = their_class(model_type).from_dict(sizes(model_type)).to_dict()
+    accepted = 0
+    for name in everything["decoder"]:
+        stack = {key: value for key, value in everything["decoder"].items() if key != name}
+        fields = everything | {"decoder": stack}
+        try:
+            ours = from_hugging_face(fields, "ours")
+        except UserError:  # The stacks then differ in what they must share.
+            ours = None
+        assert ours == as_transformers_reads(fields), name
+        accepted += ours is not None
+    assert accepted > 20
+    unknown = everything | {"decoder": everything["decoder"] | {"altup_inputs": 2}}
+    with pytest.raises(UserError, match=r"^ours: decoder: altup_inputs = 2 is not supported"):
+        from_hugging_face(unknown, "ours")
+    other = everything | {"decoder": everything["decoder"] | {"head_dim": 32}}
+    with pytest.raises(UserError, match=r"^ours: encoder is .*head_dim .*; expected the decoder's"):
+        from_hugging_face(other, "ours")
+
+
 @each_family
 def test_null_is_read_or_refused_as_by_transformers(model_type):
     everything = their_class(model_type).from_dict(sizes(model_type)).to_dict()
@@ -85,6 +129,7 @@ def test_null_is_read_or_refused_as_by_transformers(model_type):
     for name in set(everything) - {
         "model_type",
         "layer_types",
+        "per_layer_config",  # Read back, theirs would be another model.
         "sliding_window",
         "scale_decoder_outputs",
     }:

@@ -188,11 +188,18 @@ def test_another_architecture_is_refused(tmp_path):
         open_gguf(str(path))
 
 
-def test_a_type_that_cannot_be_dequantized_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("type_id", "message"),
+    [
+        (15, "type Q8_K, which the package gguf cannot dequantize"),
+        (99, "type 99, which the installed package gguf does not know"),
+    ],
+)
+def test_a_type_that_cannot_be_dequantized_is_refused(tmp_path, type_id, message):
     weight = {"blk.0.ffn_up.weight": np.ones((2, 256), np.uint8)}
     path = tmp_path / "m.gguf"
-    path.write_bytes(gguf_bytes({}, weight, type_ids={"blk.0.ffn_up.weight": 15}))
-    with pytest.raises(UserError, match="tensor blk.0.ffn_up.weight is of type 15, which is not"):
+    path.write_bytes(gguf_bytes({}, weight, type_ids={"blk.0.ffn_up.weight": type_id}))
+    with pytest.raises(UserError, match=f"tensor blk.0.ffn_up.weight is of {message}"):
         open_gguf(str(path))
 
 

@@ -155,7 +155,7 @@ def test_divisors_of_one_are_none(write):
 
 REFUSED = {
     "an unknown field": ({"llama.logit_scale": 0.5}, "llama.logit_scale = 0.5 is not supported"),
-    "yarn": ({"llama.rope.scaling.type": "yarn"}, "scaling.type is 'yarn'; expected 'none' or"),
+    "longrope": ({"llama.rope.scaling.type": "longrope"}, "scaling.type is 'longrope'; expected"),
     "its field": ({"llama.rope.scaling.yarn_beta_fast": 32.0}, "yarn_beta_fast = 32.0 is not"),
     "experts": ({"llama.expert_count": 8}, "llama.expert_count is 8; expected 0"),
     "a window": ({"llama.attention.sliding_window": 64}, "sliding_window is 64; expected 0"),
@@ -195,7 +195,7 @@ def test_what_is_not_understood_is_refused_by_name(case, write):
 )
 def test_a_tensor_of_another_model_is_refused(name, write):
     path = write(weights() | {name: np.ones((16, 16), np.float32)})
-    with pytest.raises(UserError, match=f"tensor {name} is not one of a Llama model"):
+    with pytest.raises(UserError, match=f"tensor {name} is not one of a llama model"):
         open_gguf(path)
 
 

@@ -35,7 +35,17 @@ each_family = pytest.mark.parametrize(
     "name",
     [
         name if name in CORE else pytest.param(name, marks=pytest.mark.slow)
-        for name in (*hf.DECODERS, "phi3", "helium", *hf.T5S)
+        for name in (
+            *hf.DECODERS,
+            "phi3",
+            "helium",
+            "1.0",
+            "1.1",
+            "mt5",
+            "umt5",
+            "t5gemma",
+            "t5gemma2",
+        )
     ],
 )
 
@@ -83,7 +93,7 @@ def test_import_greedy_text_and_export(name, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", ["qwen3", "1.1"])
+@pytest.mark.parametrize("name", ["gpt_oss", "qwen3", "qwen3_5", "gemma4", "apertus", "1.1"])
 def test_an_untouched_model_comes_out_with_the_same_bytes(name, dtype, tmp_path):
     folder = write_folder(tmp_path / "released", name, dtype)
     import_model(str(folder), str(tmp_path / "workdir"))

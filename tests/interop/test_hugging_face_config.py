@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from ift_jax.config.checks import check_run
+from ift_jax.config.checks import check, check_run
 from ift_jax.config.schema import Config, DataConfig, DecoderConfig, EncoderDecoderConfig
 from ift_jax.errors import UserError
 from ift_jax.interop.hugging_face_config import from_hugging_face, to_hugging_face
@@ -25,7 +25,59 @@ COMMON = dict(
     bos_token_id=1,
     eos_token_id=2,
 )
+LOCAL, GLOBAL = "sliding_attention", "full_attention"
+GEMMA_4 = dict(
+    attention_bias=False, enable_moe_block=False, expert_intermediate_size=None,
+    final_logit_softcapping=30.0, global_head_dim=32, head_dim=16,
+    hidden_activation="gelu_pytorch_tanh", num_experts=None, rms_norm_eps=1e-6,
+    rope_parameters={
+        GLOBAL: {"partial_rotary_factor": 0.25, "rope_theta": 1e6, "rope_type": "proportional"},
+        LOCAL: {"rope_theta": 1e4, "rope_type": "default"},
+    },
+    sliding_window=128, tie_word_embeddings=True, top_k_experts=None,
+)  # fmt: skip
+OURS_OF_GEMMA_4 = dict(
+    n_kv_heads=1, activation="gelu_tanh", norm_placement="both", qk_norm="head", value_norm=True,
+    query_scale=1.0, final_softcap=30.0, scale_embedding=True, layer_scalar=True,
+    sliding_window=128, rope_theta=1e6, rope_local_theta=1e4, rope_scaling="proportional",
+    rope_proportion=0.25, global_head_dim=32, tied_embedding=True,
+)  # fmt: skip
 RELEASED = {
+    "gemma 4 E2B": (
+        GEMMA_4
+        | dict(
+            model_type="gemma4_text", num_key_value_heads=1, num_global_key_value_heads=None,
+            attention_k_eq_v=False, hidden_size_per_layer_input=24, num_kv_shared_layers=4,
+            use_double_wide_mlp=True, vocab_size_per_layer_input=256,
+            use_bidirectional_attention=None, layer_types=[LOCAL, GLOBAL] * 4,
+        ),
+        OURS_OF_GEMMA_4
+        | dict(
+            layer_input_dim=24, kv_shared_layers=4, double_d_ff_where_shared=True, global_every=2,
+        ),
+    ),
+    "gemma 4 31B": (
+        GEMMA_4
+        | dict(
+            model_type="gemma4_text", num_key_value_heads=2, num_global_key_value_heads=1,
+            attention_k_eq_v=True, hidden_size_per_layer_input=0, num_kv_shared_layers=0,
+            use_double_wide_mlp=False, vocab_size_per_layer_input=256,
+            use_bidirectional_attention="vision",
+        ),
+        OURS_OF_GEMMA_4
+        | dict(
+            n_kv_heads=2, global_kv_heads=1, global_values_are_keys=True, layer_pattern="LLLLLGLG",
+        ),
+    ),
+    "gemma 4 in the spelling of transformers 5.23": (
+        {name: value for name, value in GEMMA_4.items() if name != "global_head_dim"}
+        | dict(
+            model_type="gemma4_text", num_key_value_heads=2, hidden_size_per_layer_input=0,
+            per_layer_config={"5": {"head_dim": 32, "num_key_value_heads": 1},
+                              "7": {"head_dim": 32, "num_key_value_heads": 1}},
+        ),
+        OURS_OF_GEMMA_4 | dict(n_kv_heads=2, global_kv_heads=1, layer_pattern="LLLLLGLG"),
+    ),
     "smollm2": (
         dict(
             model_type="llama", architectures=["LlamaForCausalLM"], is_llama_config=True,
@@ -60,6 +112,21 @@ RELEASED = {
             use_sliding_window=False, max_window_layers=21, tie_word_embeddings=True,
         ),
         dict(qkv_bias=True, tied_embedding=True),
+    ),
+    "apertus 8B": (
+        dict(
+            model_type="apertus", num_key_value_heads=2, attention_bias=False, hidden_act="xielu",
+            hidden_dropout=0.0, mlp_bias=False, post_norm=False, qk_norm=True, rms_norm_eps=1e-5,
+            rope_theta=12000000, tie_word_embeddings=False,
+            rope_scaling={
+                "factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                "original_max_position_embeddings": 8192, "rope_type": "llama3", "type": "llama3",
+            },
+        ),
+        dict(
+            n_kv_heads=2, activation="xielu", mlp_gated=False, norm_eps=1e-5, qk_norm="head",
+            rope_theta=1.2e7, rope_scaling="llama3", rope_factor=8.0, rope_original_length=8192,
+        ),
     ),
     "mistral 0.1": (
         dict(model_type="mistral", num_key_value_heads=4, sliding_window=128),
@@ -116,9 +183,52 @@ def test_released_decoders(name):
     assert from_hugging_face(to_hugging_face(want).fields, "again") == want
 
 
-def test_flan_t5():
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            dict(enable_moe_block=True, num_experts=128, top_k_experts=8),
+            "enable_moe_block is true; expected false: experts beside a feed-forward layer",
+        ),
+        (dict(use_bidirectional_attention="all"), "use_bidirectional_attention is 'all'; expected"),
+        (dict(altup_num_inputs=4), "altup_num_inputs = 4 is not supported; gemma4_text models"),
+        (dict(vocab_size_per_layer_input=200), "vocab_size_per_layer_input is 200; expected at"),
+        (dict(num_kv_shared_layers=8), "config.model.kv_shared_layers: 8 of 8 layers; expected a"),
+        (dict(rope_parameters={LOCAL: {}}), "rope_parameters is .* expected one object for full_"),
+        (
+            dict(rope_parameters=GEMMA_4["rope_parameters"] | {LOCAL: {"rope_type": "linear"}}),
+            "rope_parameters.sliding_attention: rope_type is 'linear'; expected 'default'",
+        ),
+        (
+            dict(per_layer_config={"0": {"head_dim": 32}}),
+            "per_layer_config is .* the same object for each full_attention layer",
+        ),
+        (
+            dict(per_layer_config={"1": {"head_dim": 32}}),
+            "per_layer_config is .* the same object for each full_attention layer",
+        ),
+    ],
+)
+def test_other_variants_of_gemma_4_are_refused_by_name(fields, message):
+    with pytest.raises(UserError, match=message):
+        from_hugging_face(COMMON | RELEASED["gemma 4 E2B"][0] | fields, "config.json")
+
+
+T5_RELEASED = {
+    "flan-t5": (dict(model_type="t5", dense_act_fn="gelu_new"), {}),
+    "byt5": (dict(model_type="t5", tokenizer_class="ByT5Tokenizer"), {}),
+    "ul2": (
+        dict(model_type="t5", feed_forward_proj="gated-silu", dense_act_fn="silu"),
+        dict(activation="gated_silu"),
+    ),
+    "umt5": (dict(model_type="umt5", scalable_attention=True), dict(bias_per_layer=True)),
+}
+
+
+@pytest.mark.parametrize("name", T5_RELEASED)
+def test_released_t5s(name):
+    own, differs = T5_RELEASED[name]
     fields = dict(
-        model_type="t5",
         d_model=64,
         d_kv=16,
         d_ff=96,
@@ -132,7 +242,6 @@ def test_flan_t5():
         pad_token_id=0,
         n_positions=512,
         is_encoder_decoder=True,
-        dense_act_fn="gelu_new",
         is_gated_act=True,
         output_past=True,
         task_specific_params={"summarization": {"num_beams": 4}},
@@ -145,11 +254,17 @@ def test_flan_t5():
         n_encoder_layers=2,
         n_decoder_layers=2,
         n_heads=4,
+        **differs,
     )
-    assert from_hugging_face(fields, "flan") == want
-    assert from_hugging_face(to_hugging_face(want).fields, "again") == want
-    with pytest.raises(UserError, match="feed_forward_proj is 'gated-silu'"):
-        from_hugging_face(fields | {"feed_forward_proj": "gated-silu"}, "flan")
+    assert from_hugging_face(fields | own, name) == want
+    family, written = to_hugging_face(want)
+    assert family.model_type == own["model_type"]
+    assert from_hugging_face(written, "again") == want
+    started = from_hugging_face(fields | own | {"decoder_start_token_id": 5}, name)
+    assert started == dataclasses.replace(want, decoder_start_id=5)
+    assert to_hugging_face(started).fields["decoder_start_token_id"] == 5
+    with pytest.raises(UserError, match="feed_forward_proj is 'gated-relu'; expected 'relu' or"):
+        from_hugging_face(fields | own | {"feed_forward_proj": "gated-relu"}, name)
 
 
 def test_a_model_that_no_family_can_express_is_not_written():
@@ -189,3 +304,21 @@ def test_any_list_of_layers_is_read_and_written_back():
     assert from_hugging_face(repeated, "repeated").layer_pattern == "GL"
     with pytest.raises(UserError, match="layer_types is .*expected 8 items"):
         from_hugging_face(fields | {"layer_types": mixed[1:]}, "short")
+
+
+def test_xielu_is_for_layers_without_a_gate():
+    gated = Config(model=DecoderConfig(activation="xielu"))
+    with pytest.raises(UserError, match="activation: .xielu. is for .* without a gate"):
+        check(gated)
+
+
+def test_a_misspelled_model_type_is_answered_with_the_nearest_one():
+    def refusal(model_type):
+        with pytest.raises(UserError, match="supported are .*qwen3_5_moe") as error:
+            from_hugging_face({"model_type": model_type}, "config.json")
+        return str(error.value).partition("; did you mean ")[2].strip("'?")
+
+    misspelled = {"LLaMA": "llama", "Qwen-3": "qwen3", "gpt-oss": "gpt_oss", "mixtrall": "mixtral"}
+    assert {name: refusal(name) for name in misspelled} == misspelled
+    # A sibling is another model, and its name is no slip.
+    assert {refusal(name) for name in ("gemma3n", "qwen2_vl", "glm4v", "phi", "mamba", 3)} == {""}

@@ -9,6 +9,7 @@ transformers = pytest.importorskip("transformers", reason="its model types are l
 pytest.importorskip("torch", reason="the reference models are torch modules")
 
 from ift_jax.interop.model_family import registered_families  # noqa: E402
+from ift_jax.interop.text_part import TEXT_FAMILIES  # noqa: E402
 from tests.interop import support_table  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "model_types.md"
@@ -30,11 +31,17 @@ def test_what_the_table_calls_equal_are_the_families_with_a_small_model_each():
     assert all(support_table.example_of(name) for name in families)
 
 
+def test_an_encoder_decoder_and_its_reference_read_the_same_first_token():
+    assert support_table.difference("1.0") < support_table.TOLERANCE  # It begins with id 0.
+    assert support_table.difference("t5gemma2") < support_table.TOLERANCE  # And it with BOS.
+
+
 def test_the_table_has_every_type_of_the_installed_transformers_with_its_reason():
-    if f"`transformers` {transformers.__version__}, and" not in PAGE.read_text():
+    if f"`transformers` {transformers.__version__}, or" not in PAGE.read_text():
         pytest.skip("the table was made with another version of transformers")
     rows = committed()
     assert {row.model_type for row in rows} >= set(support_table.all_types())
+    assert {row.model_type for row in rows if row.result == "text part"} == set(TEXT_FAMILIES)
     refused = [row for row in rows if row.result == "refused"]
     assert len(refused) > 20 and all(row.reason for row in refused)
     for row in refused:

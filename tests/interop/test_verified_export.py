@@ -36,6 +36,7 @@ from tests.models import hugging_face as hf
 from tests.small_models import CONFIG, random_params
 from tests.text.small_tokenizers import huggingface_tokenizer, sentencepiece_tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_device")
 TEMPLATE = "{% for m in messages %}{{ m['content'] }} </s>{% endfor %}"
 
 
@@ -170,7 +171,7 @@ FAULTS = {
     ),
     "another field": (
         lambda folder: edit_json(folder / "config.json", rms_norm_eps=1e-3),
-        "config.json gives {'norm_eps': 0.001}",
+        "config gives {'norm_eps': 0.001}",
     ),
     "another template": (spoil_template, "transformers .* gives 'a conversation' the ids"),
 }
@@ -192,6 +193,6 @@ def test_a_folder_that_does_not_read_back_is_no_export(case, tmp_path, monkeypat
     chat_ids = tokenizer.encode_with_controls(
         "Name 3 colors, please. </s>Red, green and blue. </s>And in caf\u00e9s? </s>"
     )
-    with pytest.raises(UserError, match=f"--output: the exported .*{message}"):
+    with pytest.raises(UserError, match=f"--output: the export .*{message}"):
         export_source(source, tmp_path / "out", template=TEMPLATE, chat_ids=chat_ids)
     assert not (tmp_path / "out").exists()

@@ -110,6 +110,7 @@ def test_a_fetched_data_set_is_read_again_without_the_hub(caches, monkeypatch):
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.endpoint)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         (item,) = data_items.parse("hf://own/MySet")
         assert item.text == f"hf://own/MySet:default@{COMMIT}"
         assert len(rows(item)) == 60 and len(rows(item, "test")) == 1

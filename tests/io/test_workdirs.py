@@ -17,6 +17,7 @@ from ift_jax.io.paths import Workdir
 from tests.training import runs
 
 pytest.importorskip("google.cloud.storage", reason="the extra gcs")
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def test_a_copy_holds_the_small_files_and_pushes_changes(bucket, tmp_path):
@@ -114,7 +115,6 @@ SETTINGS = [
     "train.max_to_keep=2",
     "train.log_every=2",
     "train.gradient_accumulation_steps=1",
-    "train.compile_cache=",
     "train.report=True",
     "evaluation.examples=2",
 ]

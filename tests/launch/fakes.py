@@ -13,6 +13,11 @@ ROOT = Path(__file__).resolve().parents[2]
 # Arguments that a shell, a YAML writer or a format string could break.
 AWKWARD = ["two words", "it's", 'say "x"', "$HOME", "`id`", "a;b|c&d", "*", "\\n", "{x}", "#", ""]
 
+# Bash reads it before a script: SIGTERM then comes before the script knows its command's number.
+EARLY_SIGNAL = """set -T
+trap 'case $BASH_COMMAND in step=\\$!|child=\\$!) kill -TERM $BASHPID;; esac' DEBUG
+"""
+
 
 def executable(path: Path, content: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.launch.fakes import AWKWARD, ROOT, executable, launch
+from tests.launch.fakes import AWKWARD, EARLY_SIGNAL, ROOT, executable, launch
 
 SRUN = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >"$RECORD/srun"
@@ -45,8 +45,9 @@ def submit(bin_folder, *arguments, **environment):
     return launch("slurm.py", *ARGUMENTS, *arguments, path=bin_folder, **record)
 
 
-def start_batch(bin_folder):
+def start_batch(bin_folder, **more):
     environment = {
+        **more,
         "RECORD": str(bin_folder.parent),
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
         "SLURM_JOB_ID": "17",
@@ -142,6 +143,16 @@ def test_a_job_saves_and_goes_back_into_the_queue_unless_it_was_cancelled(
     assert (batch.returncode, output) == (0, f"saved\n{said}")
     scontrol = bin_folder.parent / "scontrol"
     assert (scontrol.read_text() if scontrol.exists() else "") == "requeue 17\n" * requeued
+
+
+def test_a_signal_before_the_steps_number_is_known_is_passed_on(bin_folder, tmp_path):
+    (tmp_path / "early").write_text(EARLY_SIGNAL)
+    (tmp_path / "job").write_text(JOB.format("2026-01-02T03:04:05"))
+    assert submit(bin_folder, "--", "bash", "-c", SAVES).returncode == 0
+    batch = start_batch(bin_folder, BASH_ENV=str(tmp_path / "early"))
+    batch.communicate(timeout=30)
+    assert batch.returncode == 0
+    assert (tmp_path / "scontrol").read_text() == "requeue 17\n"
 
 
 def test_a_failure_is_shown_and_not_requeued(bin_folder):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.launch.fakes import AWKWARD, ROOT
+from tests.launch.fakes import AWKWARD, EARLY_SIGNAL, ROOT
 
 SAVES = "trap 'echo saved; exit 0' TERM; echo up; while :; do sleep 0.05; done"
 
@@ -64,6 +64,14 @@ def test_a_job_runs_to_its_end_with_its_arguments(worker):
     log = worker("follow", "0").stdout
     assert json.loads(log) == [str(ROOT), *AWKWARD]
     assert worker("follow", str(len(log) - 5)).stdout == log[-5:]
+
+
+def test_a_signal_before_the_commands_number_is_known_is_passed_on(worker, tmp_path):
+    (tmp_path / "early").write_text(EARLY_SIGNAL)
+    worker.environment["BASH_ENV"] = str(tmp_path / "early")
+    worker.folder.mkdir(parents=True)
+    worker("run", "bash", "-c", "while :; do sleep 0.05; done")
+    assert (worker.folder / "result").read_text() == "terminated 143\n"
 
 
 def test_a_job_has_its_own_session_and_is_started_once(worker):

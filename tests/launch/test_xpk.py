@@ -1,13 +1,14 @@
 """launch/xpk.py with a stand-in for xpk that records its calls."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
 
 import pytest
 
-from tests.launch.fakes import AWKWARD, ROOT, executable, launch
+from tests.launch.fakes import AWKWARD, EARLY_SIGNAL, ROOT, executable, launch
 
 FAKE = """
 import json, os, sys
@@ -97,6 +98,15 @@ def test_a_pod_that_was_told_to_go_fails_though_its_run_saved(xpk, ends, expecte
         process.terminate()
     output, _ = process.communicate(timeout=30)
     assert (process.returncode, output) == (expected, "" if ends else "saved\n")
+
+
+def test_a_signal_before_the_commands_number_is_known_is_passed_on(xpk, tmp_path):
+    _, calls = xpk(f"--docker-image={IMAGE}", "--", "bash", "-c", "while :; do sleep 0.05; done")
+    line = calls[0][-1].removeprefix("--command=")
+    (tmp_path / "early").write_text(EARLY_SIGNAL)
+    environment = {"PATH": os.environ["PATH"], "BASH_ENV": str(tmp_path / "early")}
+    ran = subprocess.run(["bash", "-c", f"({line}) & wait $!"], env=environment, timeout=30)
+    assert ran.returncode == 143
 
 
 def test_without_an_image_the_checkout_is_set_up_in_the_pod(xpk, tmp_path):

@@ -16,6 +16,17 @@ DECODER = DecoderConfig(
 LOCAL = dataclasses.replace(
     DECODER, sliding_window=3, global_every=2, qk_norm="head", norm_placement="both"
 )
+HYBRID = dataclasses.replace(  # Two periods, and a layer that is left.
+    DECODER,
+    n_layers=5,
+    attention_gate=True,
+    linear_layers="LF",
+    linear_key_heads=2,
+    linear_value_heads=4,
+    linear_key_dim=6,
+    linear_value_dim=5,
+    rope_dim=4,
+)
 T5 = EncoderDecoderConfig(
     vocab_size=64,
     d_model=24,
@@ -28,10 +39,46 @@ T5 = EncoderDecoderConfig(
     relative_max_distance=12,
 )
 T5_1_0 = dataclasses.replace(T5, activation="relu", tied_embedding=True)
+T5GEMMA = EncoderDecoderConfig(
+    block="gemma",
+    vocab_size=64,
+    d_model=24,
+    n_encoder_layers=3,
+    n_decoder_layers=2,
+    n_heads=4,
+    n_kv_heads=2,
+    head_dim=6,
+    d_ff=40,
+    decoder_start_id=2,
+    encoder_d_model=20,
+    encoder_n_heads=2,
+    encoder_n_kv_heads=1,
+    encoder_d_ff=28,
+    encoder_embedding=True,
+    attention_softcap=2.0,
+    final_softcap=3.0,
+    sliding_window=3,
+    global_every=2,
+    tied_embedding=True,
+)
+T5GEMMA_2 = dataclasses.replace(
+    T5GEMMA,
+    encoder_d_model=0,
+    encoder_embedding=False,
+    merged_attention=True,
+    image_end_id=7,
+    qk_norm="head",
+    attention_softcap=0.0,
+    rope_local_theta=100.0,
+    sliding_window=4,
+)
+UMT5 = dataclasses.replace(T5, activation="gated_silu", bias_per_layer=True)
 
 each_architecture = pytest.mark.parametrize("config", [LOCAL, T5], ids=["decoder", "t5"])
 each_config = pytest.mark.parametrize(
-    "config", [DECODER, LOCAL, T5, T5_1_0], ids=["plain", "local", "t5", "t5_1_0"]
+    "config",
+    [DECODER, LOCAL, T5, T5_1_0, UMT5, T5GEMMA, T5GEMMA_2],
+    ids=["plain", "local", "t5", "t5_1_0", "umt5", "t5gemma", "t5gemma_2"],
 )
 
 # These programs run once: compiling them without optimization takes a third of the time.

@@ -22,7 +22,7 @@ from ift_jax.interop.hugging_face_weights import load_params  # noqa: E402
 from ift_jax.interop.safetensors_files import Tensor  # noqa: E402
 from ift_jax.models import build_model  # noqa: E402
 from ift_jax.sharding.mesh import make_mesh  # noqa: E402
-from tests.models.relatives import RELATIVES  # noqa: E402
+from tests.models.relatives import LLAMA3, RELATIVES  # noqa: E402
 
 VOCAB = 160
 SIZES = dict(
@@ -37,14 +37,6 @@ SIZES = dict(
     eos_token_id=1,
     bos_token_id=2,
     attn_implementation="eager",
-)
-LLAMA3 = dict(
-    rope_type="llama3",
-    rope_theta=500.0,
-    factor=8.0,
-    low_freq_factor=1.0,
-    high_freq_factor=4.0,
-    original_max_position_embeddings=32,
 )
 GEMMA3_ROPE = {
     "full_attention": {"rope_type": "linear", "rope_theta": 5000.0, "factor": 4.0},
@@ -65,6 +57,35 @@ T5_SIZES = dict(
     eos_token_id=1,
     decoder_start_token_id=0,
     attn_implementation="eager",
+)
+GEMMA_STACK: dict[str, Any] = {
+    name: value for name, value in SIZES.items() if name != "attn_implementation"
+} | dict(
+    head_dim=16,
+    query_pre_attn_scalar=30,
+    attn_logit_softcapping=2.0,
+    final_logit_softcapping=3.0,
+    sliding_window=6,
+)
+UNCAPPED_STACK = GEMMA_STACK | dict(
+    num_key_value_heads=1,
+    query_pre_attn_scalar=16,
+    attn_logit_softcapping=None,
+    final_logit_softcapping=None,
+    sliding_window=5,
+)
+LOCAL_GLOBAL = ["sliding_attention", "full_attention"]
+LOCAL_STACK = GEMMA_STACK | dict(
+    query_pre_attn_scalar=20, attn_logit_softcapping=None, rope_parameters=GEMMA3_ROPE
+)
+VISION = dict(
+    model_type="siglip_vision_model",
+    hidden_size=16,
+    intermediate_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    image_size=28,
+    patch_size=14,
 )
 # name -> (configuration class, what differs from SIZES). Each family first in its usual shape.
 DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -161,12 +182,52 @@ T5S: dict[str, tuple[str, dict[str, Any]]] = {
             d_kv=20,
         ),
     ),
+    "t5gemma": (
+        "T5Gemma",
+        dict(encoder=GEMMA_STACK | {"num_hidden_layers": 4}, decoder=GEMMA_STACK),
+    ),
+    "t5gemma2": (
+        "T5Gemma2",
+        dict(
+            encoder=dict(
+                text_config=LOCAL_STACK | {"num_hidden_layers": 4, "layer_types": LOCAL_GLOBAL * 2},
+                vision_config=VISION,
+                mm_tokens_per_image=4,
+                eoi_token_index=7,  # Some texts of the tests have it.
+            ),
+            decoder=LOCAL_STACK | {"num_hidden_layers": 2, "layer_types": LOCAL_GLOBAL},
+        ),
+    ),
+    # The stacks differ as in the release 9b-2b, and the head is not tied.
+    "t5gemma_odd": (
+        "T5Gemma",
+        dict(
+            encoder=UNCAPPED_STACK
+            | dict(
+                hidden_size=40, num_attention_heads=2, intermediate_size=56, num_hidden_layers=2
+            ),
+            decoder=UNCAPPED_STACK,
+            tie_word_embeddings=False,
+        ),
+    ),
+    "ul2": ("T5", dict(feed_forward_proj="gated-silu", tie_word_embeddings=False)),
+    "umt5": ("UMT5", dict(num_heads=4)),
 }
 
 
 def has_own_head(name: str) -> bool:
     """Whether a T5 has a head of its own; transformers 5 tells it only by the weights."""
-    return name in T5S and name != "1.0"
+    return name in T5S and name != "1.0" and not name.startswith("t5gemma")
+
+
+def as_released(model: Any) -> Any:
+    """A model as its release describes it, which transformers 5 forgets.
+
+    It takes every umT5 for tied, and scales the states before a head that is not.
+    """
+    if model.config.model_type == "umt5":
+        model.config.tie_word_embeddings = False
+    return model
 
 
 @functools.cache
@@ -174,12 +235,15 @@ def reference(name: str) -> Any:
     """A float32 model with random weights, by its name in DECODERS, RELATIVES or T5S."""
     kind, fields = DECODERS.get(name) or RELATIVES.get(name) or T5S[name]
     sizes = T5_SIZES if name in T5S else SIZES
+    if name.startswith("t5gemma"):  # Each stack has its own.
+        sizes = dict(attn_implementation="eager", vocab_size=VOCAB)
     config = getattr(transformers, f"{kind}Config")(**sizes | copy.deepcopy(fields))
     torch.manual_seed(len(name))
     if name in T5S:
         model = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
         if has_own_head(name):
             model.lm_head.weight = torch.nn.Parameter(model.shared.weight.detach().clone())
+        model = as_released(model)
     else:
         model = transformers.AutoModelForCausalLM.from_config(config)
     return randomize(model)
@@ -195,6 +259,9 @@ def randomize(model: Any) -> Any:
                 weight.normal_(std=0.3)
             else:
                 weight.normal_(std=weight.shape[1] ** -0.5)
+        for name, weight in model.named_buffers():
+            if name.endswith(("layer_scalar", "act_fn.beta")):
+                weight.add_(0.3 * torch.randn(weight.shape))
     return model.float().eval()
 
 
@@ -204,13 +271,20 @@ def save(model: Any, folder: Path, dtype: Any = torch.float32) -> None:
 
 
 def tensors_of(model: Any) -> Mapping[str, Tensor]:
-    """The weights of a model in memory, like those of a folder."""
+    """The weights of a model in memory, under the names that they have in a folder."""
 
     def tensor(weight: Any) -> Tensor:
         values = weight.detach().numpy()
         return Tensor(values.shape, values.dtype, lambda index: np.array(values[index]))
 
-    return {name: tensor(weight) for name, weight in model.state_dict().items()}
+    return {name: tensor(weight) for name, weight in released(model, model.state_dict()).items()}
+
+
+def released(model: Any, weights: dict[str, Any]) -> dict[str, Any]:
+    """Tensors by the names that folders have; `transformers` 5 stacks experts in memory."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    return revert_weight_conversion(model, weights)
 
 
 def mesh(**sizes: int) -> Any:

@@ -9,7 +9,29 @@ YARN = dict(
     original_max_position_embeddings=16,
     beta_fast=4.0,
 )
+LLAMA3 = dict(
+    rope_type="llama3",
+    rope_theta=500.0,
+    factor=8.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=32,
+)
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
+LINEAR = "linear_attention"
+LINEAR_HEADS = dict(
+    linear_num_key_heads=2,
+    linear_num_value_heads=4,
+    linear_key_head_dim=8,
+    linear_value_head_dim=12,
+)
+ODD_LINEAR_HEADS = dict(
+    linear_conv_kernel_dim=3,
+    linear_num_key_heads=3,
+    linear_num_value_heads=3,
+    linear_key_head_dim=16,
+    linear_value_head_dim=8,
+)
 # name -> (configuration class, what differs from `hugging_face.SIZES`), as in its DECODERS.
 RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2_late": (  # One global layer, then local ones.
@@ -268,20 +290,190 @@ RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
             tie_word_embeddings=True,
         ),
     ),
+    "arcee_odd": ("Arcee", dict(num_key_value_heads=1, attention_bias=True, mlp_bias=True)),
+    "nemotron": ("Nemotron", dict(head_dim=12, mlp_bias=True)),
+    "apertus": ("Apertus", dict(rope_parameters=YARN)),
+    "starcoder2_odd": ("Starcoder2", dict(sliding_window=5)),
+    "granite_swa_odd": (
+        "GraniteSWA",
+        dict(
+            num_hidden_layers=4,
+            attention_multiplier=0.2,
+            sliding_window=5,
+            layer_types=[LOCAL, GLOBAL, LOCAL, LOCAL],
+            layer_rope_theta=[100.0, 500.0, 0, 100.0],
+        ),
+    ),
     "cwm": (
         "Cwm",
         dict(
             head_dim=12,
             sliding_window=5,
             mlp_bias=True,
-            rope_parameters=dict(
-                rope_type="llama3",
-                rope_theta=500.0,
-                factor=8.0,
-                low_freq_factor=1.0,
-                high_freq_factor=4.0,
-                original_max_position_embeddings=32,
-            ),
+            rope_parameters=LLAMA3,
+        ),
+    ),
+    "qwen3_moe": (
+        "Qwen3Moe",
+        dict(
+            head_dim=12,
+            num_experts=6,
+            num_experts_per_tok=2,
+            moe_intermediate_size=24,
+            norm_topk_prob=True,
+        ),
+    ),
+    "qwen3_moe_odd": (
+        "Qwen3Moe",
+        dict(
+            head_dim=8,
+            num_key_value_heads=1,
+            num_experts=5,
+            num_experts_per_tok=3,
+            moe_intermediate_size=20,
+            decoder_sparse_step=2,  # The first layer and the third are dense.
+            attention_bias=True,
+            tie_word_embeddings=True,
+            use_sliding_window=True,
+            sliding_window=5,
+        ),
+    ),
+    "qwen2_moe_odd": (
+        "Qwen2Moe",
+        dict(
+            num_experts=4,
+            num_experts_per_tok=2,
+            moe_intermediate_size=20,
+            shared_expert_intermediate_size=28,
+            mlp_only_layers=[0],
+            use_sliding_window=True,
+            sliding_window=5,
+        ),
+    ),
+    "olmoe_odd": (
+        "Olmoe",
+        dict(num_experts=6, num_experts_per_tok=3, clip_qkv=0.5, tie_word_embeddings=True),
+    ),
+    "mixtral_odd": (
+        "Mixtral",
+        dict(head_dim=20, num_local_experts=7, num_experts_per_tok=3, sliding_window=5),
+    ),
+    "gpt_oss": (
+        "GptOss",
+        dict(
+            head_dim=12,
+            sliding_window=5,
+            num_local_experts=5,
+            num_experts_per_tok=2,
+            swiglu_limit=0.7,
+            swiglu_alpha=1.2,
+        ),
+    ),
+    "flex_olmo_odd": ("FlexOlmo", dict(num_experts=4, num_experts_per_tok=2, norm_topk_prob=True)),
+    "gemma4": (  # Two periods with keys and values of their own, and two that read those.
+        "Gemma4Text",
+        dict(
+            head_dim=12,
+            global_head_dim=16,
+            num_hidden_layers=8,
+            layer_types=[LOCAL, GLOBAL] * 4,
+            sliding_window=5,
+            num_kv_shared_layers=4,
+            use_double_wide_mlp=True,
+            hidden_size_per_layer_input=8,
+            vocab_size_per_layer_input=160,
+            final_logit_softcapping=3.0,
+        ),
+    ),
+    "gemma4_odd": (  # Heads of one width, a larger table, a last layer that is made global.
+        "Gemma4Text",
+        dict(
+            head_dim=16,
+            global_head_dim=16,
+            num_hidden_layers=6,
+            layer_types=[GLOBAL, LOCAL, LOCAL, GLOBAL, LOCAL, LOCAL],
+            sliding_window=4,
+            num_kv_shared_layers=2,
+            hidden_size_per_layer_input=4,
+            vocab_size_per_layer_input=170,
+            attention_bias=True,
+            tie_word_embeddings=False,
+            rope_parameters={
+                GLOBAL: {"rope_type": "linear", "rope_theta": 500.0, "factor": 3.0},
+                LOCAL: {"rope_type": "default", "rope_theta": 100.0},
+            },
+        ),
+    ),
+    "gemma4_unified": (
+        "Gemma4UnifiedText",
+        dict(
+            head_dim=8,
+            global_head_dim=20,
+            num_hidden_layers=5,
+            layer_types=[LOCAL, LOCAL, GLOBAL, LOCAL, GLOBAL],
+            sliding_window=5,
+            num_key_value_heads=4,
+            num_global_key_value_heads=1,
+            attention_k_eq_v=True,
+            rope_parameters={
+                GLOBAL: {
+                    "rope_type": "proportional",
+                    "rope_theta": 500.0,
+                    "partial_rotary_factor": 0.5,
+                    "factor": 2.0,
+                },
+                LOCAL: {"rope_type": "default", "rope_theta": 100.0},
+            },
+        ),
+    ),
+    "qwen3_5": (
+        "Qwen3_5Text",
+        dict(
+            head_dim=16,
+            layer_types=[LINEAR, GLOBAL, LINEAR],
+            **LINEAR_HEADS,
+        ),
+    ),
+    "qwen3_next": (
+        "Qwen3Next",
+        dict(
+            head_dim=16,
+            layer_types=[LINEAR, GLOBAL, LINEAR],
+            **LINEAR_HEADS,
+            num_experts=6,
+            num_experts_per_tok=2,
+            moe_intermediate_size=24,
+            shared_expert_intermediate_size=20,
+            mlp_only_layers=[2],
+        ),
+    ),
+    "qwen3_5_moe_odd": (
+        "Qwen3_5MoeText",
+        dict(
+            head_dim=8,
+            layer_types=[LINEAR, LINEAR, GLOBAL],
+            **ODD_LINEAR_HEADS,
+            num_experts=4,
+            num_experts_per_tok=3,
+            moe_intermediate_size=20,
+            shared_expert_intermediate_size=28,
+            tie_word_embeddings=True,
+        ),
+    ),
+    "qwen3_5_odd": (
+        "Qwen3_5Text",
+        dict(
+            head_dim=8,
+            num_key_value_heads=1,
+            layer_types=[GLOBAL, GLOBAL, LINEAR],
+            **ODD_LINEAR_HEADS,
+            attention_bias=True,
+            tie_word_embeddings=True,
+            rope_parameters={
+                "rope_type": "default",
+                "rope_theta": 500.0,
+                "partial_rotary_factor": 0.5,
+            },
         ),
     ),
 }

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ift_jax.models.fused_cross_entropy import CrossEntropyOptions, fused_linear_cross_entropy
+from ift_jax.models import fused_cross_entropy
+from ift_jax.models.fused_cross_entropy import (
+    CrossEntropyOptions,
+    chunk_counts,
+    chunk_length,
+    fused_linear_cross_entropy,
+    wide_chunk_length,
+)
+from ift_jax.sharding import rules
 from ift_jax.training.loss_normalization import normalized_weights
 
 
@@ -148,3 +156,63 @@ def test_normalizations_in_closed_form():
     np.testing.assert_allclose(scaled, expected, rtol=1e-6)
     assert normalized_weights(weights, segments, "constant", 7.0)[1] == 7.0
     assert normalized_weights(weights, segments, "sum", 7.0)[1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("positions", "vocab", "chunk", "wide"),
+    [
+        (1024, 49_152, 128, 512),  # SmolLM2-135M's shape, 4 rows of 256.
+        (512, 32_128, 64, 256),  # T5 1.1 small, 8 rows of 64.
+        (4096, 49_152, 341, 682),  # A wide chunk has at most 2^25 logits.
+        (4096, 128_256, 130, 260),
+        (1024, 4096, 128, 128),  # A small head is not worth it.
+        (100, 49_152, 64, 64),
+    ],
+)
+def test_the_length_of_chunks_on_a_cpu(positions, vocab, chunk, wide):
+    assert chunk_length(positions, vocab) == chunk
+    assert wide_chunk_length(chunk, positions, vocab) == wide
+    assert wide_chunk_length(chunk_length(positions, vocab, 20), positions, vocab, 20) == 20
+
+
+def test_an_accelerator_has_one_length_of_chunks(monkeypatch):
+    monkeypatch.setattr(rules, "platform", lambda: "tpu")
+    assert wide_chunk_length(128, 4096, 49_152) == 128
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 4])
+def test_chunks_cover_what_is_trained_and_little_else(parts):
+    n_trained = np.arange(1000)
+    wide, narrow = map(np.asarray, chunk_counts(n_trained, 10, 10 * parts))
+    computed = 10 * (parts * wide + narrow)
+    assert (computed >= n_trained).all()
+    assert (computed < n_trained + 20).all()
+    assert (narrow < max(2, parts - 1)).all() or parts == 1
+    assert (wide[0], narrow[0]) == (0, 0)
+
+
+def test_wide_and_narrow_chunks_give_the_sum_over_positions(monkeypatch):
+    monkeypatch.setattr(fused_cross_entropy, "MIN_CHUNK_LOGITS", 1)
+    rng = np.random.default_rng(0)
+    n_positions, vocab = 520, 11
+    x = rng.normal(size=(1, n_positions, 4)).astype(np.float32)
+    w = rng.normal(size=(4, vocab)).astype(np.float32)
+    targets = rng.integers(0, vocab, (1, n_positions)).astype(np.int32)
+    assert wide_chunk_length(chunk_length(n_positions, vocab), n_positions, vocab) == 4 * 65
+
+    def loss(weights, options):
+        return jax.value_and_grad(
+            lambda x, w: fused_linear_cross_entropy(x, w, targets, weights, options)[0], (0, 1)
+        )
+
+    ours = jax.jit(lambda weights: loss(weights, CrossEntropyOptions())(x, w))
+    by_one = jax.jit(lambda weights: loss(weights, CrossEntropyOptions(chunk=520))(x, w))
+    for n_trained in (0, 1, 65, 66, 195, 196, 261, 325, 326, 520):
+        weights = np.zeros(n_positions, np.float32)
+        weights[rng.permutation(n_positions)[:n_trained]] = 0.5
+        for got, want in zip(
+            jax.tree.leaves(ours(weights[None])),
+            jax.tree.leaves(by_one(weights[None])),
+            strict=True,
+        ):
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)

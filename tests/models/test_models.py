@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 
 from ift_jax.config.schema import DecoderConfig
-from ift_jax.models import build_model
+from ift_jax.models import build_model, flops
 from tests.models.architectures import (
     DECODER,
+    HYBRID,
+    LOCAL,
     T5,
+    T5_1_0,
+    T5GEMMA,
+    T5GEMMA_2,
+    UMT5,
     batch_of,
     each_architecture,
     each_config,
@@ -38,7 +44,9 @@ def test_packed_states_equal_those_of_examples_alone(config):
         start = 0
         for _, decoder_part in row:
             n = len(decoder_part)
-            np.testing.assert_allclose(states[start : start + n], next(alone)[:n], atol=2e-5)
+            # Rounding: T5Gemma 2 differs by 2e-5 to 5e-5, T5 1.0 by 7e-7.
+            expected = next(alone)[:n]
+            np.testing.assert_allclose(states[start : start + n], expected, atol=4e-5, rtol=3e-5)
             start += n
 
 
@@ -84,7 +92,7 @@ def test_prefix_mask_lets_the_prompt_attend_to_itself_both_ways():
     assert moved(prefix)[:5].tolist() == [True] * 5
 
 
-@each_config
+@pytest.mark.parametrize("config", [DECODER, LOCAL, HYBRID, T5, T5_1_0, UMT5, T5GEMMA, T5GEMMA_2])
 def test_scan_equals_a_loop_over_layers(config):
     model, params, _ = make(config)
     batch = full_batch(config)
@@ -184,6 +192,23 @@ def test_flops_count_the_matrix_products_of_an_encoder_decoder():
     pairs = 2 * 7 * 7 + 3 * (4 * 5 / 2 + 4 * 7)
     want = (6 * (on_encoder * 7 + on_decoder * 4) + 12 * 18 * pairs) / 11
     assert build_model(T5).flops_per_token([4], [4], [7]) == pytest.approx(want)
+
+
+@pytest.mark.parametrize(
+    ("config", "before", "after"), [(T5GEMMA, 3, 3), (T5GEMMA_2, 1, 2)], ids=["1", "2"]
+)
+def test_flops_count_the_pairs_inside_the_windows_of_t5gemma(config, before, after):
+    n, m = 4, 7
+    everywhere = [(q, k) for q in range(m) for k in range(m)]
+    near = [(q, k) for q, k in everywhere if -before <= k - q <= after]
+    own = [(q, k) for q in range(n) for k in range(q + 1)]
+    local = [(q, k) for q, k in own if q - k < config.sliding_window]
+    # Layers are local and global in turn, the first one local.
+    in_encoder = 2 * len(near) + len(everywhere)
+    in_decoder = len(local) + len(own) + 2 * n * m
+    heads = config.encoder_n_heads * in_encoder + config.n_heads * in_decoder
+    without_matrices = flops.flops_per_token(config, {("embedding",): 0.0}, [n], [n], [m])
+    assert without_matrices * (n + m) == pytest.approx(12 * config.head_dim * heads)
 
 
 def test_a_vocabulary_must_be_given():

@@ -1,14 +1,16 @@
 """Every family against `transformers`: logits, losses and gradients, float32."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ift_jax.interop.hugging_face_config import to_hugging_face
-from ift_jax.interop.tensor_table import leaf_at, leaves, tensor_table
+from ift_jax.interop.tensor_table import fuse, leaf_at, leaves, tensor_table
 from ift_jax.models import build_model
-from ift_jax.models.attention.kv import LayerCache
+from ift_jax.models.attention.kv import LayerCache, add_slots
 from ift_jax.models.attention.mask import Tokens
 from ift_jax.models.attention.relative_bias import relative_buckets
 
@@ -21,6 +23,13 @@ from tests.models import hugging_face as hf  # noqa: E402
 from tests.models.architectures import jit, jitted_logits, pack  # noqa: E402
 
 TOLERANCE = 2e-4
+
+
+@functools.cache
+def case(family):
+    """The reference model of a family, our config and model of it, and our parameters."""
+    reference, config = hf.reference_and_config(family)
+    return reference, config, build_model(config), hf.our_params(reference, config)
 
 
 def random_tokens(rows: int, length: int, seed: int = 0) -> np.ndarray:
@@ -70,9 +79,7 @@ USUAL = ("llama", "llama3", "mistral", "qwen2", "qwen3", "olmo2", "gemma2", "gem
 )
 def test_decoder_logits_of_packed_rows(family):
     """Two examples in one row and one in the next: each as `transformers` sees it alone."""
-    reference, config = hf.reference_and_config(family)
-    model = build_model(config)
-    params = hf.our_params(reference, config)
+    reference, _, model, params = case(family)
     rng = np.random.default_rng(0)
     examples = [rng.integers(3, hf.VOCAB, n).tolist() for n in (37, 8, 23)]  # A long one: windows.
     batch = pack([examples[:2], examples[2:]], 45)
@@ -87,9 +94,8 @@ def test_decoder_logits_of_packed_rows(family):
 
 @pytest.mark.parametrize("family", [name for name in hf.RELATIVES if "_odd" not in name])
 def test_cached_decoding_equals_the_full_forward_pass(family):
-    reference, config = hf.reference_and_config(family)
-    model = build_model(config)
-    params = model.unstack(hf.our_params(reference, config))
+    reference, _, model, params = case(family)
+    params = model.unstack(params)
     tokens = np.random.default_rng(0).integers(3, hf.VOCAB, (1, 25)).astype(np.int32)
     N_PROMPT = 19
 
@@ -100,9 +106,8 @@ def test_cached_decoding_equals_the_full_forward_pass(family):
         ones = jnp.ones_like(positions)
         prompt = Tokens(ones[:, :N_PROMPT], positions[:, :N_PROMPT])
         x, kv = module.hidden_with_cache(tokens[:, :N_PROMPT], prompt, prompt)
-        room = ((0, 0), (0, 0), (0, tokens.shape[1] - N_PROMPT), (0, 0))
-        kv = jax.tree.map(lambda part: jnp.pad(part, room), kv)
-        caches = [LayerCache(of_layer, jnp.int32(N_PROMPT)) for of_layer in kv]
+        room = tokens.shape[1] - N_PROMPT
+        caches = [LayerCache(add_slots(kept, room), jnp.int32(N_PROMPT)) for kept in kv]
         new = Tokens(ones[:, N_PROMPT:], positions[:, N_PROMPT:])
         y, _ = module.hidden_with_cache(tokens[:, N_PROMPT:], new, Tokens(ones, positions), caches)
         return model.unrolled.logits(params, jnp.concatenate([x, y], axis=1))
@@ -114,21 +119,18 @@ def test_cached_decoding_equals_the_full_forward_pass(family):
 
 @pytest.mark.parametrize("family", hf.RELATIVES)
 def test_tensors_and_config_come_back_the_same(family):
-    reference, config = hf.reference_and_config(family)
-    params = hf.our_params(reference, config)
+    reference, config, model, params = case(family)
     model_type = reference.config.model_type
     target = to_hugging_face(config, model_type=model_type)
     assert target.family.model_type == model_type
     parts = {}
-    for entry in sorted(
-        tensor_table(build_model(config), target.family), key=lambda entry: entry.first_row
-    ):
+    for entry in sorted(tensor_table(model, target.family), key=lambda entry: entry.first_row):
         leaf = leaf_at(params, entry.path)
         for i, name in enumerate(entry.names):
-            values = np.asarray(leaf[i] if entry.stacked else leaf)
-            parts.setdefault(name, []).append(values.T if entry.transposed else values)
-    ours = {name: np.concatenate(values) for name, values in parts.items()}
-    theirs = reference.state_dict()
+            values = entry.as_theirs(np.asarray(leaf[entry.place(i)]))
+            parts.setdefault(name, []).append((entry, values))
+    ours = {name: fuse(values) for name, values in parts.items()}
+    theirs = hf.released(reference, reference.state_dict())
     if config.tied_embedding:
         theirs = {name: values for name, values in theirs.items() if name != "lm_head.weight"}
     assert ours.keys() == theirs.keys()
@@ -143,12 +145,12 @@ def test_tensors_and_config_come_back_the_same(family):
         np.testing.assert_array_equal(back(tokens).logits, reference(tokens).logits)
 
 
-@pytest.mark.parametrize("version", hf.T5S)
-@pytest.mark.parametrize(("n_source", "n_target"), [(17, 9), (5, 33), (40, 1)])
+@pytest.mark.parametrize(
+    ("version", "n_source", "n_target"),
+    [("1.0", 5, 33), ("1.0", 40, 1), *((name, 40, 33) for name in hf.T5S)],
+)
 def test_t5_logits_and_loss(version, n_source, n_target):
-    reference, config = hf.reference_and_config(version)
-    model = build_model(config)
-    params = hf.our_params(reference, config)
+    reference, _, model, params = case(version)
     sources = random_tokens(3, n_source)
     targets = random_tokens(3, n_target, seed=1)
     batch = t5_batch(sources, targets, [n_source, n_source - 2, 1])
@@ -165,20 +167,26 @@ def test_t5_logits_and_loss(version, n_source, n_target):
     np.testing.assert_allclose(loss, theirs.loss.item(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["gemma3", "qwen2", "cohere2", "olmo3", "1.0", "1.1"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        *("gemma3", "qwen2", "cohere2", "olmo3", "qwen3_next", "gpt_oss", "qwen3_5", "gemma4"),
+        *("1.0", "umt5", "t5gemma", "t5gemma2"),
+    ],
+)
 def test_gradients_of_the_loss(family):
-    reference, config = hf.reference_and_config(family)
-    model = build_model(config)
-    params = hf.our_params(reference, config)
+    reference, config, model, params = case(family)
     if family in hf.T5S:
         sources = random_tokens(2, 11)
         targets = random_tokens(2, 7, seed=1)
+        sources[0, 3] = config.image_end_id or sources[0, 3]  # It has an embedding of its own.
         batch = t5_batch(sources, targets, [11, 6])
         inputs = dict(
             input_ids=torch.tensor(sources),
             attention_mask=torch.tensor(batch["encoder_segment_ids"]),
             decoder_input_ids=torch.tensor(batch["decoder_tokens"]),
         )
+        inputs["decoder_input_ids"][:, 0] = config.decoder_start_id
     else:
         batch = decoder_batch([19, 19], 19)
         targets = np.roll(batch["tokens"], -1, axis=1)
@@ -188,7 +196,7 @@ def test_gradients_of_the_loss(family):
         log_p = jax.nn.log_softmax(model.logits(params, model.hidden(params, batch)))
         return -jnp.take_along_axis(log_p, targets[..., None], axis=-1).mean()
 
-    value, gradients = jax.jit(jax.value_and_grad(loss))(params)
+    value, gradients = jit(jax.value_and_grad(loss))(params)
     reference.zero_grad()
     their_loss = torch.nn.functional.cross_entropy(
         reference(**inputs).logits.reshape(-1, hf.VOCAB),
@@ -196,12 +204,19 @@ def test_gradients_of_the_loss(family):
     )
     their_loss.backward()
     np.testing.assert_allclose(value, their_loss.item(), rtol=1e-5)
-    theirs = {name: weight.grad for name, weight in reference.named_parameters()}
+    grads = {name: weight.grad for name, weight in reference.named_parameters()}
+    theirs = hf.released(reference, grads)
     ours = dict(leaves(jax.device_get(gradients)))
     for entry in tensor_table(model, to_hugging_face(config).family):
         for i, name in enumerate(entry.names):
-            got = ours[entry.path][i] if entry.stacked else ours[entry.path]
-            want = theirs[name].numpy().T if entry.transposed else theirs[name].numpy()
+            got = entry.as_theirs(np.asarray(ours[entry.path][entry.place(i)]))
+            if name.endswith("layer_scalar"):  # It is not trained.
+                assert name not in theirs and not got.any()
+                continue
+            want = theirs[name].numpy()
+            if entry.fused_rows:
+                rows = np.arange(want.shape[entry.fused_axis])[entry.their_rows(slice(None))]
+                want = want.take(rows, axis=entry.fused_axis)
             error = np.linalg.norm(got - want) / np.linalg.norm(want)
             assert error < 1e-3, (name, error)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax._src.ad_checkpoint import saved_residuals  # The public function only prints.
 
-from ift_jax.models.remat import CHECKPOINT_POLICIES
+from ift_jax.models.remat import CHECKPOINT_POLICIES, chosen_policy
+from ift_jax.sharding import rules
 from tests.models.architectures import LOCAL, each_architecture, full_batch, jit, make
 
 
@@ -43,7 +44,7 @@ def residual_sizes(attention):
     """
     device, host = {}, {}
     n_positions = full_batch(LOCAL)["tokens"].size
-    for remat in ("none", *CHECKPOINT_POLICIES):
+    for remat in ("auto", "none", *CHECKPOINT_POLICIES):
         loss, params = loss_and_params(LOCAL, remat, attention=attention)
         kept = [
             aval
@@ -57,16 +58,17 @@ def residual_sizes(attention):
     return device, host
 
 
-@pytest.mark.parametrize("attention", ["xla", "splash", "triton"])
+@pytest.mark.parametrize("attention", ["xla", "tiled", "splash", "triton"])
 def test_policies_keep_what_they_promise(attention):
     device, host = residual_sizes(attention)
     c = LOCAL
     length = full_batch(c)["tokens"].shape[1]
     q_size = c.n_heads * c.head_dim
     kv_size = c.n_kv_heads * c.head_dim
-    # Kernels keep their output and one sum per query, with the length padded to a block; triton
-    # pads heads to 16.
-    block, width = {"splash": (128, c.head_dim), "triton": (64, 16)}.get(attention, (0, 0))
+    # Kernels and tiles keep their output and one sum per query, with the length padded to a block;
+    # triton pads heads to 16.
+    blocks = {"tiled": (length, c.head_dim), "splash": (128, c.head_dim), "triton": (64, 16)}
+    block, width = blocks.get(attention, (0, 0))
     attention_size = c.n_heads * (width + 1) * block / length or q_size
     assert device["full"] == c.d_model and not host["full"]
     assert device["offload"] == 0 and host["offload"] == c.d_model
@@ -75,3 +77,10 @@ def test_policies_keep_what_they_promise(attention):
     assert device["dots"] == c.d_model + projections
     assert device["minimal"] == pytest.approx(device["dots"] + attention_size)
     assert device["none"] > device["minimal"]
+    assert device["auto"] == device["minimal"]  # There is only a CPU here.
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_an_accelerator_computes_nothing_again_unless_it_is_asked_to(monkeypatch, platform):
+    monkeypatch.setattr(rules, "platform", lambda: platform)
+    assert (chosen_policy("auto"), chosen_policy("full")) == ("none", "full")

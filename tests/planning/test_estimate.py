@@ -18,7 +18,13 @@ from ift_jax.config.schema import (
 )
 from ift_jax.models.model import Model
 from ift_jax.planning.chips import chips
-from ift_jax.planning.estimate import KERNEL_BLOCK, estimate, head_trip_count, visited_share
+from ift_jax.planning.estimate import (
+    KERNEL_BLOCK,
+    KernelShares,
+    estimate,
+    head_trip_count,
+    visited_share,
+)
 from ift_jax.sharding.mesh import make_mesh
 from tests.planning.compiled import compile_for, layers
 
@@ -84,13 +90,15 @@ def test_train_step(fsdp_step):
     module, mesh, model = fsdp_step
     chip, devices = chips()["v5e"], list(mesh.devices.flat)
     flops = model.flops_per_token([512], [512]) * 32 * 512 / 16
-    found = estimate(module, chip, devices, model_flops=flops, kernel_share=1.0)
+    found = estimate(module, chip, devices, model_flops=flops, kernel_shares=KernelShares())
     assert found.seconds > flops / chip.peak_flops and 0 < found.mfu < 1
     assert found.seconds >= found.compute_seconds + found.memory_seconds
     # Attention alone: 2 rows a device, 4 layers, 4 heads of 128. There are 2 products of 512 x 512
     # pairs in the forward pass, 2 when it is recomputed, 3 for the gradient of the queries, and 4
     # for that of the keys and values.
-    none = estimate(module, chip, devices, model_flops=flops, kernel_share=0.0)
+    none = estimate(
+        module, chip, devices, model_flops=flops, kernel_shares=KernelShares(attention=0.0)
+    )
     kernels = (2 + 2 + 3 + 4) * 2.0 * 2 * 4 * 4 * 512 * 512 * 128
     assert found.compute_seconds - none.compute_seconds == pytest.approx(kernels / chip.peak_flops)
     # The trip count of the head's loop depends on the data: with twice as many it takes longer.

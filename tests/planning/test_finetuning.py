@@ -5,7 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ift_jax.config.schema import Config, DecoderConfig, EncoderDecoderConfig, LoraConfig
+from ift_jax.config.schema import (
+    Config,
+    DecoderConfig,
+    EncoderDecoderConfig,
+    LoraConfig,
+    PreferenceConfig,
+)
 from ift_jax.planning.finetuning import Facts, choose, choose_format
 
 GIB = 2**30
@@ -16,6 +22,7 @@ FACTS = Facts(
     encoder_lengths=np.zeros(1000, np.int64),
     decoder_lengths=np.full(1000, 240, np.int64),
     n_examples=10_000,
+    has_eval_split=True,
     platform="gpu",
     n_devices=1,
     device_bytes=80 * GIB,
@@ -36,6 +43,15 @@ def test_rows_keep_99_percent_and_have_room_for_four_examples():
     assert chosen(longer)["data.max_length"] == 4096
     lengths[5:15] = 240  # Only 0.5%.
     assert chosen(dataclasses.replace(FACTS, decoder_lengths=lengths))["data.max_length"] == 1024
+
+
+def test_without_rows_to_hold_out_trained_ones_are_evaluated_and_no_checkpoint_is_the_best():
+    held_out = chosen()
+    few = chosen(dataclasses.replace(FACTS, has_eval_split=False))
+    assert few.pop("data.eval_split") == "train"
+    assert "data.eval_split" not in held_out
+    assert held_out.pop("train.keep_best") == 1
+    assert few == held_out
 
 
 def test_rows_are_no_longer_than_the_model_s_positions_and_say_so():
@@ -95,13 +111,21 @@ def test_an_encoder_decoder_is_finetuned_as_t5_is():
     assert values["data.inputs_length"] == 512
     assert values["data.targets_length"] == 128
     assert "data.max_length" not in values
+    gemma = EncoderDecoderConfig(block="gemma", d_model=2000, max_length=64)
+    values = chosen(dataclasses.replace(facts, model=gemma))
+    assert "optimizer.name" not in values and values["optimizer.learning_rate"] == 5e-5
+    assert values["data.inputs_length"] == values["data.targets_length"] == 64
+    assert ("format.input_eos", False) in [
+        choice[:2] for choice in choose_format(gemma, False, Config(), ())
+    ]
 
 
 def test_types_and_remat_follow_from_the_platform():
     assert chosen()["model.dtype"] == "bfloat16"
     assert chosen()["model.remat"] == "none"
     cpu = chosen(dataclasses.replace(FACTS, platform="cpu"))
-    assert (cpu["model.dtype"], cpu["model.remat"]) == ("float32", "dots")
+    # What "auto" chooses in a run whose config says nothing; see `remat.chosen_policy`.
+    assert (cpu["model.dtype"], cpu["model.remat"]) == ("float32", "minimal")
 
 
 def test_less_memory_means_more_remat_then_slices_then_sharding():
@@ -121,6 +145,18 @@ def test_less_memory_means_more_remat_then_slices_then_sharding():
     assert "mesh.fsdp" not in chosen(dataclasses.replace(FACTS, n_devices=8))
 
 
+def test_a_quantized_base_leaves_room_and_answers_only_where_its_numbers_fit():
+    # 1e9 weights of 4.5 bits take 0.52 GiB; the same in bfloat16 for previews, 1.86 GiB.
+    quantized = Config(lora=LoraConfig(rank=8, quantize="nf4"))
+    small = dataclasses.replace(FACTS, device_bytes=2 * GIB, n_devices=8)
+    assert "mesh.fsdp" not in chosen(small, quantized)
+    assert "mesh.fsdp" in chosen(small, LORA)
+    assert "train.preview_prompts" not in chosen(small, quantized)  # Over all 8 devices.
+    one = dataclasses.replace(small, n_devices=1)
+    assert chosen(one, quantized)["train.preview_prompts"] == 0
+    assert "train.preview_prompts" not in chosen(one, LORA)
+
+
 def test_a_run_evaluates_ten_times_and_saves_five_times():
     values = chosen()
     n_steps = 10_000 * 3 / (16 * 0.95 * 1024 / 240)
@@ -128,6 +164,16 @@ def test_a_run_evaluates_ten_times_and_saves_five_times():
     assert values["train.save_every"] == 2 * values["train.eval_every"]
     tiny = chosen(dataclasses.replace(FACTS, n_examples=4))
     assert tiny["train.eval_every"] == tiny["train.save_every"] == tiny["train.log_every"] == 1
+
+
+@pytest.mark.parametrize(("n_steps", "evals", "saves"), [(1, 1, 1), (4, 4, 4), (100, 10, 5)])
+def test_the_reasons_say_how_often_a_run_really_evaluates_and_saves(n_steps, evals, saves):
+    train = dataclasses.replace(Config().train, steps=n_steps)
+    config = dataclasses.replace(Config(), train=train)
+    reasons = {each.field: each.reason for each in choose(FACTS, config, {"train.steps"})}
+    plural = "s" if n_steps > 1 else ""
+    assert reasons["train.eval_every"] == f"the held-out loss, about {evals} time{plural} a run"
+    assert reasons["train.save_every"] == f"a checkpoint about {saves} time{plural} a run"
 
 
 def test_what_is_given_is_not_chosen_and_decides_the_rest():
@@ -170,3 +216,12 @@ def test_the_template_is_the_model_s_or_chatml():
     assert (
         choose_format(model, False, Config(), {"format.template", "tokenizer.added_tokens"}) == []
     )
+
+
+def test_pairs_take_the_small_rates_that_are_usual_for_them():
+    pairs = dataclasses.replace(FULL, preference=PreferenceConfig("sigmoid"))
+    with_lora = dataclasses.replace(pairs, lora=LORA.lora)
+    for config, rate in ((pairs, 1e-6), (with_lora, 1e-5)):
+        found = chosen(config=config)
+        assert found["optimizer.learning_rate"] == rate
+        assert found["optimizer.warmup_ratio"] == 0.1 and "optimizer.final_ratio" not in found

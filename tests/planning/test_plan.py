@@ -87,7 +87,7 @@ def test_memory_by_kind_is_the_compilers(small):
     assert all(size >= 0 for size in parts.values())
     record = json.loads(json.dumps(report.step_record(program, compiled, "v5p:2x2x1", 1)))
     assert record["fits"] and record["memory"]["total"] == memory["total"]
-    assert record["mesh"] == {"data": 1, "fsdp": 4, "tensor": 1, "sequence": 1}
+    assert record["mesh"] == {"data": 1, "fsdp": 4, "expert": 1, "tensor": 1, "sequence": 1}
     # A gradient that no figure counts makes the plan impossible, and is reported where it is known.
     assert sum(one["bytes_sent"] for one in record["collectives"]) >= least_sent(program) > 1e5
     with pytest.raises(RuntimeError, match="a device sends 0 bytes, and the sum of the gradients"):
@@ -214,7 +214,7 @@ def test_only_the_data_axis_crosses_slices():
     more = TrainConfig(batch_size=64, steps=10)
     config = dataclasses.replace(SMALL, mesh=MeshConfig(data=4, fsdp=-1), train=more)
     mesh = compile_step.program_of(config, "v5e:4x4", 2).mesh
-    assert config_sizes(mesh) == {"data": 4, "fsdp": 8, "tensor": 1, "sequence": 1}
+    assert config_sizes(mesh) == {"data": 4, "fsdp": 8, "expert": 1, "tensor": 1, "sequence": 1}
     slices = [{device.slice_index for device in part.flat} for part in mesh.devices]
     assert slices == [{0}, {0}, {1}, {1}]
 

@@ -2,18 +2,15 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 
 import pytest
 
 from ift_jax.config.schema import TokenizerConfig
 from ift_jax.io.locks import build_lock
-from ift_jax.preparation import shards
+from ift_jax.preparation import executors, shards
 from ift_jax.preparation.prepare import prepare
-from tests.preparation.runs import REPOSITORY, changed, child, contents, quiet, store_of
+from tests.preparation.runs import changed, child, contents, quiet, store_of
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -50,56 +47,33 @@ def test_two_processes_that_want_the_same_store(config, tmp_path):
     wanted = changed(config, data__max_length=400)
     name = store_of(changed(wanted, data__store_dir=str(tmp_path / "other"))).path.name
     # The tokenizer has another place there, not another content; so the name is the same.
+    ours = []
     with build_lock(tmp_path / "stores", name, quiet):
-        children = [child(wanted, "prepare(config, log=log)") for _ in range(2)]
-        seen = [[], []]
-        for process, lines in zip(children, seen, strict=True):
-            for line in process.stdout:
-                lines.append(line)
-                if "waiting for another process" in line:
-                    break
-    for process, lines in zip(children, seen, strict=True):
-        out, err = process.communicate(timeout=120)
-        lines += out.splitlines()
-        assert process.returncode == 0, err
+        process = child(wanted, "prepare(config, log=log)")
+        theirs = []
+        for line in process.stdout:
+            theirs.append(line)
+            if "waiting for another process" in line:
+                break
+    prepare(wanted, log=ours.append)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    lines = [*theirs, *out.splitlines(), *"\n".join(ours).splitlines()]
     # The last part of three was made once, by whichever came first.
-    assert sum(line.strip().startswith("part 3 of 3") for line in sum(seen, [])) == 1
+    assert sum(line.strip().startswith("part 3 of 3") for line in lines) == 1
     assert len(contents(tmp_path / "stores" / name)) == 7
 
 
+# What an exception in such a process becomes is tested in test_users_code.py.
 @pytest.mark.slow
-def test_processes_make_the_same_bytes_and_the_same_errors(config, tmp_path):
+def test_processes_make_the_same_bytes(config, tmp_path, monkeypatch, capfd):
     tokenizer = TokenizerConfig(prepare(config, log=quiet).tokenizer_path)
     config = changed(config, tokenizer=tokenizer, data__variants=2)
     alone = store_of(config)
     several = changed(config, data__processes=2, data__store_dir=str(tmp_path / "other"))
-    bad = tmp_path / "data" / "train.jsonl"
-    script = tmp_path / "run.py"  # Spawned processes import the main file.
-    code = f"""
-        from ift_jax.config.schema import *
-        from ift_jax.preparation import shards
-        from ift_jax.preparation.prepare import prepare
-        from ift_jax.errors import UserError
-
-        shards.EXAMPLES_PER_SHARD = 40
-        if __name__ == "__main__":
-            prepare({several!r})
-            with open({str(bad)!r}, "a") as file:
-                file.write('{{"inputs": "x"}}' + chr(10))
-            try:
-                prepare({several!r})
-            except UserError as error:
-                print("error:", error)
-    """
-    script.write_text(textwrap.dedent(code))
-    path = os.pathsep.join([str(REPOSITORY), *sys.path])
-    ran = subprocess.run(
-        [sys.executable, script],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert ran.stderr == ""
+    # No part is made in this process.
+    monkeypatch.setattr(executors, "write_part", None)
+    capfd.readouterr()
+    prepare(several, log=quiet)
+    assert capfd.readouterr().err == ""
     assert contents(alone.path) == contents(tmp_path / "other" / alone.path.name)
-    assert ran.stdout.splitlines()[-1].startswith(f"error: {bad}:96: field 'targets' is missing")

@@ -69,6 +69,29 @@ def test_what_the_template_does_not_write_is_an_error_or_counted(run):
     assert prepared.mixture.stores[0].manifest["dropped"] == {"unwritten": 3}
 
 
+def test_what_filters_drop_is_counted_by_reason_and_is_no_fault(run):
+    rows = [row(i, license="MIT") for i in range(N)]
+    for k, answer in ((3, "I'm Claude."), (5, "<think>So?"), (7, "Again. And again.\n" * 10)):
+        rows[k]["conversations"][1]["value"] = answer
+    rows[8]["license"] = "cc-by-nc-4.0"
+    del rows[9]["license"]
+    names = ("identity", "thinking", "repeats", "license")
+    _, prepared, lines = run(rows, data__filters=names)
+    [store] = prepared.mixture.stores
+    assert store.manifest["dropped"] == {
+        "filter_identity": 1,
+        "filter_unclosed_thinking": 1,
+        "filter_repeated_sentence": 1,
+        "filter_license": 2,
+    }
+    assert not [line for line in lines if "license" in line]  # It was read.
+    _, prepared, lines = run(rows)
+    assert prepared.mixture.stores[0].manifest["dropped"] == {}
+    assert [line for line in lines if "license" in line]
+    with pytest.raises(UserError, match=r"no example is left to use \(filter_license 28\)"):
+        run([row(i) for i in range(N)], data__filters=("license",), data__eval_split="train")
+
+
 def thoughtful(i):
     """A conversation of two rounds with thoughts, every second one with its own policy."""
     turns = [

@@ -19,7 +19,7 @@ LIMIT = 300.0  # Seconds that a run may take.
 _POLL = 0.005
 _TICKS = os.sysconf("SC_CLK_TCK")
 _ORPHAN_SECONDS = 15.0  # In which worker processes must notice that their parent is gone.
-# Of all signals: most are SIGKILL, for which a command can do nothing.
+# The share of each signal: most are SIGKILL, for which a command can do nothing.
 _SHARES = {signal.SIGKILL: 0.6, signal.SIGTERM: 0.2, signal.SIGINT: 0.2}
 _START_UP_SHARE = 0.15
 _LONGEST_WAIT = 0.1  # Seconds; a file is written to disk in less.

@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
             ended the process.
         change: How the input was spoiled.
         detail: The message, the complaint, or the end of the traceback.
-        seconds: The time that reading took.
+        seconds: The CPU time that reading took.
     """
 
     kind: str
@@ -51,17 +51,17 @@ def judge(group: Group, seed: str) -> Outcome:
     folder = Path(tempfile.mkdtemp(prefix="ift-fuzz-"))
     try:
         case = group.make(random.Random(seed), folder)
-        start = time.monotonic()
+        start = time.process_time()
         try:
             value = group.read(case)
         except UserError as error:
             message = str(error)
             kind = "refused" if _is_clear(message, case, group) else "unclear"
-            return Outcome(kind, case.change, message, time.monotonic() - start)
+            return Outcome(kind, case.change, message, time.process_time() - start)
         except Exception:
             lines = traceback.format_exc(limit=-3)
-            return Outcome("traceback", case.change, lines[-1500:], time.monotonic() - start)
-        seconds = time.monotonic() - start
+            return Outcome("traceback", case.change, lines[-1500:], time.process_time() - start)
+        seconds = time.process_time() - start
         complaint = group.complaint(case, value)
         kind = "wrongly accepted" if complaint else "accepted"
         return Outcome(kind, case.change, complaint, seconds)

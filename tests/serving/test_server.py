@@ -16,6 +16,7 @@ from ift_jax.text.rows.parse_record import parse_record
 from tests import small_models
 from tests.serving import served
 from tests.serving.served import wait_until
+from tests.training.runs import free_port
 
 httpx = pytest.importorskip("httpx", reason="the server is asked with it")
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
@@ -328,7 +329,8 @@ def test_a_full_queue_is_told_with_the_time_to_try_again(model):
 
 
 def test_an_answer_that_takes_too_long_is_an_error_and_frees_its_place(model):
-    with served.no_complaints(), served.serving(model, timeout=0.3) as (_, queue, client):
+    # Long enough for the bodies to be read on a busy machine: they must not be what is too late.
+    with served.no_complaints(), served.serving(model, timeout=1) as (_, queue, client):
         ask = {"prompt": "Anna", "n": served.BATCH_SIZE, "seed": 1}
         with model.generator.closed():
             for streams in (False, True):  # Nothing was sent of either, so both get a status.
@@ -365,9 +367,7 @@ def test_a_slow_reader_holds_up_nobody_and_loses_its_connection(running, model, 
 
 def test_sigterm_finishes_what_was_asked_and_ends_with_status_0(tmp_path, capsys, monkeypatch):
     workdir = small_models.write_workdir(tmp_path)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     threads_before = set(threading.enumerate())
     got = []
 

@@ -11,9 +11,12 @@ from ift_jax.sharding.mesh import config_sizes, describe_mesh, make_mesh
 @pytest.mark.parametrize(
     ("sizes", "wanted"),
     [
-        (dict(data=-1), dict(data=8, fsdp=1, tensor=1, sequence=1)),
-        (dict(data=2, fsdp=-1), dict(data=2, fsdp=4, tensor=1, sequence=1)),
-        (dict(data=1, fsdp=2, tensor=2, sequence=2), dict(data=1, fsdp=2, tensor=2, sequence=2)),
+        (dict(data=-1), dict(data=8, fsdp=1, expert=1, tensor=1, sequence=1)),
+        (dict(data=2, fsdp=-1), dict(data=2, fsdp=4, expert=1, tensor=1, sequence=1)),
+        (
+            dict(data=1, expert=2, tensor=2, sequence=2),
+            dict(data=1, fsdp=1, expert=2, tensor=2, sequence=2),
+        ),
     ],
 )
 def test_minus_one_takes_what_the_devices_leave(sizes, wanted):
@@ -26,10 +29,13 @@ def test_minus_one_takes_what_the_devices_leave(sizes, wanted):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        (dict(data=-1, fsdp=-1), "one of them may be -1"),
+        (dict(data=-1, fsdp=-1), "config.mesh: sizes .* one of them may be -1"),
         (dict(data=0), "sizes must be positive"),
         (dict(data=-1, fsdp=3), "3 does not divide the 8 devices"),
-        (dict(data=2, fsdp=2), "data 2 x fsdp 2 x tensor 1 x sequence 1 makes 4, but 8 devices"),
+        (
+            dict(data=2, fsdp=2),
+            "data 2 x fsdp 2 x expert 1 x tensor 1 x sequence 1 makes 4, but 8 devices",
+        ),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(sizes, message):

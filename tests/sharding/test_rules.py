@@ -10,7 +10,7 @@ from ift_jax.sharding.batch_placement import put_batch
 from ift_jax.sharding.mesh import make_mesh
 from ift_jax.sharding.rules import batch_shards, partition_spec
 
-SIZES = dict(data=2, fsdp=4, fsdp_line=1, tensor=2, sequence=1)
+SIZES = dict(data=2, fsdp=4, fsdp_line=1, expert=1, tensor=2, sequence=1)
 
 
 @pytest.mark.parametrize(

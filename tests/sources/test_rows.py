@@ -111,12 +111,12 @@ def test_all_modules_register_fast_and_twice_without_data():
     modules = [importlib.import_module(f"tasks.{name}") for name in MODULES]
     for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
         registry.reset()
-    start = time.perf_counter()
+    start = time.process_time()  # Other processes may have the cores meanwhile.
     for module in modules:
         importlib.reload(module).register("/nothing/there")
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
     names = set(seqio.TaskRegistry.names())
-    assert len(names) == 52
+    assert len(names) == 54
     for module in modules:
         module.register("/nothing/there")
     assert set(seqio.TaskRegistry.names()) == names

@@ -97,3 +97,24 @@ def test_what_is_not_there_is_named():
         "allenai/tulu-3-sft-mixture: the split 'train' is not on this machine; put train.parquet "
         "or train.jsonl into <data.root>/tulu-3-sft-mixture"
     )
+
+
+def test_the_preferences_are_pairs_with_what_follows_the_shared_prompt_trained(tmp_path):
+    prompt = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
+    answers = {"chosen": "good", "rejected": "bad"}
+    sides = {
+        side: [*prompt, {"role": "assistant", "content": text}] for side, text in answers.items()
+    }
+    row = {"id": "1", "source": "s", "prompt": "a", **sides, "chosen_rating": 5.0}
+    folder = tmp_path / "llama-3.1-tulu-3-8b-preference-mixture"
+    write(folder / "train-00000-of-00001.parquet", [row] * 3)
+    tulu.register(str(tmp_path))
+    task = seqio.TaskRegistry.get("tulu3_preferences_8b")
+    record, *_ = task.source.parsed("all", task.name)
+    assert [m.content for m in record.messages] == ["a", "b", "c", "good"]
+    assert [m.content for m in record.rejected] == ["a", "b", "c", "bad"]
+    assert [m.weight for m in record.messages] == [None, 0.0, None, None]

@@ -5,6 +5,7 @@ import itertools
 from ift_jax.config.schema import FormatConfig
 from ift_jax.text.chat_templates.registry import NAMES
 from ift_jax.text.examples import ExampleFormatter
+from ift_jax.text.filters import KEEP_ALL
 from ift_jax.text.turn_rules import AS_GIVEN
 from tests.text import chat_tokenizers as tok
 from tests.text.small_tokenizers import CHATML, small_tokenizer
@@ -19,6 +20,7 @@ def make_formatter(
     targets_length=None,
     over_length="drop",
     turn_rules=AS_GIVEN,
+    filters=KEEP_ALL,
     **options,
 ):
     """Makes a formatter; `length` is every limit that is not given, `options` are the format's."""
@@ -31,6 +33,7 @@ def make_formatter(
         targets_length=length if targets_length is None else targets_length,
         over_length=over_length,
         turn_rules=turn_rules,
+        filters=filters,
     )
 
 

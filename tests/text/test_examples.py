@@ -54,6 +54,27 @@ def test_the_first_token_of_a_decoder_is_never_trained(kind):
     assert example.tokens.tolist() == [0, 0] and example.weights.tolist() == [0, 1]
 
 
+def test_an_encoder_s_text_begins_with_bos_where_the_tokenizer_puts_one():
+    tokenizer = HuggingFaceTokenizer(small.huggingface_definition(), small.NAMES, add_bos=True)
+    record = text_record("Count the files.", "Two")
+    asked = dataclasses.replace(record, messages=record.messages[:-1])
+    ids = tokenizer.encode("Count the files.")
+
+    def encoded(**options):
+        formatter = make_formatter(
+            tokenizer, "encoder_decoder", template="plain", input_eos=False, **options
+        )
+        (example,) = formatter.encode(record)
+        return formatter, example.encoder_tokens.tolist()
+
+    formatter, tokens = encoded()
+    assert tokens == formatter.prompt(asked).tolist() == [tokenizer.bos_id, *ids]
+    other, without = encoded(add_bos="never")
+    assert without == ids and other.fingerprint != formatter.fingerprint
+    cut, kept = encoded(inputs_length=4, over_length="truncate-prompt")
+    assert kept[0] == tokenizer.bos_id and len(kept) == 4 and cut.limits.inputs_length == 4
+
+
 @requires_shared
 def test_t5_text_to_text():
     model = str(SHARED / "data/tokenizers/t5_sentencepiece.model")
@@ -115,7 +136,7 @@ def test_an_encoder_decoder_gets_an_example_for_each_trained_answer(kind, train_
             )
             eos = {"sentencepiece": "</s>", "huggingface": "<|endoftext|>"}[kind]
             pieces = [small.token_bytes(kind, i) for i in example.encoder_tokens.tolist()]
-            assert b"".join(pieces) == (before + eos).encode()
+            assert b"".join(pieces) == (before + "<|im_start|>assistant\n" + eos).encode()
             assert formatter.prompt(record.messages[:turn]).tolist() == (
                 example.encoder_tokens.tolist()
             )

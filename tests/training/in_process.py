@@ -18,10 +18,11 @@ from ift_jax.checkpoint.manager import Checkpoints
 from ift_jax.commands import main
 from ift_jax.decoding import Generator
 from ift_jax.sharding import mesh
-from ift_jax.training import evaluations, loop, previews, resume, setup, train_program
+from ift_jax.training import evaluations, first_state, loop, previews, resume, setup, train_program
 from ift_jax.training.bad_steps import BadSteps
 from ift_jax.training.eval_loss import EvalLoss
 from ift_jax.training.metric_writer import MetricWriter
+from tests.made_once import made_once
 from tests.training import runs
 
 SETTINGS = [
@@ -66,7 +67,7 @@ class InProcess:
         monkeypatch.setattr(train_program, "make_mesh", _mesh_of_one_device)
         monkeypatch.setattr(loop, "prepare_run", _prepared_once)
         monkeypatch.setattr(evaluations, "EvalLoss", _eval_loss_once)
-        monkeypatch.setattr(loop, "initial_state", _initial_state_once)
+        monkeypatch.setattr(first_state, "initial_state", _initial_state_once)
         monkeypatch.setattr(train_program.TrainProgram, "compile_in_background", _compiled_once)
         for owner, name in CALLS:
             monkeypatch.setattr(owner, name, self._counted(getattr(owner, name), name))
@@ -191,7 +192,7 @@ def assert_same_run(workdir, expected):
 
 @functools.cache
 def _data():
-    return runs.write_data(runs.SHARED / "in_process.jsonl", n=300)
+    return made_once("in_process.jsonl", functools.partial(runs.write_data, n=300))
 
 
 _make_mesh = mesh.make_mesh

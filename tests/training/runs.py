@@ -1,5 +1,6 @@
 """Small complete runs, started as a user starts them: `ift train` in a process of its own."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -11,8 +12,9 @@ import sys
 import time
 from pathlib import Path
 
+from tests.made_once import SHARED, made_once
+
 REPO = Path(__file__).parents[2]
-SHARED = Path(os.environ["IFT_JAX_TESTS"])  # See conftest.py.
 # The fields of small models, and of their data and format.
 SMALL = {
     "decoder": [
@@ -76,10 +78,7 @@ def write_data(path, n=120):
 
 def shared_data():
     """The data of all runs that name no other; written once, so its stores are built once."""
-    path = SHARED / "data.jsonl"
-    with open(SHARED / "data.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return path if path.exists() else write_data(path)
+    return made_once("data.jsonl", write_data)
 
 
 def command(
@@ -114,10 +113,23 @@ def command(
 
 
 def free_port():
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A port of this machine that nothing listens on, and that no other test is given.
+
+    Systems give connections ports from 32768 on (Linux) or 49152 on (others), so one below stays
+    free until the process that it is for listens on it.
+    """
+    with open(SHARED / "next_port", "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        port = int(file.read() or 20_000 + os.getpid() % 8000)
+        while True:
+            with socket.socket() as sock, contextlib.suppress(OSError):
+                sock.bind(("127.0.0.1", port))
+                break
+            port += 1
+        file.truncate(0)
+        file.write(str(port + 1))
+        return port
 
 
 def start(arguments, devices=1):

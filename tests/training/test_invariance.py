@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ift_jax.config.schema import LossConfig, MeshConfig
-from ift_jax.models.attention import reference
+from ift_jax.models.attention import reference, tiled
 from ift_jax.models.model import build_model
 from ift_jax.sharding import rules
 from ift_jax.sharding.batch_placement import batch_sharding
@@ -216,17 +216,18 @@ def test_devices_and_meshes(case, alone, mesh_config):
     assert_same(on_mesh(case, mesh, shards), alone["examples"])
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 1, 1), (2, 4, 1, 1), (1, 4, 2, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 8, 1, 1, 1), (2, 4, 1, 1, 1), (1, 4, 1, 2, 1)], ids=str)
 def test_parameters_cut_over_lines_of_a_torus(case, alone, shape):
     mesh = mesh_from_devices(np.array(jax.devices()).reshape(shape), line=2)
     assert mesh.shape["fsdp_line"] == 2
     assert_same(on_mesh(case, mesh, shape[0] * shape[1]), alone["examples"])
 
 
-@pytest.mark.parametrize("implementation", ("blockwise", "splash", "triton"))
+@pytest.mark.parametrize("implementation", ("blockwise", "tiled", "splash", "triton"))
 def test_implementations_of_attention_with_the_length_cut(case, alone, implementation, monkeypatch):
     architecture, _, params, examples = case
     monkeypatch.setattr(reference, "BLOCK_PAIRS", 1)  # Blocks of the smallest size.
+    monkeypatch.setattr(tiled, "BLOCK", 16)
     model = build_model(dataclasses.replace(ARCHITECTURES[architecture], attention=implementation))
     host = BATCHES[architecture](padded_rows(examples), LENGTH)
     mesh = make_mesh(MeshConfig(data=2, sequence=4))

@@ -51,7 +51,7 @@ def test_a_prefetcher_that_is_left_early_can_be_closed():
 def test_the_first_lines_name_the_attention(monkeypatch):
     decoder = Config()
     encoder_decoder = dataclasses.replace(Config(), model=EncoderDecoderConfig())
-    assert describe_attention(decoder) == "xla"
+    assert describe_attention(decoder) == "tiled"
     monkeypatch.setattr(rules, "platform", lambda: "gpu")
     monkeypatch.setattr(implementations, "gpus_are_supported", lambda: True)
     assert describe_attention(decoder) == "triton"
@@ -75,7 +75,7 @@ def test_the_peak_is_measured_after_the_first_line_and_its_time_is_excluded(monk
     run = SimpleNamespace(
         config=SimpleNamespace(train=train, model=SimpleNamespace(dtype="bfloat16")),
         plan=SimpleNamespace(capacities=(64, 16)),
-        train=SimpleNamespace(lengths=0, trained_tokens=0, encoder_lengths=0),
+        train=SimpleNamespace(sequence_lengths=0, trained_tokens=0, encoder_lengths=0),
         program=SimpleNamespace(
             mesh=SimpleNamespace(size=2), model=SimpleNamespace(flops_per_token=lambda *_: 6.0)
         ),

@@ -6,6 +6,8 @@ import numpy as np
 import optax
 import optax.contrib
 import pytest
+import torch
+import transformers
 
 from ift_jax.config.schema import OptimizerConfig
 from ift_jax.training.optimizer import make_learning_rate, make_optimizer
@@ -103,6 +105,56 @@ def test_schedules(name, step, want):
     )
     learning_rate = make_learning_rate(config, 110)
     np.testing.assert_allclose(learning_rate(jnp.int32(step)), 3.0 * want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("decay_type", ["linear", "cosine", "1-sqrt"])
+@pytest.mark.parametrize("final_ratio", [0.0, 0.1])
+def test_wsd_is_that_of_transformers_and_optax_at_every_step(decay_type, final_ratio):
+    n_steps, warmup, decay, peak = 60, 7, 18, 3e-4
+    config = OptimizerConfig(
+        learning_rate=peak, schedule="wsd", warmup_steps=warmup, final_ratio=final_ratio,
+        decay_steps=decay, decay_shape=decay_type,
+    )  # fmt: skip
+    steps = np.arange(n_steps + 5)
+    got = np.asarray(make_learning_rate(config, n_steps)(steps))
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    theirs = transformers.get_wsd_schedule(
+        torch.optim.SGD([parameter], lr=peak), warmup, decay, n_steps,
+        decay_type=decay_type, min_lr_ratio=final_ratio,
+    ).lr_lambdas[0]  # fmt: skip
+    after = steps >= warmup  # Their warm-up begins with a step that changes nothing.
+    np.testing.assert_allclose(
+        got[after], [peak * theirs(step) for step in steps[after]], rtol=1e-5, atol=1e-10
+    )
+    if decay_type == "1-sqrt":  # optax has no such decay.
+        return
+    falling = {
+        "linear": optax.linear_schedule(peak, peak * final_ratio, decay),
+        "cosine": optax.cosine_decay_schedule(peak, decay, alpha=final_ratio),
+    }[decay_type]
+    rising = optax.linear_schedule(peak / warmup, peak, warmup - 1)
+    want = optax.join_schedules(
+        [rising, optax.constant_schedule(peak), falling], [warmup, n_steps - decay]
+    )
+    np.testing.assert_allclose(got, want(steps), rtol=1e-5, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("fields", "n_steps", "want"),
+    [
+        # nanochat: constant, then in a straight line to 0 in the last half.
+        ({"decay_ratio": 0.5}, 8, [1, 1, 1, 1, 1, 0.75, 0.5, 0.25]),
+        # A decay that is longer than the run begins after the warm-up.
+        ({"decay_steps": 100, "warmup_steps": 2}, 6, [0.5, 1, 1, 0.75, 0.5, 0.25]),
+        # Steps win over the ratio.
+        ({"decay_steps": 2, "decay_ratio": 1.0}, 4, [1, 1, 1, 0.5]),
+        ({"decay_ratio": 1.0, "decay_shape": "1-sqrt"}, 4, [1, 0.5, 1 - 0.5**0.5, 1 - 0.75**0.5]),
+    ],
+)
+def test_where_the_decay_of_wsd_begins(fields, n_steps, want):
+    config = OptimizerConfig(learning_rate=1.0, schedule="wsd", **fields)
+    got = make_learning_rate(config, n_steps)(np.arange(n_steps))
+    np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
 def test_warmup_by_ratio():

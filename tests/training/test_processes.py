@@ -3,19 +3,23 @@
 import json
 import signal
 
+import jax
 import numpy as np
 import pytest
 
+from ift_jax.commands.main import main
+from ift_jax.sharding.mesh import make_mesh
+from ift_jax.training import train_program
 from tests.training import runs
 
 pytestmark = pytest.mark.slow
 
 
-def start(workdir, count, devices=1, port=None, **options):
-    """Starts the `count` processes of a run, with this many devices each."""
-    processes = (port or runs.free_port(), count) if count > 1 else None
+def start(workdir, count, overrides):
+    """Starts the `count` processes of a run, with a device each."""
+    processes = (runs.free_port(), count)
     return [
-        runs.start(runs.command(workdir, processes=processes, index=i, **options), devices)
+        runs.start(runs.command(workdir, overrides=overrides, processes=processes, index=i))
         for i in range(count)
     ]
 
@@ -32,7 +36,18 @@ def assert_same_run(workdir, expected_workdir):
             np.testing.assert_allclose(a[name], b[name], rtol=1e-4)
 
 
-def test_two_and_four_processes_make_the_run_of_one(tmp_path):
+def run_alone(workdir, n_devices, overrides):
+    """Run to the end in this process, on the first of its devices."""
+
+    def mesh_of_first(sizes, devices=None):
+        return make_mesh(sizes, jax.devices()[:n_devices] if devices is None else devices)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_program, "make_mesh", mesh_of_first)
+        assert main(runs.command(workdir, overrides=overrides)[3:]) == 0
+
+
+def test_four_processes_make_the_run_of_one(tmp_path):
     settings = [
         "train.steps=12",
         "train.eval_every=8",
@@ -46,50 +61,56 @@ def test_two_and_four_processes_make_the_run_of_one(tmp_path):
         "train.best_metric=eval/overall/rouge_l",
         "train.early_stopping_patience=100",
     ]
-    one, two, four = (tmp_path / name for name in ("one", "two", "four"))
-    for workdir, count, devices in ((one, 1, 4), (two, 2, 2), (four, 4, 1)):
-        for process in start(workdir, count, devices, overrides=settings):
-            runs.finish(process)
-    for several in (two, four):
-        assert sum("loss" in record for record in runs.records(several)) == 3
-        assert_same_run(several, one)
-        # Only process 0 writes them. The numbers are exactly the same, each example is there once.
-        files = ["answers.jsonl", "samples.jsonl", "evaluation.json", "evaluations.jsonl"]
-        for name in [*files, "checkpoints.json"]:
-            assert (several / name).read_text() == (one / name).read_text() != "", name
+    one, four = tmp_path / "one", tmp_path / "four"
+    run_alone(one, 4, settings)
+    for process in start(four, 4, settings):
+        runs.finish(process)
+    assert sum("loss" in record for record in runs.records(four)) == 3
+    assert_same_run(four, one)
+    # Only process 0 writes them. The numbers are exactly the same, each example is there once.
+    files = ["answers.jsonl", "samples.jsonl", "evaluation.json", "evaluations.jsonl"]
+    for name in [*files, "checkpoints.json"]:
+        assert (four / name).read_text() == (one / name).read_text() != "", name
     answers = [json.loads(line) for line in (one / "answers.jsonl").read_text().splitlines()]
     assert len({answer["index"] for answer in answers}) == len(answers) == 4
 
 
-def test_a_run_survives_a_signal_and_a_death_with_other_numbers_of_processes(tmp_path):
-    settings = [
-        "train.steps=30",
-        "train.eval_every=0",
-        "train.preview_prompts=0",
-        "mesh.data=-1",
-        "train.save_every=15",
-    ]
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    (process,) = start(whole, 1, 2, overrides=settings)
-    runs.finish(process)
+# A run that is cut off saves seldom, on as many devices as there are.
+SETTINGS = [
+    "train.steps=40",
+    "train.save_every=16",
+    "train.eval_every=0",
+    "train.preview_prompts=0",
+    "mesh.data=-1",
+]
 
-    def reached(step):
-        return lambda: any(record["step"] >= step for record in runs.records(broken))
+
+def test_a_run_survives_a_signal_and_a_death_with_other_numbers_of_processes(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_alone(whole, 2, SETTINGS)
+
+    def has_reached(step):
+        return any(record["step"] >= step for record in runs.records(broken))
+
+    def saved_steps():
+        names = (path.name for path in (broken / "checkpoints").iterdir())
+        return {int(name) for name in names if name.isdigit()}
 
     # Only one of two processes gets a notice of preemption: both save and succeed.
-    pair = start(broken, 2, overrides=settings)
-    runs.wait_until(reached(4), pair[0])
+    pair = start(broken, 2, SETTINGS)
+    runs.wait_until(lambda: has_reached(4), pair[0])
     pair[1].send_signal(signal.SIGTERM)
     assert "saved" in runs.finish(pair[0])
     runs.finish(pair[1])
-    saved = max(int(path.name) for path in (broken / "checkpoints").iterdir())
-    assert 4 <= saved < 30
+    saved = max(saved_steps())
+    assert 4 <= saved < 32
 
     # One of four processes dies. The others wait for its part of a step, so they notice within
     # seconds and end with one line. If it died while they saved, they would have to wait for JAX's
-    # heartbeat.
-    four = start(broken, 4, overrides=settings)
-    runs.wait_until(reached(16), four[0])
+    # heartbeat: so it dies after the next save, and well before the one that follows.
+    next_save = (saved // 16 + 1) * 16
+    four = start(broken, 4, SETTINGS)
+    runs.wait_until(lambda: has_reached(next_save + 1) and next_save in saved_steps(), four[0])
     runs.kill(four[3])
     for process in four[:3]:
         output, _ = process.communicate(timeout=60)
@@ -99,8 +120,7 @@ def test_a_run_survives_a_signal_and_a_death_with_other_numbers_of_processes(tmp
     assert any(process.returncode for process in four[:3])
 
     # A single process with as many devices as the pair resumes with the same batches.
-    (process,) = start(broken, 1, 2, overrides=settings)
-    runs.finish(process)
+    run_alone(broken, 2, SETTINGS)
     assert_same_run(broken, whole)
 
 

@@ -90,9 +90,14 @@ def test_a_run_and_a_stopped_run_leave_a_page_and_print_its_place_once(
 ):
     process = in_process.InProcess(monkeypatch, ["train.report=True"])
     stopped = tmp_path / "stopped"
+    process.stop(stopped, at_event=8)  # After the held-out loss of step 0.
+    told = "stopped by a signal at step 0; there is no checkpoint yet. The same command starts anew"
+    assert told in capsys.readouterr().out
     process.stop(stopped, at_event=12)
     assert "<title>stopped</title>" in (stopped / "report.html").read_text()
-    assert capsys.readouterr().out.splitlines()[-1] == f"report: {stopped}/report.html"
+    printed = capsys.readouterr().out.splitlines()
+    assert "stopped by a signal at step 1; saved. The same command resumes." in printed
+    assert printed[-1] == f"report: {stopped}/report.html"
     assert process.train(stopped) == 0
     page = (stopped / "report.html").read_text()
     assert "Step 10 of 10, complete." in page

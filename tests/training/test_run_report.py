@@ -28,7 +28,7 @@ def drawn(monkeypatch):
         pages.append((paths, names))
         return f"page {len(pages)}"
 
-    monkeypatch.setattr(run_report, "report", draw)
+    monkeypatch.setattr("ift_jax.report.report.report", draw)
     return pages
 
 
@@ -70,7 +70,7 @@ def test_the_run_does_not_wait_for_a_page_and_two_are_never_drawn_at_once(tmp_pa
         assert threading.current_thread() is threading.main_thread() or may_end.wait(10)
         return "page"
 
-    monkeypatch.setattr(run_report, "report", draw)
+    monkeypatch.setattr("ift_jax.report.report.report", draw)
     clock = Clock()
     with make(tmp_path / "run", [], clock) as report:
         clock.seconds = 1e6
@@ -85,7 +85,7 @@ def test_a_page_that_fails_is_one_line(tmp_path, monkeypatch, error):
     def draw(paths, names):
         raise error
 
-    monkeypatch.setattr(run_report, "report", draw)
+    monkeypatch.setattr("ift_jax.report.report.report", draw)
     clock, lines = Clock(), []
     with make(tmp_path / "run", lines, clock) as report:
         clock.seconds = 1e6

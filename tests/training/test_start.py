@@ -16,6 +16,8 @@ from ift_jax.training.console import Console
 from tests.checkpoint.test_damaged_checkpoints import damage_weights
 from tests.training import runs
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 SETTINGS = [
     "train.steps=6",
     "train.batch_size=8",
@@ -259,12 +261,15 @@ def test_a_workdir_that_goes_away_under_a_run_ends_it(run, capsys, monkeypatch, 
 
 
 def test_a_failed_write_of_a_workdir_that_is_being_deleted_is_named_by_it(run, capsys, monkeypatch):
+    deletion = threading.Timer(0.3, shutil.rmtree, [run.workdir])
+
     def save(*_, **__):
-        threading.Timer(0.3, shutil.rmtree, [run.workdir]).start()
+        deletion.start()
         raise ValueError("Checkpoint directory does not exist")  # As Orbax has it.
 
     monkeypatch.setattr(Checkpoints, "save", save)
     assert run.train("train.steps=8") == 2
+    deletion.join()  # The fixture deletes what is left.
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: --workdir {run.workdir}: was deleted, moved or replaced")
 

@@ -61,12 +61,15 @@ def log_records(content):
 
 
 def test_weights_and_biases_writes_offline_without_a_key(tmp_path):
-    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    wandb = pytest.importorskip("wandb", reason="the extra wandb is not installed")
     from wandb.proto import wandb_internal_pb2
 
     run_id = write(tmp_path / "run", "wandb", RECORDS[:1])
     time.sleep(1.0 - time.time() % 1.0)  # A folder is named after the second of its attempt.
     assert write(tmp_path / "run", "wandb", RECORDS[1:], step=1) == run_id
+    # The tracker's own process may still be writing when a run has ended. This waits for it, as the
+    # exit of a command does.
+    wandb.teardown()
     history = []
     files = sorted(Path(tmp_path, "run", "wandb").glob(f"offline-run-*/run-{run_id}.wandb"))
     assert len(files) == 2

@@ -1,15 +1,14 @@
 """The answers of one benchmark as JSON lines that an interrupted run continues."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ift_jax.errors import UserError
-from ift_jax.evaluation.answer_settings import REMEDY, check_same_settings
+from ift_jax.evaluation.answer_settings import REMEDY, begin_or_check
 from ift_jax.io.files import append_json_lines, write
-from ift_jax.io.json_reader import parse_json, read_json_object
+from ift_jax.io.json_reader import parse_json
 
 Key = tuple[str, int]  # The item's id, and the turn.
 
@@ -33,14 +32,8 @@ class AnswersFile:
         """
         self.path = path
         self.lines: dict[Key, dict[str, Any]] = {}
-        beside = Path(f"{path}.settings.json")
-        if not os.path.exists(path) or not os.path.getsize(path):
-            write(beside, json.dumps(settings, indent=2).encode())
-            return
-        if not beside.exists():
-            raise UserError(f"{path}: exists, and there is no {beside} to continue it; {REMEDY}")
-        check_same_settings(path, read_json_object(beside), settings)
-        self._read()
+        if begin_or_check(path, settings):
+            self._read()
 
     def _read(self) -> None:
         end = 0

@@ -95,7 +95,8 @@ def _read_prompt(path: Path) -> tuple[str, tuple[Solved, ...]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason})") from error
     _, line, body = text.partition("-----\n")  # In front of it is a warning to crawlers.
     instruction, *parts = (body if line else text).strip().split("\n\nQ: ")
     solved = []

@@ -148,4 +148,5 @@ def csv_rows_of(path: Path, n_columns: int) -> Iterator[tuple[str, list[str]]]:
                     raise UserError(f"{place}: expected {n_columns} cells, found {len(cells)}")
                 yield place, cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason})") from error

@@ -16,7 +16,7 @@ _STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
 _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 _IGNORED = re.compile(r",|\$")
 _BEFORE_MARK = re.compile(r"(?s).*#### ")
-_INVALID = "[invalid]"
+INVALID = "[invalid]"
 
 
 class Gsm8k(Benchmark):
@@ -46,10 +46,10 @@ class Gsm8k(Benchmark):
         ]
 
     def score(self, item: Item, answer: str) -> Scores:
-        wanted = _comparable(item.target)
+        wanted = comparable(item.target)
         return {
-            "strict_match": float(_comparable(strict_answer(answer)) == wanted),
-            "flexible_extract": float(_comparable(flexible_answer(answer)) == wanted),
+            "strict_match": float(comparable(strict_answer(answer)) == wanted),
+            "flexible_extract": float(comparable(flexible_answer(answer)) == wanted),
         }
 
 
@@ -73,16 +73,16 @@ def _solution(row: Row) -> str:
 def strict_answer(text: str) -> str:
     """Return the number after the first `#### `, "[invalid]" if there is none."""
     found = _STRICT.search(text)
-    return found[1].strip() if found else _INVALID
+    return found[1].strip() if found else INVALID
 
 
 def flexible_answer(text: str) -> str:
     """Return the last thing that looks like a number, "[invalid]" if there is none."""
     found = [match[0] for match in _FLEXIBLE.finditer(text)]
-    return found[-1].strip() if found else _INVALID
+    return found[-1].strip() if found else INVALID
 
 
-def _comparable(text: str) -> str:
+def comparable(text: str) -> str:
     """Return a number or a solution without what does not count."""
     text = _BEFORE_MARK.sub("", _IGNORED.sub("", text))
     return re.sub(r"\.$", "", text).lower()

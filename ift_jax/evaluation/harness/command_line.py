@@ -33,10 +33,17 @@ def run_command_line(words: Sequence[str]) -> int:
     except (ValueError, TypeError, KeyError, OSError, NotImplementedError) as error:
         if not _raised_in_harness(error):
             raise
-        raise UserError(f"lm-evaluation-harness: {type(error).__name__}: {error}") from error
+        raise UserError(f"lm-evaluation-harness: {_described(error)}") from error
     finally:
         sys.argv = before
     return 0
+
+
+def _described(error: Exception) -> str:
+    """Return what it complains of; where, if it does not say: a method that a task lacks, say."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"raised by {place.name}, {place.filename}:{place.lineno}"
+    return f"{type(error).__name__}: {str(error) or where}"
 
 
 def _raised_in_harness(error: Exception) -> bool:

@@ -8,14 +8,11 @@ from ift_jax.interop.decoder_family import (
     ATTENTION_AND_MLP_NAMES,
     DecoderFamily,
     read_attention_bias,
+    without,
     write_attention_bias,
 )
 from ift_jax.interop.model_family import register_family
 from ift_jax.io.typed_fields import POSITIVE
-
-_WITHOUT_RMS_NORM = {
-    name: value for name, value in DecoderFamily.defaults.items() if name != "rms_norm_eps"
-}
 
 
 @register_family
@@ -25,7 +22,7 @@ class Cohere(DecoderFamily):
     model_type = "cohere"
     architecture = "CohereForCausalLM"
     export_rank = 2
-    defaults = _WITHOUT_RMS_NORM | {
+    defaults = without(DecoderFamily.defaults, "rms_norm_eps") | {
         "layer_norm_eps": 1e-5,
         "logit_scale": 0.0625,
         "rope_theta": 500_000.0,

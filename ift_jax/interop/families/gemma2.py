@@ -8,6 +8,7 @@ from ift_jax.interop.decoder_family import (
     ATTENTION_AND_MLP_NAMES,
     DecoderFamily,
     read_attention_bias,
+    without,
     write_attention_bias,
 )
 from ift_jax.interop.layer_types import (
@@ -25,10 +26,6 @@ FOUR_NORM_NAMES = {
     "mlp_pre_norm": "pre_feedforward_layernorm",
     "mlp_post_norm": "post_feedforward_layernorm",
 }
-# The activation is in hidden_activation.
-_WITHOUT_HIDDEN_ACT = {
-    name: value for name, value in DecoderFamily.defaults.items() if name != "hidden_act"
-}
 
 
 @register_family
@@ -41,7 +38,8 @@ class Gemma2(DecoderFamily):
 
     model_type = "gemma2"
     architecture = "Gemma2ForCausalLM"
-    defaults = _WITHOUT_HIDDEN_ACT | {
+    # The activation is in hidden_activation.
+    defaults = without(DecoderFamily.defaults, "hidden_act") | {
         "attn_logit_softcapping": 50.0,
         "final_logit_softcapping": 30.0,
         "head_dim": 256,

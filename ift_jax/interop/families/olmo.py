@@ -7,6 +7,7 @@ from ift_jax.interop.config_fields import ConfigFields
 from ift_jax.interop.decoder_family import (
     DecoderFamily,
     read_attention_bias,
+    without,
     write_attention_bias,
 )
 from ift_jax.interop.model_family import register_family
@@ -20,9 +21,10 @@ class Olmo(DecoderFamily):
     model_type = "olmo"
     architecture = "OlmoForCausalLM"
     export_rank = 2
-    defaults = {
-        name: value for name, value in DecoderFamily.defaults.items() if name != "rms_norm_eps"
-    } | {"attention_bias": False, "clip_qkv": None}
+    defaults = without(DecoderFamily.defaults, "rms_norm_eps") | {
+        "attention_bias": False,
+        "clip_qkv": None,
+    }
     nullable = DecoderFamily.nullable | {"clip_qkv"}
     fixed = {"norm": "plain_layer", "norm_eps": 1e-5}
     norm_eps_field = ""

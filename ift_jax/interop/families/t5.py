@@ -1,7 +1,7 @@
-"""T5 1.0 and 1.1, models finetuned from them (Flan-T5, T0, Tk-Instruct), and mT5."""
+"""T5 1.0 and 1.1, what was made of them (Flan-T5, T0, Tk-Instruct, ByT5, UL2), mT5, and umT5."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ift_jax.config.schema import EncoderDecoderConfig
 from ift_jax.interop.config_fields import (
@@ -10,9 +10,10 @@ from ift_jax.interop.config_fields import (
     SIZE,
     ConfigFields,
 )
+from ift_jax.interop.ignored_fields import IGNORED_FIELDS
 from ift_jax.interop.model_family import ModelFamily, register_family
 from ift_jax.interop.tensor_names import LayerNames, TensorNames
-from ift_jax.io.typed_fields import NOT_NEGATIVE, Kind, one_of, whole
+from ift_jax.io.typed_fields import FLAG, NOT_NEGATIVE, NULL, TOKEN_ID, Kind, one_of, whole
 from ift_jax.text.tokenizers.base import MOST_TOKENS
 
 # Our fields that are the same number as one of theirs, and the kind of number.
@@ -30,7 +31,12 @@ NUMBERS: Mapping[str, tuple[str, Kind]] = {
     "relative_max_distance": ("relative_attention_max_distance", whole(1, 2**31 - 1)),
 }
 # Their activations -> ours.
-ACTIVATIONS: Mapping[str, str] = {"relu": "relu", "gated-gelu": "gated_gelu"}
+ACTIVATIONS: Mapping[str, str] = {
+    "relu": "relu",
+    "gated-gelu": "gated_gelu",
+    "gated-silu": "gated_silu",
+}
+RELATIVE_BIAS = "layer.0.SelfAttention.relative_attention_bias.weight"
 
 SELF_ATTENTION_NAMES: dict[str, str] = {
     "attention_norm": "layer.0.layer_norm",
@@ -50,7 +56,11 @@ CROSS_ATTENTION_NAMES: dict[str, str] = {
 
 @register_family
 class T5(ModelFamily[EncoderDecoderConfig]):
-    """The MLP is gated in 1.1 and not in 1.0; the embedding is tied in 1.0 and not in 1.1."""
+    """The MLP is gated in 1.1 and not in 1.0; the embedding is tied in 1.0 and not in 1.1.
+
+    Attributes:
+        bias_per_layer: As the field of our config.
+    """
 
     model_type = "t5"
     architecture = "T5ForConditionalGeneration"
@@ -65,11 +75,11 @@ class T5(ModelFamily[EncoderDecoderConfig]):
         "tie_word_embeddings": True,
     }
     nullable = frozenset({"num_decoder_layers"})
+    bias_per_layer: ClassVar[bool] = False
 
     def read(self, fields: ConfigFields) -> EncoderDecoderConfig:
         """Return our config; raise a UserError for a value that is not supported."""
         activation = fields.get("feed_forward_proj", one_of(ACTIVATIONS))
-        _check_start_token(fields)
         values = {ours: fields.get(theirs, kind) for ours, (theirs, kind) in NUMBERS.items()}
         values["norm_eps"] = float(values["norm_eps"])
         if values["n_decoder_layers"] is None:
@@ -84,6 +94,8 @@ class T5(ModelFamily[EncoderDecoderConfig]):
         return EncoderDecoderConfig(
             **values,
             activation=ACTIVATIONS[activation],
+            bias_per_layer=self.bias_per_layer,
+            decoder_start_id=read_start_token(fields, "pad_token_id", 0),
             tied_embedding=self.read_tied_embedding(fields),
         )
 
@@ -104,6 +116,7 @@ class T5(ModelFamily[EncoderDecoderConfig]):
             "is_encoder_decoder": True,
             "feed_forward_proj": their_activations[config.activation],
             "tie_word_embeddings": config.tied_embedding,
+            "decoder_start_token_id": config.decoder_start_id,
         }
         return fields | {theirs: getattr(config, ours) for ours, (theirs, _) in NUMBERS.items()}
 
@@ -111,7 +124,15 @@ class T5(ModelFamily[EncoderDecoderConfig]):
         """Return what the tensors of a model with this config are called."""
         encoder_layer = SELF_ATTENTION_NAMES | _mlp_names(1, config)
         decoder_layer = SELF_ATTENTION_NAMES | CROSS_ATTENTION_NAMES | _mlp_names(2, config)
-        relative_bias = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        shared_biases = {}
+        if config.bias_per_layer:
+            encoder_layer |= {"relative_bias": RELATIVE_BIAS}
+            decoder_layer |= {"relative_bias": RELATIVE_BIAS}
+        else:
+            shared_biases = {
+                f"{stack}.relative_bias": f"{stack}.block.0.{RELATIVE_BIAS}"
+                for stack in ("encoder", "decoder")
+            }
         return TensorNames(
             stacks={
                 "encoder.layers": LayerNames("encoder.block", encoder_layer),
@@ -120,9 +141,8 @@ class T5(ModelFamily[EncoderDecoderConfig]):
             outside={
                 "embedding": "shared.weight",
                 "head": "lm_head.weight",
-                "encoder.relative_bias": f"encoder.{relative_bias}",
+                **shared_biases,
                 "encoder.final_norm.scale": "encoder.final_layer_norm.weight",
-                "decoder.relative_bias": f"decoder.{relative_bias}",
                 "decoder.final_norm.scale": "decoder.final_layer_norm.weight",
             },
             copies={
@@ -151,11 +171,45 @@ class MT5(T5):
         return False
 
 
-def _check_start_token(fields: ConfigFields) -> None:
-    pad = fields.raw.get("pad_token_id", 0)
-    start = fields.raw.get("decoder_start_token_id")
-    if start is not None and start != pad:
-        raise fields.refusal("decoder_start_token_id", start, f"the pad_token_id {pad}")
+@register_family
+class UMT5(MT5):
+    """mT5 with a relative position bias in each layer."""
+
+    model_type = "umt5"
+    architecture = "UMT5ForConditionalGeneration"
+    # Releases have "scalable_attention", which no code of transformers reads.
+    ignored = {**IGNORED_FIELDS, "scalable_attention": FLAG}
+    bias_per_layer = True
+
+    def read_tied_embedding(self, fields: ConfigFields) -> bool:
+        """Return whether the head is the embedding, whose output is then scaled.
+
+        Releases have a head of their own, and say so. transformers 5 always writes that it is tied.
+        """
+        return fields.flag("tie_word_embeddings")
+
+    def export_note(self, config: EncoderDecoderConfig) -> str:
+        """Return what a user should know about an exported model; "": nothing."""
+        if config.tied_embedding:
+            return ""
+        return (
+            "transformers 5 takes every umT5 for tied, and scales the states before its head: set "
+            "model.config.tie_word_embeddings = False once it is loaded there"
+        )
+
+
+def read_start_token(fields: ConfigFields, otherwise: str, default: int) -> int:
+    """Return the id that the decoder reads first.
+
+    Args:
+        fields: The whole config.json.
+        otherwise: The field that names the id where `decoder_start_token_id` does not.
+        default: The id where that does not either.
+    """
+    start = fields.get("decoder_start_token_id", TOKEN_ID | NULL, None)
+    if start is None:
+        start = fields.get(otherwise, TOKEN_ID | NULL, None)
+    return default if start is None else int(start)
 
 
 def _mlp_names(index: int, config: EncoderDecoderConfig) -> dict[str, str]:

@@ -16,8 +16,9 @@ from ift_jax.models.attention.implementations import KERNEL_PLATFORMS
 from ift_jax.models.attention.kv import KVPair
 from ift_jax.models.attention.mask import AttentionMask, KeySpan, Tokens, attention_mask
 from ift_jax.models.attention.reference import DistanceBias, blockwise_attention, dense_attention
+from ift_jax.models.attention.tiled import tiled_attention
 from ift_jax.models.dropout import apply_dropout
-from ift_jax.models.layers import Keys, Linear, RMSNorm
+from ift_jax.models.layers import Keys, Linear, RMSNorm, rms_normalize
 from ift_jax.models.remat import ATTENTION_OUTPUT
 from ift_jax.models.rope import Rope
 from ift_jax.sharding import rules
@@ -31,6 +32,7 @@ def attention(
     *,
     scale: float,
     softcap: float = 0.0,
+    sinks_H: jax.Array | None = None,
 ) -> jax.Array:
     """Compute softmax attention by the implementation that `mask` was created for.
 
@@ -48,6 +50,8 @@ def attention(
         scale: Multiplies the scores.
         softcap: If positive, scores become softcap * tanh(scores / softcap) (Gemma 2), before the
             bias is added.
+        sinks_H: A score of each head that takes its part of the softmax, and has no value
+            (GPT-OSS). A kernel cannot read them: the mask must be created with `adds_scores`.
 
     Returns:
         BxLx(H*K), the heads side by side, in q's dtype.
@@ -63,6 +67,7 @@ def attention(
             bias_HxLxS=mask.bias_HxLxS,
             scale=scale,
             softcap=softcap,
+            sinks_H=sinks_H,
         )
     B, L, H, K = q_BxLxHxK.shape
     G, S = kv.keys_BxGxSxK.shape[1:3]
@@ -83,6 +88,7 @@ def attention(
             Sharded(token_axes, mask.keys),
             Sharded((), mask.window),
             Sharded(("heads_act", None), mask.bias_HxW),
+            Sharded(("heads_act",), sinks_H),
         ],
         out_axes=q_axes,
     )
@@ -108,20 +114,45 @@ def _attend_locally(
     keys: Tokens,
     window: jax.Array | None,
     bias_HxW: jax.Array | None,
+    sinks_H: jax.Array | None,
 ) -> jax.Array:
     """The output of one device's queries; it may hold only part of the rows, queries and heads."""
     kv = gather_length(kv, axis=2, length=options.n_keys)
     keys = gather_length(keys, axis=1, length=options.n_keys)
     tokens, key_span = queries
-    if key_span is not None:
+    if options.implementation in KERNEL_PLATFORMS:
+        assert key_span is not None
+        assert sinks_H is None, "a kernel was chosen for attention with sinks"
         return _run_kernel(options, q, kv, tokens, keys, key_span, windowed=window is not None)
     n_queries = q.shape[1]
     is_sharded = n_queries != options.n_queries
     first_query = jnp.int32(jax.lax.axis_index("sequence") * n_queries if is_sharded else 0)
-    mask_of = functools.partial(attention_mask, keys=keys, causal=options.causal, window=window)
     bias = None if bias_HxW is None else DistanceBias(bias_HxW, first_query)
+    if options.implementation == "tiled":
+        assert key_span is not None
+        return tiled_attention(
+            q,
+            kv,
+            tokens,
+            keys,
+            key_span,
+            causal=options.causal,
+            scale=options.scale,
+            softcap=options.softcap,
+            window=window,
+            bias=bias,
+            sinks_H=sinks_H,
+        )
+    mask_of = functools.partial(attention_mask, keys=keys, causal=options.causal, window=window)
     return blockwise_attention(
-        q, kv, tokens, mask_of, bias, scale=options.scale, softcap=options.softcap
+        q,
+        kv,
+        tokens,
+        mask_of,
+        bias,
+        scale=options.scale,
+        softcap=options.softcap,
+        sinks_H=sinks_H,
     )
 
 
@@ -185,6 +216,12 @@ class Attention(nnx.Module):
         norm_offset: float = 0.0,
         clip_qkv: float = 0.0,
         rope_interleaved: bool = False,
+        sinks: bool = False,
+        gated: bool = False,
+        value_norm: bool = False,
+        values_are_keys: bool = False,
+        has_kv: bool = True,
+        kv_width: int = 0,
     ):
         """Initialize the projections.
 
@@ -195,16 +232,24 @@ class Attention(nnx.Module):
             head_dim: K.
             keys: Random keys of the weights.
             scale: Multiplies the scores.
-            query_std: The deviation of the query projection's weights; None: d_model ** -0.5.
+            query_std: The deviation of the query's weights; None: d_model ** -0.5.
             softcap: As for `attention`.
             qkv_bias: Whether the projections of queries, keys and values have a bias.
-            output_bias: Whether the output projection has a bias.
+            output_bias: Whether that of the output has one.
             qk_norm: Normalizes queries and keys over nothing ("none"), each head ("head", or
                 "head_after_rope") or all heads ("full").
             norm_eps: As for `RMSNorm`.
             norm_offset: As for `RMSNorm`.
             clip_qkv: Queries, keys and values are clipped to this size; 0: not.
             rope_interleaved: As for `Rope.rotate`.
+            sinks: Whether each head has a sink, at first 0.
+            gated: Whether the output is multiplied by the sigmoid of a gate, which follows each
+                head of the query projection.
+            value_norm: Whether each head's values are normalized, without a weight.
+            values_are_keys: Whether the key projection's output, before norm and rotation, is both.
+            has_kv: Whether there are keys and values; without, only those of another layer are
+                attended to.
+            kv_width: The width of what keys and values are projected from; 0: d_model.
         """
         self.head_dim = head_dim
         self.scale = scale
@@ -212,29 +257,36 @@ class Attention(nnx.Module):
         self.qk_norm = qk_norm
         self.clip_qkv = clip_qkv
         self.rope_interleaved = rope_interleaved
+        self.gated = gated
+        self.value_norm_eps = norm_eps if value_norm else None
         q_size = n_heads * head_dim
         kv_size = n_kv_heads * head_dim
         q_axes = ("embed", "heads")
         kv_axes = ("embed", "kv_heads")
-        out_axes = ("heads", "embed")
-        self.query = Linear(d_model, q_size, q_axes, std=query_std, bias=qkv_bias, keys=keys)
-        self.key = Linear(d_model, kv_size, kv_axes, bias=qkv_bias, keys=keys)
-        self.value = Linear(d_model, kv_size, kv_axes, bias=qkv_bias, keys=keys)
-        self.out = Linear(q_size, d_model, out_axes, bias=output_bias, keys=keys)
+        query_size = 2 * q_size if gated else q_size
+        self.query = Linear(d_model, query_size, q_axes, std=query_std, bias=qkv_bias, keys=keys)
+
+        def kv_projection() -> Linear:
+            return Linear(kv_width or d_model, kv_size, kv_axes, bias=qkv_bias, keys=keys)
+
+        self.key = kv_projection() if has_kv else None
+        self.value = kv_projection() if has_kv and not values_are_keys else None
+        self.out = Linear(q_size, d_model, q_axes[::-1], bias=output_bias, keys=keys)
+        self.sinks = nnx.Param(jnp.zeros((n_heads,)), axes=("heads",)) if sinks else None
         sizes = None
         if qk_norm != "none":
             sizes = (q_size, kv_size) if qk_norm == "full" else (head_dim, head_dim)
         self.query_norm = RMSNorm(sizes[0], norm_eps, norm_offset) if sizes else None
-        self.key_norm = RMSNorm(sizes[1], norm_eps, norm_offset) if sizes else None
+        self.key_norm = RMSNorm(sizes[1], norm_eps, norm_offset) if sizes and has_kv else None
 
     def _split_heads(
         self, x_BxLxE: jax.Array, norm: RMSNorm | None, rope: Rope | None
     ) -> jax.Array:
-        """Clip, normalize (over all heads or per head), split and rotate the heads: BxLxHxK."""
-        if self.clip_qkv:
-            x_BxLxE = jnp.clip(x_BxLxE, -self.clip_qkv, self.clip_qkv)
+        """Normalize over all heads, clip, split, normalize each head, and rotate: BxLxHxK."""
         if norm is not None and self.qk_norm == "full":
             x_BxLxE = norm(x_BxLxE)
+        if self.clip_qkv:
+            x_BxLxE = jnp.clip(x_BxLxE, -self.clip_qkv, self.clip_qkv)
         x_BxLxHxK = x_BxLxE.reshape(*x_BxLxE.shape[:-1], -1, self.head_dim)
         if norm is not None and self.qk_norm == "head":
             x_BxLxHxK = norm(x_BxLxHxK)
@@ -244,10 +296,27 @@ class Attention(nnx.Module):
             x_BxLxHxK = norm(x_BxLxHxK)
         return x_BxLxHxK
 
+    def _project_queries(self, x_BxLxD: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """The queries of all heads, and their gates if there are any: BxLxE each."""
+        projected = self.query(x_BxLxD)
+        if not self.gated:
+            return projected, None
+        by_head = projected.reshape(*x_BxLxD.shape[:-1], -1, 2, self.head_dim)
+        q_BxLxE, gate_BxLxE = (
+            by_head[..., part, :].reshape(*x_BxLxD.shape[:-1], -1) for part in range(2)
+        )
+        return q_BxLxE, gate_BxLxE
+
     def project_kv(self, x_BxSxD: jax.Array, rope: Rope | None = None) -> KVPair:
         """The keys and values of these positions, BxGxSxK each."""
-        keys_BxSxGxK = self._split_heads(self.key(x_BxSxD), self.key_norm, rope)
-        values_BxSxGxK = self._split_heads(self.value(x_BxSxD), None, None)
+        assert self.key is not None, "the keys and values are those of another layer"
+        keys_BxSxE = self.key(x_BxSxD)
+        values_BxSxE = keys_BxSxE if self.value is None else self.value(x_BxSxD)
+        keys_BxSxGxK = self._split_heads(keys_BxSxE, self.key_norm, rope)
+        values_BxSxGxK = self._split_heads(values_BxSxE, None, None)
+        if self.value_norm_eps is not None:
+            normalized_BxSxGxK = rms_normalize(values_BxSxGxK, self.value_norm_eps)
+            values_BxSxGxK = normalized_BxSxGxK.astype(values_BxSxGxK.dtype)
         return KVPair(keys_BxSxGxK.swapaxes(1, 2), values_BxSxGxK.swapaxes(1, 2))
 
     def __call__(
@@ -270,15 +339,25 @@ class Attention(nnx.Module):
                 (T5). So it may as well multiply the values, as it does here; there must then be
                 as many key-value heads as query heads.
         """
-        q_BxLxHxK = self._split_heads(self.query(x_BxLxD), self.query_norm, rope)
+        q_BxLxE, gate_BxLxE = self._project_queries(x_BxLxD)
+        q_BxLxHxK = self._split_heads(q_BxLxE, self.query_norm, rope)
         if rope is not None and rope.query_scale_BxL is not None:
             q_BxLxHxK *= rope.query_scale_BxL[..., None, None].astype(q_BxLxHxK.dtype)
         q_BxLxHxK = rules.constrain(q_BxLxHxK, "batch", "length", "heads_act", None)
         if dropout_BxHxS is not None:
             dropped = apply_dropout(kv.values_BxGxSxK, dropout_BxHxS[..., None])
             kv = kv._replace(values_BxGxSxK=dropped)
-        y_BxLxE = attention(q_BxLxHxK, kv, mask, scale=self.scale, softcap=self.softcap)
-        if mask.implementation not in KERNEL_PLATFORMS:
-            # The kernels name their own output, together with what their gradient needs.
+        y_BxLxE = attention(
+            q_BxLxHxK,
+            kv,
+            mask,
+            scale=self.scale,
+            softcap=self.softcap,
+            sinks_H=None if self.sinks is None else self.sinks[...],
+        )
+        if mask.implementation in ("xla", "blockwise"):
+            # The others name their own output, together with what their gradient needs.
             y_BxLxE = checkpoint_name(y_BxLxE, ATTENTION_OUTPUT)
+        if gate_BxLxE is not None:
+            y_BxLxE = y_BxLxE * jax.nn.sigmoid(gate_BxLxE)
         return self.out(rules.constrain(y_BxLxE, "batch", "length", "heads_act"))

@@ -29,6 +29,9 @@ class Tokens(NamedTuple):
     # bool; True for prefix tokens: every token of the segment may attend to them, even earlier
     # ones.
     prefix_BxL: jax.Array | None = None
+    # bool; True for an encoder's tokens among a decoder's keys: every token of the segment may
+    # attend to them, at any distance, as their positions are those of another text.
+    memory_BxL: jax.Array | None = None
 
 
 def attention_mask(
@@ -45,13 +48,14 @@ def attention_mask(
     k_segments_Bx1xS = keys.segment_ids_BxL[:, None, :]
     allowed_BxLxS = (q_segments_BxLx1 == k_segments_Bx1xS) & (k_segments_Bx1xS > 0)
     distance_BxLxS = queries.positions_BxL[:, :, None] - keys.positions_BxL[:, None, :]
+    is_memory_Bx1xS = False if keys.memory_BxL is None else keys.memory_BxL[:, None, :]
     if causal:
         not_after_BxLxS = distance_BxLxS >= 0
         if keys.prefix_BxL is not None:
             not_after_BxLxS |= keys.prefix_BxL[:, None, :]
-        allowed_BxLxS &= not_after_BxLxS
+        allowed_BxLxS &= not_after_BxLxS | is_memory_Bx1xS
     if window is not None:
-        allowed_BxLxS &= jnp.abs(distance_BxLxS) < window
+        allowed_BxLxS &= (jnp.abs(distance_BxLxS) < window) | is_memory_Bx1xS
     return allowed_BxLxS
 
 
@@ -83,15 +87,16 @@ class AttentionMask:
     too.
     """
 
-    implementation: str  # "xla", "blockwise", "splash" or "triton".
+    implementation: str  # "xla", "blockwise", "tiled", "splash" or "triton".
     causal: bool
     queries: Tokens
     keys: Tokens
     window: jax.Array | None = None  # int32 scalar; None without a window.
     allowed_BxLxS: jax.Array | None = None  # For "xla": the mask itself.
     bias_HxLxS: jax.Array | None = None  # For "xla": float32.
-    bias_HxW: jax.Array | None = None  # For "blockwise": float32, by distance 1 - L .. S - 1.
-    key_span: KeySpan | None = None  # For the kernels.
+    # For "blockwise" and "tiled": float32, by distance 1 - L .. S - 1.
+    bias_HxW: jax.Array | None = None
+    key_span: KeySpan | None = None  # For "tiled" and the kernels.
 
     @classmethod
     def create(
@@ -102,6 +107,7 @@ class AttentionMask:
         causal: bool,
         window: int | None = None,
         bias_HxW: jax.Array | None = None,
+        adds_scores: bool = False,
         implementation: str = "plain",
     ) -> "AttentionMask":
         """Choose the implementation, and bring `attention_mask` into the form that it reads.
@@ -112,6 +118,8 @@ class AttentionMask:
             causal: As for `attention_mask`.
             window: As for `attention_mask`.
             bias_HxW: A bias by the distance in the row, key index - query index = 1 - L .. S - 1.
+            adds_scores: Whether more is added that is no part of the mask and that the kernels
+                cannot read: the sinks of heads, or a bias that `with_bias` adds later.
             implementation: The `requested` argument of `choose_implementation`.
         """
         n_queries = queries.positions_BxL.shape[1]
@@ -121,24 +129,31 @@ class AttentionMask:
             n_queries,
             n_keys,
             windowed=window is not None,
-            biased=bias_HxW is not None,
+            biased=bias_HxW is not None or adds_scores,
         )
         mask = cls(
             chosen, causal, queries, keys, window=None if window is None else jnp.int32(window)
         )
         if chosen == "blockwise":  # It computes the mask per block.
-            return dataclasses.replace(mask, bias_HxW=bias_HxW)
+            return mask.with_bias(bias_HxW)
         allowed_BxLxS = attention_mask(queries, keys, causal=causal, window=window)
         if chosen == "xla":
-            bias_HxLxS = None if bias_HxW is None else bias_of_pairs(bias_HxW, n_queries)
-            return dataclasses.replace(mask, allowed_BxLxS=allowed_BxLxS, bias_HxLxS=bias_HxLxS)
+            return dataclasses.replace(mask, allowed_BxLxS=allowed_BxLxS).with_bias(bias_HxW)
         # The compiler fuses the comparison of pairs into these reductions: no BxLxS is ever stored.
         index_S = jnp.arange(n_keys, dtype=jnp.int32)
         key_span = KeySpan(
             first_BxL=jnp.where(allowed_BxLxS, index_S, n_keys).min(axis=-1),
             last_BxL=jnp.where(allowed_BxLxS, index_S, -1).max(axis=-1),
         )
-        return dataclasses.replace(mask, key_span=key_span)
+        bias_HxW = bias_HxW if chosen == "tiled" else None  # The kernels read none.
+        return dataclasses.replace(mask, key_span=key_span, bias_HxW=bias_HxW)
+
+    def with_bias(self, bias_HxW: jax.Array | None) -> "AttentionMask":
+        """The same mask with this bias; it must have been created with a bias or `adds_scores`."""
+        if bias_HxW is None or self.implementation in ("blockwise", "tiled"):
+            return dataclasses.replace(self, bias_HxW=bias_HxW)
+        n_queries = self.queries.positions_BxL.shape[1]
+        return dataclasses.replace(self, bias_HxLxS=bias_of_pairs(bias_HxW, n_queries))
 
     def select(self, condition: jax.Array | bool, other: "AttentionMask") -> "AttentionMask":
         """This mask where `condition` (a scalar, which may be traced) is true, else `other`.

@@ -28,6 +28,7 @@ def dense_attention(
     scale: float,
     softcap: float = 0.0,
     bias_HxLxS: jax.Array | None = None,
+    sinks_H: jax.Array | None = None,
 ) -> jax.Array:
     """Compute `attention.attention` from all scores at once: BxLx(H*K), in q's dtype.
 
@@ -41,6 +42,7 @@ def dense_attention(
         scale: Multiplies the scores.
         softcap: If positive, scores become softcap * tanh(scores / softcap).
         bias_HxLxS: float32, added to the scores after the soft cap.
+        sinks_H: As for `attention.attention`.
     """
     keys_BxGxSxK, values_BxGxSxK = kv
     B, L, H, K = q_BxLxHxK.shape
@@ -56,7 +58,12 @@ def dense_attention(
     if bias_HxLxS is not None:
         scores += bias_HxLxS.reshape(G, r, L, S).swapaxes(1, 2)
     scores = jnp.where(allowed_BxLxS[:, None, :, None, :], scores, MASKED_SCORE)
-    weights = jax.nn.softmax(scores, axis=-1)
+    if sinks_H is None:
+        weights = jax.nn.softmax(scores, axis=-1)
+    else:
+        sinks = sinks_H.astype(jnp.float32).reshape(1, G, 1, r, 1)
+        log_sum = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
+        weights = jnp.exp(scores - jnp.logaddexp(log_sum, sinks))
     weights_BxGxRxS = weights.astype(values_BxGxSxK.dtype).reshape(B, G, L * r, S)
     y_BxGxRxK = jnp.einsum("bgrs,bgsk->bgrk", weights_BxGxRxS, values_BxGxSxK)
     y_BxLxE = y_BxGxRxK.reshape(B, G, L, r, K).swapaxes(1, 2).reshape(B, L, H * K)
@@ -85,6 +92,7 @@ def blockwise_attention(
     *,
     scale: float,
     softcap: float,
+    sinks_H: jax.Array | None = None,
 ) -> jax.Array:
     """Compute `dense_attention` one block of queries at a time: BxLxHxK.
 
@@ -99,6 +107,7 @@ def blockwise_attention(
         bias: Added to the scores after the soft cap.
         scale: As for `dense_attention`.
         softcap: As for `dense_attention`.
+        sinks_H: As for `attention.attention`.
     """
     B, L, H, K = q_BxLxHxK.shape
     S = kv.keys_BxGxSxK.shape[2]
@@ -127,6 +136,7 @@ def blockwise_attention(
             scale=scale,
             softcap=softcap,
             bias_HxLxS=bias_HxNxS,
+            sinks_H=sinks_H,
         )
         return y.reshape(B, N, H, K)
 

@@ -47,12 +47,14 @@ class RunFacts(NamedTuple):
         record: What it reads, and whether it is complete.
         trained_tokens: Tokens that it was trained on; None if that is not known.
         losses: The losses until that step by name ("eval_loss", "heldout_loss"), which are finite.
+        loss_of: What the first of them is a mean over: "token" or "pair".
         scores: The scores of that step, or those at the end of the run; None without any.
     """
 
     record: RunRecord
     trained_tokens: int | None
     losses: dict[str, list[Loss]]
+    loss_of: str
     scores: Scores | None
 
 
@@ -71,6 +73,7 @@ def read_facts(source: WorkdirSource) -> RunFacts:
         RunRecord.read(source.local),
         sum(trained) if trained else None,
         {name: _losses(until, name) for name in ("eval_loss", "heldout_loss")},
+        "pair" if any("eval_preference" in record for record in until) else "token",
         _scores(source, metrics),
     )
 

@@ -1,12 +1,12 @@
 """Sections of a model card on what a model reaches: held-out losses, and scores of answers."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ift_jax.evaluation.metric_values import is_number, number_names
 from ift_jax.evaluation.score_table import score_text, title
-from ift_jax.report.card.facts import Loss, RunFacts, Scores
+from ift_jax.report.card.facts import RunFacts, Scores
 from ift_jax.report.card.markdown import code, table
 
 _LOSSES = {"eval_loss": "unseen examples of the trained tasks", "heldout_loss": "held-out tasks"}
@@ -16,18 +16,18 @@ _NO_COLUMN = ("examples", "stopped", "tasks")
 
 def results(facts: RunFacts, step: int) -> Iterator[str]:
     """Yield the sections that there is something for."""
-    parts = [*_losses(facts.losses, step), *_scores(facts.scores, step)]
+    parts = [*_losses(facts, step), *_scores(facts.scores, step)]
     if parts:
         yield "\n\n".join(["## Results", *parts])
     else:
         yield "## Results\n\nNothing was measured."
 
 
-def _losses(losses: Mapping[str, Sequence[Loss]], step: int) -> Iterator[str]:
+def _losses(facts: RunFacts, step: int) -> Iterator[str]:
     """Yield a table of each loss before training, at the exported step, and where it was lowest."""
     rows = []
     for name, of_what in _LOSSES.items():
-        values = losses[name]
+        values = facts.losses[name]
         if not values:
             continue
         first, here = values[0], values[-1]
@@ -38,7 +38,7 @@ def _losses(losses: Mapping[str, Sequence[Loss]], step: int) -> Iterator[str]:
         lowest = min(values, key=lambda loss: loss.value)
         rows.append((of_what, before, after, f"{lowest.value:.4f} at step {lowest.step:,}"))
     if rows:
-        yield table(["loss per token on", "before", "after", "lowest"], rows)
+        yield table([f"loss per {facts.loss_of} on", "before", "after", "lowest"], rows)
 
 
 def _scores(scores: Scores | None, step: int) -> Iterator[str]:

@@ -149,8 +149,13 @@ def _hyperparameters(source: WorkdirSource, facts: RunFacts) -> str:
 def _settings(config: Config) -> Iterator[tuple[str, str]]:
     optimizer, train, lora = config.optimizer, config.train, config.lora
     if lora.rank:
-        scale = ", rank-stabilized" if lora.rslora else ""
-        trained = f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}{scale}"
+        kind = "DoRA" if lora.dora else "LoRA"
+        trained = f"{kind} of rank {lora.rank}, alpha {lora.alpha:g}"
+        trained += ", rank-stabilized" if lora.rslora else ""
+        trained += f", dropout {lora.dropout:g}" if lora.dropout else ""
+        trained += f", beside {lora.quantize} weights" if lora.quantize != "none" else ""
+        others = ", ".join((*lora.rank_pattern, *lora.alpha_pattern))
+        trained += f" (other ranks and alphas: {code(others)})" if others else ""
         yield "trained parameters", f"{trained}, on {code(lora.targets)}"
     elif optimizer.freeze:
         yield "trained parameters", f"all but {code(optimizer.freeze)}"
@@ -159,22 +164,33 @@ def _settings(config: Config) -> Iterator[tuple[str, str]]:
     decay = f", weight decay {optimizer.weight_decay:g}" if optimizer.weight_decay else ""
     clip = f", gradients clipped at {optimizer.clip_norm:g}" if optimizer.clip_norm else ""
     yield "optimizer", f"{optimizer.name}{decay}{clip}"
-    warmup = f"{optimizer.warmup_ratio:.0%} of the steps"
-    if optimizer.warmup_steps:
-        warmup = counted(optimizer.warmup_steps, "step")
-    yield (
-        "learning rate",
-        f"{optimizer.learning_rate:g}, {optimizer.schedule}, warm-up of {warmup}",
-    )
+    warmup = _phase(optimizer.warmup_steps, optimizer.warmup_ratio)
+    schedule = f"{optimizer.learning_rate:g}, {optimizer.schedule}, warm-up of {warmup}"
+    if optimizer.schedule == "wsd":
+        decay = _phase(optimizer.decay_steps, optimizer.decay_ratio)
+        schedule += f", {optimizer.decay_shape} decay in the last {decay}"
+    yield "learning rate", schedule
     batch = f"{counted(train.batch_size, 'row')}" if train.batch_size else ""
     lengths = " + ".join(f"{length:,}" for length in config.row_lengths if length)
     packed = "several examples share a row" if config.data.pack else "one example a row"
     yield "batch", f"{batch or f'{train.batch_tokens:,} tokens'}"
     yield "row", f"{lengths} tokens; {packed}"
-    yield "loss", f"mean over {config.loss.normalization}"
+    if config.preference.trains_pairs:
+        preference = config.preference
+        yield (
+            "loss",
+            f"preference loss {preference.loss}, beta {preference.beta:g}, mean over pairs",
+        )
+    else:
+        yield "loss", f"mean over {config.loss.normalization}"
     yield "number type", f"{config.model.dtype}; parameters float32"
     yield "dropout", f"{config.model.dropout:g}" if config.model.dropout else ""
     yield "seed", str(config.seed)
+
+
+def _phase(steps: int, share: float) -> str:
+    """Return how long a phase of the learning rate is, as the config says it."""
+    return counted(steps, "step") if steps else f"{share:.0%} of the steps"
 
 
 def _lengths(source: WorkdirSource, facts: RunFacts) -> Iterator[tuple[str, str]]:

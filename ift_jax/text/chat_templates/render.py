@@ -153,8 +153,12 @@ class ChatRenderer:
         return self.answers.prompt(chat).spans
 
     def inputs(self, chat: Chat) -> list[Span]:
-        """Render what an encoder reads: a conversation without a generation prompt at its end."""
-        rendered = self._apply_chat_template(chat, len(chat.messages))
+        """Render what an encoder reads: a conversation and the generation prompt of its answer.
+
+        T5Gemma's instruction-tuned releases are prompted so, by the `gemma` library and by the
+        documentation of `transformers`; the decoder then begins with its start token alone.
+        """
+        rendered = self._apply_chat_template(chat, len(chat.messages), prompt=True)
         parts = enumerate(rendered.parts)
         return [Span(part, is_answer=bool(i % 2)) for i, part in parts]
 

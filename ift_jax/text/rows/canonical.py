@@ -16,6 +16,7 @@ OPTIONAL_CHAT_FIELDS = (
     "choices",
     "chat_template_kwargs",
     "weight",
+    "rejected_messages",
     *policies.NAMES,
 )
 PAIR_FIELDS = ("inputs", "targets")
@@ -39,6 +40,7 @@ def chat_fields(record: Record) -> dict[str, str]:
         "choices": _json(record.choices),
         "chat_template_kwargs": _json(record.template_options),
         "weight": _weight(record.weight),
+        "rejected_messages": _json([_message_fields(message) for message in record.rejected]),
         **_policy_fields(record),
     }
     return _needed(fields, CHAT_FIELDS)
@@ -51,7 +53,7 @@ def pair_fields(record: Record) -> dict[str, str] | None:
     roles = [message.role for message in turns]
     if not turns or roles != ["user", "assistant"] * (len(roles) // 2):
         return None
-    weight = turns[-1].weight  # Of turns whose weights are equal, it is that of the pair.
+    weight = turns[-1].weight  # Turns of equal weights give it to the pair.
     plain = [
         Message(message.role, message.content, weight if message.role == "assistant" else None)
         for message in turns

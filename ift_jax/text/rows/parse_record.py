@@ -7,13 +7,15 @@ from typing import Any
 from ift_jax.config.data import DataConfig
 from ift_jax.errors import UserError
 from ift_jax.text.records import TEXT_ROLE, Message, Record
-from ift_jax.text.rows import calls, row_policy, shapes, switches, values
+from ift_jax.text.rows import calls, preferences, row_policy, shapes, switches, values
 from ift_jax.text.rows.messages import parse_message
 
 _SYSTEMS = ("system", "system_prompt", "system_message")
 _TOOLS = ("tools", "functions")
 _SWITCH = "enable_thinking"  # The option of a template that many rows have in a field of its own.
 # Variables of a template that the conversation itself sets.
+# The rejected side beside the chosen one in "messages": the form in which pairs pass SeqIO.
+REJECTED_MESSAGES = "rejected_messages"
 RESERVED_OPTIONS = ("messages", "tools", "documents", "add_generation_prompt")
 
 
@@ -24,15 +26,17 @@ class RowOptions:
     Attributes:
         schema: `data.schema`, the name of a shape or "auto".
         ignored: `data.ignore_fields`.
+        reads_license: Whether the filter "license" is one of `data.filters`.
     """
 
     schema: str = "auto"
     ignored: frozenset[str] = frozenset()
+    reads_license: bool = False
 
     @classmethod
     def of(cls, data: DataConfig) -> "RowOptions":
         """Return what a config says."""
-        return cls(data.schema, frozenset(data.ignore_fields))
+        return cls(data.schema, frozenset(data.ignore_fields), "license" in data.filters)
 
 
 AUTOMATIC = RowOptions()
@@ -91,6 +95,10 @@ class _RowReader:
         self._prompt_only = prompt_only
         self._keep_nulls = keep_nulls
         self._ignored = options.ignored
+        # A row has few fields, and may have many: what is looked for is looked up in those.
+        self._filled = {name: v for name, v in fields.items() if values.has_content(v)}
+        self._given = {name: v for name, v in self._filled.items() if name not in options.ignored}
+        self._reads_license = options.reads_license
         self._shape = shapes.recognize(fields, where, options.schema, prompt_only=prompt_only)
         self._read = {*self._shape.keys, *self._shape.optional}
         self._unread_inside = set[str]()  # Fields of messages.
@@ -103,7 +111,11 @@ class _RowReader:
         given = {n: _number(value) for n, value in self._take_all(*switches.SWITCHES).items()}
         weight = switches.weight_of(given, row)
         switches.weight_of(self._take_all(*switches.UNKNOWN_SWITCHES), row)
-        own = self._own_messages()
+        own, rejected = self._own_messages()
+        if rejected and weight not in (None, 1.0):
+            raise UserError(
+                f"{row}: expected no weight, because a pair counts once; found {weight:g}"
+            )
         before = (*self._system(own), *self._history())
         messages = [*before, *own]
         if not messages:
@@ -117,6 +129,7 @@ class _RowReader:
                 place = f"{self._where}: field {name!r}"
                 self._tools += calls.parse_tools(value, place, keep_nulls=self._keep_nulls)
         options = self._template_options()
+        license = (self._take("license") or "") if self._reads_license else ""
         return Record(
             tuple(self._without_answer(messages) if self._prompt_only else messages),
             references,
@@ -127,20 +140,23 @@ class _RowReader:
             template_options=options,
             policy=row_policy.parse_policy(self._take_all(*row_policy.FIELDS), self._where),
             weight=1.0 if weight is None else weight,
+            rejected=(*before, *rejected) if rejected and not self._prompt_only else (),
             unread=self._unread(),
+            license=license and values.text(license, f"{self._where}: field 'license'"),
         )
 
     # Taking fields.
 
     def _take(self, name: str) -> Any:
         """Return an optional field, None where it is empty, and note that it was read."""
-        value = self._all.get(name)
-        if name in self._ignored or not values.has_content(value):
-            return None
-        self._read.add(name)
+        value = self._given.get(name)
+        if value is not None:
+            self._read.add(name)
         return value
 
     def _take_all(self, *names: str) -> dict[str, Any]:
+        if self._given.keys().isdisjoint(names):  # Nearly always.
+            return {}
         return {name: value for name in names if (value := self._take(name)) is not None}
 
     def _text(self, name: str) -> str:
@@ -151,16 +167,61 @@ class _RowReader:
 
     def _unread(self) -> tuple[str, ...]:
         """Return the names of the fields with a value that nothing read."""
-        unread = {
-            name
-            for name, value in self._all.items()
-            if name not in self._read and values.has_content(value)
-        }
-        return (*sorted(unread), *(f"{name}" for name in sorted(self._unread_inside)))
+        unread = self._filled.keys() - self._read
+        return (*sorted(unread), *sorted(self._unread_inside))
 
     # The messages.
 
-    def _own_messages(self) -> list[Message]:
+    def _own_messages(self) -> tuple[list[Message], list[Message]]:
+        """Return the row's messages but system and history, and those of a rejected side."""
+        if self._shape.name == shapes.PREFERENCE:
+            return self._pair()
+        own = self._one_side()
+        if self._take(REJECTED_MESSAGES) is None:
+            return own, []
+        rejected = self._messages(REJECTED_MESSAGES)
+        return own, rejected
+
+    def _pair(self) -> tuple[list[Message], list[Message]]:
+        """Return the messages of both sides of a pair, the shared ones included."""
+        chosen, rejected = map(self._side, self._shape.keys)
+        prompt = self._pair_prompt(chosen[: preferences.n_alike(chosen, rejected)])
+        pair = preferences.make_pair(prompt, chosen, rejected, self._where)
+        if self._prompt_only:
+            return list(pair.prompt), []
+        return [*pair.prompt, *pair.chosen], [*pair.prompt, *pair.rejected]
+
+    def _side(self, name: str) -> list[Message]:
+        """Return the messages of one side: a text, a message, or a list of messages."""
+        if isinstance(self._all.get(name), str | bytes | None):
+            return [Message("assistant", self._text(name))]
+        return self._messages(name)
+
+    def _pair_prompt(self, shared: list[Message]) -> list[Message]:
+        """Return the prompt of a pair that has a field of its own and is not in both sides."""
+        name = next((name for name in preferences.PROMPTS if self._has(name)), None)
+        if name is None:
+            return []
+        if isinstance(self._all[name], list | tuple):
+            prompt = self._messages(name)
+        else:
+            text = self._text(name)
+            if name == "instruction" and self._has("input"):
+                text += "\n\n" + self._text("input")
+                self._read.add("input")
+            prompt = [Message("user", text)]
+        if preferences.is_said(prompt, shared):
+            self._read.add(name)
+            return []
+        if shared:
+            return []  # The sides are conversations of their own, and the field stays unread.
+        self._read.add(name)
+        return prompt
+
+    def _has(self, name: str) -> bool:
+        return name in self._given
+
+    def _one_side(self) -> list[Message]:
         """Return the row's messages but system and history."""
         question, *answer = self._shape.keys
         if self._shape.name == "text":
@@ -173,7 +234,7 @@ class _RowReader:
             return [self._instruction(), *self._answer(*answer)]
         # In TRL's form each of the two is a text or a list of messages.
         if isinstance(self._all.get(question), list | tuple):
-            before = [_untrained(message) for message in self._messages(question)]
+            before = [preferences.untrained(message) for message in self._messages(question)]
         else:
             before = [Message("user", self._text(question))]
         return [*before, *self._answer(*answer)]
@@ -195,7 +256,9 @@ class _RowReader:
         if key not in self._all:
             raise shapes.missing(key, self._all, self._where)
         place = f"{self._where}: field {key!r}"
-        items = values.list_of(self._all[key], place, "a list of messages")
+        value = self._all[key]
+        is_one = self._shape.name == shapes.PREFERENCE and isinstance(value, Mapping)
+        items = [value] if is_one else values.list_of(value, place, "a list of messages")
         unread = set[str]()
         messages = []
         for i, item in enumerate(items):
@@ -296,8 +359,3 @@ def _number(value: Any) -> Any:
         return values.parsed(value, "", "a number")
     except UserError:
         return value
-
-
-def _untrained(message: Message) -> Message:
-    """Return a message of a prompt: only the completion is trained."""
-    return dataclasses.replace(message, weight=0.0) if message.role == "assistant" else message

@@ -1,5 +1,6 @@
 """The shapes of rows, and recognizing them by their fields."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -31,8 +32,9 @@ class Shape(NamedTuple):
 
 
 _MESSAGES = "chat messages"
+PREFERENCE = "preference"
 # In the order in which they are looked for; a plain text comes last, because a column of that name
-# often stands beside what it was made of.
+# often stands beside what it was made of, as pairs may stand beside `messages` (UltraFeedback).
 SHAPES = (
     Shape("messages", _MESSAGES, ("messages",)),
     Shape("conversations", "ShareGPT conversations", ("conversations",)),
@@ -43,6 +45,7 @@ SHAPES = (
     ),
     Shape("inputs_targets", "inputs and targets", ("inputs", "targets"), (), True),
     Shape("text", "plain texts, of which every token is trained", ("text",)),
+    Shape(PREFERENCE, "pairs of a chosen and a rejected answer", ("chosen", "rejected")),
 )
 BY_NAME = {shape.name: shape for shape in SHAPES}
 
@@ -63,10 +66,7 @@ def recognize(
     """
     if schema != "auto":
         return BY_NAME[schema]
-    fitting = [shape for shape in SHAPES if fields.keys() >= set(shape.keys)]
-    if prompt_only and not fitting:
-        fitting = [shape for shape in SHAPES if shape.keys[0] in fields]
-    fitting = [shape for shape in fitting if shape.name != "text"] or fitting
+    fitting = _fitting(tuple(fields), prompt_only)
     if len(fitting) > 1:
         names = " and ".join(repr(shape.name) for shape in fitting)
         raise UserError(f"{place}: fits {names}; set data.schema to the one that is meant")
@@ -81,6 +81,17 @@ def recognize(
             f" expected one of these sets: {expected}{_nearest(fields)}"
         )
     return fitting[0]
+
+
+@functools.lru_cache(maxsize=256)  # Nearly all rows of a file have the same fields.
+def _fitting(names: tuple[str, ...], prompt_only: bool) -> tuple[Shape, ...]:
+    """Return the shapes of a row with fields of these names."""
+    fitting = [shape for shape in SHAPES if all(key in names for key in shape.keys)]
+    if prompt_only and not fitting:
+        fitting = [shape for shape in SHAPES if shape.keys[0] in names]
+    for last in (PREFERENCE, "text"):
+        fitting = [shape for shape in fitting if shape.name != last] or fitting
+    return tuple(fitting)
 
 
 def _nearest(fields: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ UNKNOWN_SWITCHES = (
     "mask", "masked", "loss_mask", "label_mask", "assistant_mask", "assistant_masks",
     "completion_mask", "no_loss", "ignore_loss",
 )  # fmt: skip
+_ALL_SWITCHES = frozenset((*SWITCHES, *UNKNOWN_SWITCHES))
 MAX_WEIGHT = 1000.0
 _MIN_WEIGHT = 1e-6  # A smaller one would be 0 in float32 before long.
 _EXPECTED = "a number from 0 to 1,000 (but none between 0 and 0.000001), true or false"
@@ -39,6 +40,8 @@ def weight_of(fields: Mapping[str, Any], place: str) -> float | None:
             known; names the field.
     """
     weight = None
+    if fields.keys().isdisjoint(_ALL_SWITCHES):
+        return None
     for name in SWITCHES:
         value = fields.get(name)
         if value is not None:

@@ -16,7 +16,8 @@ def text(value: Any, place: str) -> str:
         if isinstance(value, bytes):
             return value.decode("utf-8")
         if isinstance(value, str):
-            value.encode("utf-8")  # Half of a surrogate pair, such as "\ud83d" in JSON, is no text.
+            if not value.isascii():
+                value.encode("utf-8")  # Half of a surrogate pair, "\ud83d" in JSON, is no text.
             return str(value)
     except UnicodeError as error:
         raise UserError(f"{place}: expected valid UTF-8 text ({error})") from error

@@ -77,7 +77,7 @@ def one_template(templates: Mapping[str, str]) -> str:
     elif with_tools is None:
         return default
     elif bool(_TAG.search(default)) != bool(_TAG.search(with_tools)):
-        # Of one template either all answers are marked or none.
+        # A template must mark either all answers or none.
         return _choosing(
             default,
             _raising(

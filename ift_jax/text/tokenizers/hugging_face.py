@@ -130,7 +130,7 @@ class HuggingFaceTokenizer(Tokenizer):
             self._middle = self._plain
         self._continued_after = self._controls_that_continue(added)
         if cuts_at_spaces(fields):  # Such a tokenizer gives the same ids at every position.
-            self._cache = PretokenCache(fields, self._encode_whole)
+            self._cache = PretokenCache(fields, self._encode_whole, self._plain.model)
 
     def _controls_that_continue(self, added: Iterable[tokenizers.AddedToken]) -> frozenset[str]:
         """Return the control tokens after which a text is encoded as in the middle of one.

@@ -11,7 +11,7 @@ from ift_jax.config.schema import TokenizerConfig
 from ift_jax.errors import UserError
 from ift_jax.io.hub_names import hub_hint
 from ift_jax.io.paths import as_path, fetch, is_remote
-from ift_jax.text.tokenizers import chat_template_files
+from ift_jax.text.tokenizers import byt5, chat_template_files
 from ift_jax.text.tokenizers.base import Tokenizer
 from ift_jax.text.tokenizers.chat_template_files import read_chat_template
 from ift_jax.text.tokenizers.declared_tokens import read_declared
@@ -27,7 +27,8 @@ def load_tokenizer(path: str, options: TokenizerConfig = _NOTHING_ADDED) -> Toke
 
     Args:
         path: A SentencePiece `.model`, a `tokenizer.json`, or a folder that holds one of the two
-            (`tokenizer.json` is preferred, as in `transformers`); local or in a bucket.
+            (`tokenizer.json` is preferred, as in `transformers`) or names ByT5's tokenizer, which
+            has no such file; local or in a bucket. "byt5" is that tokenizer without a folder.
         options: `extra_ids` is the number of T5's sentinels to add to a SentencePiece model.
             `added_tokens` become special, with new ids after the last where the tokenizer lacks
             them. The other fields are not read.
@@ -80,6 +81,8 @@ def tokenizer_file_paths(path: str) -> list[str]:
     if is_remote(path):
         return []
     given = Path(path).absolute()
+    if _is_built_in(path):
+        return []
     if given.is_dir():
         folder, files = given, list(given.glob("*.model"))
     else:
@@ -97,14 +100,24 @@ def tokenizer_file_paths(path: str) -> list[str]:
 
 
 def _load_local(path: str, options: TokenizerConfig) -> Tokenizer:
-    file = _find(path)
+    file = byt5.NAME if _is_built_in(path) else _find(path)
     if file.endswith(".model"):
         return _load_sentencepiece(file, options)
     if options.extra_ids:
         raise UserError(
-            f"tokenizer.extra_ids = {options.extra_ids}: expected 0, {file} lists its own extra ids"
+            f"tokenizer.extra_ids = {options.extra_ids}: expected 0, {file} has extra ids of its "
+            "own"
         )
+    if file == byt5.NAME:
+        return byt5.ByT5Tokenizer(added_tokens=options.added_tokens)
+    if os.path.basename(file) == byt5.CONFIG_FILE:
+        return _load_byt5(file, options)
     return _load_hugging_face(file, options)
+
+
+def _is_built_in(path: str) -> bool:
+    """Whether a path is the name of the tokenizer that needs no file."""
+    return path == byt5.NAME and not os.path.exists(path)
 
 
 def _find(path: str) -> str:
@@ -113,6 +126,8 @@ def _find(path: str) -> str:
         file = os.path.join(path, "tokenizer.json")
         if os.path.exists(file):
             return file
+        if byt5.is_byt5(path):
+            return os.path.join(path, byt5.CONFIG_FILE)
         models = sorted(glob.glob(os.path.join(glob.escape(path), "*.model")))
         if len(models) == 1:
             return models[0]
@@ -139,6 +154,16 @@ def _load_sentencepiece(file: str, options: TokenizerConfig) -> Tokenizer:
             added_tokens=options.added_tokens,
             chat_template=read_chat_template(folder),
         )
+
+
+def _load_byt5(file: str, options: TokenizerConfig) -> Tokenizer:
+    folder = os.path.dirname(file)
+    return byt5.ByT5Tokenizer(
+        file,
+        declared=read_declared(folder),
+        added_tokens=options.added_tokens,
+        chat_template=read_chat_template(folder),
+    )
 
 
 def _load_hugging_face(file: str, options: TokenizerConfig) -> Tokenizer:

@@ -12,12 +12,14 @@ from ift_jax.errors import UserError
 from ift_jax.text.control_strings import control_pattern, strip_beside_controls
 from ift_jax.text.tokenizers.base import Tokenizer, template_file
 from ift_jax.text.tokenizers.declared_tokens import NOTHING_DECLARED, Declared, DeclaredToken
+from ift_jax.text.tokenizers.sentencepiece_words import SPACE_MARK, Encode, cached_encoders
 
-SPACE_MARK = "\u2581"  # How SentencePiece writes a space; rare in text.
 _SPACE_MARK_PIECES = [f"<0x{byte:02X}>" for byte in SPACE_MARK.encode()]
 # A serialized ModelProto that holds only normalizer_spec.add_dummy_prefix = false. Appended to a
 # model's bytes it is merged with them, as protocol buffers are.
 _NO_PREFIX = b"\x1a\x02\x18\x00"
+# Texts that are encoded one by one before a cache is made, which takes longer than a few texts do.
+_TEXTS_BEFORE_CACHE = 500
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -193,6 +195,10 @@ class SentencePieceTokenizer(Tokenizer):
         start = self._processor if self.add_prefix_space else middle
         after_control = start if self.legacy else middle
         self._by_place = {"start": start, "control": after_control, "text": middle}
+        self._encoders: Mapping[str, Encode] = {
+            place: processor.encode for place, processor in self._by_place.items()
+        }
+        self._texts_until_cache = _TEXTS_BEFORE_CACHE
 
     def _ids_of_the_space_mark(self) -> list[int]:
         """Return the ids of the bytes of U+2581; empty for a model whose round trip is inexact."""
@@ -242,12 +248,15 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _encode_pieces(self, text: str, place: str) -> list[int]:
         """Encode text without added tokens."""
-        encode = self._by_place[place].encode
+        self._texts_until_cache -= 1
+        if not self._texts_until_cache:
+            self._encoders = cached_encoders(self.files["tokenizer.model"], self._by_place)
+        encode = self._encoders[place]
         if self._space_mark_ids and SPACE_MARK in text:
             first, *rest = text.split(SPACE_MARK)
             ids = encode(first)
             for part in rest:
-                ids += self._space_mark_ids + self._by_place["text"].encode(part)
+                ids += self._space_mark_ids + self._encoders["text"](part)
             return ids
         return encode(text)
 

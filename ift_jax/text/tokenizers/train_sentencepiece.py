@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import sentencepiece
 
 from ift_jax.errors import UserError
-from ift_jax.text.tokenizers.sentencepiece import SPACE_MARK
+from ift_jax.text.tokenizers.sentencepiece_words import SPACE_MARK
 
 _NAMED = ("<pad>", "</s>", "<s>", "<unk>")
 _N_NAMED, _N_BYTES = len(_NAMED), 256

@@ -24,6 +24,8 @@ from tests import small_models
 from tests.evaluation.benchmarks import small_sets
 from tests.text.small_tokenizers import sentencepiece_tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 _MODEL = dataclasses.replace(small_models.CONFIG.model, max_length=500)
 _CONFIG = dataclasses.replace(small_models.CONFIG, model=_MODEL)
 _LENGTH = 512  # All rows are padded to it, so that one program serves all prompts.

@@ -32,11 +32,11 @@ def _clear_last_row(part):
     return np.concatenate([part[:-1], np.zeros_like(part[-1:])])
 
 
-def random_inputs(seed, kv_heads, n_queries=LENGTH, n_keys=LENGTH):
+def random_inputs(seed, kv_heads, n_queries=LENGTH, n_keys=LENGTH, head_dim=HEAD_DIM):
     """Queries, keys, values, and the gradient of the output."""
     rng = np.random.default_rng(seed)
-    q, dy = rng.normal(size=(2, ROWS, n_queries, HEADS, HEAD_DIM)).astype(np.float32)
-    k, v = rng.normal(size=(2, ROWS, kv_heads, n_keys, HEAD_DIM)).astype(np.float32)
+    q, dy = rng.normal(size=(2, ROWS, n_queries, HEADS, head_dim)).astype(np.float32)
+    k, v = rng.normal(size=(2, ROWS, kv_heads, n_keys, head_dim)).astype(np.float32)
     return q, k, v, dy.reshape(ROWS, n_queries, -1)
 
 

@@ -19,14 +19,15 @@ def chosen(requested, length, *, windowed=False, biased=False):
 
 def test_without_an_accelerator():
     far = 1 << 17
-    for length, plain in ((2048, "xla"), (4096, "blockwise")):
-        assert chosen("auto", length) == plain  # There is no TPU here.
+    assert (chosen("auto", 256), chosen("auto", 512, biased=True)) == ("xla", "tiled")
+    for length, plain in ((2048, "xla"), (4096, "tiled")):
+        assert chosen("auto", length) == "tiled"  # There is no TPU here.
         for kernel in ("splash", "triton"):
             assert chosen(kernel, length, windowed=True) == kernel
             assert chosen(kernel, length, biased=True) == plain
         assert chosen("xla", length) == "xla"
         assert choose_implementation("plain", 1, length, windowed=False, biased=False) == "xla"
-    assert chosen("splash", far, windowed=True) == "blockwise"
+    assert chosen("splash", far, windowed=True) == "tiled"
     assert chosen("splash", far) == "splash"
     assert chosen("triton", far, windowed=True) == "triton"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ift_jax.config.schema import MeshConfig
-from ift_jax.models.attention import reference
+from ift_jax.models.attention import reference, tiled
 from ift_jax.models.attention.mask import Tokens
 from ift_jax.models.attention.relative_bias import bias_of_pairs
 from ift_jax.sharding.batch_placement import batch_sharding
@@ -24,13 +24,14 @@ from tests.models.attention.run_attention import (
     random_inputs,
 )
 
-NOT_DENSE = ("splash", "triton", "blockwise")
+NOT_DENSE = ("splash", "triton", "blockwise", "tiled")
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Blocks of 32 queries, so that a row has ten of them, the last one not full."""
+    """Blocks of 32, so that a row has ten of them, the last one not full."""
     monkeypatch.setattr(reference, "BLOCK_PAIRS", 40 * LENGTH)
+    monkeypatch.setattr(tiled, "BLOCK", 32)
 
 
 CASES = {
@@ -61,7 +62,7 @@ def assert_gradients_are(got, want, atol=1e-5):
 
 @pytest.mark.parametrize(
     ("implementation", "case"),
-    [(name, case) for name in ("splash", "blockwise") for case in CASES]
+    [(name, case) for name in ("splash", "blockwise", "tiled") for case in CASES]
     # To triton every mask is an interval, so it needs fewer cases.
     + [("triton", case) for case in ("causal", "prefix, window, soft cap", "both ways")],
 )
@@ -123,7 +124,10 @@ def test_a_length_cut_over_devices(implementation):
         mesh = make_mesh(config)
         with jax.set_mesh(mesh):
             placed = Tokens(
-                *(jax.device_put(part, batch_sharding(mesh, part.shape)) for part in tokens)
+                *(
+                    None if part is None else jax.device_put(part, batch_sharding(mesh, part.shape))
+                    for part in tokens
+                )
             )
             y, gradients = output_and_gradients(implementation, inputs, placed, placed, window=50)
         np.testing.assert_allclose(y, wanted_y, rtol=1e-4, atol=1e-5)
@@ -131,7 +135,7 @@ def test_a_length_cut_over_devices(implementation):
 
 
 def test_a_bias_by_distance():
-    """T5's bias, blockwise, on one device and with the length sharded; its gradient too."""
+    """T5's bias, in blocks, on one device and with the length sharded; its gradient too."""
     length = 292  # Four devices divide it.
     rows = packed_rows(10)
     tokens = Tokens(rows.segment_ids_BxL[:, :length], rows.positions_BxL[:, :length])

@@ -94,9 +94,23 @@ RELEASED: dict[str, dict[str, Any]] = {
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         },
     ),
+    "gemma4": {name: value for name, value in _DECODER.items() if name != "rope_theta"}
+    | dict(
+        model_type="gemma4_text",
+        head_dim=16,
+        hidden_activation="gelu_pytorch_tanh",
+        sliding_window=64,
+        layer_types=_LOCAL,
+        num_kv_shared_layers=2,
+        hidden_size_per_layer_input=8,
+        vocab_size_per_layer_input=160,
+        per_layer_config={"1": {"head_dim": 24}, "3": {"head_dim": 24}},
+    ),
     "t5": _T5 | dict(model_type="t5"),
     "t5 1.0": _T5 | dict(model_type="t5", feed_forward_proj="relu", tie_word_embeddings=True),
+    "ul2": _T5 | dict(model_type="t5", feed_forward_proj="gated-silu"),
     "mt5": _T5 | dict(model_type="mt5"),
+    "umt5": _T5 | dict(model_type="umt5", scalable_attention=True),
 }
 
 
@@ -134,8 +148,11 @@ class HuggingFaceConfig(Group):
             theirs = _their_class(fields["model_type"]).from_dict(_as_typed(fields))
         except Exception as error:  # Any of theirs is a refusal.
             return f"transformers refuses it: {error}"[:500]
+        described = theirs.to_dict()
+        if fields["model_type"] == "umt5":  # transformers takes each for tied; releases are not.
+            described["tie_word_embeddings"] = fields.get("tie_word_embeddings", True)
         try:
-            want = from_hugging_face(theirs.to_dict(), "theirs")
+            want = from_hugging_face(described, "theirs")
         except UserError as error:
             return f"what transformers makes of it is refused: {error}"
         return "" if want == value else f"transformers reads {want}; we read {value}"

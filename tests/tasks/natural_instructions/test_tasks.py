@@ -1,12 +1,24 @@
 """Registering Natural Instructions from a generated folder and from real files."""
 
+import dataclasses
 import json
 import logging
+import os
+from collections import Counter
 
 import pytest
 import seqio
 
+from ift_jax.config.schema import (
+    Config,
+    DataConfig,
+    EncoderDecoderConfig,
+    FormatConfig,
+    TokenizerConfig,
+)
 from ift_jax.errors import UserError
+from ift_jax.io.json_reader import read_json_file
+from ift_jax.preparation.prepare import prepare
 from tasks.natural_instructions import tasks as natural_instructions
 from tasks.natural_instructions.source import load_task
 from tests.shared_data import SHARED, requires_shared
@@ -105,3 +117,36 @@ def test_real_files():
             assert instance["input"].strip() in record["inputs"]
             assert set(json.loads(record["references"])) == set(instance["output"])
             assert record["targets"] in instance["output"]
+
+
+def test_preparing_parses_a_task_file_once_to_count_and_once_for_each_split(tmp_path, monkeypatch):
+    parsed = []
+
+    def recorded(path):
+        parsed.append(os.path.basename(path))
+        return read_json_file(path)
+
+    monkeypatch.setattr("tasks.natural_instructions.files.read_json_file", recorded)
+    names = [f"task{i}_a" for i in range(7)]  # More than are kept parsed.
+    root = _folder(tmp_path, names[:6], names[6:], [("tasks", name) for name in names])
+    config = Config(
+        tokenizer=TokenizerConfig(train_vocab_size=300),
+        data=DataConfig(
+            root=root,
+            modules=("tasks.natural_instructions.tasks",),
+            mixture="natural_instructions_train",
+            store_dir=str(tmp_path / "stores"),
+            max_dropped_fraction=1.0,
+        ),
+        format=FormatConfig(template="plain"),
+        model=EncoderDecoderConfig(),
+    )
+    train = prepare(config, "train", log=lambda _: None)
+    trains_tokenizer = 1
+    assert max(Counter(parsed).values()) <= 2 + trains_tokenizer
+    prepare(
+        dataclasses.replace(config, tokenizer=TokenizerConfig(train.tokenizer_path)),
+        "eval",
+        log=lambda _: None,
+    )
+    assert max(Counter(parsed).values()) <= 3 + trains_tokenizer

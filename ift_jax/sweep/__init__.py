@@ -1,0 +1,1 @@
+"""A list of runs from one base: what they are, running them, and what came out."""

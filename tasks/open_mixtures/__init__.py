@@ -1,0 +1,1 @@
+"""Open mixtures after Tulu 3."""
