@@ -11,7 +11,9 @@ from tests.robustness.killed_commands import Command
 from tests.robustness.killed_process import Ended, Instant, Times, complaint, instants_of
 
 N_LINES = 40
-# Writes lines one by one, each in two halves, and continues a file that it finds.
+LAST_LINE = f"line {N_LINES - 1} is whole\n"
+# Writes lines one by one, each in two halves, and continues a file that it finds. All of its work
+# lies between the halves, so a kill during the work leaves half of a line wherever it comes.
 WRITER = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -22,10 +24,11 @@ if mends:
 with open(path, "w") as file:
     file.writelines(lines)
     for i in range(len(lines), n_lines):
-        for text in (f"line {i} is", " whole\\n"):
-            file.write(text)
-            file.flush()
-            sum(range(60_000))
+        file.write(f"line {i} is")
+        file.flush()
+        sum(range(500_000))
+        file.write(" whole\\n")
+        file.flush()
 """
 
 
@@ -43,7 +46,7 @@ class Mending(Command):
 
     def is_complete(self, folder):
         path = folder / "out" / "lines.txt"
-        return path.exists() and len(path.read_text().splitlines()) >= N_LINES
+        return path.exists() and path.read_text().endswith(LAST_LINE)
 
     def check_between(self, folder):
         pass
