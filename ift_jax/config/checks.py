@@ -82,11 +82,10 @@ def check_run(config: Config) -> Config:
             "config.optimizer.keep_state: expected model.init_from, the workdir of the run whose "
             "optimizer goes on"
         )
-    if isinstance(model, DecoderConfig) and 0 < model.positions < data.max_length:
+    if isinstance(model, DecoderConfig) and 0 < model.max_length < data.max_length:
         raise UserError(
-            f"config.data.max_length: {data.max_length} is more than the {model.positions} "
-            "positions that the model was made for (model.max_length, or rope_original_length "
-            "with LongRoPE)"
+            f"config.data.max_length: {data.max_length} is more than the {model.max_length} "
+            "positions that the model was made for (model.max_length)"
         )
     if not isinstance(model, DecoderConfig) and model.max_length:
         for name in ("inputs_length", "targets_length"):

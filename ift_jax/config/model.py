@@ -156,12 +156,13 @@ class DecoderConfig(DecoderLayers):
     rope_short_factors: tuple[float, ...] = field(
         (),
         'For rope_scaling "longrope": what each frequency is divided by in texts of up to '
-        "rope_original_length tokens. Longer texts are refused.",
+        "rope_original_length tokens.",
         above=0,
     )
     rope_long_factors: tuple[float, ...] = field(
         (),
-        'For rope_scaling "longrope": the same for longer texts. It is kept for exports.',
+        'For rope_scaling "longrope": the same for longer texts. Each example of a packed row '
+        "counts by itself; a request counts with all tokens that its answer may have.",
         above=0,
     )
     rope_truncate: bool = field(
@@ -308,9 +309,6 @@ class DecoderConfig(DecoderLayers):
     remat: str = field("auto", REMAT, choices=("auto", *REMAT_POLICIES))
     attention: str = field("auto", ATTENTION, choices=ATTENTIONS)
 
-    @property
-    def positions(self) -> int:
-        """The most tokens of a text, of prompt and answer together; 0: no limit."""
-        if self.rope_scaling == "longrope":
-            return min(self.max_length or self.rope_original_length, self.rope_original_length)
-        return self.max_length
+    def is_long_text(self, n_tokens: int) -> bool:
+        """Whether LongRoPE has its frequencies for long texts in one of so many tokens."""
+        return self.rope_scaling == "longrope" and n_tokens > self.rope_original_length

@@ -41,6 +41,8 @@ class Cache(NamedTuple):
     slots: Tokens  # BxS: segment 1 where a slot holds a token, else 0.
     next_slot: jax.Array  # int32 scalar: the slot that the next token of every row takes.
     lengths_B: jax.Array  # int32: the position that the next token of each row takes.
+    # int32: the most tokens of each row's text, those to come among them; of a decoder alone.
+    text_lengths_B: jax.Array | None = None
     cross: CrossCache | None = None  # For an encoder-decoder.
 
 
@@ -52,6 +54,7 @@ def prefill(
     *,
     n_new: int,
     bidirectional_prompt: bool = False,
+    text_lengths_B: jax.Array | None = None,
 ) -> tuple[jax.Array, Cache, jax.Array | None]:
     """Read the prompts: for a decoder its own text, for an encoder-decoder the encoder's input.
 
@@ -63,6 +66,8 @@ def prefill(
         n_new: How many slots are kept for tokens to come.
         bidirectional_prompt: Whether prompt tokens attend to each other both ways, as in a decoder
             trained with `bidirectional_prefix`.
+        text_lengths_B: int32; the most tokens that will be read of each text, its prompt among
+            them. A decoder with LongRoPE needs it.
 
     Returns:
         BxD, the states from which the first new token is predicted; the cache; and, of a decoder,
@@ -79,14 +84,16 @@ def prefill(
 
     if bidirectional_prompt:
         prompt = prompt._replace(prefix_BxL=prompt.segment_ids_BxL > 0)
-    x_BxPxD, layers = module.hidden_with_cache(prompts_BxP, prompt, prompt)
+    x_BxPxD, layers = module.hidden_with_cache(
+        prompts_BxP, prompt, prompt, text_lengths_B=text_lengths_B
+    )
     last_BxD = jnp.take_along_axis(x_BxPxD, (lengths_B - 1)[:, None, None], axis=1)[:, 0]
     slots = Tokens(
         _add_slots(prompt.segment_ids_BxL, n_new, axis=1),
         _add_slots(prompt.positions_BxL, n_new, axis=1),
     )
     layers = [add_slots(kept, n_new) for kept in layers]
-    cache = Cache(layers, slots, jnp.int32(n_positions), lengths_B)
+    cache = Cache(layers, slots, jnp.int32(n_positions), lengths_B, text_lengths_B)
     return last_BxD, shard_cache(cache), x_BxPxD
 
 
@@ -133,7 +140,8 @@ def empty_cache(model: Model, n_slots: int) -> Cache:
     of_layers = list(zip(c.attention_kinds(), c.local_layers(), strict=True))
     layers = [empty(kind, local) for kind, local in of_layers[: c.n_kv_layers]]
     slots = Tokens(nothing_1xS, nothing_1xS)
-    return shard_cache(Cache(layers, slots, jnp.int32(0), jnp.zeros((1,), jnp.int32)))
+    zero_1 = jnp.zeros((1,), jnp.int32)
+    return shard_cache(Cache(layers, slots, jnp.int32(0), zero_1, text_lengths_B=zero_1))
 
 
 def grow(cache: Cache, n_slots: int) -> Cache:
@@ -192,10 +200,14 @@ def append_text(
     queries = Tokens((index_1xL < n).astype(jnp.int32), cache.lengths_B[:, None] + index_1xL)
     slots = _put_tokens(cache.slots, queries, slot)
     layer_caches = [LayerCache(kept, slot) for kept in cache.layers]
-    x_1xLxD, layers = module.hidden_with_cache(tokens_1xL, queries, slots, layer_caches)
+    x_1xLxD, layers = module.hidden_with_cache(
+        tokens_1xL, queries, slots, layer_caches, cache.text_lengths_B
+    )
     last_1xD = jax.lax.dynamic_index_in_dim(x_1xLxD, n - 1, axis=1, keepdims=False)
     return last_1xD, shard_cache(
-        Cache(layers, slots, next_slot=slot + n, lengths_B=cache.lengths_B + n)
+        cache._replace(
+            layers=layers, slots=slots, next_slot=slot + n, lengths_B=cache.lengths_B + n
+        )
     )
 
 
@@ -270,18 +282,16 @@ def extend(
     layer_caches = [LayerCache(kept, slot) for kept in cache.layers]
     layers: Sequence[LayerState]
     if isinstance(module, Decoder):
-        x_Bx1xD, layers = module.hidden_with_cache(tokens_Bx1, queries, slots, layer_caches)
+        x_Bx1xD, layers = module.hidden_with_cache(
+            tokens_Bx1, queries, slots, layer_caches, cache.text_lengths_B
+        )
     else:
         assert cache.cross is not None
         x_Bx1xD, layers = module.hidden_with_cache(
             tokens_Bx1, queries, slots, layer_caches, cache.cross.layers, cache.cross.tokens
         )
     return x_Bx1xD[:, 0], shard_cache(
-        Cache(
-            layers=layers,
-            slots=slots,
-            next_slot=slot + 1,
-            lengths_B=cache.lengths_B + 1,
-            cross=cache.cross,
+        cache._replace(
+            layers=layers, slots=slots, next_slot=slot + 1, lengths_B=cache.lengths_B + 1
         )
     )

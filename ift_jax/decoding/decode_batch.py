@@ -42,6 +42,7 @@ class Prompts(NamedTuple):
     lengths_N: Any  # int32.
     seeds_Nx2: Any  # uint32: the key data of each seed.
     index_N: Any  # int32; folded into the key. Rows of -1 only fill the batch up.
+    text_lengths_N: Any  # int32: `Request.text_length`.
 
 
 class RowSettings(NamedTuple):
@@ -91,6 +92,7 @@ def _begin_batch(
         lengths_N,
         n_new=layout.n_slots - (P if decoder else 1),
         bidirectional_prompt=layout.bidirectional_prompt,
+        text_lengths_B=prompts.text_lengths_N if decoder else None,
     )
     of_prompts = None
     if layout.n_prompt_top >= 0:
@@ -133,13 +135,14 @@ def continue_text(
     """
     prompt = Prompts(*map(jnp.asarray, prompt))
     n_rest = prompt.lengths_N[0] - n_kept
-    state_1xD, cache = append_text(model, params, rest_1xL, n_rest, forget_from(cache, n_kept))
+    cache = forget_from(cache, n_kept)._replace(text_lengths_B=prompt.text_lengths_N)
+    state_1xD, cache = append_text(model, params, rest_1xL, n_rest, cache)
     return cache, _begun(model, layout, state_1xD, prompt)
 
 
 def _begun(model: Model, layout: Layout, states_NxD: jax.Array, prompts: Prompts) -> DecodeState:
     """The state of a batch whose prompts have been read."""
-    tokens_NxP, lengths_N, seeds_Nx2, index_N = prompts
+    tokens_NxP, lengths_N, seeds_Nx2, index_N, _ = prompts
     n_prompts, P = tokens_NxP.shape
     seen_NxV = None
     if layout.penalizes:

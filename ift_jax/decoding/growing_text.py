@@ -31,7 +31,9 @@ class GrowingText:
 
     The key-value cache is kept between prompts. What a prompt has in common with the tokens in it
     is not read again; a prompt that begins otherwise is read as a whole. An encoder, and a decoder
-    that reads its prompt in both directions, must read all of it each time. States of linear
+    that reads its prompt in both directions, must read all of it each time. With LongRoPE, so must
+    the first request that reaches beyond `rope_original_length`, or no longer does: the keys that
+    are kept have other frequencies (`Request.text_length`). States of linear
     attention cannot forget a token, so they are also kept as they were before the answer: the next
     prompt goes on from there, if it does not go on from the answer's last token.
 
@@ -50,6 +52,7 @@ class GrowingText:
         self._ids: list[int] = []  # The tokens in the cache; token n is in slot n.
         self._states: list[LinearState] = []  # Those after the last prompt.
         self._n_prompt = 0  # The tokens of the last prompt.
+        self._is_long = False  # Whether the keys have LongRoPE's frequencies for long texts.
 
     def stream(self, request: Request, *, block: int = 4) -> collections.abc.Generator[Output]:
         """Yield the answer so far: after the first token, then after every block.
@@ -93,6 +96,11 @@ class GrowingText:
         """Read what is new of a prompt."""
         generator = self._generator
         model = generator.model
+        assert isinstance(model.config, DecoderConfig)
+        is_long = model.config.is_long_text(batch.requests[0].text_length)
+        if is_long != self._is_long:
+            self.reset()
+            self._is_long = is_long
         # At least one token is read, to predict the next one from.
         n_kept = min(_common_length(self._ids, prompt), len(prompt) - 1)
         cache, self._cache = self._cache, None  # It is gone if a call is interrupted.

@@ -130,12 +130,14 @@ class RequestBatch:
         lengths_N = np.ones(n_prompts, np.int32)
         seeds_Nx2 = np.zeros((n_prompts, 2), np.uint32)
         index_N = np.full(n_prompts, -1, np.int32)
+        text_lengths_N = np.ones(n_prompts, np.int32)
         for row, request in enumerate(self.requests):
             tokens_NxP[row, : len(request.prompt)] = request.prompt
             lengths_N[row] = len(request.prompt)
             seeds_Nx2[row] = _seed_words(request.options.seed)
             index_N[row] = request.index
-        return Prompts(tokens_NxP, lengths_N, seeds_Nx2, index_N)
+            text_lengths_N[row] = request.text_length
+        return Prompts(tokens_NxP, lengths_N, seeds_Nx2, index_N, text_lengths_N)
 
     def settings(self, n_prompts: int, n_vocab: int) -> tuple[SamplingProgram, RowSettings]:
         """How tokens are chosen in each row, and what ends it."""

@@ -121,6 +121,15 @@ class Request:
     options: Options = Options()
     index: int = 0  # Tells apart requests with the same seed, such as the lines of a file.
 
+    @property
+    def text_length(self) -> int:
+        """The most tokens that a decoder reads: the prompt, and all new ones but the last.
+
+        LongRoPE decides by it, so that a request's answer depends on the request alone, and no
+        key in the cache is of other frequencies than the rest.
+        """
+        return len(self.prompt) + max(self.options.max_new_tokens - 1, 0)
+
 
 def check_request(
     request: Request, model: ModelConfig, *, bidirectional_prompt: bool = False
@@ -147,7 +156,7 @@ def check_request(
             f"{min(prompt) if min(prompt) < 0 else max(prompt)}"
         )
     n_tokens = len(prompt) + options.max_new_tokens
-    positions = model.positions if isinstance(model, DecoderConfig) else 0
+    positions = model.max_length if isinstance(model, DecoderConfig) else 0
     if positions and n_tokens > positions:
         raise UserError(
             f"{len(prompt)} tokens of prompt and max_new_tokens {options.max_new_tokens}: "

@@ -98,7 +98,7 @@ def prompt_ids(
         UserError: a prompt does not fit the model together with its answer, or is too long.
     """
     model = text_generator.model.config
-    positions = model.positions if isinstance(model, DecoderConfig) else 0
+    positions = model.max_length if isinstance(model, DecoderConfig) else 0
     limit = max_prompt_tokens or (0 if positions else _trained_prompt_length(text_generator))
     ids = []
     for where, _, record in prompts:

@@ -33,7 +33,7 @@ def token_limits(text_generator: TextGenerator) -> TokenLimits:
     model = text_generator.config.model
     lengths = text_generator.config.row_lengths
     if isinstance(model, DecoderConfig):
-        total = model.positions or lengths.decoder
+        total = model.max_length or lengths.decoder
         return TokenLimits(total, total - 1)
     return TokenLimits(lengths.total, lengths.decoder)
 

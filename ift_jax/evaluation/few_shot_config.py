@@ -33,7 +33,7 @@ def few_shot_config(
     name, _, _ = mixture_and_split(config, which)
     twin = f"{name}_{shots}_shot"
     modules = config.data.modules or modules_of(systems_table(config.data.systems), name)
-    max_length = untuned.model.positions if isinstance(untuned.model, DecoderConfig) else 0
+    max_length = untuned.model.max_length if isinstance(untuned.model, DecoderConfig) else 0
     data = dataclasses.replace(
         config.data,
         modules=tuple(dict.fromkeys((*modules, FEW_SHOT_MODULE))),

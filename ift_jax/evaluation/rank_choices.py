@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ift_jax.config.schema import Config
+from ift_jax.config.schema import Config, DecoderConfig, ModelConfig
 from ift_jax.decoding.request_batch import bucket
 from ift_jax.evaluation.finished_batches import FinishedBatches, known_answers
 from ift_jax.evaluation.shared_prefix import (
@@ -135,7 +135,7 @@ def score_rows(
         rows: A batch of `batches`.
         size: The rows that it is padded to.
     """
-    batch = _batch(examples, rows, size)
+    batch = _batch(examples, rows, size, model.config)
     bidirectional = config.format.bidirectional_prefix
     found = jax.device_get(prefix_log_likelihoods(model, params, batch, bidirectional))
     n = len(rows)
@@ -155,25 +155,40 @@ def _complete(
     return found
 
 
-def _batch(examples: Sequence[Choices], rows: Sequence[Row], size: int) -> PrefixBatch:
+class _Prompt(NamedTuple):
+    """The prompt of some choices of an example, as a batch reads it once."""
+
+    example: int
+    is_long: bool  # Whether with each of them it is a long text to LongRoPE.
+
+
+def _batch(
+    examples: Sequence[Choices], rows: Sequence[Row], size: int, config: ModelConfig
+) -> PrefixBatch:
     """Lay out rows, with their prompts, in a batch of `size` rows and few different shapes."""
-    chosen = list(dict.fromkeys(row.example for row in rows))
-    n_prompts = min(size, 1 << (len(chosen) - 1).bit_length())
-    prompts = [examples[i].prompt for i in chosen] + [[0]] * (n_prompts - len(chosen))
     answers = [examples[row.example].answers[row.choice] for row in rows]
-    prefix_lengths = [examples[i].prefix_length for i in chosen]
-    place = {i: n for n, i in enumerate(chosen)}
+    lengths_of: dict[_Prompt, list[int]] = {}
+    prompt_of_row = []
+    for row, answer in zip(rows, answers, strict=True):
+        length = len(examples[row.example].prompt) + len(answer)
+        is_long = isinstance(config, DecoderConfig) and config.is_long_text(length)
+        prompt_of_row.append(_Prompt(row.example, is_long))
+        lengths_of.setdefault(prompt_of_row[-1], []).append(length)
+    place = {prompt: n for n, prompt in enumerate(lengths_of)}
+    n_missing = min(size, 1 << (len(place) - 1).bit_length()) - len(place)
+    prompts = [examples[prompt.example].prompt for prompt in place] + [[0]] * n_missing
+    prefix_lengths = [examples[prompt.example].prefix_length for prompt in place]
+    n_empty = size - len(rows)
     return PrefixBatch(
         prompts_NxP=_padded(prompts),
         prompt_lengths_N=np.array([len(prompt) for prompt in prompts], np.int32),
-        prefix_lengths_N=np.array(prefix_lengths + [0] * (n_prompts - len(chosen)), np.int32),
+        prefix_lengths_N=np.array(prefix_lengths + [0] * n_missing, np.int32),
         prompt_of_row_B=np.array(
-            [place[row.example] for row in rows] + [0] * (size - len(rows)), np.int32
+            [place[prompt] for prompt in prompt_of_row] + [0] * n_empty, np.int32
         ),
-        targets_BxL=_padded(answers + [[]] * (size - len(rows))),
-        target_lengths_B=np.array(
-            [len(answer) for answer in answers] + [0] * (size - len(rows)), np.int32
-        ),
+        targets_BxL=_padded(answers + [[]] * n_empty),
+        target_lengths_B=np.array([len(answer) for answer in answers] + [0] * n_empty, np.int32),
+        text_lengths_N=np.array([*map(max, lengths_of.values())] + [1] * n_missing, np.int32),
     )
 
 

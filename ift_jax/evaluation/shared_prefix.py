@@ -35,6 +35,9 @@ class PrefixBatch(NamedTuple):
         prompt_of_row_B: int32, the index of each row's prompt.
         targets_BxL: int32, the continuations.
         target_lengths_B: int32; 0 for rows that only fill up the batch.
+        text_lengths_N: int32, the tokens of a prompt with its longest continuation. LongRoPE
+            decides by it for all of them, so a prompt whose continuations end on both sides of
+            `rope_original_length` must come twice.
     """
 
     prompts_NxP: Any
@@ -43,6 +46,7 @@ class PrefixBatch(NamedTuple):
     prompt_of_row_B: Any
     targets_BxL: Any
     target_lengths_B: Any
+    text_lengths_N: Any
 
 
 class PrefixScores(NamedTuple):
@@ -114,7 +118,9 @@ def _of_decoder(module: Decoder, batch: PrefixBatch, prompts: Tokens, targets: T
     """Return BxLxD, the states from which each target is predicted."""
     n_positions = batch.prompts_NxP.shape[1]
     n_targets = batch.targets_BxL.shape[1]
-    x_NxPxD, of_prompts = module.hidden_with_cache(batch.prompts_NxP, prompts, prompts)
+    x_NxPxD, of_prompts = module.hidden_with_cache(
+        batch.prompts_NxP, prompts, prompts, text_lengths_B=batch.text_lengths_N
+    )
     last_N = (batch.prompt_lengths_N - 1)[:, None, None]
     first_NxD = jnp.take_along_axis(x_NxPxD, last_N, axis=1)[:, 0]
 
@@ -132,7 +138,9 @@ def _of_decoder(module: Decoder, batch: PrefixBatch, prompts: Tokens, targets: T
 
     of_rows = jax.tree.map(lambda part: part[row_B], of_prompts)
     caches = [LayerCache(add_slots(kept, n_targets), jnp.int32(n_positions)) for kept in of_rows]
-    x_BxLxD, _ = module.hidden_with_cache(batch.targets_BxL, queries, slots, caches)
+    x_BxLxD, _ = module.hidden_with_cache(
+        batch.targets_BxL, queries, slots, caches, batch.text_lengths_N[row_B]
+    )
     # The first target is predicted from the prompt's last state, each other one from the target
     # before it.
     return jnp.concatenate([first_NxD[row_B][:, None], x_BxLxD[:, :-1]], axis=1)

@@ -135,7 +135,7 @@ class TextGenerator:
         model = self.config.model
         evaluation = self.config.evaluation
         beams = BeamSearch.of(evaluation)
-        positions = model.positions if isinstance(model, DecoderConfig) else 0
+        positions = model.max_length if isinstance(model, DecoderConfig) else 0
         requests = []
         for prompt in prompts:
             n_new = evaluation.max_new_tokens

@@ -26,7 +26,7 @@ from ift_jax.models.layer_stack import (
     stack_layers,
     traced_once,
 )
-from ift_jax.models.rope import LayerRopes
+from ift_jax.models.rope import LayerRopes, text_lengths
 from ift_jax.models.router import RouterSums
 
 # With hidden states of unit size, logits then start at a standard deviation of 0.02 * sqrt(D) (0.3
@@ -149,7 +149,10 @@ class Decoder(nnx.Module):
         """
         c = self.config
         tokens = Tokens(batch["segment_ids"], batch["positions"], batch.get("prefix_mask"))
-        ropes = LayerRopes.at(tokens.positions_BxL, c)
+        lengths_BxL = None
+        if c.rope_scaling == "longrope":
+            lengths_BxL = text_lengths(tokens.segment_ids_BxL, tokens.positions_BxL)
+        ropes = LayerRopes.at(tokens.positions_BxL, c, lengths_BxL)
         keys_B = dropout_row_keys(dropout_key, batch, c.dropout)
         masks = LayerMasks.create(c, tokens, tokens, c.attention)
 
@@ -221,6 +224,7 @@ class Decoder(nnx.Module):
         queries: Tokens,
         keys: Tokens,
         caches: list[LayerCache] | None = None,
+        text_lengths_B: jax.Array | None = None,
     ) -> tuple[jax.Array, list[LayerState]]:
         """Compute final states of new tokens from cached ones (unrolled layers only).
 
@@ -231,12 +235,15 @@ class Decoder(nnx.Module):
                 `queries`.
             caches: One for each layer that keeps something, which come first; None to start from
                 nothing.
+            text_lengths_B: int32; the most tokens of each text, those to come among them. Needed
+                with LongRoPE, and the same in all calls for a text.
 
         Returns:
             BxLxD, and what each of these layers keeps of all tokens, the new ones among them.
         """
         c = self.config
-        ropes = LayerRopes.at(queries.positions_BxL, c)
+        lengths_Bx1 = None if text_lengths_B is None else text_lengths_B[:, None]
+        ropes = LayerRopes.at(queries.positions_BxL, c, lengths_Bx1)
         masks = LayerMasks.create(c, queries, keys, "plain")
         x_BxLxD = self._embed(tokens_BxL)
         inputs_NxBxLxP = self._inputs(tokens_BxL, x_BxLxD)

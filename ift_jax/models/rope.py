@@ -13,7 +13,7 @@ import numpy as np
 from ift_jax.config.schema import DecoderConfig
 
 
-def frequencies(config: DecoderConfig, *, local: bool) -> np.ndarray:
+def frequencies(config: DecoderConfig, *, local: bool, long_text: bool = False) -> np.ndarray:
     """Radians per position, for each pair of a head's rotated dimensions: K2, float32.
 
     `rope_scaling` stretches them for longer contexts. "linear" divides all of them by
@@ -22,15 +22,16 @@ def frequencies(config: DecoderConfig, *, local: bool) -> np.ndarray:
     those shorter than rope_original_length / rope_high_freq_factor, and blends in between.
     "yarn" (Peng et al. 2023, arXiv:2309.00071) does so between two numbers of turns within
     rope_original_length, linearly in the dimension. "longrope" (Ding et al. 2024,
-    arXiv:2402.13753) divides each by a number of its own; those for texts of more than
-    rope_original_length tokens are not used. "dynamic" stretches for texts that are longer than
-    `max_length`, which a model is never given. "proportional" (Gemma 4) sets all but the highest
-    frequencies to 0, so that a part of each head has no positions.
+    arXiv:2402.13753) divides each by a number of its own, another one in texts of more than
+    rope_original_length tokens. "dynamic" stretches for texts that are longer than `max_length`,
+    which a model is never given. "proportional" (Gemma 4) sets all but the highest frequencies to
+    0, so that a part of each head has no positions.
 
     Args:
         config: The model.
         local: Whether for a layer with a sliding window: it has a base of its own if the config
             gives one, and is stretched only if `rope_scales_local`.
+        long_text: Whether in a text of more than `rope_original_length` tokens, for "longrope".
     """
     c = config
     base = c.rope_local_theta or c.rope_theta if local else c.rope_theta
@@ -39,7 +40,8 @@ def frequencies(config: DecoderConfig, *, local: bool) -> np.ndarray:
     if not _is_scaled(c, local) or c.rope_scaling == "dynamic":
         return frequency_K2.astype(np.float32)
     if c.rope_scaling == "longrope":
-        return (frequency_K2 / np.array(c.rope_short_factors)).astype(np.float32)
+        factors_K2 = np.array(c.rope_long_factors if long_text else c.rope_short_factors)
+        return (frequency_K2 / factors_K2).astype(np.float32)
     if c.rope_scaling == "proportional":
         n_turning = int(c.rope_proportion * n_rotated // 2)
         turns_K2 = np.arange(n_rotated // 2) < n_turning
@@ -78,6 +80,20 @@ def _unchanged_by_yarn(config: DecoderConfig, base: float, n_rotated: int) -> np
     return np.asarray(1.0 - np.clip(ramp_K2, 0.0, 1.0))
 
 
+def text_lengths(segment_ids_BxL: jax.Array, positions_BxL: jax.Array) -> jax.Array:
+    """How many tokens the example of each token has: int32 BxL.
+
+    Args:
+        segment_ids_BxL: int32; the tokens of an example stand side by side.
+        positions_BxL: int32; they increase within an example, from 0.
+    """
+    L = segment_ids_BxL.shape[1]
+    next_BxL = jnp.pad(segment_ids_BxL[:, 1:], ((0, 0), (0, 1)), constant_values=-1)
+    last_BxL = jnp.where(next_BxL == segment_ids_BxL, L - 1, jnp.arange(L))
+    last_BxL = jax.lax.cummin(last_BxL, axis=1, reverse=True)
+    return jnp.take_along_axis(positions_BxL, last_BxL, axis=1) + 1
+
+
 class Rope(NamedTuple):
     """Cosines and sines of the angles of positions, float32, and what queries are multiplied by."""
 
@@ -86,10 +102,25 @@ class Rope(NamedTuple):
     query_scale_BxL: jax.Array | None = None
 
     @classmethod
-    def at(cls, positions_BxL: jax.Array, config: DecoderConfig, *, local: bool) -> "Rope":
-        """The angles of these positions in a kind of layers."""
+    def at(
+        cls,
+        positions_BxL: jax.Array,
+        config: DecoderConfig,
+        text_lengths_BxL: jax.Array | None = None,
+        *,
+        local: bool,
+    ) -> "Rope":
+        """The angles of these positions in a kind of layers; see `LayerRopes.at`."""
         c = config
-        frequencies_K2 = frequencies(c, local=local)
+        frequencies_K2: np.ndarray | jax.Array = frequencies(c, local=local)
+        if c.rope_scaling == "longrope" and _is_scaled(c, local):
+            if text_lengths_BxL is None:
+                raise ValueError("with LongRoPE, angles depend on the lengths of texts: give them")
+            frequencies_K2 = jnp.where(
+                (text_lengths_BxL > c.rope_original_length)[..., None],
+                frequencies(c, local=local, long_text=True),
+                frequencies_K2,
+            )
         angles = positions_BxL[..., None].astype(jnp.float32) * frequencies_K2
         cos, sin = jnp.cos(angles), jnp.sin(angles)
         if _is_scaled(c, local) and c.rope_attention_factor != 1.0:
@@ -136,17 +167,31 @@ class LayerRopes(NamedTuple):
     everywhere: bool  # Whether all layers have RoPE.
 
     @classmethod
-    def at(cls, positions_BxL: jax.Array, config: DecoderConfig) -> "LayerRopes":
-        """The angles of these positions in both kinds of layers."""
+    def at(
+        cls,
+        positions_BxL: jax.Array,
+        config: DecoderConfig,
+        text_lengths_BxL: jax.Array | None = None,
+    ) -> "LayerRopes":
+        """The angles of these positions in both kinds of layers.
+
+        Args:
+            positions_BxL: int32.
+            config: The model.
+            text_lengths_BxL: int32, or Bx1; the tokens of the text that each position belongs to.
+                Only LongRoPE needs it: all tokens of a text must have the frequencies of one side
+                of `rope_original_length`, including those that a cache keeps.
+        """
         c = config
         everywhere = all(c.rotating_layers())
-        global_layers = Rope.at(positions_BxL, c, local=False)
+        global_layers = Rope.at(positions_BxL, c, text_lengths_BxL, local=False)
         same_bases = c.rope_local_theta in (0.0, c.rope_theta)
         same_scaling = c.rope_scaling == "none" or c.rope_scales_local
         same_sizes = c.head_dim_of(local=False) == c.head_dim
         if not c.sliding_window or (same_bases and same_scaling and same_sizes):
             return cls(global_layers, global_layers, everywhere)
-        return cls(global_layers, Rope.at(positions_BxL, c, local=True), everywhere)
+        local_layers = Rope.at(positions_BxL, c, text_lengths_BxL, local=True)
+        return cls(global_layers, local_layers, everywhere)
 
     def of_layer(self, local: jax.Array | bool, rotates: jax.Array | bool) -> Rope:
         """Those of a layer, by whether it is local and whether it has RoPE; both may be traced."""

@@ -48,6 +48,7 @@ def compile_generation(program: TrainProgram) -> dict[str, Compiled]:
         ints_N,
         jax.ShapeDtypeStruct((n_prompts, 2), jnp.uint32),
         ints_N,
+        ints_N,
     )
     known_bytes = {"parameters": bytes_per_device(params)}
     with jax.set_mesh(program.mesh):

@@ -167,12 +167,11 @@ def choose_format(
 
 
 def _choose_lengths(chooser: _Chooser, facts: Facts) -> RowLengths:
+    limit = facts.model.max_length
     if isinstance(facts.model, DecoderConfig):
-        limit = facts.model.positions
         length = _row_length(facts.decoder_lengths, limit)
         reason = _kept(facts.decoder_lengths, length, limit)
         return RowLengths(0, chooser.choose("data.max_length", length, reason))
-    limit = facts.model.max_length
     inputs = _row_length(facts.encoder_lengths, limit)
     targets = _row_length(facts.decoder_lengths, limit)
     return RowLengths(

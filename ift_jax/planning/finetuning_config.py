@@ -79,13 +79,11 @@ def finetuning_config(
 
 def _with_any_length(config: Config, model: ModelConfig) -> Config:
     """A config that can be checked before the run's lengths are chosen."""
-    if isinstance(model, DecoderConfig):
-        positions, names = model.positions, ["max_length"]
-    else:
-        positions, names = model.max_length, ["inputs_length", "targets_length"]
+    is_decoder = isinstance(model, DecoderConfig)
+    names = ["max_length"] if is_decoder else ["inputs_length", "targets_length"]
     data = config.data
-    if positions:
-        shorter = {name: min(getattr(data, name), positions) for name in names}
+    if model.max_length:
+        shorter = {name: min(getattr(data, name), model.max_length) for name in names}
         data = dataclasses.replace(data, **shorter)
     train = dataclasses.replace(config.train, steps=1, epochs=0.0)
     return dataclasses.replace(config, data=data, train=train)

@@ -206,7 +206,7 @@ def _outcomes(
         config: The config of the model.
         score: Scores the conversations at some places.
     """
-    positions = config.positions if isinstance(config, DecoderConfig) else 0
+    positions = config.max_length if isinstance(config, DecoderConfig) else 0
     fitting = [i for i, length in enumerate(lengths) if not positions or length <= positions]
     scores = dict(zip(fitting, score(fitting) if fitting else [], strict=True))
     return [

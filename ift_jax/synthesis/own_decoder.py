@@ -120,7 +120,7 @@ class DecoderCompleter:
 
     def _fits(self, ids: Sequence[int], request: TextRequest) -> bool:
         model = self.text_generator.model.config
-        positions = model.positions if isinstance(model, DecoderConfig) else 0
+        positions = model.max_length if isinstance(model, DecoderConfig) else 0
         return not positions or len(ids) + request.max_tokens <= positions
 
 

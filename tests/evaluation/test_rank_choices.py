@@ -161,6 +161,27 @@ def test_scores_are_those_of_one_choice_at_a_time(architecture, prefix, monkeypa
         np.testing.assert_allclose(of, np.array(sums) / lengths, atol=1e-6)
 
 
+def test_choices_on_both_sides_of_longrope_are_scored_as_alone():
+    """A prompt is read once for each side."""
+    example = encoded(opened("decoder")[0])[1]
+    lengths = sorted(example.prompt_length + len(ids) for _, ids in example.choices)
+    assert lengths[2] < lengths[3]
+    model = build_model(
+        dataclasses.replace(
+            MODELS["decoder"],
+            rope_scaling="longrope",
+            rope_original_length=lengths[2],
+            rope_short_factors=(1.0, 1.5, 2.0, 2.5, 3.0, 3.5),
+            rope_long_factors=(1.0, 4.0, 6.0, 8.0, 10.0, 12.0),
+        )
+    )
+    text_generator, params = opened("decoder")
+    config = dataclasses.replace(text_generator.config, model=model.config)
+    text_generator = TextGenerator(config, text_generator.tokenizer, model)
+    [got] = scores(text_generator, params, [example])
+    np.testing.assert_allclose(got, slow(text_generator, params, example), atol=2e-4)
+
+
 @pytest.mark.parametrize(
     ("architecture", "template"),
     [("decoder", "plain"), ("decoder", "alpaca"), ("encoder_decoder", "plain")],

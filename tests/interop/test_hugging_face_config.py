@@ -276,19 +276,22 @@ def test_a_model_that_no_family_can_express_is_not_written():
         to_hugging_face(local)
 
 
-def test_texts_of_a_model_with_longrope_have_its_first_length_at_most():
+def test_texts_of_a_model_with_longrope_may_be_longer_than_its_first_length():
     scaling = dict(type="su", short_factor=[1.0] * 8, long_factor=[2.0] * 8)
     fields = COMMON | dict(
         model_type="phi3", original_max_position_embeddings=128, rope_scaling=scaling
     )
     config = from_hugging_face(fields, "phi")
-    assert (config.rope_scaling, config.max_length, config.positions) == ("longrope", 512, 128)
+    assert (config.rope_scaling, config.max_length) == ("longrope", 512)
+    assert (config.rope_original_length, config.rope_long_factors) == (128, (2.0,) * 8)
     assert config.rope_attention_factor == pytest.approx((1 + math.log(4) / math.log(128)) ** 0.5)
-    run = Config(model=config, data=DataConfig(mixture="m", max_length=129))
+    run = Config(model=config, data=DataConfig(mixture="m", max_length=512))
     run = dataclasses.replace(run, train=dataclasses.replace(run.train, steps=1, epochs=0.0))
     run = dataclasses.replace(run, tokenizer=dataclasses.replace(run.tokenizer, path="t"))
-    with pytest.raises(UserError, match="data.max_length: 129 is more than the 128 positions"):
-        check_run(run)
+    assert check_run(run).data.max_length == 512
+    longer = dataclasses.replace(run, data=dataclasses.replace(run.data, max_length=513))
+    with pytest.raises(UserError, match="data.max_length: 513 is more than the 512 positions"):
+        check_run(longer)
     short = fields | {"rope_scaling": scaling | {"short_factor": [1.0] * 7}}
     with pytest.raises(UserError, match="rope_short_factors: expected 8 numbers.*got 7"):
         from_hugging_face(short, "phi")

@@ -105,11 +105,13 @@ def test_cached_decoding_equals_the_full_forward_pass(family):
         positions = jnp.arange(tokens.shape[1])[None]
         ones = jnp.ones_like(positions)
         prompt = Tokens(ones[:, :N_PROMPT], positions[:, :N_PROMPT])
-        x, kv = module.hidden_with_cache(tokens[:, :N_PROMPT], prompt, prompt)
+        n = np.array([tokens.shape[1]])
+        x, kv = module.hidden_with_cache(tokens[:, :N_PROMPT], prompt, prompt, text_lengths_B=n)
         room = tokens.shape[1] - N_PROMPT
         caches = [LayerCache(add_slots(kept, room), jnp.int32(N_PROMPT)) for kept in kv]
         new = Tokens(ones[:, N_PROMPT:], positions[:, N_PROMPT:])
-        y, _ = module.hidden_with_cache(tokens[:, N_PROMPT:], new, Tokens(ones, positions), caches)
+        slots = Tokens(ones, positions)
+        y, _ = module.hidden_with_cache(tokens[:, N_PROMPT:], new, slots, caches, n)
         return model.unrolled.logits(params, jnp.concatenate([x, y], axis=1))
 
     with torch.no_grad():

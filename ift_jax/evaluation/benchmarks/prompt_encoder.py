@@ -68,7 +68,7 @@ class PromptEncoder:
         self._is_decoder = isinstance(model, DecoderConfig)
         # An encoder-decoder reads a bare text in either style.
         self._style = style if style.chat or self._is_decoder else PromptStyle()
-        self._limit = model.positions if isinstance(model, DecoderConfig) else 0
+        self._limit = model.max_length if isinstance(model, DecoderConfig) else 0
         self._max_new_tokens = max_new_tokens
 
     def fitted(self, item: Item, answers: Sequence[str] = ()) -> Fitted | None:
