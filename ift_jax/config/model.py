@@ -187,9 +187,10 @@ class DecoderConfig(DecoderLayers):
     )
     qk_norm: str = field(
         "none",
-        'Norm of queries and keys: over each head ("head", Qwen3; "head_after_rope", Hunyuan) or '
-        'over all heads together ("full", OLMo-2).',
-        choices=("none", "head", "head_after_rope", "full"),
+        'Norm of queries and keys: over each head ("head", Qwen3; "head_after_rope", Hunyuan; '
+        '"each_head", a layer norm with weights of its own for each head, Command R+) or over all '
+        'heads together ("full", OLMo-2).',
+        choices=("none", "head", "head_after_rope", "each_head", "full"),
     )
     value_norm: bool = field(
         False, "Whether each head's values are normalized too, without a weight (Gemma 4)."

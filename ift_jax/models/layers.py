@@ -169,10 +169,29 @@ class LayerNorm(nnx.Module):
     Ba, Kiros and Hinton 2016 (arXiv:1607.06450). Computed in float32, returned in x's dtype.
     """
 
-    def __init__(self, size: int, eps: float, offset: float = 0.0, *, weighted: bool, biased: bool):
-        """Initialize scale + offset at 1, and the bias at 0, of those that there are."""
-        scale = jnp.full((size,), 1.0 - offset)
-        self.scale = nnx.Param(scale, axes=("norm",)) if weighted else None
+    def __init__(
+        self,
+        size: int,
+        eps: float,
+        offset: float = 0.0,
+        *,
+        weighted: bool,
+        biased: bool,
+        n_heads: int = 0,
+    ):
+        """Initialize scale + offset at 1, and the bias at 0, of those that there are.
+
+        Args:
+            size: The size of the last axis.
+            eps: Is added to the variance.
+            offset: Is added to the scale.
+            weighted: Whether there is a scale.
+            biased: Whether there is a bias.
+            n_heads: How many heads, along the axis before the last, have scales of their own; 0:
+                one scale for all.
+        """
+        sizes, axes = ((n_heads, size), ("norm_heads", "norm")) if n_heads else ((size,), ("norm",))
+        self.scale = nnx.Param(jnp.full(sizes, 1.0 - offset), axes=axes) if weighted else None
         self.bias = nnx.Param(jnp.zeros((size,)), axes=("norm",)) if biased else None
         self.eps = eps
         self.offset = offset

@@ -36,6 +36,7 @@ LOGICAL_AXIS_RULES: dict[str, tuple[str, ...]] = {
     "layer_inputs": (),
     "constant": (),
     "norm": (),
+    "norm_heads": (),
     "conv": (),
     "lora": (),
     "relative_buckets": (),
@@ -52,8 +53,9 @@ LOGICAL_AXIS_RULES: dict[str, tuple[str, ...]] = {
 
 _OVER_DATA = ("embed", "layer_embed")  # The axes that `over_data` shards further.
 
-# Axes of parameters that only number equal parts: what is said of a matrix holds for each part.
-STACK_AXES = ("layers", "expert")
+# Axes of parameters that only number equal parts: what is said of a matrix, or of the weights of a
+# norm, holds for each part.
+STACK_AXES = ("layers", "expert", "norm_heads")
 
 
 def partition_spec(

@@ -39,6 +39,7 @@ each_family = pytest.mark.parametrize(
             *hf.DECODERS,
             "phi3",
             "helium",
+            "cohere_plus",
             "1.0",
             "1.1",
             "mt5",
@@ -93,7 +94,13 @@ def test_import_greedy_text_and_export(name, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", ["gpt_oss", "qwen3", "qwen3_5", "gemma4", "apertus", "1.1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("gpt_oss", "qwen3", "qwen3_5", "gemma4", "apertus", "phi3_longrope", "cohere_plus"),
+        "1.1",
+    ],
+)
 def test_an_untouched_model_comes_out_with_the_same_bytes(name, dtype, tmp_path):
     folder = write_folder(tmp_path / "released", name, dtype)
     import_model(str(folder), str(tmp_path / "workdir"))

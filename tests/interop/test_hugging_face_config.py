@@ -42,6 +42,18 @@ OURS_OF_GEMMA_4 = dict(
     sliding_window=128, rope_theta=1e6, rope_local_theta=1e4, rope_scaling="proportional",
     rope_proportion=0.25, global_head_dim=32, tied_embedding=True,
 )  # fmt: skip
+COHERE = dict(
+    norm="layer", norm_eps=1e-5, norm_placement="parallel", rope_interleaved=True,
+    tied_embedding=True,
+)  # fmt: skip
+COMMAND_A = dict(
+    model_type="cohere2", attention_bias=False, cache_implementation="hybrid", layer_norm_eps=1e-5,
+    layer_switch=4, logit_scale=0.25, num_key_value_heads=2,
+    order_of_interleaved_layers="local_attn_first", position_embedding_type="rope_gptj",
+    rope_scaling=None, rope_theta=50000, rotary_pct=1.0, sliding_window=128,
+    sliding_window_pattern=4, use_embedding_sharing=True, use_gated_activation=True,
+    use_parallel_block=True, use_parallel_embedding=False, use_qk_norm=False,
+)  # fmt: skip
 RELEASED = {
     "gemma 4 E2B": (
         GEMMA_4
@@ -159,6 +171,28 @@ RELEASED = {
             rope_factor=8.0, tied_embedding=True,
         ),
     ),
+    "command r": (
+        dict(
+            model_type="cohere", attention_bias=False, layer_norm_eps=1e-5, logit_scale=0.0625,
+            model_max_length=2048, pretraining_tp=1, rope_theta=8000000.0,
+        ),
+        COHERE | dict(max_length=2048, rope_theta=8e6, logits_scaling=16.0),
+    ),
+    "command r+": (
+        dict(
+            model_type="cohere", attention_bias=False, layer_norm_eps=1e-5, logit_scale=0.5,
+            num_key_value_heads=2, rope_theta=75000000.0, use_qk_norm=True,
+        ),
+        COHERE | dict(n_kv_heads=2, rope_theta=7.5e7, logits_scaling=2.0, qk_norm="each_head"),
+    ),
+    "command a": (
+        COMMAND_A,
+        COHERE
+        | dict(
+            n_kv_heads=2, rope_theta=5e4, logits_scaling=4.0, sliding_window=128, global_every=4,
+            rope_layers="RRRN",
+        ),
+    ),
 }  # fmt: skip
 
 
@@ -181,6 +215,21 @@ def test_released_decoders(name):
     )
     assert from_hugging_face(COMMON | fields, name) == want
     assert from_hugging_face(to_hugging_face(want).fields, "again") == want
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("position_embedding_type", "rope_neox"),
+        ("rotary_pct", 0.5),
+        ("use_embedding_sharing", False),
+        ("use_parallel_block", False),
+        ("use_qk_norm", True),
+    ],
+)
+def test_another_model_than_command_a_is_refused_by_name(name, value):
+    with pytest.raises(UserError, match=f"{name} is .*; expected "):
+        from_hugging_face(COMMON | COMMAND_A | {name: value}, "config.json")
 
 
 @pytest.mark.parametrize(

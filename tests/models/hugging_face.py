@@ -253,7 +253,7 @@ def randomize(model: Any) -> Any:
     """Give every weight (norms and biases too) values that would show in the output."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.ndim == 1:
+            if weight.ndim == 1 or "norm" in name:
                 weight.add_(0.3 * torch.randn(weight.shape))
             elif "shared" in name or "embed" in name:
                 weight.normal_(std=0.3)

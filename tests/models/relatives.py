@@ -191,6 +191,19 @@ RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
             num_key_value_heads=1, attention_bias=True, tie_word_embeddings=False, logit_scale=1.0
         ),
     ),
+    "cohere_plus": ("Cohere", dict(logit_scale=0.3, use_qk_norm=True)),
+    "cohere_plus_odd": (
+        "Cohere",
+        dict(
+            num_key_value_heads=1,
+            use_qk_norm=True,
+            attention_bias=True,
+            tie_word_embeddings=False,
+            layer_norm_eps=1e-3,
+            logit_scale=1.0,
+            rope_parameters=LLAMA3,
+        ),
+    ),
     "cohere2": ("Cohere2", dict(num_hidden_layers=4, sliding_window=5, logit_scale=0.3)),
     "cohere2_odd": (
         "Cohere2",

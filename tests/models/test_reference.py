@@ -173,6 +173,7 @@ def test_t5_logits_and_loss(version, n_source, n_target):
     "family",
     [
         *("gemma3", "qwen2", "cohere2", "olmo3", "qwen3_next", "gpt_oss", "qwen3_5", "gemma4"),
+        "cohere_plus",
         *("1.0", "umt5", "t5gemma", "t5gemma2"),
     ],
 )

@@ -49,7 +49,14 @@ SHARING = dataclasses.replace(  # Gemma 4: two periods, and two that read their 
     rope_scaling="proportional",
     rope_proportion=0.5,
 )
-MODELS = {"linear": HYBRID, "sharing": SHARING}
+EACH_HEAD = dataclasses.replace(  # Command R+: layers of one kind, with norms for each head.
+    ARCHITECTURES["decoder"],
+    norm="layer",
+    norm_placement="parallel",
+    qk_norm="each_head",
+    rope_interleaved=True,
+)
+MODELS = {"linear": HYBRID, "sharing": SHARING, "each_head": EACH_HEAD}
 CHUNK = 8
 # Borders before, at and after those of chunks, several in a chunk, and padding at the end.
 ROWS = [[7, 1, 1, 7, 8], [8, 8, 5], [20, 3], [24], [1, 1, 1, 1, 3], [9, 6, 2]]
@@ -121,6 +128,7 @@ def test_packed_equals_alone(name):
         ("linear", dict(data=2, fsdp=2, tensor=2)),
         ("linear", dict(data=1, tensor=4)),
         ("sharing", dict(data=1, fsdp=2, tensor=2, sequence=2)),
+        ("each_head", dict(data=1, fsdp=2, tensor=2, sequence=2)),
     ],
     ids=str,
 )
@@ -166,6 +174,25 @@ def test_the_number_of_a_layer_stays_as_it_is():
     for kind, of_kind in updates["layers"].items():
         assert not np.any(of_kind["scalar"]), kind
         assert np.all(of_kind["mlp_pre_norm"]["scale"]), kind
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "adafactor"])
+def test_weights_of_a_norm_for_each_head_are_no_matrix(optimizer):
+    """They are not decayed, as other norms are not, and Muon does not orthogonalize them."""
+    axes, own = build_model(EACH_HEAD).logical_axes, params("each_head")
+    gradients = alone("each_head")[1]
+
+    def update(**fields):
+        made = make_optimizer(OptimizerConfig(name=optimizer, **fields), axes)
+        return jax.jit(made.update)(gradients, made.init(own), own)[0]["layers"]["attention"]
+
+    plain, decayed = update(), update(weight_decay=0.1)
+    for name in ("query_norm", "key_norm"):
+        np.testing.assert_array_equal(plain[name]["scale"], decayed[name]["scale"])
+        if optimizer != "adafactor":  # The first step of Adam is the sign of the gradient.
+            sign = np.sign(gradients["layers"]["attention"][name]["scale"])
+            np.testing.assert_allclose(plain[name]["scale"], sign, atol=1e-2)
+    assert np.any(plain["query"]["weight"] != decayed["query"]["weight"])
 
 
 def refused(model, **sections):

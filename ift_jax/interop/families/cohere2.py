@@ -4,6 +4,7 @@ from typing import Any
 
 from ift_jax.config.schema import DecoderConfig
 from ift_jax.interop.config_fields import MOST_LAYERS, SIZE, ConfigFields
+from ift_jax.interop.decoder_family import without
 from ift_jax.interop.families.cohere import Cohere
 from ift_jax.interop.layer_types import (
     SlidingWindows,
@@ -32,6 +33,11 @@ class Cohere2(Cohere):
         """Return our config; raise a UserError for a value that is not supported."""
         return rope_where_local(super().read(fields))
 
+    def read_own_fields(self, fields: ConfigFields, head_dim: int) -> dict[str, Any]:
+        """Return what Cohere has, but for norms of queries and keys."""
+        fields.expect("use_qk_norm", False)
+        return super().read_own_fields(fields, head_dim)
+
     def read_windows(self, fields: ConfigFields, n_layers: int) -> SlidingWindows:
         """Return the window and which layers have it."""
         window = fields.get("sliding_window", SIZE)
@@ -45,7 +51,7 @@ class Cohere2(Cohere):
         """Return what Cohere has, the window, and which layers have it."""
         window = config.sliding_window or config.max_length
         return (
-            super().write_own_fields(config)
+            without(super().write_own_fields(config), "use_qk_norm")
             | write_layer_types(config)
             | {"sliding_window": window}
         )

@@ -18,7 +18,7 @@ from ift_jax.models.attention.mask import AttentionMask, KeySpan, Tokens, attent
 from ift_jax.models.attention.reference import DistanceBias, blockwise_attention, dense_attention
 from ift_jax.models.attention.tiled import tiled_attention
 from ift_jax.models.dropout import apply_dropout
-from ift_jax.models.layers import Keys, Linear, RMSNorm, rms_normalize
+from ift_jax.models.layers import Keys, LayerNorm, Linear, Norm, RMSNorm, rms_normalize
 from ift_jax.models.remat import ATTENTION_OUTPUT
 from ift_jax.models.rope import Rope
 from ift_jax.sharding import rules
@@ -195,6 +195,15 @@ def _run_kernel(
     )
 
 
+def _make_norm(kind: str, n_heads: int, head_dim: int, eps: float, offset: float) -> Norm | None:
+    """The norm of queries, or of keys, that `Attention` describes as `qk_norm`."""
+    if kind == "none":
+        return None
+    if kind == "each_head":
+        return LayerNorm(head_dim, eps, offset, weighted=True, biased=False, n_heads=n_heads)
+    return RMSNorm(n_heads * head_dim if kind == "full" else head_dim, eps, offset)
+
+
 class Attention(nnx.Module):
     """The projections around `attention`, all flat: D x (heads * head_dim)."""
 
@@ -237,7 +246,8 @@ class Attention(nnx.Module):
             qkv_bias: Whether the projections of queries, keys and values have a bias.
             output_bias: Whether that of the output has one.
             qk_norm: Normalizes queries and keys over nothing ("none"), each head ("head", or
-                "head_after_rope") or all heads ("full").
+                "head_after_rope"), all heads ("full"), or each head by a `LayerNorm` with weights
+                of its own ("each_head").
             norm_eps: As for `RMSNorm`.
             norm_offset: As for `RMSNorm`.
             clip_qkv: Queries, keys and values are clipped to this size; 0: not.
@@ -273,22 +283,18 @@ class Attention(nnx.Module):
         self.value = kv_projection() if has_kv and not values_are_keys else None
         self.out = Linear(q_size, d_model, q_axes[::-1], bias=output_bias, keys=keys)
         self.sinks = nnx.Param(jnp.zeros((n_heads,)), axes=("heads",)) if sinks else None
-        sizes = None
-        if qk_norm != "none":
-            sizes = (q_size, kv_size) if qk_norm == "full" else (head_dim, head_dim)
-        self.query_norm = RMSNorm(sizes[0], norm_eps, norm_offset) if sizes else None
-        self.key_norm = RMSNorm(sizes[1], norm_eps, norm_offset) if sizes and has_kv else None
+        eps, offset = norm_eps, norm_offset
+        self.query_norm = _make_norm(qk_norm, n_heads, head_dim, eps, offset)
+        self.key_norm = _make_norm(qk_norm, n_kv_heads, head_dim, eps, offset) if has_kv else None
 
-    def _split_heads(
-        self, x_BxLxE: jax.Array, norm: RMSNorm | None, rope: Rope | None
-    ) -> jax.Array:
+    def _split_heads(self, x_BxLxE: jax.Array, norm: Norm | None, rope: Rope | None) -> jax.Array:
         """Normalize over all heads, clip, split, normalize each head, and rotate: BxLxHxK."""
         if norm is not None and self.qk_norm == "full":
             x_BxLxE = norm(x_BxLxE)
         if self.clip_qkv:
             x_BxLxE = jnp.clip(x_BxLxE, -self.clip_qkv, self.clip_qkv)
         x_BxLxHxK = x_BxLxE.reshape(*x_BxLxE.shape[:-1], -1, self.head_dim)
-        if norm is not None and self.qk_norm == "head":
+        if norm is not None and self.qk_norm in ("head", "each_head"):
             x_BxLxHxK = norm(x_BxLxHxK)
         if rope is not None:
             x_BxLxHxK = rope.rotate(x_BxLxHxK, interleaved=self.rope_interleaved)
