@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if the reader of its output is gone.
     """
     _prepare_streams()
-    gc.set_threshold(*_GARBAGE_THRESHOLDS)
+    if gc.get_threshold()[0] < _GARBAGE_THRESHOLDS[0]:
+        gc.set_threshold(*_GARBAGE_THRESHOLDS)
     try:
         try:
             return _run(list(sys.argv[1:] if argv is None else argv))

@@ -77,7 +77,7 @@ class Model:
         self.lora = lora
         self._freeze = freeze
         self._stacked = stacked
-        self._graphdef, state = nnx.split(nnx.eval_shape(self._make_held))
+        self._graphdef, state = _definition(config, lora, stacked)
 
         def plain_shape(leaf: Any) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
@@ -107,30 +107,12 @@ class Model:
     def _made_from(self) -> tuple[ModelConfig, LoraConfig, str, bool]:
         return self.config, self.lora, self._freeze, self._stacked
 
-    def _make(self, key: jax.Array) -> Decoder | EncoderDecoder:
-        keys = iter(jax.random.split(key, MAX_WEIGHTS))
-        module: Decoder | EncoderDecoder
-        if isinstance(self.config, DecoderConfig):
-            module = Decoder(self.config, keys=keys, stacked=self._stacked)
-        else:
-            module = EncoderDecoder(self.config, keys=keys, stacked=self._stacked)
-        if self.lora.rank:
-            lora_lib.attach(module, self.lora, key)
-        return module
-
-    def _make_held(self) -> Decoder | EncoderDecoder:
-        """The module as a run holds it: with quantized weights, if the adapters' config says so."""
-        module = self._make(jax.random.key(0))
-        if self.lora.quantize != "none":
-            quantize_projections(module, self.lora.quantize)
-        return module
-
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters; pure, so that it can be jitted with the shardings wanted.
 
         Nothing is quantized yet; `cast_frozen` does that.
         """
-        params = nnx.to_pure_dict(nnx.state(self._make(key)))
+        params = nnx.to_pure_dict(nnx.state(_make(self.config, self.lora, self._stacked, key)))
         # What came from a Python number is weakly typed until the first step, which would then be
         # compiled once more for its own result.
         return jax.tree.map(lambda leaf: leaf.astype(leaf.dtype), params)
@@ -286,6 +268,40 @@ class Model:
         return flops.flops_per_token(
             self.config, matrix_flops, lengths, trained_tokens, encoder_lengths
         )
+
+
+def _make(
+    config: ModelConfig, lora: LoraConfig, stacked: bool, key: jax.Array
+) -> Decoder | EncoderDecoder:
+    """The module with fresh parameters; nothing is quantized."""
+    keys = iter(jax.random.split(key, MAX_WEIGHTS))
+    module: Decoder | EncoderDecoder
+    if isinstance(config, DecoderConfig):
+        module = Decoder(config, keys=keys, stacked=stacked)
+    else:
+        module = EncoderDecoder(config, keys=keys, stacked=stacked)
+    if lora.rank:
+        lora_lib.attach(module, lora, key)
+    return module
+
+
+@functools.lru_cache(maxsize=64)
+def _definition(
+    config: ModelConfig, lora: LoraConfig, stacked: bool
+) -> tuple[nnx.GraphDef[Any], nnx.State[Any, Any]]:
+    """The graph definition, and the shapes of the parameters as a run holds them.
+
+    Quantized weights are there if the adapters' config says so. Tracing a module takes 0.1 seconds
+    and more, and a command makes the model of the same configs several times.
+    """
+
+    def held() -> Decoder | EncoderDecoder:
+        module = _make(config, lora, stacked, jax.random.key(0))
+        if lora.quantize != "none":
+            quantize_projections(module, lora.quantize)
+        return module
+
+    return nnx.split(nnx.eval_shape(held))
 
 
 def join(trained: Params, frozen: Params) -> Params:
