@@ -64,7 +64,9 @@ _TINY_SHAPE = (
 _SHORT_ANSWERS = ("evaluation.examples=2", "evaluation.max_new_tokens=2")
 _FINETUNING_PAIRS = ("data.inputs_length=64", "data.targets_length=64", "train.batch_size=4")
 _FINETUNING = ("data.max_length=64", "train.batch_size=8")
-_FINETUNING_RUN = ("train.epochs=2", "train.preview_prompts=1", *_SHORT_ANSWERS)
+# A report takes longer to draw than a run of two steps; tests/training/test_run_report.py.
+_FAST_RUN = ("train.report=False", "train.peak_tflops=1.0", "train.preview_prompts=1")
+_FINETUNING_RUN = ("train.epochs=2", *_FAST_RUN, *_SHORT_ANSWERS)
 _QUICKSTART = (
     "data.mixture=quickstart_sentiment",
     "data.heldout_mixture=quickstart_read_who",
@@ -72,7 +74,7 @@ _QUICKSTART = (
     *_TINY_SHAPE,
     *_SHORT_ANSWERS,
 )
-_QUICKSTART_RUN = ("train.steps=2", "train.eval_metrics_every=0", "train.preview_prompts=1")
+_QUICKSTART_RUN = ("train.steps=2", "train.eval_metrics_every=0", *_FAST_RUN)
 # A plan has a small model, for a corner of the topology.
 _PLAN = (
     "model.attention=xla",
