@@ -10,6 +10,7 @@ pairs of texts is read as conversations throughout.
 
 import os
 
+from ift_jax.config.data_items import validation_beside
 from ift_jax.errors import UserError
 from ift_jax.io.hub_names import hub_hint
 from ift_jax.metrics import exact_match, rouge_l
@@ -65,7 +66,8 @@ def _paths(root: str) -> list[str]:
     if not root:
         raise UserError(f"data.root is empty; expected {expected}")
     if os.path.isfile(root):
-        return [root]
+        beside = validation_beside(root)
+        return [root, beside] if beside else [root]
     if not os.path.isdir(root):
         raise UserError(
             f"{root}: does not exist; expected {expected}{hub_hint(root, is_data=True)}"

@@ -1,5 +1,6 @@
 """The functions of the package do what the commands do."""
 
+import dataclasses
 import json
 import re
 
@@ -8,7 +9,12 @@ import pytest
 
 import ift_jax
 from ift_jax.commands.main import main
-from tests.small_models import CONFIG, random_model, write_workdir
+from ift_jax.config.schema import Config, FormatConfig
+from ift_jax.evaluation.continuations import Continuation
+from ift_jax.evaluation.log_likelihoods import log_likelihoods
+from ift_jax.models import build_model
+from tests.small_models import ARCHITECTURES, CONFIG, random_model, random_params, write_workdir
+from tests.text.small_tokenizers import small_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -87,6 +93,23 @@ def test_a_score_is_the_sum_of_log_probabilities(model):
     log_probs_LxV = logits_LxV - np.log(np.exp(logits_LxV).sum(-1, keepdims=True))
     expected = sum(log_probs_LxV[len(prompt) - 1 + k, token] for k, token in enumerate(answer))
     assert model.score("Hi", "yes") == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_score_of_an_encoder_decoder_has_the_prompt_of_training(tmp_path):
+    config = Config(
+        model=dataclasses.replace(ARCHITECTURES["encoder_decoder"], vocab_size=480),
+        data=CONFIG.data,
+        tokenizer=CONFIG.tokenizer,
+        format=FormatConfig(template="plain"),
+        train=CONFIG.train,
+    )
+    network = build_model(config.model)
+    params = random_params(network)
+    model = ift_jax.load(write_workdir(tmp_path / "run", config, params))
+    tokenizer, eos = small_tokenizer("sentencepiece"), [model._text_generator.formatter.stop_ids[0]]
+    prompt, answer = [*tokenizer.encode("Anna has"), *eos], [*tokenizer.encode("1 apple"), *eos]
+    expected = log_likelihoods(network, params, config, [Continuation(prompt, answer, 0)])[0]
+    assert model.score("Anna has", "1 apple") == pytest.approx(float(expected), abs=1e-4)
 
 
 @pytest.mark.slow

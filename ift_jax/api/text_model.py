@@ -256,6 +256,7 @@ def _prompt_fields(prompt: Prompt) -> dict[str, Any]:
 def _record(prompt: Prompt, answer: str) -> "Record":
     from ift_jax.text.rows.parse_record import parse_record
 
-    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-    messages = [*turns, {"role": "assistant", "content": answer}]
+    if isinstance(prompt, str):  # As a prompt is read that is to be answered.
+        return parse_record({"inputs": prompt, "targets": answer}, "prompt")
+    messages = [*prompt, {"role": "assistant", "content": answer}]
     return parse_record({"messages": messages}, "prompt")

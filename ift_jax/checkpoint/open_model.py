@@ -20,7 +20,7 @@ from ift_jax.checkpoint.run_description import (
     FAMILY_FILE,
     SAMPLING_FILE,
     TOKENIZER_FOLDER,
-    read_stages,
+    check_single_run,
 )
 from ift_jax.config import files as config_files
 from ift_jax.config.schema import TokenizerConfig
@@ -54,10 +54,7 @@ def open_model_source(path: str, step: StepChoice = None) -> ModelSource:
     local = Workdir(path).local if is_remote(path) else path
     config_file = os.path.join(local, CONFIG_FILE)
     if not os.path.exists(config_file):
-        stages = read_stages(local)
-        if stages:
-            folders = ", ".join(os.path.join(path, stage.name) for stage in stages)
-            raise UserError(f"{path}: is a run of stages; expected one of them: {folders}")
+        check_single_run(path, local)
         raise UserError(
             f"{path}: no {CONFIG_FILE} here; expected a run's workdir or a Hugging Face folder"
             f"{hub_hint(path)}"

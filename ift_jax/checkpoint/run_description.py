@@ -122,6 +122,7 @@ def own_config(workdir: str, overrides: Sequence[str] = ()) -> Config:
     path = os.path.join(local, CONFIG_FILE)
     if os.path.exists(path) and not config_files.is_of_run(read_json_object(path)):
         raise UserError(f"{workdir}: is not the workdir of a run; expected --config FILE beside it")
+    check_single_run(workdir, local)
     config = config_files.from_json(path)
     if not overrides:
         return config
@@ -141,6 +142,18 @@ def read_stages(workdir: str, overrides: Sequence[str] = ()) -> list[Stage]:
     if not isinstance(listed, list):
         raise UserError(f"{path}: is not what ift_jax wrote; restore it from a copy")
     return config_files.stages_from_values(listed, overrides)
+
+
+def check_single_run(workdir: str, local: str) -> None:
+    """Raise a UserError that names the stages if a workdir is that of a run of stages.
+
+    Args:
+        workdir: The workdir as the user wrote it.
+        local: The same on this machine.
+    """
+    if stages := read_stages(local):
+        folders = ", ".join(os.path.join(workdir, stage.name) for stage in stages)
+        raise UserError(f"{workdir}: is a run of stages; expected one of them: {folders}")
 
 
 def stage_folders(workdir: str) -> list[str]:

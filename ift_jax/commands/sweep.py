@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ift_jax.commands import arguments, run_config
 from ift_jax.commands.failures import USER_ERROR
+from ift_jax.config import data_items
 from ift_jax.config import files as config_files
 from ift_jax.errors import UserError, did_you_mean
 from ift_jax.io.folders import write_files
@@ -133,6 +134,7 @@ def _planned(args: argparse.Namespace) -> "list[Planned]":
     Raises:
         UserError: A config is wrong; names the run. Or no run will have a metric of `--metric`.
     """
+    from ift_jax.config.checks import check_given
     from ift_jax.sweep.metric_check import check_metrics
     from ift_jax.sweep.runs import Planned
 
@@ -150,6 +152,8 @@ def _planned(args: argparse.Namespace) -> "list[Planned]":
             is_chosen = run_config.chooses(of_run)
             if is_chosen:
                 config = run_config.given(of_run)
+                check_given(config)
+                data_items.parse(config.data.root)
             else:
                 config = run_config.load(of_run, weights=False).config
         except UserError as error:

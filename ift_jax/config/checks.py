@@ -32,12 +32,29 @@ def check(config: Config) -> Config:
     _check_linear_layers(config)
     _check_split_layers(config)
     _check_mesh(config)
+    _check_adapters(config)
+    return config
+
+
+def check_given(config: Config) -> None:
+    """Checks what a user set, before the rest is chosen from the model, the data and the devices.
+
+    It leaves out what the choice may still change, such as the batch.
+
+    Raises:
+        UserError: as `check`.
+    """
+    _check_fields(config)
+    with_preference(config)
+    _check_adapters(config)
+
+
+def _check_adapters(config: Config) -> None:
     check_lora(config.lora)
     if config.lora.rank and config.optimizer.freeze:
         raise UserError(
             "config.optimizer.freeze: with lora.rank, everything but the adapters is frozen already"
         )
-    return config
 
 
 def _with_given_tokenizer(config: Config) -> Config:

@@ -9,12 +9,14 @@ Items are separated by commas, and each may end in `=WEIGHT`:
 An item's files are one task, in the order of their names. A file belongs to the split that its
 name says ("validation", "valid", "val", "dev" or "eval"; "test"), and to "train" otherwise. So do
 the splits of a data set of the Hugging Face hub; one that has a split "train" is trained on it
-alone, and `#SPLIT` at its end names another one.
+alone, and `#SPLIT` at its end names another one. A single file rows.jsonl has the file
+rows.validation.jsonl beside it for validation, where there is one.
 """
 
 import glob
 import os
 import re
+from collections.abc import Container
 from typing import NamedTuple
 
 from ift_jax.errors import UserError
@@ -75,7 +77,9 @@ def parse(text: str) -> list[Item]:
     """
     if not text:
         raise UserError("--data: expected a file, a folder or a pattern")
-    items = [_item(part) for part in _parts(text)]
+    parts = _parts(text)
+    given = {os.path.abspath(_weighted(part)[0]) for part in parts}
+    items = [_item(part, given) for part in parts]
     weighted = [item for item in items if item.weight is not None]
     if weighted and len(weighted) < len(items):
         without = next(item for item in items if item.weight is None)
@@ -91,7 +95,8 @@ def _parts(text: str) -> list[str]:
     return [text] if os.path.exists(text) else [part for part in text.split(",") if part]
 
 
-def _item(part: str) -> Item:
+def _item(part: str, given: Container[str]) -> Item:
+    """The item of a text; `given` are the paths of all items, which are trained on."""
     path, weight = _weighted(part)
     if path.startswith(hub_datasets.SCHEME):
         return _hub_item(path, weight)
@@ -101,6 +106,9 @@ def _item(part: str) -> Item:
     if len(files) == 1:
         # What was given alone is trained on, whatever its name is.
         files = {"train": next(iter(files.values()))}
+        beside = validation_beside(path)
+        if beside and os.path.abspath(beside) not in given:
+            files["validation"] = [os.path.abspath(beside)]
     if "train" not in files:
         raise UserError(f"--data: {path}: holds files for {', '.join(files)}, and none to train on")
     return Item(path, files, weight)
@@ -188,6 +196,17 @@ def split_of(file: str) -> str:
     """The split that a file's name says: "train", "validation" or "test"."""
     words = re.split(r"[^a-z]+", os.path.basename(file).lower())
     return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "train")
+
+
+def validation_beside(path: str) -> str:
+    """The file of validation rows beside a file: rows.validation.jsonl of rows.jsonl; "" if none.
+
+    A file whose own name says another split than "train" has none.
+    """
+    ending = next((end for end in ENDINGS if path.endswith(end)), "")
+    beside = f"{path.removesuffix(ending)}.validation{ending}"
+    takes_one = ending and split_of(path) == "train" and os.path.isfile(path)
+    return beside if takes_one and os.path.isfile(beside) else ""
 
 
 def absolute(text: str) -> str:

@@ -1,12 +1,16 @@
 """SIGTERM and Ctrl-C as a request to stop at the next good moment."""
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
 from typing import Any, TypeVar
 
 Stopped = Callable[[], bool]  # Whether to stop now; asked between two batches.
 _T = TypeVar("_T")
+_IMPORT_SYSTEM = "<frozen importlib._bootstrap>"  # The file name of its functions in a traceback.
+_IMPORT_POLL = 0.05  # Seconds between two looks at whether an import has ended.
 
 
 class StopSignals:
@@ -47,6 +51,42 @@ class StopSignals:
     def exit_status(self) -> int:
         """Return the status of a shell's command that a signal ended, 0 if none came."""
         return 0 if self.number is None else 128 + self.number
+
+
+@contextlib.contextmanager
+def interrupts_after_imports() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of an import, while it is entered as a context.
+
+    A compiled module that is being initialized, such as jaxlib's, cannot be interrupted: the
+    process would crash, or the import would fail with an error that does not name the cause.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, _interrupt_after_import)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _interrupt_after_import(number: int, frame: FrameType | None) -> None:
+    if not _is_importing(frame):
+        raise KeyboardInterrupt
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    again = threading.Timer(_IMPORT_POLL, signal.pthread_kill, (main_thread, number))
+    again.daemon = True
+    again.start()
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORT_SYSTEM:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def never() -> bool:

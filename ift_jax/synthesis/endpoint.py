@@ -21,6 +21,9 @@ from ift_jax.synthesis.generator import TextCompletion, TextRequest
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 MAX_ATTEMPTS = 6  # With the pauses between them, about half a minute.
+# Answers that cannot be read. A proxy's page or a body that was cut off may pass, a wrong address
+# will not, and should not take half a minute to be named.
+MAX_UNREADABLE = 3
 _MAX_PAUSE = 60.0  # Seconds; a server may ask for less or more than the next pause.
 _SHOWN = 200  # Characters of a server's complaint that are shown.
 # Overloaded or restarting servers; any other status will be the same at the next attempt.
@@ -78,12 +81,8 @@ class EndpointCompleter:
 
     def _answer(self, request: TextRequest) -> list[TextCompletion]:
         body, path = self._body(request)
-        answer = self._post(path, body)
-        choices = answer.get("choices")
         where = f"--endpoint {self._url}{path}"
-        if not isinstance(choices, list) or len(choices) != request.n:
-            raise UserError(f"{where}: expected {request.n} choices; got {json.dumps(answer)[:80]}")
-        return [_completion(choice, where) for choice in choices]
+        return self._post(path, body, lambda content: _completions(content, request.n, where))
 
     def _body(self, request: TextRequest) -> tuple[dict[str, Any], str]:
         """Return what is sent, and the path that it is sent to."""
@@ -108,20 +107,30 @@ class EndpointCompleter:
         messages = [{"role": turn.role, "content": turn.content} for turn in request.prompt]
         return body | {"messages": messages}, "/chat/completions"
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a request, again after a failure that may pass; raise a UserError in the end."""
+    def _post(
+        self, path: str, body: Mapping[str, Any], read: Callable[[bytes], list[TextCompletion]]
+    ) -> list[TextCompletion]:
+        """Send a request, again after a failure that may pass; raise a UserError in the end.
+
+        `read` makes the answer of a body, and raises a UserError for one that it cannot read.
+        """
         where = f"--endpoint {self._url}{path}"
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(KEY_VARIABLE):
             headers["Authorization"] = f"Bearer {key}"
         content = json.dumps(body).encode()
         why = ""
+        n_unreadable = 0
         for attempt in range(MAX_ATTEMPTS):
             pause = float(2**attempt)
             try:
                 message = urllib.request.Request(self._url + path, content, headers)
                 with urllib.request.urlopen(message, timeout=self._timeout) as response:
-                    return json_object(parse_json(response.read(), where), where)
+                    return read(response.read())
+            except UserError:
+                n_unreadable += 1
+                if n_unreadable == MAX_UNREADABLE:
+                    raise
             except urllib.error.HTTPError as error:
                 why = f"status {error.code}: {_complaint(error)}"
                 if error.code not in _PASSING:
@@ -158,10 +167,21 @@ def _complaint(error: urllib.error.HTTPError) -> str:
     return " ".join(text.split())[:_SHOWN]
 
 
+def _completions(content: bytes, n: int, where: str) -> list[TextCompletion]:
+    answer = json_object(parse_json(content, where), where)
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or len(choices) != n:
+        raise UserError(f"{where}: expected {n} choices; got {json.dumps(answer)[:80]}")
+    return [_completion(choice, where) for choice in choices]
+
+
 def _completion(choice: Any, where: str) -> TextCompletion:
     fields = json_object(choice, where)
     message = fields.get("message")
-    text = message.get("content") if isinstance(message, dict) else fields.get("text")
+    holder, field = (message, "content") if isinstance(message, dict) else (fields, "text")
+    text = holder.get(field)
+    if text is None and field in holder:
+        text = ""  # Only a thought was written, or a call: the same seed would give it again.
     if not isinstance(text, str):
         raise UserError(f"{where}: expected a choice with a text; got {json.dumps(fields)[:80]}")
     log_probs = _log_probs(fields.get("logprobs"))

@@ -80,6 +80,9 @@ class Console:
         self._n_steps = n_steps
         self._first_step = step
         self._start_time = time.perf_counter()
+        # A console may show several runs, such as stages: nothing is left of the one before.
+        self._smoothed_loss = self._held_out_loss = self._record = None
+        self._arrow = ""
         if not self._rich.is_terminal:
             return
         self._bar = progress.Progress(

@@ -157,7 +157,20 @@ def _adafactor(logical_axes: Any) -> optax.GradientTransformation:
     def update_stacked(*arguments: Any) -> Any:
         return jax.vmap(single.update)(*arguments)
 
-    stacked = optax.GradientTransformation(jax.vmap(single.init), update_stacked)
+    one_depth = optax.GradientTransformation(jax.vmap(single.init), update_stacked)
+
+    def of_every_depth(params: Any) -> optax.GradientTransformation:
+        depths = jax.tree.map(lambda param: str(param.shape[0]), params)
+        names = set(jax.tree.leaves(depths))
+        if len(names) < 2:
+            return one_depth
+        # Stacks of several depths, as ByT5's encoder and decoder are, have a step counter each.
+        return optax.partition(dict.fromkeys(names, one_depth), depths)
+
+    stacked = optax.GradientTransformation(
+        lambda params: of_every_depth(params).init(params),
+        lambda updates, state, params=None: of_every_depth(updates).update(updates, state, params),
+    )
 
     def label(axes: tuple[str, ...]) -> str:
         return "stacked" if axes[0] == "layers" else "single"

@@ -45,6 +45,18 @@ def test_a_file_name_says_the_split(folder):
     assert names(alone) == {"train": ["test-0.jsonl"]}
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "parquet"])
+def test_one_file_takes_the_validation_file_beside_it(folder, ending):
+    for name in (f"z.{ending}", f"z.validation.{ending}"):
+        (folder / name).write_text("{}\n")
+    rows, other = data_items.parse(f"z.{ending}=2,a.jsonl=1")
+    assert names(rows) == {"train": [f"z.{ending}"], "validation": [f"z.validation.{ending}"]}
+    assert names(other) == {"train": ["a.jsonl"]}
+    alone, itself = data_items.parse(f"z.{ending},z.validation.{ending}")
+    assert names(alone) == {"train": [f"z.{ending}"]}  # What is named is trained on.
+    assert names(itself) == {"train": [f"z.validation.{ending}"]}
+
+
 def test_weights(folder):
     assert [item.weight for item in data_items.parse("a.jsonl=2,many=.5")] == [2.0, 0.5]
 

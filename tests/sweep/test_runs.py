@@ -23,6 +23,7 @@ from ift_jax.sweep.metric_check import check_metrics
 from ift_jax.sweep.results import RunScores, read_scores, summarized
 from ift_jax.sweep.runs import Ended, Planned, run_all, train_process
 from ift_jax.sweep.settings import Setting
+from tests.small_models import write_workdir
 
 TITLE = "held-out tasks, never trained"
 
@@ -192,6 +193,31 @@ def test_a_mistake_is_found_before_any_run(tmp_path, capsys, flags, message):
     assert main([*words, *flags, "--dry-run"]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (
+            ["preference.loss=sigmoid,ipo", "preference.label_smoothing=0,0.1"],
+            "run preference.loss=ipo_preference.label_smoothing=0.1: config.preference.label_",
+        ),
+        (["lora.rank=0,4", "optimizer.freeze=^embed"], "config.optimizer.freeze: with lora.rank"),
+        (["train.batch_size=2,-2"], "run train.batch_size=-2: config.train.batch_size: expected"),
+        (["data.root=rows.jsonl,none.jsonl"], "--data: none.jsonl: no such file or folder"),
+    ],
+)
+def test_a_mistake_is_found_before_the_rest_of_a_config_is_chosen(
+    tmp_path, monkeypatch, capsys, grid, message
+):
+    monkeypatch.chdir(tmp_path)
+    write_workdir(tmp_path / "model")
+    row = {"inputs": "Say 1", "targets": "ok"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    flags = [word for item in grid for word in ("--grid", item)]
+    words = ["sweep", "--model", "model", "--data", "rows.jsonl", "--workdir", "s", *flags]
+    assert main([*words, "--dry-run"]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_metric_is_known_from_prepared_stores(monkeypatch):

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from ift_jax.errors import UserError
-from ift_jax.synthesis.endpoint import MAX_ATTEMPTS, EndpointCompleter
+from ift_jax.synthesis.endpoint import MAX_ATTEMPTS, MAX_UNREADABLE, EndpointCompleter
 from ift_jax.synthesis.generator import TextCompletion, TextRequest
 from ift_jax.synthesis.own_decoder import DecoderCompleter
 from ift_jax.text.records import Message
@@ -119,9 +119,6 @@ def test_a_server_that_stays_away_is_one_line_after_bounded_attempts():
     [
         ((404, {}, {"error": {"message": "no model 'small'"}}), "status 404: no model 'small'"),
         ((401, {}, b"<html>\nno\n</html>"), "status 401: <html> no </html>"),
-        ((200, {}, b"<html>"), "column 1: Expecting value; expected JSON"),
-        ((200, {}, {"choices": []}), "expected 1 choices; got"),
-        ((200, {}, {"choices": [{"text": None}]}), "expected a choice with a text"),
     ],
 )
 def test_an_answer_that_will_not_change_is_one_line_at_once(answer, message):
@@ -129,6 +126,39 @@ def test_an_answer_that_will_not_change_is_one_line_at_once(answer, message):
         with pytest.raises(UserError) as error:
             completer(url).complete([TEXT])
     assert message in str(error.value) and "\n" not in str(error.value)
+    assert len(received) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "column 1: Expecting value; expected JSON"),
+        (b"<html>", "column 1: Expecting value; expected JSON"),
+        (b'{"choices": [{"text": "Na', "expected JSON"),
+        ({"choices": []}, "expected 1 choices; got"),
+        ({"choices": [{"text": 3}]}, "expected a choice with a text"),
+        ({"choices": [{}]}, "expected a choice with a text"),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_asked_for_again_twice(content, message):
+    def one_bad_answer(path, body, number):
+        return (200, {}, content) if number == 1 else echo(path, body, number)
+
+    with serving(one_bad_answer) as (url, received):
+        assert completer(url).complete([TEXT])[0][0].text == "Task 9:"
+    assert len(received) == 2
+    with serving(lambda *_: (200, {}, content)) as (url, received):
+        with pytest.raises(UserError) as error:
+            completer(url).complete([TEXT])
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert len(received) == MAX_UNREADABLE
+
+
+@pytest.mark.parametrize("choice", [{"text": None}, {"message": {"content": None}}])
+def test_an_answer_without_a_text_is_an_empty_one(choice):
+    answer = {"choices": [choice | {"finish_reason": "length"}]}
+    with serving(lambda *_: (200, {}, answer)) as (url, received):
+        assert completer(url).complete([TEXT]) == [[TextCompletion("", "length")]]
     assert len(received) == 1
 
 

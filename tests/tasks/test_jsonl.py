@@ -49,6 +49,13 @@ def test_one_file(tmp_path):
     assert json.loads(_read("train")[0]["messages"]) == CHAT["messages"]
 
 
+def test_one_file_takes_the_validation_file_beside_it(tmp_path):
+    _write(tmp_path / "a.jsonl", TEXT, 40)
+    _write(tmp_path / "a.validation.jsonl", TEXT, 3)
+    assert jsonl.register(str(tmp_path / "a.jsonl")) == ("jsonl_a",)
+    assert (len(_read("train")), len(_read("validation"))) == (40, 3)
+
+
 def test_chat_and_text_files_mix_as_chat(tmp_path):
     _write(tmp_path / "a.jsonl", TEXT, 5)
     _write(tmp_path / "b.jsonl", CHAT, 5)

@@ -48,6 +48,20 @@ def screen(stream):
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).splitlines()
 
 
+def test_a_second_run_on_the_console_has_its_own_trend_and_held_out_loss():
+    stream = io.StringIO()
+    console = Console(stream)
+    console.start(0, 20)
+    console.held_out(0, 1.9)
+    console.progress(record(step=20, nll=1.0))
+    console.start(0, 20)
+    console.progress(record(step=10, nll=5.0))
+    console.progress(record(step=20, nll=4.0))
+    first, second = stream.getvalue().splitlines()[-2:]
+    assert "loss 5.000 →" in first and "held-out" not in first
+    assert "loss 4.000 ↓" in second
+
+
 def test_a_file_has_a_line_for_each_log_step_that_fits_80_columns():
     stream = io.StringIO()
     console = Console(stream)

@@ -73,6 +73,33 @@ def test_adafactor_treats_each_stacked_layer_as_t5_does():
     check(lambda tree: tree["head"])
 
 
+def test_adafactor_takes_stacks_of_different_depths():
+    """An encoder three times as deep as the decoder, as ByT5's."""
+    axes = {"encoder": AXES["layers"], "decoder": AXES["layers"], "head": AXES["head"]}
+
+    def draw(seed):
+        deep, flat = random_tree(seed), random_tree(seed + 10)
+        decoder = {name: value[:1] for name, value in flat["layers"].items()}
+        return {"encoder": deep["layers"], "decoder": decoder, "head": deep["head"]}
+
+    optimizer = make_optimizer(OptimizerConfig(name="adafactor"), axes)
+    params, grads = draw(0), [draw(seed) for seed in (1, 2)]
+    state = optimizer.init(params)
+    directions = []
+    for grad in grads:
+        direction, state = jax.jit(optimizer.update)(grad, state, params)
+        directions.append(direction)
+    for side, depth in (("encoder", 3), ("decoder", 1)):
+        for name in ("w", "scale"):
+            for layer in range(depth):
+                expected = adafactor_by_hand(
+                    params[side][name][layer], [grad[side][name][layer] for grad in grads]
+                )
+                for got, want in zip(directions, expected, strict=True):
+                    got = got[side][name][layer]
+                    np.testing.assert_allclose(got, want, rtol=2e-4, atol=1e-7)
+
+
 def test_adamw_and_what_it_decays():
     config = OptimizerConfig(b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.1)
     optimizer = make_optimizer(config, AXES)
