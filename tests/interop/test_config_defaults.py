@@ -43,6 +43,8 @@ def sizes(model_type):
     own = T5_SIZES if model_type in ("t5", "mt5", "umt5") else DECODER_SIZES
     if model_type == "helium":  # Its heads together are as wide as the model.
         own = own | {"hidden_size": 128 * 20, "num_attention_heads": 20}
+    if model_type == "granitemoehybrid":  # An absent field means experts, or states.
+        own = own | {"num_local_experts": 0, "layer_types": ["attention"] * 30}
     return {"model_type": model_type, **own}
 
 

@@ -40,6 +40,7 @@ each_family = pytest.mark.parametrize(
             "phi3",
             "helium",
             "cohere_plus",
+            "granite4",
             "1.0",
             "1.1",
             "mt5",

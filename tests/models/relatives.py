@@ -107,6 +107,31 @@ RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
         "Granite",
         dict(num_key_value_heads=1, attention_bias=True, mlp_bias=True, residual_multiplier=0.7),
     ),
+    "granite4": (
+        "GraniteMoeHybrid",
+        dict(
+            layer_types=["attention"] * 3,
+            num_local_experts=0,
+            shared_intermediate_size=56,
+            position_embedding_type="rope",
+            mamba_n_heads=4,
+            embedding_multiplier=12.0,
+            residual_multiplier=0.22,
+            logits_scaling=3.0,
+            attention_multiplier=0.1,
+            tie_word_embeddings=True,
+        ),
+    ),
+    "granite4_odd": (  # Without positions.
+        "GraniteMoeHybrid",
+        dict(
+            layer_types=["attention"] * 3,
+            num_local_experts=0,
+            mamba_n_heads=4,
+            num_key_value_heads=1,
+            attention_bias=True,
+        ),
+    ),
     "smollm3": ("SmolLM3", dict(num_hidden_layers=4)),
     "smollm3_odd": (
         "SmolLM3",
