@@ -132,6 +132,20 @@ RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
             attention_bias=True,
         ),
     ),
+    "jais2": ("Jais2", dict(num_key_value_heads=4)),
+    "jais2_odd": (
+        "Jais2",
+        dict(
+            head_dim=16,
+            num_key_value_heads=1,
+            attention_bias=False,
+            mlp_bias=False,
+            hidden_act="gelu",
+            layer_norm_eps=1e-3,
+            tie_word_embeddings=True,
+            rope_parameters=LLAMA3,
+        ),
+    ),
     "smollm3": ("SmolLM3", dict(num_hidden_layers=4)),
     "smollm3_odd": (
         "SmolLM3",
