@@ -27,7 +27,7 @@ def test_a_failed_save_is_raised_in_one_line_and_the_others_stay(tmp_path, capfd
         return str(caught.value)
 
     def poll():
-        for _ in range(10_000):
+        for _ in range(100_000):
             checkpoints.raise_failed_save()
             time.sleep(0.001)
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 240  # Seconds for what takes one, on a machine that is busy with other things.
 # Arguments that a shell, a YAML writer or a format string could break.
 AWKWARD = ["two words", "it's", 'say "x"', "$HOME", "`id`", "a;b|c&d", "*", "\\n", "{x}", "#", ""]
 
@@ -32,7 +33,7 @@ def launch(script: str, *arguments: str, path: Path, **environment: str):
         env={"PATH": f"{path}{os.pathsep}{os.environ['PATH']}", **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
 
 

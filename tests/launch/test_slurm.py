@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.launch.fakes import AWKWARD, EARLY_SIGNAL, ROOT, executable, launch
+from tests.launch.fakes import AWKWARD, EARLY_SIGNAL, PATIENCE, ROOT, executable, launch
 
 SRUN = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >"$RECORD/srun"
@@ -99,7 +99,7 @@ def test_a_process_for_each_gpu_that_requeues(bin_folder):
         "#SBATCH '--comment=two words'",
         "requeue",
     ]
-    assert start_batch(bin_folder).wait(timeout=30) == 0
+    assert start_batch(bin_folder).wait(timeout=PATIENCE) == 0
     srun = (bin_folder.parent / "srun").read_text()
     assert srun == "--kill-on-bad-exit=1 --wait=60 --cpus-per-task=12 true train\n"
 
@@ -111,7 +111,7 @@ def test_arguments_and_environment_arrive_as_typed(bin_folder):
     words = [sys.executable, "-c", program, *AWKWARD]
     assert submit(bin_folder, "--env=A=b $c {d} 'e'", "--", *words).returncode == 0
     batch = start_batch(bin_folder)
-    output, _ = batch.communicate(timeout=30)
+    output, _ = batch.communicate(timeout=PATIENCE)
     assert batch.returncode == 0
     assert json.loads(output) == ["b $c {d} 'e'", str(ROOT), *AWKWARD]
     srun = (bin_folder.parent / "srun").read_text()
@@ -138,7 +138,7 @@ def test_a_job_saves_and_goes_back_into_the_queue_unless_it_was_cancelled(
     batch = start_batch(bin_folder)
     assert batch.stdout.readline() == "up\n"
     batch.send_signal(told)
-    output, _ = batch.communicate(timeout=30)
+    output, _ = batch.communicate(timeout=PATIENCE)
     said = "back into the queue, after a preemption or near the time limit\n" if requeued else ""
     assert (batch.returncode, output) == (0, f"saved\n{said}")
     scontrol = bin_folder.parent / "scontrol"
@@ -150,7 +150,7 @@ def test_a_signal_before_the_steps_number_is_known_is_passed_on(bin_folder, tmp_
     (tmp_path / "job").write_text(JOB.format("2026-01-02T03:04:05"))
     assert submit(bin_folder, "--", "bash", "-c", SAVES).returncode == 0
     batch = start_batch(bin_folder, BASH_ENV=str(tmp_path / "early"))
-    batch.communicate(timeout=30)
+    batch.communicate(timeout=PATIENCE)
     assert batch.returncode == 0
     assert (tmp_path / "scontrol").read_text() == "requeue 17\n"
 
@@ -158,7 +158,7 @@ def test_a_signal_before_the_steps_number_is_known_is_passed_on(bin_folder, tmp_
 def test_a_failure_is_shown_and_not_requeued(bin_folder):
     assert submit(bin_folder, "--", "bash", "-c", "exit 3").returncode == 0
     batch = start_batch(bin_folder)
-    batch.communicate(timeout=30)
+    batch.communicate(timeout=PATIENCE)
     assert batch.returncode == 3
     assert not (bin_folder.parent / "scontrol").exists()
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.launch.fakes import AWKWARD, EARLY_SIGNAL, ROOT
+from tests.launch.fakes import AWKWARD, EARLY_SIGNAL, PATIENCE, ROOT
 
 SAVES = "trap 'echo saved; exit 0' TERM; echo up; while :; do sleep 0.05; done"
 
@@ -25,7 +25,7 @@ class Worker:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
         )
 
     def state(self):
@@ -35,7 +35,7 @@ class Worker:
         return int((self.folder / "pid").read_text())
 
     def until(self, condition):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline
             time.sleep(0.02)

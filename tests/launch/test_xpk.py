@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.launch.fakes import AWKWARD, EARLY_SIGNAL, ROOT, executable, launch
+from tests.launch.fakes import AWKWARD, EARLY_SIGNAL, PATIENCE, ROOT, executable, launch
 
 FAKE = """
 import json, os, sys
@@ -96,7 +96,7 @@ def test_a_pod_that_was_told_to_go_fails_though_its_run_saved(xpk, ends, expecte
     if not ends:
         assert process.stdout.readline() == "up\n"
         process.terminate()
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (expected, "" if ends else "saved\n")
 
 
@@ -105,7 +105,7 @@ def test_a_signal_before_the_commands_number_is_known_is_passed_on(xpk, tmp_path
     line = calls[0][-1].removeprefix("--command=")
     (tmp_path / "early").write_text(EARLY_SIGNAL)
     environment = {"PATH": os.environ["PATH"], "BASH_ENV": str(tmp_path / "early")}
-    ran = subprocess.run(["bash", "-c", f"({line}) & wait $!"], env=environment, timeout=30)
+    ran = subprocess.run(["bash", "-c", f"({line}) & wait $!"], env=environment, timeout=PATIENCE)
     assert ran.returncode == 143
 
 

@@ -13,14 +13,26 @@ from ift_jax.preparation.prepare import prepare
 from tests.preparation.runs import changed, child, contents, quiet, store_of
 
 pytestmark = pytest.mark.usefixtures("own_registry")
+# Prepares, but is not done before it is killed, however late that comes.
+CODE_THAT_WAITS = """
+import time
+from ift_jax.preparation.store_writer import PartBuilder
+write = PartBuilder.write
+def write_or_wait(self, path):
+    if path.name.startswith("part-00030"):
+        time.sleep(600)
+    return write(self, path)
+PartBuilder.write = write_or_wait
+prepare(config, log=log)
+"""
 
 
 @pytest.mark.slow
 def test_killed_halfway_and_restarted_gives_the_same_bytes(config, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "EXAMPLES_PER_SHARD", 5)
-    process = child(config, "prepare(config, log=log)", 5)
+    process = child(config, CODE_THAT_WAITS, 5)
     stores = tmp_path / "stores"
-    deadline = time.time() + 120
+    deadline = time.time() + 240
     while len(list(stores.glob("made-*.partial/*.json"))) < 3:
         assert process.poll() is None and time.time() < deadline, process.communicate()
         time.sleep(0.002)

@@ -83,7 +83,7 @@ def serving(model, *, timeout=60.0, max_waiting=128, send_buffer=0):
             yield server, queue, client
 
 
-def wait_until(condition, seconds=20.0) -> None:
+def wait_until(condition, seconds=60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"

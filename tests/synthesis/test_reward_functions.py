@@ -128,14 +128,14 @@ def test_failures_are_one_line_each_and_the_run_goes_on(tmp_path, monkeypatch, c
         "--samples",
         "1",
     ]
-    command += ["--output", "out", "--reward", "users.py:score", "--reward-timeout", "0.3"]
+    command += ["--output", "out", "--reward", "users.py:score", "--reward-timeout", "3"]
     command.append("--keep-unfinished")
     assert main(command) == 3
     out, err = capsys.readouterr()
     begin = "reward function users.py:score: p.jsonl:"
     assert err.splitlines() == [
         f"{begin}2, sample 0: raised ValueError: no such unit ({tmp_path}/users.py:7)",
-        f"{begin}3, sample 0: gave no reward within 0.3 s",
+        f"{begin}3, sample 0: gave no reward within 3 s",
         f"{begin}4, sample 0: returned float nan; expected a finite number",
         f"{begin}5, sample 0: ended its process with status 7",
         f"{begin}6, sample 0: returned str '1'; expected a finite number",

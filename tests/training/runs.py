@@ -112,6 +112,12 @@ def command(
     return arguments
 
 
+def held(arguments, step, file):
+    """The same command, which waits at the log line of a step until a file exists."""
+    python, _, _, *rest = arguments
+    return [python, "-m", "tests.training.held_run", str(step), str(file), *rest]
+
+
 def free_port():
     """A port of this machine that nothing listens on, and that no other test is given.
 

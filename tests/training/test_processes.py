@@ -15,13 +15,23 @@ from tests.training import runs
 pytestmark = pytest.mark.slow
 
 
-def start(workdir, count, overrides):
-    """Starts the `count` processes of a run, with a device each."""
+def start(workdir, count, overrides, hold=None):
+    """Starts the `count` processes of a run, with a device each.
+
+    Args:
+        workdir: The workdir of the run.
+        count: How many there are.
+        overrides: Settings.
+        hold: The step at which the first one waits, and for which file; the others wait for it.
+    """
     processes = (runs.free_port(), count)
-    return [
-        runs.start(runs.command(workdir, overrides=overrides, processes=processes, index=i))
+    commands = [
+        runs.command(workdir, overrides=overrides, processes=processes, index=i)
         for i in range(count)
     ]
+    if hold:
+        commands[0] = runs.held(commands[0], *hold)
+    return [runs.start(command) for command in commands]
 
 
 def assert_same_run(workdir, expected_workdir):
@@ -97,9 +107,11 @@ def test_a_run_survives_a_signal_and_a_death_with_other_numbers_of_processes(tmp
         return {int(name) for name in names if name.isdigit()}
 
     # Only one of two processes gets a notice of preemption: both save and succeed.
-    pair = start(broken, 2, SETTINGS)
+    told = tmp_path / "told"
+    pair = start(broken, 2, SETTINGS, hold=(4, told))
     runs.wait_until(lambda: has_reached(4), pair[0])
     pair[1].send_signal(signal.SIGTERM)
+    told.touch()
     assert "saved" in runs.finish(pair[0])
     runs.finish(pair[1])
     saved = max(saved_steps())
@@ -109,11 +121,13 @@ def test_a_run_survives_a_signal_and_a_death_with_other_numbers_of_processes(tmp
     # seconds and end with one line. If it died while they saved, they would have to wait for JAX's
     # heartbeat: so it dies after the next save, and well before the one that follows.
     next_save = (saved // 16 + 1) * 16
-    four = start(broken, 4, SETTINGS)
+    killed = tmp_path / "killed"
+    four = start(broken, 4, SETTINGS, hold=(next_save + 1, killed))
     runs.wait_until(lambda: has_reached(next_save + 1) and next_save in saved_steps(), four[0])
     runs.kill(four[3])
+    killed.touch()
     for process in four[:3]:
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=240)
         if process.returncode:
             assert process.returncode == 3, output[-3000:]
             assert "another process is gone" in output and "Traceback" not in output
@@ -127,6 +141,6 @@ def test_a_run_survives_a_signal_and_a_death_with_other_numbers_of_processes(tmp
 def test_a_process_whose_peer_never_comes_says_so(tmp_path):
     command = runs.command(tmp_path / "run", processes=(runs.free_port(), 2))
     process = runs.start([*command, "--join-timeout", "2"])
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 3, output
     assert output.strip().splitlines()[-1].startswith("error: not all processes met (127.0.0.1:")

@@ -71,15 +71,13 @@ def test_killed_and_restarted(tmp_path, architecture, run_whole, capsys):
     # In the first save and between saves, or between saves and in a later one.
     moments = [saving, has_reached_step_24]
     for moment in moments if architecture == "decoder" else moments[::-1]:
-        process = runs.start(runs.command(broken, architecture))
-        runs.wait_until(moment, process)
-        if process.poll() is None:
-            runs.kill(process)
-            killed_at.append(last_step())
-        else:
-            process.communicate()
-    assert len(killed_at) == 2, "the runs ended before they could be killed: make them longer"
-    assert min(killed_at) < 60
+        # It does not come to its end before it is killed, however late that is.
+        never = tmp_path / "never"
+        process = runs.start(runs.held(runs.command(broken, architecture), 52, never))
+        runs.wait_until(lambda moment=moment: moment() or last_step() >= 52, process)
+        runs.kill(process)
+        killed_at.append(last_step())
+    assert len(killed_at) == 2 and max(killed_at) < 60
     # What resumes it is another process than those: this one, which has imported everything.
     assert main(runs.command(broken, architecture)[3:]) == 0
     assert "resumed at step" in capsys.readouterr().out
@@ -89,9 +87,11 @@ def test_killed_and_restarted(tmp_path, architecture, run_whole, capsys):
 def test_sigterm_saves_and_exits_0(tmp_path, run_whole, capsys):
     broken = tmp_path / "broken"
     rare = ["train.save_every=0", "train.keep_best=0"]
-    process = runs.start(runs.command(broken, overrides=rare))
+    told = tmp_path / "told"
+    process = runs.start(runs.held(runs.command(broken, overrides=rare), 40, told))
     runs.wait_until(lambda: any(r["step"] >= 8 for r in runs.records(broken)), process)
     process.send_signal(signal.SIGTERM)
+    told.touch()
     output = runs.finish(process)
     assert "stopped by a signal at step" in output
     stopped_at = Checkpoints(broken, read_only=True).latest_step()

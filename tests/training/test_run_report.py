@@ -67,7 +67,7 @@ def test_the_run_does_not_wait_for_a_page_and_two_are_never_drawn_at_once(tmp_pa
 
     def draw(paths, _):
         names.append(threading.current_thread().name)
-        assert threading.current_thread() is threading.main_thread() or may_end.wait(10)
+        assert threading.current_thread() is threading.main_thread() or may_end.wait(60)
         return "page"
 
     monkeypatch.setattr("ift_jax.report.report.report", draw)

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-import threading
+import types
 from pathlib import Path
 
 import jax
@@ -261,15 +261,20 @@ def test_a_workdir_that_goes_away_under_a_run_ends_it(run, capsys, monkeypatch, 
 
 
 def test_a_failed_write_of_a_workdir_that_is_being_deleted_is_named_by_it(run, capsys, monkeypatch):
-    deletion = threading.Timer(0.3, shutil.rmtree, [run.workdir])
+    looks = []
 
     def save(*_, **__):
-        deletion.start()
         raise ValueError("Checkpoint directory does not exist")  # As Orbax has it.
 
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:  # The deletion is done a while after the write failed.
+            shutil.rmtree(run.workdir)
+
     monkeypatch.setattr(Checkpoints, "save", save)
+    monkeypatch.setattr("ift_jax.io.paths.time", types.SimpleNamespace(sleep=sleep))
     assert run.train("train.steps=8") == 2
-    deletion.join()  # The fixture deletes what is left.
+    assert len(looks) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: --workdir {run.workdir}: was deleted, moved or replaced")
 
