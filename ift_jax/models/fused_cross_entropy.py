@@ -8,8 +8,13 @@ hidden states and of the head. The backward pass only scales these by the incomi
 Positions that carry no loss weight are not computed: on each device the trained positions are
 moved to the front, and the loop ends after the last chunk that holds one.
 
+On a CPU the head is taken as VxD, as a tied embedding lies in memory, and the logits are VxN. As
+DxV and NxV, the product of 640 positions with SmolLM2-135M's head takes 1.4 times as long, and a
+tied head is copied transposed. For a TPU, VxD makes XLA copy an untied head.
+
 Shape suffixes: B rows, L positions, D model width, V vocabulary; G groups of rows (one for each
-device that shares the batch), T positions of a group, C positions of a chunk.
+device that shares the batch), T positions of a group, C positions of a chunk, N those of all
+groups' chunks.
 """
 
 import functools
@@ -140,6 +145,17 @@ def chunk_counts(n_trained: jax.Array, chunk: int, wide: int) -> ChunkCounts:
     return ChunkCounts(n_wide, jnp.maximum(n_chunks - n_wide * per_wide, 0))
 
 
+class _Layout(NamedTuple):
+    """In which order the axes lie, in letters of einsum."""
+
+    head: str  # "vd" or "dv".
+    logits: str  # "vn" or "nv".
+
+
+def _layout() -> _Layout:
+    return _Layout("vd", "vn") if rules.platform() == "cpu" else _Layout("dv", "nv")
+
+
 # --- Forward and backward ---
 
 
@@ -200,14 +216,16 @@ def _compute(
     wanted: Sequence[str],
 ) -> _Result:
     """Loop over the chunks: the loss, and those of its gradients by "x" and "w" that are wanted."""
-    length = x_GxTxD.shape[1]
+    groups, length, d_model = x_GxTxD.shape
     vocab = w_DxV.shape[1]
     chunk = chunk_length(length, vocab, options.chunk)
     wide = wide_chunk_length(chunk, length, vocab, options.chunk)
     # The head is gathered once, before the loop, and cast while it is still sharded: half of the
     # bytes.
-    w = rules.constrain(w_DxV.astype(x_GxTxD.dtype), "embed", "vocab")
-    w = fsdp.gather_weight(w, ("embed", "vocab"))
+    layout = _layout()
+    w = w_DxV.T if layout.head == "vd" else w_DxV
+    axes = tuple({"v": "vocab", "d": "embed"}[axis] for axis in layout.head)
+    w = fsdp.gather_weight(rules.constrain(w.astype(x_GxTxD.dtype), *axes), axes)
 
     order = _trained_first(weights_GxT)
     x, targets, weights = (
@@ -225,21 +243,32 @@ def _compute(
         x_GxCxD = take(x)
         targets_GxC = take(targets)
         weights_GxC = take(weights)
-        *parts_GxC, dlogits_GxCxV = _chunk_loss(x_GxCxD, w, targets_GxC, weights_GxC, options)
+        *parts_N, dlogits = _chunk_loss(
+            x_GxCxD.reshape(-1, d_model),
+            w,
+            targets_GxC.ravel(),
+            weights_GxC.ravel(),
+            options,
+            layout,
+        )
         parts = tuple(
-            put(whole, jnp.where(weights_GxC != 0, part, 0.0))
-            for whole, part in zip(sums.parts, parts_GxC, strict=True)
+            put(whole, jnp.where(weights_GxC != 0, part_N.reshape(groups, size), 0.0))
+            for whole, part_N in zip(sums.parts, parts_N, strict=True)
         )
         dx_GxTxD = sums.dx_GxTxD
         if dx_GxTxD is not None:
-            dlogits_GxCxV = dlogits_GxCxV.astype(w.dtype)
-            dx_GxCxD = (dlogits_GxCxV.reshape(-1, vocab) @ w.T).reshape(x_GxCxD.shape)
-            dx_GxTxD = put(dx_GxTxD, dx_GxCxD)
+            dlogits = dlogits.astype(w.dtype)
+            dx_NxD = jnp.einsum(f"{layout.logits},{layout.head}->nd", dlogits, w)
+            dx_GxTxD = put(dx_GxTxD, dx_NxD.reshape(x_GxCxD.shape))
         dw_GxVxD = sums.dw_GxVxD
         if dw_GxVxD is not None:
             # One sum per device: they are added once, after the loop, and not in every turn.
+            sizes = {"v": (vocab,), "n": (groups, size)}
             dw_GxVxD += jnp.einsum(
-                "gcv,gcd->gvd", dlogits_GxCxV, x_GxCxD, preferred_element_type=jnp.float32
+                f"{layout.logits.replace('n', 'gc')},gcd->gvd",
+                dlogits.reshape(sum((sizes[axis] for axis in layout.logits), ())),
+                x_GxCxD,
+                preferred_element_type=jnp.float32,
             )
         return _Sums(parts, dx_GxTxD, dw_GxVxD)
 
@@ -295,9 +324,8 @@ def _zero_sums(x_GxTxD: jax.Array, vocab: int, wanted: Sequence[str]) -> _Sums:
     dx_GxTxD = jnp.zeros_like(x_GxTxD) if "x" in wanted else None
     dw_GxVxD = None
     if "w" in wanted:
-        # Transposed, because the sum over devices, which is sharded along D, takes it as
-        # it lies. The
-        # other way round a second copy (2 GiB for Llama-3.1-8B) was made for it.
+        # The sum over devices, which is sharded along D, takes it as it lies. For DxV a second copy
+        # (2 GiB for Llama-3.1-8B) was made.
         dw_GxVxD = jnp.zeros((groups, vocab, d_model), jnp.float32)
         dw_GxVxD = rules.constrain(dw_GxVxD, "batch", "vocab", None)
     return _Sums((zeros_GxT,) * n_parts, dx_GxTxD, dw_GxVxD)
@@ -312,45 +340,56 @@ def _finish_gradients(
         dx = jnp.take_along_axis(dx, order.back_GxT[..., None], axis=1)
     if sums.dw_GxVxD is not None:
         dw = fsdp.scatter_gradient(sums.dw_GxVxD, ("vocab", "embed")).T.astype(dtype)
-        # Until it is sharded, `dw` is whole on every device. So the barrier has it sharded before
-        # the backward pass of the layers, which begins with `dx`.
-        dx, dw = jax.lax.optimization_barrier((dx, dw))
+        if len(sums.dw_GxVxD) > 1:
+            # Until it is sharded, `dw` is whole on every device. So the barrier has it sharded
+            # before the backward pass of the layers, which begins with `dx`. On one device it would
+            # only keep the transpose from canceling with that of a tied embedding.
+            dx, dw = jax.lax.optimization_barrier((dx, dw))
     return dx, dw
 
 
 def _chunk_loss(
-    x_GxCxD: jax.Array,
-    w_DxV: jax.Array,
-    targets_GxC: jax.Array,
-    weights_GxC: jax.Array,
+    x_NxD: jax.Array,
+    w: jax.Array,
+    targets_N: jax.Array,
+    weights_N: jax.Array,
     options: CrossEntropyOptions,
+    layout: _Layout,
 ) -> tuple[jax.Array, ...]:
-    """The loss and its three parts (GxC each), and weight * d loss / d raw logits (GxCxV)."""
-    vocab = w_DxV.shape[1]
-    raw = jnp.einsum("gcd,dv->gcv", x_GxCxD, w_DxV, preferred_element_type=jnp.float32)
+    """The loss and its three parts (N each), and weight * d loss / d raw logits, in the layout."""
+    vocab = w.shape[layout.head.index("v")]
+    axis = layout.logits.index("v")
+
+    def over_vocab(a_N: jax.Array) -> jax.Array:
+        return jnp.expand_dims(a_N, axis)
+
+    raw = jnp.einsum(
+        f"nd,{layout.head}->{layout.logits}", x_NxD, w, preferred_element_type=jnp.float32
+    )
     logits = options.softcap * jnp.tanh(raw / options.softcap) if options.softcap else raw
-    highest = jnp.max(logits, axis=-1, keepdims=True)
-    exp = jnp.exp(logits - highest)
-    normalizer = jnp.sum(exp, axis=-1, keepdims=True)
-    log_z = (jnp.log(normalizer) + highest)[..., 0]
-    target_logit = jnp.take_along_axis(logits, targets_GxC[..., None], axis=-1)[..., 0]
-    nll = log_z - target_logit
-    z = options.z_loss * jnp.square(log_z)
+    highest_N = jnp.max(logits, axis)
+    exp = jnp.exp(logits - over_vocab(highest_N))
+    normalizer_N = jnp.sum(exp, axis)
+    log_z_N = jnp.log(normalizer_N) + highest_N
+    target_logit_N = jnp.take_along_axis(logits, over_vocab(targets_N), axis).squeeze(axis)
+    nll_N = log_z_N - target_logit_N
+    z_N = options.z_loss * jnp.square(log_z_N)
 
     smoothing = options.label_smoothing
-    is_target = jax.nn.one_hot(targets_GxC, vocab, dtype=jnp.bool_)
+    is_target = jax.nn.one_hot(targets_N, vocab, dtype=jnp.bool_, axis=axis)
     if smoothing:
         low = smoothing / (vocab - 1)
         entropy = -((1 - smoothing) * math.log(1 - smoothing) if smoothing < 1 else 0.0)
         entropy -= (vocab - 1) * low * math.log(low)
-        others = jnp.sum(logits, axis=-1) - target_logit
-        loss = log_z - (1 - smoothing) * target_logit - low * others - entropy + z
+        others_N = jnp.sum(logits, axis) - target_logit_N
+        loss_N = log_z_N - (1 - smoothing) * target_logit_N - low * others_N - entropy + z_N
         soft_target = jnp.where(is_target, 1 - smoothing, low)
     else:
-        loss = nll + z
+        loss_N = nll_N + z_N
         soft_target = is_target.astype(jnp.float32)
-    dlogits = exp / normalizer * (1 + 2 * options.z_loss * log_z)[..., None] - soft_target
+    z_slope_N = 1 + 2 * options.z_loss * log_z_N
+    dlogits = exp / over_vocab(normalizer_N) * over_vocab(z_slope_N) - soft_target
     if options.softcap:
         dlogits *= 1 - jnp.square(logits / options.softcap)
-    correct = (target_logit >= highest[..., 0]).astype(jnp.float32)
-    return loss, nll, z, correct, dlogits * weights_GxC[..., None]
+    correct_N = (target_logit_N >= highest_N).astype(jnp.float32)
+    return loss_N, nll_N, z_N, correct_N, dlogits * over_vocab(weights_N)

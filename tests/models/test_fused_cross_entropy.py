@@ -1,5 +1,7 @@
 """The fused linear cross-entropy against a direct computation in float64, and closed forms."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,8 +70,10 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])  # The head and the logits lie differently.
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_value_and_gradient(options):
+def test_value_and_gradient(options, platform, monkeypatch):
+    monkeypatch.setattr(rules, "platform", lambda: platform)
     x, w, targets, weights = problem()
     loss = loss_of(targets, weights, options)
     value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(x, w)
@@ -178,6 +182,29 @@ def test_the_length_of_chunks_on_a_cpu(positions, vocab, chunk, wide):
 def test_an_accelerator_has_one_length_of_chunks(monkeypatch):
     monkeypatch.setattr(rules, "platform", lambda: "tpu")
     assert wide_chunk_length(128, 4096, 49_152) == 128
+
+
+def test_a_cpu_takes_a_tied_embedding_and_the_logits_as_they_lie():
+    n, d, vocab = 24, 8, 4096
+    compiled = (
+        jax.jit(
+            jax.grad(
+                lambda embedding, x: fused_linear_cross_entropy(
+                    x[None],
+                    embedding.T,
+                    jnp.zeros((1, n), jnp.int32),
+                    jnp.ones((1, n)),
+                    CrossEntropyOptions(chunk=n),
+                )[0]
+            )
+        )
+        .lower(jnp.zeros((vocab, d)), jnp.zeros((n, d)))
+        .compile()
+        .as_text()
+    )
+    moved = re.findall(r"f32\[(\S+)\]\S* (?:copy|transpose)\(", compiled)
+    assert not {f"{vocab},{d}", f"{d},{vocab}", f"{vocab},{n}", f"{n},{vocab}"} & set(moved)
+    assert re.search(rf"f32\[{vocab},{n}\]\S* dot\(", compiled)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 4])
