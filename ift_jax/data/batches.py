@@ -60,6 +60,9 @@ class BatchPlan:
         n_steps: Steps of the run.
         n_rows, n_examples, n_tokens, n_encoder_tokens, n_trained_tokens: what the planned windows
             hold, without empty rows. The last window counts as a whole.
+        last_window_share: The share of the last window's rows that the run reads.
+        read: What the run reads: the windows before the last one, and that share of the last one,
+            whose rows hold about the same.
         fill: The share of the planned rows' positions that hold a token.
         steps_per_epoch: Batches that an epoch of the mixture takes.
     """
@@ -119,6 +122,13 @@ class BatchPlan:
         self._rows_of_windows = totals_Wx5[:, 0]
         totals = WindowTotals(*totals_Wx5[:n_read].sum(axis=0).tolist())
         self._n_read_windows = n_read
+        last_rows = int(totals_Wx5[n_read - 1, 0]) if n_read else 0
+        last_read = self.n_steps * batch_size - int(self._first_rows[n_read - 1]) if n_read else 0
+        self.last_window_share = min(1.0, last_read / max(last_rows, 1))
+        before_last = totals_Wx5[: n_read - 1].sum(axis=0) if n_read else np.zeros(5)
+        last = totals_Wx5[n_read - 1] if n_read else np.zeros(5)
+        read = np.rint(before_last + self.last_window_share * last).astype(int)
+        self.read = WindowTotals(*read.tolist())
         self.n_rows = totals.rows
         self.n_examples = totals.examples
         self.n_tokens = totals.tokens
@@ -199,16 +209,23 @@ class BatchPlan:
     @functools.cached_property
     def task_examples(self) -> np.ndarray:
         """int64[T]: how often the planned windows visit each task."""
+        return self._visits_before(self._n_read_windows)
+
+    def _visits_before(self, n_windows: int) -> np.ndarray:
+        """int64[T]: how often the first windows visit each task."""
         tasks = range(len(self.mixture.tasks))
-        return np.array([self.order.visits_before(task, self._n_read_windows) for task in tasks])
+        return np.array([self.order.visits_before(task, n_windows) for task in tasks])
 
     def summary(self) -> dict[str, Any]:
-        """Steps, fill, and what the planned run shows of each task."""
+        """Steps, fill, and what the planned run shows of each task; its shares are of windows."""
         seen = self.task_examples.tolist()
+        before_last = self._visits_before(max(self._n_read_windows - 1, 0))
+        of_last = self.task_examples - before_last
+        read = (before_last + self.last_window_share * of_last).tolist()
         tasks = {
             name: {
-                "examples_seen": seen[i],
-                "epochs": seen[i] / self.mixture.sizes[i][0],
+                "examples_seen": round(read[i]),
+                "epochs": read[i] / self.mixture.sizes[i][0],
                 "requested_share": float(self.order.shares[i]),
                 "realized_share": seen[i] / max(sum(seen), 1),
             }

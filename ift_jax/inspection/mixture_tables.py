@@ -139,9 +139,11 @@ def rates_lines(shares: Mapping[str, TaskShares], width: int) -> list[str]:
 
 def plan_lines(plan: BatchPlan) -> Iterator[str]:
     """Yield the planned run in a few lines."""
+    about = "about " if plan.last_window_share < 1 else ""
+    read = plan.read
     yield (
         f"run: {counted(plan.n_steps, 'step')} of {counted(plan.batch_size, 'row')}, "
-        f"{plan.steps_per_epoch:,.1f} steps per epoch, {counted(plan.n_examples, 'example')}, "
-        f"{plan.n_tokens + plan.n_encoder_tokens:,} tokens, {plan.n_trained_tokens:,} trained"
+        f"{plan.steps_per_epoch:,.1f} steps per epoch, {about}{counted(read.examples, 'example')}, "
+        f"{read.tokens + read.encoder_tokens:,} tokens, {read.trained_tokens:,} trained"
     )
     yield f"packing: fill {plan.fill:.2%} of {' + '.join(map(str, plan.capacities))} positions"

@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C as a request to stop at the next good moment."""
 
 import contextlib
+import importlib.machinery
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 
 Stopped = Callable[[], bool]  # Whether to stop now; asked between two batches.
 _T = TypeVar("_T")
-_IMPORT_SYSTEM = "<frozen importlib._bootstrap>"  # The file name of its functions in a traceback.
+_IMPORT_SYSTEM = "<frozen importlib._bootstrap_external>"  # The file of its functions' code.
 _IMPORT_POLL = 0.05  # Seconds between two looks at whether an import has ended.
 
 
@@ -55,10 +56,11 @@ class StopSignals:
 
 @contextlib.contextmanager
 def interrupts_after_imports() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of an import, while it is entered as a context.
+    """Let Ctrl-C wait for the end of a compiled module's import, while it is entered as a context.
 
     A compiled module that is being initialized, such as jaxlib's, cannot be interrupted: the
-    process would crash, or the import would fail with an error that does not name the cause.
+    process would crash, or the import would fail with an error that does not name the cause. The
+    imports of Python modules are interrupted at once.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -82,9 +84,12 @@ def _interrupt_after_import(number: int, frame: FrameType | None) -> None:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a frame, or one that called it, imports a compiled module."""
     while frame is not None:
         if frame.f_code.co_filename == _IMPORT_SYSTEM:
-            return True
+            loader = frame.f_locals.get("self")
+            if isinstance(loader, importlib.machinery.ExtensionFileLoader):
+                return True
         frame = frame.f_back
     return False
 

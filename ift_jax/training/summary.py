@@ -111,9 +111,15 @@ def _loss_lines(metrics: list[dict[str, Any]]) -> Iterator[str]:
         if name != trained_loss and lowest_step != last_step:
             line += f"; lowest {lowest:.3f} at step {lowest_step}"
         yield line
-    pairs = [r["eval_preference"]["accuracy"] for r in metrics if "eval_preference" in r]
-    if len(pairs) > 1:
-        yield f"  held-out pairs won by the chosen answer: {pairs[0]:.0%}, then {pairs[-1]:.0%}"
+    # At step 0 the model is the reference: all pairs are ties, won and lost by rounding alone.
+    pairs = [
+        f"{record['eval_preference']['accuracy']:.0%} at step {record['step']}"
+        for record in metrics
+        if "eval_preference" in record and record["step"]
+    ]
+    if pairs:
+        shown = dict.fromkeys((pairs[0], pairs[-1]))
+        yield f"  held-out pairs won by the chosen answer: {', '.join(shown)}"
     rates = [record["preview_stop_rate"] for record in metrics if "preview_stop_rate" in record]
     if len(rates) > 1:
         yield f"  sampled answers that end by themselves: {rates[0]:.0%}, then {rates[-1]:.0%}"

@@ -198,6 +198,27 @@ def test_each_example_exactly_as_often_as_epochs(tmp_path, architecture, epochs)
     assert [shares[name]["epochs"] for name in mixture.tasks] == [epochs] * 3
 
 
+@pytest.mark.parametrize("steps", [4, 9, 30])
+def test_what_a_run_reads_is_told_where_it_ends_inside_a_window(tmp_path, steps):
+    mixture = make_mixture(tmp_path, [133, 240])
+    plan = BatchPlan(mixture, config(tmp_path, window=100), "decoder", 8, 1, steps=steps)
+    counts = Counter()
+    n_tokens = 0
+    for step in range(steps):
+        _, tasks, _, ids = plan.examples(step)
+        counts.update(tasks.tolist())
+        for task, index in zip(tasks.tolist(), ids.tolist(), strict=True):
+            n_tokens += int(mixture.stores[task].lengths[index])
+    n_examples = sum(counts.values())
+    assert plan.read.rows == steps * 8
+    assert plan.read.examples == pytest.approx(n_examples, rel=0.15)
+    assert plan.read.tokens == pytest.approx(n_tokens, rel=0.15)
+    shares = plan.summary()["tasks"]
+    for task, name in enumerate(mixture.tasks):
+        epochs = counts[task] / [133, 240][task]
+        assert shares[name]["epochs"] == pytest.approx(epochs, rel=0.4, abs=0.03)
+
+
 def test_epoch_reads_the_variants_in_turn(tmp_path):
     mixture = make_mixture(tmp_path, [20], variants=2)
     plan = BatchPlan(mixture, config(tmp_path, window=20), "decoder", 1, 0, epochs=3)

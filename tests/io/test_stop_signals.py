@@ -1,27 +1,41 @@
 """Ctrl-C in the middle of an import."""
 
+import _imp
 import importlib
+import importlib.machinery
 import signal
-import sys
 import threading
+import types
 
 import pytest
 
 from ift_jax.io.stop_signals import interrupts_after_imports
 
-MODULE = "interrupted_import"
+
+def test_ctrl_c_waits_for_the_end_of_a_compiled_modules_import(monkeypatch):
+    done = []
+
+    def initialize(module):
+        signal.raise_signal(signal.SIGINT)
+        done.append(module.__name__)
+
+    monkeypatch.setattr(_imp, "exec_dynamic", initialize)  # What runs a compiled module.
+    loader = importlib.machinery.ExtensionFileLoader("compiled", "compiled.so")
+    with pytest.raises(KeyboardInterrupt), interrupts_after_imports():
+        loader.exec_module(types.ModuleType("compiled"))
+        assert done == ["compiled"]
+        threading.Event().wait(60)  # The interrupt comes here.
+    assert done == ["compiled"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_ctrl_c_during_an_import_waits_for_its_end(tmp_path, monkeypatch):
-    (tmp_path / f"{MODULE}.py").write_text(
-        "import signal\nsignal.raise_signal(signal.SIGINT)\nFINISHED = True\n"
+def test_ctrl_c_interrupts_the_import_of_a_python_module_at_once(tmp_path, monkeypatch):
+    (tmp_path / "interrupted.py").write_text(
+        "import signal\nsignal.raise_signal(signal.SIGINT)\nraise AssertionError\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(KeyboardInterrupt), interrupts_after_imports():
-        importlib.import_module(MODULE)
-        threading.Event().wait(60)  # The interrupt comes here.
-    assert sys.modules.pop(MODULE).FINISHED
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        importlib.import_module("interrupted")
 
 
 def test_ctrl_c_outside_of_imports_interrupts_at_once():

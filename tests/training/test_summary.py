@@ -51,6 +51,19 @@ def test_losses_and_answers_before_and_after(tmp_path):
     assert max(map(len, lines)) <= 80
 
 
+def test_the_ties_of_pairs_before_the_first_step_are_no_result(tmp_path):
+    def evaluated(step, accuracy):
+        return {"step": step, "eval_loss": 0.7, "eval_preference": {"accuracy": accuracy}}
+
+    line = "  held-out pairs won by the chosen answer: "
+    write(tmp_path, "metrics.jsonl", [evaluated(0, 0.05), evaluated(2, 0.5), evaluated(4, 0.75)])
+    assert f"{line}50% at step 2, 75% at step 4" in list(summary_lines(str(tmp_path), 80))
+    write(tmp_path, "metrics.jsonl", [evaluated(0, 0.05), evaluated(4, 0.75)])
+    assert f"{line}75% at step 4" in list(summary_lines(str(tmp_path), 80))
+    write(tmp_path, "metrics.jsonl", [evaluated(0, 0.05)])
+    assert not any(line in shown for shown in summary_lines(str(tmp_path), 80))
+
+
 def test_where_the_time_went_is_one_line(tmp_path):
     seconds = {
         "steps": 7200.0,
