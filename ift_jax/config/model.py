@@ -99,8 +99,9 @@ class DecoderConfig(DecoderLayers):
         "pre",
         'Where a sublayer is normalized: before it ("pre", Llama), after it ("post", OLMo-2), or '
         'both ("both", Gemma 2). "parallel": attention and feed-forward layer read the same '
-        "normalized states, and both are added (Cohere).",
-        choices=("pre", "post", "both", "parallel"),
+        'normalized states, and both are added (Cohere); "parallel_norms": each has a norm of its '
+        "own (GPT-NeoX).",
+        choices=("pre", "post", "both", "parallel", "parallel_norms"),
     )
     rope_theta: float = field(10_000.0, "Base of the RoPE frequencies.", above=0)
     rope_local_theta: float = field(

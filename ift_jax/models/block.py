@@ -43,9 +43,9 @@ class Block(nnx.Module):
         def norm_at(*placements: str) -> layers.Norm | None:
             return make_decoder_norm(c) if c.norm_placement in placements else None
 
-        self.attention_pre_norm = norm_at("pre", "both", "parallel")
+        self.attention_pre_norm = norm_at("pre", "both", "parallel", "parallel_norms")
         self.attention_post_norm = norm_at("post", "both")
-        self.mlp_pre_norm = norm_at("pre", "both")
+        self.mlp_pre_norm = norm_at("pre", "both", "parallel_norms")
         self.mlp_post_norm = norm_at("post", "both")
         self.layer_input = LayerInputGate(c, keys=keys) if c.layer_input_dim else None
         self.scalar = nnx.Param(jnp.ones((1,)), axes=("constant",)) if c.layer_scalar else None
@@ -84,9 +84,13 @@ class Block(nnx.Module):
 
         h = apply_norm(self.attention_pre_norm, x_BxLxD)
         y, kept = self._attend(h, mask, rope, cache, shared_kv)
+        if (
+            self.config.norm_placement == "parallel_norms"
+        ):  # Both read `x`, each its own norm of it.
+            h = apply_norm(self.mlp_pre_norm, x_BxLxD)
         x_BxLxD = x_BxLxD + self._finish(y, self.attention_post_norm, attention_dropout)
 
-        if self.config.norm_placement != "parallel":  # Else both sublayers read the same states.
+        if not self.config.norm_placement.startswith("parallel"):
             h = apply_norm(self.mlp_pre_norm, x_BxLxD)
         y, router = self._feed_forward(h, mask.queries.segment_ids_BxL > 0)
         x_BxLxD = x_BxLxD + self._finish(y, self.mlp_post_norm, mlp_dropout)

@@ -41,6 +41,7 @@ each_family = pytest.mark.parametrize(
             "helium",
             "cohere_plus",
             "granite4",
+            "gpt_neox",
             "1.0",
             "1.1",
             "mt5",

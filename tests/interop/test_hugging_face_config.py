@@ -171,6 +171,16 @@ RELEASED = {
             rope_factor=8.0, tied_embedding=True,
         ),
     ),
+    "pythia": (
+        dict(
+            model_type="gpt_neox", hidden_act="gelu", layer_norm_eps=1e-5, rotary_emb_base=10000,
+            rotary_pct=0.25, tie_word_embeddings=False, use_parallel_residual=True,
+        ),
+        dict(
+            norm="biased_layer", norm_eps=1e-5, norm_placement="parallel_norms", activation="gelu",
+            mlp_gated=False, qkv_bias=True, output_bias=True, mlp_bias=True, rope_dim=4,
+        ),
+    ),
     "command r": (
         dict(
             model_type="cohere", attention_bias=False, layer_norm_eps=1e-5, logit_scale=0.0625,
@@ -215,6 +225,12 @@ def test_released_decoders(name):
     )
     assert from_hugging_face(COMMON | fields, name) == want
     assert from_hugging_face(to_hugging_face(want).fields, "again") == want
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_key_value_heads", 2), ("head_dim", 32)])
+def test_heads_that_no_gpt_neox_has_are_refused_by_name(name, value):
+    with pytest.raises(UserError, match=f"{name} is {value}; expected "):
+        from_hugging_face(COMMON | RELEASED["pythia"][0] | {name: value}, "config.json")
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,23 @@ RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
             attention_bias=True,
         ),
     ),
+    "gpt_neox": ("GPTNeoX", dict(num_attention_heads=6, num_key_value_heads=6)),
+    "gpt_neox_odd": (
+        "GPTNeoX",
+        dict(
+            num_attention_heads=2,
+            attention_bias=False,
+            hidden_act="gelu_fast",
+            use_parallel_residual=False,
+            tie_word_embeddings=True,
+            rope_parameters={
+                "rope_type": "linear",
+                "rope_theta": 100.0,
+                "factor": 2.0,
+                "partial_rotary_factor": 0.5,
+            },
+        ),
+    ),
     "jais2": ("Jais2", dict(num_key_value_heads=4)),
     "jais2_odd": (
         "Jais2",

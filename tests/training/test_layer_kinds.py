@@ -56,7 +56,10 @@ EACH_HEAD = dataclasses.replace(  # Command R+: layers of one kind, with norms f
     qk_norm="each_head",
     rope_interleaved=True,
 )
-MODELS = {"linear": HYBRID, "sharing": SHARING, "each_head": EACH_HEAD}
+BESIDE = dataclasses.replace(  # GPT-NeoX: the same, but a norm for each of the two.
+    ARCHITECTURES["decoder"], norm="biased_layer", norm_placement="parallel_norms", mlp_gated=False
+)
+MODELS = {"linear": HYBRID, "sharing": SHARING, "each_head": EACH_HEAD, "beside": BESIDE}
 CHUNK = 8
 # Borders before, at and after those of chunks, several in a chunk, and padding at the end.
 ROWS = [[7, 1, 1, 7, 8], [8, 8, 5], [20, 3], [24], [1, 1, 1, 1, 3], [9, 6, 2]]
