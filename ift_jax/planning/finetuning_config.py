@@ -13,6 +13,7 @@ from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.config import data_items
 from ift_jax.config.files import unchecked, with_overrides
 from ift_jax.config.schema import Config, DataConfig, DecoderConfig, LoraConfig, ModelConfig
+from ift_jax.errors import UserError
 from ift_jax.io.json_reader import read_json_object
 from ift_jax.models.model import build_model
 from ift_jax.planning.finetuning import LENGTHS, Choice, Facts, choose, choose_format
@@ -66,6 +67,7 @@ def finetuning_config(
         UserError: The model or the data cannot be used.
     """
     source = open_model_source(config.model.init_from)
+    _check_lengths(source.config.model, given)
     has_template = bool(source.tokenizer().chat_template)
     choices = choose_format(source.config.model, has_template, config, given)
     config = with_choices(config, choices)
@@ -75,6 +77,18 @@ def finetuning_config(
     facts = _facts(measured, sample_lengths(measured, tokenizer))
     choices += choose(facts, config, given)
     return resolve_init(with_choices(config, choices)), choices
+
+
+def _check_lengths(model: ModelConfig, given: Collection[str]) -> None:
+    """Raises a UserError for a given length of rows that the model's architecture does not have."""
+    one, two = ["data.max_length"], ["data.inputs_length", "data.targets_length"]
+    is_decoder = isinstance(model, DecoderConfig)
+    unread, read = (two, one) if is_decoder else (one, two)
+    for name in unread:
+        if name in given:
+            kind = "a decoder" if is_decoder else "an encoder-decoder"
+            expected = " and ".join(read)
+            raise UserError(f"config.{name}: {kind} does not read it; expected {expected}")
 
 
 def _with_any_length(config: Config, model: ModelConfig) -> Config:

@@ -1,5 +1,6 @@
 """`ift train --model MODEL --data ROWS`: a run without a config file, from start to resume."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -9,8 +10,9 @@ import pytest
 from ift_jax.commands.main import main
 from ift_jax.config import files
 from ift_jax.io import hub_datasets
+from ift_jax.models import build_model
 from tests import fake_hub
-from tests.small_models import write_workdir
+from tests.small_models import ARCHITECTURES, CONFIG, random_params, write_workdir
 
 ROWS = 60
 # The tests have 8 devices: 8 rows of one example each are a step.
@@ -25,6 +27,9 @@ FEW = [
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finetuning")
     write_workdir(folder / "model")
+    t5 = dataclasses.replace(ARCHITECTURES["encoder_decoder"], vocab_size=480)
+    config = dataclasses.replace(CONFIG, model=t5)
+    write_workdir(folder / "t5", config, random_params(build_model(t5)))
     lines = [
         {
             "messages": [
@@ -106,6 +111,14 @@ def test_the_workdir_alone_knows_its_config(trained, capsys):
             "--lora 16: the run in",
         ),
         (["--workdir", "W", "--model", "elsewhere", "--data", "rows.jsonl"], "--model"),
+        (
+            "--workdir none --model model --data rows.jsonl --config.data.inputs_length=64".split(),
+            "config.data.inputs_length: a decoder does not read it; expected data.max_length",
+        ),
+        (
+            "--workdir none --model t5 --data rows.jsonl --config.data.max_length=64".split(),
+            "config.data.max_length: an encoder-decoder does not read it; expected data.inputs_len",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(trained, folder, capsys, flags, expected):
