@@ -78,7 +78,7 @@ def add_reward(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="NAME",
         help="with --reward, the field with the right answer; default: targets, answer, output, or "
-        "completion",
+        "completion, or the assistant's turn that ends messages",
     )
     group.add_argument(
         "--reward-timeout",

@@ -16,7 +16,7 @@ from ift_jax.errors import UserError, of_users_code
 
 FEW_SHOT_MODULE = "ift_jax.sources.few_shot"  # Registers a k-shot twin of any text task.
 SHOTS = (0, 1, 2, 5, 16, 32)  # The twins that it registers have so many solved examples.
-_FEW_SHOT_NAME = re.compile(r"_\d+_shot$")
+FEW_SHOT_NAME = re.compile(r"_\d+_shot$")  # The end of a twin's name.
 
 
 def add_tasks_folder(config_file: str = "") -> None:
@@ -85,6 +85,6 @@ def modules_of(systems: Mapping[str, str], *names: str) -> tuple[str, ...]:
         beginnings = [beginning for beginning in systems if name.startswith(beginning)]
         if beginnings:
             found.append(systems[max(beginnings, key=len)])
-    if any(_FEW_SHOT_NAME.search(name) for name in names):
+    if any(FEW_SHOT_NAME.search(name) for name in names):
         found.append(FEW_SHOT_MODULE)
     return tuple(dict.fromkeys(found))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import seqio
 import tensorflow as tf
 
-from ift_jax.config.systems import append_working_folder
+from ift_jax.config.systems import FEW_SHOT_NAME, append_working_folder
 from ift_jax.errors import UserError, counted, did_you_mean, listed, of_users_code
 from ift_jax.io.paths import absolute
 from ift_jax.preparation.mixing_rates import never_drawn
@@ -104,7 +104,14 @@ def resolve(name: str, field: str) -> seqio.Task | seqio.Mixture:
             "nothing is registered: data.modules is empty or registers nothing, and the table of "
             "data.systems has no such name (is this the folder of the checkout?)"
         )
-    hint = did_you_mean(name, names) or f"; {known}"
+    of_twin = FEW_SHOT_NAME.sub("", name)
+    if of_twin != name and of_twin in names:
+        hint = (
+            f"; {of_twin!r} has no few-shot prompts, because not all of its records are inputs and "
+            "targets"
+        )
+    else:
+        hint = did_you_mean(name, names) or f"; {known}"
     raise UserError(f"{field}: no SeqIO task or mixture is called {name!r}{hint}")
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ift_jax.errors import UserError
 from ift_jax.metrics import exact_match, metric_by_name, metric_name
+from ift_jax.preparation.seqio_registry import resolve
 from ift_jax.sources import few_shot
 from ift_jax.sources.base import PythonDataSource
 from ift_jax.sources.demonstrations import PromptLimit
@@ -153,6 +154,8 @@ def test_every_text_task_and_mixture_gets_twins():
     rates = {t.name: outer.get_rate(t) for t in outer.tasks}
     assert rates["a_1_shot"] == pytest.approx(5 * rates["b_1_shot"])
     assert "chat_5_shot" not in seqio.TaskRegistry.names()
+    with pytest.raises(UserError, match=r"chat_5_shot'; 'chat' has no few-shot prompts, because"):
+        resolve("chat_5_shot", "data.eval_mixture")
     assert not any("_shot_1_shot" in name for name in seqio.TaskRegistry.names())
     with pytest.raises(UserError, match="expected text"):
         few_shot.register_shots("chat", 1)
