@@ -46,6 +46,28 @@ def test_new_rows_are_the_mean_of_the_old(tmp_path):
     assert same["embedding"] is params["embedding"]
 
 
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 3e4])
+def test_new_rows_are_the_same_to_the_bit_on_every_mesh(tmp_path, scale):
+    source = open_model_source(str(write_folder(tmp_path / "released", "llama")))
+    wider = build_model(dataclasses.replace(source.config.model, vocab_size=256))
+    values = np.random.default_rng(0).normal(size=(160, 48)).astype(np.float32) * np.float32(scale)
+    values[:, 7] += np.float32(3 * scale)  # A column whose mean is far from 0.
+    mean = values[:150].astype(np.float64).mean(axis=0)
+    found = []
+    for sizes in ({}, {"fsdp": 2}, {"fsdp": 4, "tensor": 2}, {"tensor": 8}):
+        mesh = hf.mesh(**sizes)
+        own = build_model(source.config.model)
+        shardings = rules.tree_shardings(mesh, own.logical_axes, own.shapes)
+        params = source.load_params(own, mesh)
+        params["embedding"] = jax.device_put(values, shardings["embedding"])
+        params["head"] = jax.device_put(values.T, shardings["head"])
+        fitted = fit_vocabulary(params, wider, mesh, n_given=150, n_tokens=154)
+        found += [np.asarray(fitted["embedding"])[255], np.asarray(fitted["head"])[:, 255]]
+    for row in found:
+        np.testing.assert_array_equal(row, found[0])
+    np.testing.assert_allclose(found[0], mean, rtol=2e-7, atol=np.abs(values).max() * 2.0**-24)
+
+
 def test_a_run_starts_from_a_folder_or_a_workdir(tmp_path):
     folder = write_folder(tmp_path / "released", "llama_tied")
     config = resolve_init(config_from(folder, dropout=0.1, remat="full"))

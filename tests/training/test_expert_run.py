@@ -15,22 +15,27 @@ from tests.models import hugging_face as hf  # noqa: E402
 from tests.training.released_runs import train_whole_and_resumed  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_device")
-# A model of each mechanism -> the fields of its run.
+# A mechanism -> a model with it, and the fields of its run.
 RUNS = {
-    "qwen3_moe": ("mesh.expert=2", "loss.router_balance=0.1", "loss.router_z_loss=0.01"),
-    "gemma4": ("mesh.fsdp=2",),
-    "qwen3_5": ("mesh.fsdp=2",),
+    "experts": (
+        "qwen3_moe",
+        ("mesh.expert=2", "loss.router_balance=0.1", "loss.router_z_loss=0.01"),
+    ),
+    "per-layer embeddings": ("gemma4", ("mesh.fsdp=2",)),
+    "delta rule": ("qwen3_5", ("mesh.fsdp=2",)),
+    "quantized base": ("llama", ("mesh.fsdp=2", "lora.rank=4", "lora.quantize=nf4")),
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_a_run_resumes_bit_for_bit_and_is_served_by_transformers(name, tmp_path, monkeypatch):
-    fields = (*RUNS[name], "mesh.data=1", "data.max_length=32", "train.batch_size=8")
+@pytest.mark.parametrize("mechanism", RUNS)
+def test_a_run_resumes_bit_for_bit_and_is_served_by_transformers(mechanism, tmp_path, monkeypatch):
+    name, own_fields = RUNS[mechanism]
+    fields = (*own_fields, "mesh.data=1", "data.max_length=32", "train.batch_size=8")
     whole = train_whole_and_resumed(name, tmp_path, monkeypatch, n_devices=2, fields=fields)
     if "router" in whole[-1]:
         router = whole[-1]["router"]
         assert router["dropped"] == 0 and router["balance"] > 1 and len(router["entropy"]) == 3
-    assert ("router" in whole[-1]) == ("mesh.expert=2" in RUNS[name])
+    assert ("router" in whole[-1]) == (mechanism == "experts")
 
     out = tmp_path / "exported"
     assert main(["export", "--workdir", str(tmp_path / "resumed"), "--output", str(out)]) == 0
