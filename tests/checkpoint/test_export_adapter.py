@@ -1,6 +1,7 @@
 """Workdirs of LoRA runs: loading them, exporting them merged, and in the format of `peft`."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -57,11 +58,16 @@ def write_run(folder, base, lora, **fields):
     return model, join(adapters, frozen)
 
 
+@functools.partial(jax.jit, static_argnums=1)
+def rounded_weight(weight, kind):
+    return dequantize(quantize(weight, kind), jnp.float32)
+
+
 def round_weights(theirs, kind):
     """Gives a model of `transformers` the weights that a quantized base stands for."""
     for name, module in theirs.named_modules():
         if isinstance(module, hf.torch.nn.Linear) and name != "lm_head":
-            rounded = dequantize(quantize(jnp.asarray(module.weight.detach().T), kind), jnp.float32)
+            rounded = rounded_weight(jnp.asarray(module.weight.detach().T), kind)
             module.weight.data = hf.torch.tensor(np.array(rounded.T))
     return theirs
 

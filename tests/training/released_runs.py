@@ -42,6 +42,7 @@ def train_whole_and_resumed(name, tmp_path, monkeypatch, *, n_devices, fields):
         "train.eval_every=0",
         "train.preview_prompts=0",
         "train.report=False",
+        "train.peak_tflops=1.0",
         f"train.compile_cache={tmp_path / 'compiled'}",
         "evaluation.examples=0",
     ]

@@ -256,14 +256,16 @@ def test_a_fresh_adapter_changes_nothing_and_leaves_the_start_as_it_was():
     model = trained_model(Config(model=ARCHITECTURES["decoder"], lora=dora))
     params = jax.jit(model.init)(jax.random.key(5))
     adapters, frozen = model.split(params)
-    merged = lora_lib.merge(params, LORA)
+    merged = jax.jit(lambda params: lora_lib.merge(params, LORA))(params)
     want = jax.jit(plain.init)(jax.random.key(5))
     jax.tree.map(np.testing.assert_array_equal, merged, want)
 
-    adapters = lora_lib.with_magnitudes(adapters, frozen, dora, jnp.float32)
+    adapters = jax.jit(lambda a, f: lora_lib.with_magnitudes(a, f, dora, jnp.float32))(
+        adapters, frozen
+    )
     norms = np.linalg.norm(want["layers"]["mlp"]["up"]["weight"], axis=1)
     np.testing.assert_allclose(adapters["layers"]["mlp"]["up"]["lora_magnitude"], norms, rtol=1e-6)
-    merged = lora_lib.merge(join(adapters, frozen), dora)
+    merged = jax.jit(lambda params: lora_lib.merge(params, dora))(join(adapters, frozen))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), merged, want)
     a = on_host(adapters)["layers.mlp.up.lora_a"]
     assert 0.9 * 16**-0.5 < np.abs(a).max() <= 16**-0.5
