@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from ift_jax.commands.failures import USER_ERROR, output_is_full, report
 from ift_jax.errors import UserError, did_you_mean
-from ift_jax.io.stop_signals import interrupts_after_imports
+from ift_jax.io.stop_signals import interrupts_when_safe
 from ift_jax.version import __version__
 
 COMMANDS = {
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         gc.set_threshold(*_GARBAGE_THRESHOLDS)
     try:
         try:
-            with interrupts_after_imports():
+            with interrupts_when_safe():
                 return _run(list(sys.argv[1:] if argv is None else argv))
         finally:
             sys.stdout.flush()  # A closed pipe is noticed here rather than at Python's exit.

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 Stopped = Callable[[], bool]  # Whether to stop now; asked between two batches.
 _T = TypeVar("_T")
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap_external>"  # The file of its functions' code.
-_IMPORT_POLL = 0.05  # Seconds between two looks at whether an import has ended.
+# Functions whose exceptions Python prints and drops; the first is JAX's at each garbage collection.
+_DROPPING = frozenset(("_xla_gc_callback", "__del__"))
+_POLL = 0.05  # Seconds between two looks at whether the interrupt can come.
 
 
 class StopSignals:
@@ -55,37 +57,39 @@ class StopSignals:
 
 
 @contextlib.contextmanager
-def interrupts_after_imports() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of a compiled module's import, while it is entered as a context.
+def interrupts_when_safe() -> Iterator[None]:
+    """Let Ctrl-C wait where it would do harm or be lost, while it is entered as a context.
 
     A compiled module that is being initialized, such as jaxlib's, cannot be interrupted: the
-    process would crash, or the import would fail with an error that does not name the cause. The
-    imports of Python modules are interrupted at once.
+    process would crash, or the import would fail with an error that does not name the cause. In a
+    callback of the garbage collector, Python would print the interrupt and go on.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    signal.signal(signal.SIGINT, _interrupt_after_import)
+    signal.signal(signal.SIGINT, _interrupt_when_safe)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _interrupt_after_import(number: int, frame: FrameType | None) -> None:
-    if not _is_importing(frame):
+def _interrupt_when_safe(number: int, frame: FrameType | None) -> None:
+    if not _is_unsafe(frame):
         raise KeyboardInterrupt
     main_thread = threading.main_thread().ident
     assert main_thread is not None
-    again = threading.Timer(_IMPORT_POLL, signal.pthread_kill, (main_thread, number))
+    again = threading.Timer(_POLL, signal.pthread_kill, (main_thread, number))
     again.daemon = True
     again.start()
 
 
-def _is_importing(frame: FrameType | None) -> bool:
-    """Whether a frame, or one that called it, imports a compiled module."""
+def _is_unsafe(frame: FrameType | None) -> bool:
+    """Whether a frame, or one that called it, must not be interrupted."""
     while frame is not None:
+        if frame.f_code.co_name in _DROPPING:
+            return True
         if frame.f_code.co_filename == _IMPORT_SYSTEM:
             loader = frame.f_locals.get("self")
             if isinstance(loader, importlib.machinery.ExtensionFileLoader):

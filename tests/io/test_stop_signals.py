@@ -1,6 +1,7 @@
-"""Ctrl-C in the middle of an import."""
+"""Ctrl-C in the middle of an import, and of a garbage collection."""
 
 import _imp
+import gc
 import importlib
 import importlib.machinery
 import signal
@@ -9,7 +10,7 @@ import types
 
 import pytest
 
-from ift_jax.io.stop_signals import interrupts_after_imports
+from ift_jax.io.stop_signals import interrupts_when_safe
 
 
 def test_ctrl_c_waits_for_the_end_of_a_compiled_modules_import(monkeypatch):
@@ -21,7 +22,7 @@ def test_ctrl_c_waits_for_the_end_of_a_compiled_modules_import(monkeypatch):
 
     monkeypatch.setattr(_imp, "exec_dynamic", initialize)  # What runs a compiled module.
     loader = importlib.machinery.ExtensionFileLoader("compiled", "compiled.so")
-    with pytest.raises(KeyboardInterrupt), interrupts_after_imports():
+    with pytest.raises(KeyboardInterrupt), interrupts_when_safe():
         loader.exec_module(types.ModuleType("compiled"))
         assert done == ["compiled"]
         threading.Event().wait(60)  # The interrupt comes here.
@@ -29,17 +30,35 @@ def test_ctrl_c_waits_for_the_end_of_a_compiled_modules_import(monkeypatch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_ctrl_c_during_a_garbage_collection_is_not_lost():
+    came = []
+
+    def _xla_gc_callback(phase, info):  # The name of JAX's.
+        if not came:
+            came.append(phase)
+            signal.raise_signal(signal.SIGINT)
+
+    gc.callbacks.append(_xla_gc_callback)
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts_when_safe():
+            gc.collect()
+            threading.Event().wait(60)  # The interrupt comes here.
+    finally:
+        gc.callbacks.remove(_xla_gc_callback)
+    assert came == ["start"]
+
+
 def test_ctrl_c_interrupts_the_import_of_a_python_module_at_once(tmp_path, monkeypatch):
     (tmp_path / "interrupted.py").write_text(
         "import signal\nsignal.raise_signal(signal.SIGINT)\nraise AssertionError\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(KeyboardInterrupt), interrupts_after_imports():
+    with pytest.raises(KeyboardInterrupt), interrupts_when_safe():
         importlib.import_module("interrupted")
 
 
 def test_ctrl_c_outside_of_imports_interrupts_at_once():
-    with pytest.raises(KeyboardInterrupt), interrupts_after_imports():
+    with pytest.raises(KeyboardInterrupt), interrupts_when_safe():
         signal.raise_signal(signal.SIGINT)
         pytest.fail("was not interrupted")
 
@@ -48,7 +67,7 @@ def test_another_handler_stays():
     handled = []
     previous = signal.signal(signal.SIGINT, lambda number, frame: handled.append(number))
     try:
-        with interrupts_after_imports():
+        with interrupts_when_safe():
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, previous)
