@@ -24,6 +24,10 @@ DEFAULT_POSITIONS = 2048
 _MISSPELLED = 0.85
 
 
+# Model types that a message names.
+_FREQUENT = ("llama", "qwen3", "qwen3_5_text", "gemma4_text", "gpt_oss", "mistral", "t5")
+
+
 def family_of_fields(fields: dict[str, Any], where: str) -> ModelFamily[Any]:
     """Return the family that a `config.json` names; `where` is what messages call the file.
 
@@ -34,11 +38,10 @@ def family_of_fields(fields: dict[str, Any], where: str) -> ModelFamily[Any]:
     for family in registered_families():
         if family.model_type == named:
             return family
-    types = sorted(family.model_type for family in registered_families())
+    types = [*sorted(family.model_type for family in registered_families()), *TEXT_FAMILIES]
     raise UserError(
-        f"{where}: model_type is {shown(named)}; supported are {', '.join(types)}; of models of "
-        f"text and images, the text part of {', '.join(TEXT_FAMILIES)}"
-        f"{_spelled(named, [*types, *TEXT_FAMILIES])}"
+        f"{where}: model_type is {shown(named)}; expected one of the {len(types)} that "
+        f"docs/model_types.md lists as read, such as {', '.join(_FREQUENT)}{_spelled(named, types)}"
     )
 
 

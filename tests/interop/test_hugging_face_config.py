@@ -382,7 +382,9 @@ def test_xielu_is_for_layers_without_a_gate():
 
 def test_a_misspelled_model_type_is_answered_with_the_nearest_one():
     def refusal(model_type):
-        with pytest.raises(UserError, match="supported are .*qwen3_5_moe") as error:
+        with pytest.raises(
+            UserError, match=r"expected one of the \d\d that .*, qwen3_5_text"
+        ) as error:
             from_hugging_face({"model_type": model_type}, "config.json")
         return str(error.value).partition("; did you mean ")[2].strip("'?")
 

@@ -13,6 +13,14 @@ import pytest
 from ift_jax.io.stop_signals import interrupts_when_safe
 
 
+@pytest.fixture(autouse=True)
+def _interrupts():
+    """Python's own handler, which a process that a shell starts in the background does not have."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 def test_ctrl_c_waits_for_the_end_of_a_compiled_modules_import(monkeypatch):
     done = []
 
