@@ -81,11 +81,11 @@ BAD = {
     ),
     "family": (
         lambda folder: edit_config(folder, model_type="mamba"),
-        "model_type is 'mamba'; supported",
+        "model_type is 'mamba'; expected one of the .* that docs/model_types.md lists",
     ),
     "images": (
         lambda folder: edit_config(folder, model_type="llava", text_config={}),
-        "model_type is 'llava'; .*of models of text and images, the text part of gemma3, gemma4",
+        "model_type is 'llava'; expected one of the .* that docs/model_types.md lists",
     ),
     "unknown field": (
         lambda folder: edit_config(folder, residual_multiplier=0.22),

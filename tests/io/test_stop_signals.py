@@ -46,13 +46,15 @@ def test_ctrl_c_during_a_garbage_collection_is_not_lost():
             came.append(phase)
             signal.raise_signal(signal.SIGINT)
 
-    gc.callbacks.append(_xla_gc_callback)
+    gc.disable()  # No other collection may come first.
     try:
         with pytest.raises(KeyboardInterrupt), interrupts_when_safe():
+            gc.callbacks.append(_xla_gc_callback)
             gc.collect()
             threading.Event().wait(60)  # The interrupt comes here.
     finally:
         gc.callbacks.remove(_xla_gc_callback)
+        gc.enable()
     assert came == ["start"]
 
 

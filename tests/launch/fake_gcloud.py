@@ -75,6 +75,9 @@ def ssh(scenario: dict, kind: str, argv: list[str], homes: list[Path]) -> int:
         event = scenario["follow"].pop(0)
         scenario["states"] = event.get("states", scenario["states"])
         save(scenario)
+        # A program that has set no trap yet would only end by its signal.
+        while len(list(BASE.glob("ready.*"))) < event.get("ready", 0):
+            time.sleep(0.05)
         for host, number in event.get("signals", {}).items():
             signal_job(homes[int(host)], number)
         if event.get("drop"):

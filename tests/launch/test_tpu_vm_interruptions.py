@@ -30,12 +30,12 @@ def test_without_spot_a_preempted_tpu_is_not_deleted(cloud):
 
 def test_exit_0_after_a_signal_is_not_the_end(cloud):
     """Told of a preemption, every host saves and exits with 0 before the state shows it."""
-    told = {"signals": {1: signal.SIGTERM}, "states": ["READY", "READY", "PREEMPTED"]}
+    told = {"signals": {1: signal.SIGTERM}, "states": ["READY", "READY", "PREEMPTED"], "ready": 2}
     cloud.scenario(states=["ABSENT"], hosts=2, follow=[told])
     # Host 1 gets the signal, and host 0 ends with it, as with JAX's preemption notice.
     program = (
         f"echo x >>{cloud.base}/tries; [ $(wc -l <{cloud.base}/tries) -le 2 ] || exit 0;"
-        f"trap 'touch {cloud.base}/notice; exit 0' TERM;"
+        f"trap 'touch {cloud.base}/notice; exit 0' TERM; touch {cloud.base}/ready.$$;"
         f"until [ -e {cloud.base}/notice ]; do sleep 0.05; done"
     )
     result = cloud.run("--spot", "--", "bash", "-c", program)
