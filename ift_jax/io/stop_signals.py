@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C as a request to stop at the next good moment."""
 
 import contextlib
+import gc
 import importlib.machinery
 import signal
 import threading
@@ -11,8 +12,6 @@ from typing import Any, TypeVar
 Stopped = Callable[[], bool]  # Whether to stop now; asked between two batches.
 _T = TypeVar("_T")
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap_external>"  # The file of its functions' code.
-# Functions whose exceptions Python prints and drops; the first is JAX's at each garbage collection.
-_DROPPING = frozenset(("_xla_gc_callback", "__del__"))
 _POLL = 0.05  # Seconds between two looks at whether the interrupt can come.
 
 
@@ -87,8 +86,10 @@ def _interrupt_when_safe(number: int, frame: FrameType | None) -> None:
 
 def _is_unsafe(frame: FrameType | None) -> bool:
     """Whether a frame, or one that called it, must not be interrupted."""
+    # Python prints and drops what is raised in a callback of the collector, such as JAX's.
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
     while frame is not None:
-        if frame.f_code.co_name in _DROPPING:
+        if frame.f_code.co_name == "__del__" or frame.f_code in callbacks:
             return True
         if frame.f_code.co_filename == _IMPORT_SYSTEM:
             loader = frame.f_locals.get("self")

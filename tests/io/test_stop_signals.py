@@ -41,7 +41,7 @@ def test_ctrl_c_waits_for_the_end_of_a_compiled_modules_import(monkeypatch):
 def test_ctrl_c_during_a_garbage_collection_is_not_lost():
     came = []
 
-    def _xla_gc_callback(phase, info):  # The name of JAX's.
+    def interrupt(phase, info):
         if not came:
             came.append(phase)
             signal.raise_signal(signal.SIGINT)
@@ -49,11 +49,11 @@ def test_ctrl_c_during_a_garbage_collection_is_not_lost():
     gc.disable()  # No other collection may come first.
     try:
         with pytest.raises(KeyboardInterrupt), interrupts_when_safe():
-            gc.callbacks.append(_xla_gc_callback)
+            gc.callbacks.append(interrupt)
             gc.collect()
             threading.Event().wait(60)  # The interrupt comes here.
     finally:
-        gc.callbacks.remove(_xla_gc_callback)
+        gc.callbacks.remove(interrupt)
         gc.enable()
     assert came == ["start"]
 
