@@ -22,8 +22,6 @@ DEFAULT_POSITIONS = 2048
 # How near a model type must be to be taken for one of ours: types of other models are as near as
 # 0.8 ("hunyuan_v1_moe" to "hunyuan_v1_dense").
 _MISSPELLED = 0.85
-
-
 # Model types that a message names.
 _FREQUENT = ("llama", "qwen3", "qwen3_5_text", "gemma4_text", "gpt_oss", "mistral", "t5")
 

@@ -18,9 +18,9 @@ from tests.models.architectures import jitted_logits, pack  # noqa: E402
 FAMILY = "phi3_longrope"
 FIRST_LENGTH = 23  # The `original_max_position_embeddings` of the family's reference.
 # Prompts with their new tokens: the last new one is never read.
-SHORT = [(3, 12), (9, 15), (20, 4)]  # Of the second and third, 23 tokens are read.
+SHORT = [(3, 12), (9, 15), (20, 4)]  # The second and third read 23 tokens.
 LONG = [(24, 12), (40, 5)]
-CROSSING = [(10, 15), (21, 9)]  # Of the first, 24 tokens may be read.
+CROSSING = [(10, 15), (21, 9)]  # The first may read 24 tokens.
 
 
 @functools.cache

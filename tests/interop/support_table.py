@@ -53,7 +53,7 @@ MECHANISMS = {
     "alibi": "attention biases by distance",
 }
 
-# Of some types that are read only the plain decoders are: what the others have.
+# Some types are read only where they are plain decoders. This says what the others have.
 REFUSED_VARIANTS = {"granitemoehybrid": "layers with states, and experts, which are refused"}
 
 
