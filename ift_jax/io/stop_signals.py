@@ -1,9 +1,9 @@
 """SIGTERM and Ctrl-C as a request to stop at the next good moment."""
 
 import contextlib
-import gc
 import importlib.machinery
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 Stopped = Callable[[], bool]  # Whether to stop now; asked between two batches.
 _T = TypeVar("_T")
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap_external>"  # The file of its functions' code.
-_POLL = 0.05  # Seconds between two looks at whether the interrupt can come.
+_PAUSE = 0.05  # Seconds until an interrupt that could not come is tried again.
 
 
 class StopSignals:
@@ -57,40 +57,52 @@ class StopSignals:
 
 @contextlib.contextmanager
 def interrupts_when_safe() -> Iterator[None]:
-    """Let Ctrl-C wait where it would do harm or be lost, while it is entered as a context.
+    """Let Ctrl-C wait where it would do harm, and come again where it was lost, while entered.
 
     A compiled module that is being initialized, such as jaxlib's, cannot be interrupted: the
-    process would crash, or the import would fail with an error that does not name the cause. In a
-    callback of the garbage collector, Python would print the interrupt and go on.
+    process would crash, or the import would fail with an error that does not name the cause. What
+    is raised in a callback of the garbage collector or of a weak reference, or in a `__del__`,
+    Python only reports to `sys.unraisablehook` and then goes on.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
+    report = sys.unraisablehook
+
+    def come_again(unraisable: "sys.UnraisableHookArgs") -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            _interrupt_soon()
+        else:
+            report(unraisable)
+
     signal.signal(signal.SIGINT, _interrupt_when_safe)
+    sys.unraisablehook = come_again
     try:
         yield
     finally:
+        sys.unraisablehook = report
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _interrupt_when_safe(number: int, frame: FrameType | None) -> None:
-    if not _is_unsafe(frame):
+    if not _initializes_a_compiled_module(frame):
         raise KeyboardInterrupt
+    _interrupt_soon()
+
+
+def _interrupt_soon() -> None:
+    """Send the main thread another Ctrl-C in a moment."""
     main_thread = threading.main_thread().ident
     assert main_thread is not None
-    again = threading.Timer(_POLL, signal.pthread_kill, (main_thread, number))
+    again = threading.Timer(_PAUSE, signal.pthread_kill, (main_thread, signal.SIGINT))
     again.daemon = True
     again.start()
 
 
-def _is_unsafe(frame: FrameType | None) -> bool:
-    """Whether a frame, or one that called it, must not be interrupted."""
-    # Python prints and drops what is raised in a callback of the collector, such as JAX's.
-    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+def _initializes_a_compiled_module(frame: FrameType | None) -> bool:
+    """Whether a frame, or one that called it, imports a compiled module."""
     while frame is not None:
-        if frame.f_code.co_name == "__del__" or frame.f_code in callbacks:
-            return True
         if frame.f_code.co_filename == _IMPORT_SYSTEM:
             loader = frame.f_locals.get("self")
             if isinstance(loader, importlib.machinery.ExtensionFileLoader):

@@ -1,12 +1,14 @@
-"""Ctrl-C in the middle of an import, and of a garbage collection."""
+"""Ctrl-C in the middle of an import, of a garbage collection and of a finalizer."""
 
 import _imp
 import gc
 import importlib
 import importlib.machinery
 import signal
+import sys
 import threading
 import types
+import weakref
 
 import pytest
 
@@ -38,24 +40,95 @@ def test_ctrl_c_waits_for_the_end_of_a_compiled_modules_import(monkeypatch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_ctrl_c_during_a_garbage_collection_is_not_lost():
+class _Object:
+    """Something that a weak reference can name."""
+
+
+def _collect(interrupt):
+    """Interrupts in the collector's own callback."""
+
+    def callback(phase, info):
+        gc.callbacks.remove(callback)
+        interrupt()
+
+    gc.callbacks.append(callback)
+    gc.collect()
+
+
+def _collect_weakly_referenced(interrupt):
+    """Interrupts in the callback of a weak reference to what the collector finds."""
+    object_ = _Object()
+    object_.itself = object_
+    reference = weakref.ref(object_, lambda reference: interrupt())
+    del object_
+    gc.collect()
+    assert reference() is None
+
+
+def _release_weakly_referenced(interrupt):
+    """Interrupts in the callback of a weak reference to what the last name lets go."""
+    object_ = _Object()
+    reference = weakref.ref(object_, lambda reference: interrupt())
+    del object_
+    assert reference() is None
+
+
+def _release(interrupt):
+    """Interrupts in a finalizer."""
+
+    class Finalized:
+        def __del__(self):
+            interrupt()
+
+    Finalized()
+
+
+@pytest.mark.parametrize(
+    "finalize", [_collect, _collect_weakly_referenced, _release_weakly_referenced, _release]
+)
+def test_ctrl_c_is_not_lost_where_python_drops_what_is_raised(finalize):
     came = []
 
-    def interrupt(phase, info):
-        if not came:
-            came.append(phase)
-            signal.raise_signal(signal.SIGINT)
+    def interrupt():
+        came.append(True)
+        signal.raise_signal(signal.SIGINT)
 
-    gc.disable()  # No other collection may come first.
-    try:
-        with pytest.raises(KeyboardInterrupt), interrupts_when_safe():
-            gc.callbacks.append(interrupt)
-            gc.collect()
-            threading.Event().wait(60)  # The interrupt comes here.
-    finally:
-        gc.callbacks.remove(interrupt)
-        gc.enable()
-    assert came == ["start"]
+    with pytest.raises(KeyboardInterrupt), interrupts_when_safe():
+        finalize(interrupt)
+        threading.Event().wait(60)  # The interrupt comes here.
+    assert came == [True]
+
+
+def test_ctrl_c_that_is_dropped_twice_is_not_lost():
+    dropped = []
+
+    def wait():
+        try:
+            threading.Event().wait(60)  # The interrupt comes here for the second time.
+        except KeyboardInterrupt:
+            dropped.append(True)
+            raise
+
+    with pytest.raises(KeyboardInterrupt), interrupts_when_safe():
+        _release(lambda: signal.raise_signal(signal.SIGINT))
+        _release(wait)
+        threading.Event().wait(60)  # And here for the third.
+    assert dropped == [True]
+
+
+def test_another_error_that_python_drops_is_reported_as_before(monkeypatch):
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda report: reported.append(report.exc_type))
+    hook = sys.unraisablehook
+
+    class Finalized:
+        def __del__(self):
+            raise ValueError
+
+    with interrupts_when_safe():
+        Finalized()
+    assert reported == [ValueError]
+    assert sys.unraisablehook is hook
 
 
 def test_ctrl_c_interrupts_the_import_of_a_python_module_at_once(tmp_path, monkeypatch):
