@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +24,9 @@ VARIABLES = {
     "process_id": "JAX_PROCESS_ID",
 }
 _OTHERS_GONE = 3  # Another process died, or did not come: the same command may be run again.
+# Seconds that process 0 stays after another one died. JAX aborts a process, with a stack trace,
+# that loses its connection to process 0 before it has noticed the death itself and said so.
+_OTHERS_LEAVE = 10
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +135,7 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
                 f"error: {process}: another process is gone, or cannot be reached ({why}); the "
                 "same command resumes from the newest checkpoint, if there is one",
                 _OTHERS_GONE,
+                after=_OTHERS_LEAVE if jax.process_index() == 0 else 0,
             )
         status = report(error, debug=args.debug)
         ours = f"error: {process} failed; the others end with it"
@@ -164,10 +169,11 @@ def _join(initialize_arguments: dict[str, Any], timeout: int) -> None:
         timer.cancel()
 
 
-def _leave(line: str, code: int) -> None:
-    """Prints a line and exits at once, without waiting for other processes or threads."""
+def _leave(line: str, code: int, after: float = 0) -> None:
+    """Prints a line and exits `after` seconds, without waiting for other processes or threads."""
     if line:
         print(line, file=sys.stderr)
     sys.stderr.flush()
     sys.stdout.flush()
+    time.sleep(after)
     os._exit(code)
