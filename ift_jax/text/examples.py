@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ift_jax.errors import UserError
 from ift_jax.text import conversation_parts
 from ift_jax.text.chat_templates.render import Chat, Span
+from ift_jax.text.choices import encode_with_choices
 from ift_jax.text.conversation_parts import Part
 from ift_jax.text.dropped import (
     NOTHING_TRAINED,
@@ -142,7 +143,7 @@ class ExampleFormatter(PromptFormatter):
         if record.is_text:
             return all_or_dropped([self._text_example(record)])
         if record.choices:
-            return self._encode_with_choices(record)
+            return encode_with_choices(record, self.policy_of(record), self.encode)
         policy = self.policy_of(record)
         weights = message_weights(record, policy)
         if not any(weight > 0 for weight in weights):
@@ -178,24 +179,6 @@ class ExampleFormatter(PromptFormatter):
             return UNWRITTEN
         example = self._decoder_example(part, policy, conversation, self._encode_conversation)
         return all_or_dropped([example])
-
-    def _encode_with_choices(self, record: Record) -> list[Encoded] | Dropped:
-        """Encode a record with choices, each with the ids that it would train as the answer."""
-        plain = dataclasses.replace(record, choices=())
-        examples = self.encode(plain)
-        if isinstance(examples, Dropped):
-            return examples
-        (example,) = examples
-        choices = []
-        for text in record.choices:
-            answer = dataclasses.replace(record.messages[-1], content=text)
-            messages = (*record.messages[:-1], answer)
-            chosen = self.encode(dataclasses.replace(plain, messages=messages))
-            if isinstance(chosen, Dropped):
-                return chosen
-            (as_answer,) = chosen
-            choices.append((text, as_answer.tokens[as_answer.weights > 0].tolist()))
-        return [dataclasses.replace(example, choices=tuple(choices))]
 
     def _encode_conversation(self, record: Record) -> Tokens | Dropped:
         """Encode a decoder's conversation and separate all its answers."""

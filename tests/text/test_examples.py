@@ -170,6 +170,50 @@ def test_references_belong_to_the_last_answer():
     assert [set(e.references) for e in formatter.encode(record)] == [{"a"}, {"b", "c"}]
 
 
+CHOICES_AFTER_A_ROUND = {
+    "inputs": "2?",
+    "targets": "b",
+    "history": [["1?", "a"]],
+    "choices": ["b", "cd"],
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"train_roles": ("user", "assistant")}])
+@pytest.mark.parametrize("template", ["chatml", UNSTABLE])
+def test_choices_of_a_conversation_are_its_last_answers_alone(template, options):
+    """The ids before and in a choice are those of the conversation that ends in it."""
+    formatter = small_formatter(
+        "sentencepiece", template=template, unwritten="leave-out", **options
+    )
+    examples = formatter.encode(parse_record(CHOICES_AFTER_A_ROUND, "f:1"))
+    assert [example.choices for example in examples[:-1]] == [()] * (len(examples) - 1)
+    last = examples[-1]
+    prompt = last.tokens[: last.prompt_length].tolist()
+    assert [text for text, _ in last.choices] == ["b", "cd"]
+    for text, ids in last.choices:
+        alone = parse_record({**CHOICES_AFTER_A_ROUND, "targets": text, "choices": []}, "f:1")
+        whole = formatter.encode(alone)[-1]
+        end = len(prompt) + len(ids)
+        assert whole.tokens[:end].tolist() == prompt + ids
+        assert whole.weights[len(prompt) : end].all() and not whole.weights[end:].any()
+
+
+def test_choices_of_a_conversation_belong_to_an_encoder_decoders_last_answer():
+    formatter = small_formatter("sentencepiece", architecture="encoder_decoder")
+    first, last = formatter.encode(parse_record(CHOICES_AFTER_A_ROUND, "f:1"))
+    assert first.choices == ()
+    eos = formatter.tokenizer.eos_id
+    assert dict(last.choices) == {
+        text: [*formatter.tokenizer.encode(text), eos] for text in ("b", "cd")
+    }
+
+
+def test_choices_of_answers_that_are_not_trained_are_refused():
+    formatter = small_formatter("sentencepiece", train_roles=("user",))
+    with pytest.raises(UserError, match="^f:1: field 'choices': format.train_roles does not name"):
+        formatter.encode(parse_record(CHOICES_AFTER_A_ROUND, "f:1"))
+
+
 @pytest.mark.parametrize(
     ("architecture", "template"),
     [("decoder", "chatml"), ("decoder", UNSTABLE), ("encoder_decoder", "chatml")],

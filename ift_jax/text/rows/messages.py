@@ -32,8 +32,15 @@ _THOUGHTS = ("reasoning_content", "thinking", "reasoning")  # All name the same 
 _CALLS = ("tool_calls", "function_call", "function_calls")
 _NAMES = ("role", "from")
 _CONTENTS = ("content", "value")
-_TEXT_PARTS = ("text", "input_text", "output_text")
-_THOUGHT_PARTS = {"thinking": "thinking", "reasoning": "text"}  # Type -> field.
+# The types of a content's parts, and the field that holds the text of each.
+_PART_FIELDS = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "thinking": "thinking",
+    "reasoning": "text",
+}
+_THOUGHT_PARTS = ("thinking", "reasoning")
 FIELDS = frozenset(
     (*_NAMES, *_CONTENTS, *_THOUGHTS, *_CALLS, *switches.SWITCHES, *switches.RANGES)
     + ("name", "tool_call_id", "functions", "tools")
@@ -184,7 +191,7 @@ class _Reader:
         if not isinstance(part, Mapping):
             raise UserError(f"{place}: expected a part of type 'text', {values.found(part)}")
         kind = part.get("type", "text")
-        field = "text" if kind in _TEXT_PARTS else _THOUGHT_PARTS.get(kind)
+        field = _PART_FIELDS.get(kind) if isinstance(kind, str) else None
         if field is None:
             raise UserError(
                 f"{place}: expected a part of type 'text' or 'thinking'; found {kind!r}: this"

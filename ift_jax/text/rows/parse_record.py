@@ -1,4 +1,4 @@
-"""RowOptions a row, of whatever source and shape, as a record."""
+"""Reading a row, of whatever source and shape, as a record."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from ift_jax.text.rows.messages import parse_message
 _SYSTEMS = ("system", "system_prompt", "system_message")
 _TOOLS = ("tools", "functions")
 _SWITCH = "enable_thinking"  # The option of a template that many rows have in a field of its own.
-# Variables of a template that the conversation itself sets.
 # The rejected side beside the chosen one in "messages": the form in which pairs pass SeqIO.
 REJECTED_MESSAGES = "rejected_messages"
+# Variables of a template that the conversation itself sets.
 RESERVED_OPTIONS = ("messages", "tools", "documents", "add_generation_prompt")
 
 
@@ -116,13 +116,14 @@ class _RowReader:
             raise UserError(
                 f"{row}: expected no weight, because a pair counts once; found {weight:g}"
             )
-        before = (*self._system(own), *self._history())
-        messages = [*before, *own]
-        if not messages:
+        history = self._history()
+        if not (own or history):
             raise UserError(
                 f"{self._where}: field {self._shape.keys[0]!r}: expected at least one message,"
                 " found none"
             )
+        before = (*self._system(own), *history)
+        messages = [*before, *own]
         self._check_choices(choices, own, references)
         for name in _TOOLS:
             if (value := self._take(name)) is not None:
@@ -275,11 +276,12 @@ class _RowReader:
         """Return the system turn that has a field of its own."""
         given = self._take_all(*_SYSTEMS)
         texts = {values.text(v, f"{self._where}: field {n!r}"): n for n, v in given.items()}
-        if own and own[0].role == "system":
+        first_role = own[0].role if own else ""
+        if first_role == "system":
             texts.pop(own[0].content, None)  # Said twice.
         if not texts:
             return []
-        if len(texts) > 1 or own[0].role in ("system", TEXT_ROLE):
+        if len(texts) > 1 or first_role in ("system", TEXT_ROLE):
             name = list(texts.values())[-1]
             raise UserError(
                 f"{self._where}: field {name!r}: the row has another system text, too; expected"

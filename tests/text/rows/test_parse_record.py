@@ -100,6 +100,11 @@ def test_a_prompt_needs_no_answer_and_loses_one():
         ),
         ({"inputs": "q", "targets": "a", "references": [1]}, "references[0]: expected a text"),
         ({"messages": []}, "expected at least one message"),
+        ({"messages": [], "system": "s"}, "expected at least one message"),
+        (
+            {"messages": [{**USER, "content": [{"type": ["text"]}]}]},
+            "expected a part of type 'text'",
+        ),
         ({"messages": "{"}, "expected a list of messages or its JSON"),
         ({"messages": {"role": "user"}}, "expected a list of messages, found an object"),
         ({"messages": ["hi"]}, "messages[0]: expected an object with 'role' and 'content'"),
