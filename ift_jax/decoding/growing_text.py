@@ -103,8 +103,10 @@ class GrowingText:
             self._is_long = is_long
         # At least one token is read, to predict the next one from.
         n_kept = min(_common_length(self._ids, prompt), len(prompt) - 1)
-        cache, self._cache = self._cache, None  # It is gone if a call is interrupted.
-        if self._states and n_kept < len(self._ids):
+        n_cached = len(self._ids)
+        cache, self._cache = self._cache, None  # It is gone if a call is interrupted,
+        self._ids = []  # and with it all that was read.
+        if self._states and n_kept < n_cached:
             if cache is not None and n_kept >= self._n_prompt:
                 cache, n_kept = _with_linear_states(cache, self._states), self._n_prompt
             else:

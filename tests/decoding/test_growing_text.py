@@ -75,6 +75,30 @@ def test_other_beginnings_and_broken_off_answers_are_read_again():
     assert answer(text, [44, *prompt])[1] == 16
 
 
+@pytest.mark.parametrize("architecture", ["decoder", "hybrid"])
+def test_a_prompt_after_one_whose_reading_was_interrupted_is_read_as_a_whole(
+    architecture, monkeypatch
+):
+    """Ctrl-C while the rest of a prompt is read, or its program is compiled."""
+    generator = open_generator(architecture)
+    text = GrowingText(generator)
+    prompt = list(range(5, 20))
+    first, _ = answer(text, prompt)
+    prompt = [*prompt, *first.ids, 40, 41]
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ift_jax.decoding.growing_text.continue_text", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            answer(text, prompt)
+    got, n_read = answer(text, prompt)
+    [alone] = generator.complete([Request(prompt, OPTIONS)])
+    assert_equal(got, alone.completions[0])
+    assert n_read == len(prompt)
+
+
 def test_states_of_linear_attention_go_on_from_the_last_prompt_or_answer():
     generator = open_generator("hybrid")
     text = GrowingText(generator)
