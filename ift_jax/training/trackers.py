@@ -26,6 +26,7 @@ from ift_jax.io.json_reader import read_json_object
 PROJECT = "ift_jax"  # Where the user's environment names no other.
 # The run's name at each tracker, by which a resumed run goes on in the same one.
 IDS_FILE = "trackers.json"
+_STEP = "step"  # The horizontal axis of all metrics at Weights & Biases.
 _MOST_PARAMS = 100  # MLflow takes so many parameters at a time.
 _LONGEST_PARAM = 500  # Characters.
 
@@ -131,12 +132,15 @@ class WandbTracker(Tracker):
                 resume="allow",
                 mode=mode,
             )
+            # Its own step may only grow: it would ignore the scores of an earlier checkpoint.
+            self._run.define_metric(_STEP, hidden=True)
+            self._run.define_metric("*", step_metric=_STEP)
         except wandb.errors.Error as error:
             raise UserError(f"config.train.track: wandb: {error}") from error
         self.id = self._run.id
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        self._run.log(dict(values), step=step)
+        self._run.log({**values, _STEP: step})
 
     def close(self) -> None:
         self._run.finish()

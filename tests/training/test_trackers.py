@@ -60,30 +60,45 @@ def log_records(content):
             parts = []
 
 
-def test_weights_and_biases_writes_offline_without_a_key(tmp_path):
+def wandb_history(folder):
+    """What the tracker's offline files in a workdir hold, file after file."""
     wandb = pytest.importorskip("wandb", reason="the extra wandb is not installed")
     from wandb.proto import wandb_internal_pb2
 
-    run_id = write(tmp_path / "run", "wandb", RECORDS[:1])
-    time.sleep(1.0 - time.time() % 1.0)  # A folder is named after the second of its attempt.
-    assert write(tmp_path / "run", "wandb", RECORDS[1:], step=1) == run_id
     # The tracker's own process may still be writing when a run has ended. This waits for it, as the
     # exit of a command does.
     wandb.teardown()
     history = []
-    files = sorted(Path(tmp_path, "run", "wandb").glob(f"offline-run-*/run-{run_id}.wandb"))
-    assert len(files) == 2
-    for file in files:
+    for file in sorted(Path(folder, "wandb").glob("offline-run-*/run-*.wandb")):
+        history.append([])
         for data in log_records(file.read_bytes()):
             record = wandb_internal_pb2.Record.FromString(data)
             if record.HasField("history"):
                 items = record.history.item
-                history.append(
+                history[-1].append(
                     {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items}
                 )
-    assert [(row["loss"], row["_step"]) for row in history] == [(2.5, 1), (1.5, 2)]
-    assert history[0]["task_nll/a/b"] == 2.0
-    assert "grad_norm" not in history[0]
+    return history
+
+
+def test_weights_and_biases_writes_offline_without_a_key(tmp_path):
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    run_id = write(tmp_path / "run", "wandb", RECORDS[:1])
+    time.sleep(1.0 - time.time() % 1.0)  # A folder is named after the second of its attempt.
+    assert write(tmp_path / "run", "wandb", RECORDS[1:], step=1) == run_id
+    [first], [second] = wandb_history(tmp_path / "run")
+    assert [(row["loss"], row["step"]) for row in (first, second)] == [(2.5, 1), (1.5, 2)]
+    assert first["task_nll/a/b"] == 2.0
+    assert "grad_norm" not in first
+
+
+def test_weights_and_biases_keeps_the_scores_of_an_earlier_step(tmp_path):
+    """Such as those of `ift eval` for a checkpoint before the last one."""
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    records = [{"step": 60, "loss": 1.5}, {"step": 50, "score": 0.75}]
+    write(tmp_path / "run", "wandb", records)
+    [history] = wandb_history(tmp_path / "run")
+    assert [(row["step"], row.get("score")) for row in history] == [(60, None), (50, 0.75)]
 
 
 def test_weights_and_biases_keeps_runs_of_the_same_folder_name_apart(tmp_path):
