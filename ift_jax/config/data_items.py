@@ -75,9 +75,9 @@ def parse(text: str) -> list[Item]:
             number, only some of the items have weights, an item has nothing to train on, or a data
             set is neither on this machine nor to be had.
     """
-    if not text:
-        raise UserError("--data: expected a file, a folder or a pattern")
     parts = _parts(text)
+    if not parts:
+        raise UserError(f"--data: expected a file, a folder or a pattern; got {text!r}")
     given = {os.path.abspath(_weighted(part)[0]) for part in parts}
     items = [_item(part, given) for part in parts]
     weighted = [item for item in items if item.weight is not None]

@@ -81,7 +81,8 @@ def split_stages(values: dict[str, Any]) -> tuple[dict[str, Any], list[StageText
             raise UserError(f"{where}: the name {name!r} is that of an earlier stage")
         stages.append(StageText(name, _plain(fields)))
     for stage in stages[1:]:
-        if stage.values.get("model", {}).get("init_from"):
+        model = stage.values.get("model")
+        if isinstance(model, dict) and model.get("init_from"):
             raise UserError(
                 f"config.{KEY}.{stage.name}.model.init_from: a stage begins from the checkpoint of "
                 "the one before it; only the first may name a model"

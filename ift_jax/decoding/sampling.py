@@ -18,6 +18,8 @@ import numpy as np
 
 from ift_jax.errors import UserError
 
+_LARGEST = 2**31 - 1  # The settings of rows are int32.
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
@@ -38,7 +40,7 @@ class Sampling:
     def __post_init__(self) -> None:
         bounds = {
             "temperature": (0 <= self.temperature < math.inf, "0 or more"),
-            "top_k": (self.top_k >= 0, "0 or more"),
+            "top_k": (0 <= self.top_k <= _LARGEST, f"0 to {_LARGEST:,}"),
             "top_p": (0 < self.top_p <= 1, "more than 0 and at most 1"),
             "min_p": (0 <= self.min_p <= 1, "0 to 1"),
             "repetition_penalty": (0 < self.repetition_penalty < math.inf, "more than 0"),

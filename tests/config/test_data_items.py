@@ -79,6 +79,7 @@ def test_absolute_means_the_same_elsewhere(folder, monkeypatch):
     ("text", "expected"),
     [
         ("", "expected a file, a folder or a pattern"),
+        (",", "expected a file, a folder or a pattern; got ','"),
         ("none.jsonl", "none.jsonl: no such file or folder, and no file matches it"),
         ("*.none", "no file matches it"),
         ("notes.txt", "notes.txt: expected a file that ends in"),

@@ -129,6 +129,10 @@ def test_one_stage_can_be_looked_at_alone(tmp_path):
             ":8: config.stages.b.model.init_from: a stage begins from the checkpoint of the one",
         ),
         (
+            "stages:\n- name: a\n- name: b\n  model: 5\n",
+            ":8: config.stages.b.model: expected a section",
+        ),
+        (
             "stages:\n- name: a\n  train: {epochs: 2}\n",
             "config.stages.a.train: steps=10 and epochs=2 are both set",
         ),

@@ -158,6 +158,7 @@ def test_a_row_draws_the_same_whatever_the_settings_of_the_others():
         dict(temperature=-1.0),
         dict(temperature=float("nan")),
         dict(temperature=1.0, top_k=-1),
+        dict(temperature=1.0, top_k=2**31),
         dict(temperature=1.0, top_p=0.0),
         dict(temperature=1.0, top_p=1.5),
         dict(temperature=1.0, min_p=1.1),
