@@ -7,8 +7,10 @@ from typing import Any, Self
 
 from ift_jax.config import files as config_files
 from ift_jax.config import yaml_files
+from ift_jax.config.checks import check_run
 from ift_jax.config.schema import Config
 from ift_jax.config.stages import KEY, Stage
+from ift_jax.config.unread_fields import check_all_is_read, without_switched_off
 from ift_jax.errors import UserError
 from ift_jax.io.files import json_bytes
 from ift_jax.io.folders import write_files
@@ -116,7 +118,7 @@ def own_config(workdir: str, overrides: Sequence[str] = ()) -> Config:
     """The config of the run in a workdir, with overrides applied.
 
     Raises:
-        UserError: The workdir holds no run, or an override is wrong.
+        UserError: The workdir holds no run, or an override is wrong, or nothing would read it.
     """
     local = Workdir(workdir).local if is_remote(workdir) else workdir
     path = os.path.join(local, CONFIG_FILE)
@@ -126,7 +128,11 @@ def own_config(workdir: str, overrides: Sequence[str] = ()) -> Config:
     config = config_files.from_json(path)
     if not overrides:
         return config
-    return config_files.from_dict(config_files.with_overrides(config, overrides))
+    config = check_run(config_files.unchecked(config_files.with_overrides(config, overrides)))
+    set_fields = config_files.overridden(overrides)
+    config = without_switched_off(config, set_fields)
+    check_all_is_read(config, set_fields)
+    return config
 
 
 def read_stages(workdir: str, overrides: Sequence[str] = ()) -> list[Stage]:

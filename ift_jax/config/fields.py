@@ -85,11 +85,11 @@ class Rules:
         """
         for item in value if isinstance(value, tuple) else (value,):
             if self.choices and item not in self.choices:
-                raise UserError(f"{where}: expected {self.expected()}; got {_shown(item)}")
+                raise UserError(f"{where}: expected {self.expected()}; got {shown(item)}")
             if isinstance(item, int | float) and not isinstance(item, bool):
                 self._check_number(where, item)
         if self.letters and not set(value) <= set(self.letters):
-            raise UserError(f"{where}: expected {self.expected()}; got {_shown(value)}")
+            raise UserError(f"{where}: expected {self.expected()}; got {shown(value)}")
         if self.regex:
             try:
                 re.compile(value)
@@ -99,7 +99,7 @@ class Rules:
     def _check_number(self, where: str, value: float) -> None:
         if isinstance(value, int):
             if value > LARGEST:
-                raise UserError(f"{where}: expected at most {LARGEST:,}; got {_shown(value)}")
+                raise UserError(f"{where}: expected at most {LARGEST:,}; got {shown(value)}")
         elif not math.isfinite(value):
             raise UserError(f"{where}: expected a finite number; got {value}")
         if value == self.also:
@@ -111,7 +111,7 @@ class Rules:
             or (self.maximum is not None and value > self.maximum)
         )
         if outside:
-            raise UserError(f"{where}: expected {self.expected()}; got {_shown(value)}")
+            raise UserError(f"{where}: expected {self.expected()}; got {shown(value)}")
 
 
 def field(
@@ -150,7 +150,7 @@ def of_type(where: str, dataclass_field: "dataclasses.Field[Any]", value: Any) -
     Raises:
         UserError: The value, or an item of a tuple, has another type.
     """
-    mistake = UserError(f"{where}: expected {expected_type(dataclass_field)}; got {_shown(value)}")
+    mistake = UserError(f"{where}: expected {expected_type(dataclass_field)}; got {shown(value)}")
     items = typing.get_args(dataclass_field.type)
     if not items:
         return _of_type(dataclass_field.type, value, mistake)
@@ -159,8 +159,8 @@ def of_type(where: str, dataclass_field: "dataclasses.Field[Any]", value: Any) -
     return tuple(_of_type(items[0], item, mistake) for item in value)
 
 
-def _shown(value: Any) -> str:
-    """Returns a value as a short text; Python refuses to print very long numbers."""
+def shown(value: Any) -> str:
+    """Returns a value as a short text for a message; Python refuses to print very long numbers."""
     try:
         text = repr(value)
     except ValueError:

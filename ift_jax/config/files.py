@@ -5,7 +5,7 @@ import json
 import operator
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -28,6 +28,7 @@ from ift_jax.config.stages import (
     split_overrides,
     split_stages,
 )
+from ift_jax.config.unread_fields import check_all_is_read, without_switched_off
 from ift_jax.errors import UserError
 from ift_jax.io.json_reader import json_object, parse_json
 from ift_jax.io.paths import as_path
@@ -57,19 +58,27 @@ def _defaults(architecture: str, where: str) -> Config:
     return Config(model=MODELS[architecture]())
 
 
-def from_dict(values: dict[str, Any], *, trains: bool = True) -> Config:
+def from_dict(
+    values: dict[str, Any], *, trains: bool = True, overridden: Collection[str] = ()
+) -> Config:
     """Builds and checks the frozen config from nested plain values.
 
     Args:
         values: Section -> field -> value; absent fields have their defaults.
         trains: Whether the config must suffice for training. An imported model's has no data.
+        overridden: The dotted names of fields that overrides set; see `without_switched_off`.
 
     Raises:
-        UserError: An unknown field (the nearest valid one is named), a wrong type, or any failed
-            check of `check_run` (`check` if not `trains`).
+        UserError: An unknown field (the nearest valid one is named), a wrong type, any failed
+            check of `check_run` (`check` if not `trains`), or, of a config that trains, a field
+            that nothing reads.
     """
     config = unchecked(values)
-    return check_run(config) if trains else check(config)
+    if not trains:
+        return check(config)
+    config = without_switched_off(check_run(config), overridden)
+    check_all_is_read(config)
+    return config
 
 
 def unchecked(values: dict[str, Any]) -> Config:
@@ -176,7 +185,7 @@ def load_stages(path: str, overrides: Sequence[str] = ()) -> Config | list[Stage
         return _resolved_stages(common, stages, overrides)
     _check_overrides(base, overrides)
     config = _read(path, overrides) if overrides else base
-    return from_dict(config.to_dict())
+    return from_dict(config.to_dict(), overridden=overridden(overrides))
 
 
 def stages_from_values(
@@ -197,6 +206,7 @@ def _resolved_stages(
     for stage in stages:
         try:
             config = unchecked(merged(common, stage.values))
+            config = without_switched_off(config, set(flat(stage.values)))
         except UserError as error:
             raise of_stage(stage.name, error) from error
         values = with_overrides(config, for_all)
@@ -205,7 +215,8 @@ def _resolved_stages(
                 values = with_overrides(unchecked(values), own[stage.name])
             if resolved:
                 values["model"]["init_from"] = UNKNOWN_START
-            config = from_dict(values)
+            set_fields = overridden([*for_all, *own[stage.name]])
+            config = from_dict(values, overridden=set_fields)
             if resolved:
                 before = resolved[-1]
                 check_kept_state(before.config, config, f"stage {before.name}")
@@ -223,7 +234,8 @@ def _load_yaml(path: str, file: str, overrides: Sequence[str]) -> Config | list[
         common, stages = split_stages(text.values)
         if stages:
             return _resolved_stages(common, stages, overrides)
-        return from_dict(with_overrides(unchecked(text.values), overrides))
+        values = with_overrides(unchecked(text.values), overrides)
+        return from_dict(values, overridden=overridden(overrides))
     except UserError as error:
         if str(error).startswith("--config."):
             raise

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ift_jax.config.data import RowLengths
 from ift_jax.config.learning_rate import PREFERENCE, PREFERENCE_LORA
 from ift_jax.config.schema import Config, DecoderConfig, LoraConfig, ModelConfig
+from ift_jax.config.unread_fields import is_read
 from ift_jax.errors import counted
 from ift_jax.text.chat_templates.registry import NAMES
 
@@ -113,6 +114,11 @@ class _Chooser:
             return self.given(field)
         self.choices.append(Choice(field, value, reason))
         return value
+
+    def choose_if_read(self, field: str, value: Any, reason: str) -> None:
+        """Chooses a value for the field unless nothing reads it because of what was given."""
+        if is_read(self._config, field):
+            self.choose(field, value, reason)
 
 
 def choose(facts: Facts, config: Config, given: Collection[str]) -> list[Choice]:
@@ -332,14 +338,15 @@ def _choose_optimizer(chooser: _Chooser, facts: Facts, lora_rank: int) -> None:
     rate = float(f"{rate:.2g}")
     kind = "LoRA" if lora_rank else "all parameters"
     chooser.choose("optimizer.learning_rate", rate, f"for {kind} of a model of width {width:,}")
-    chooser.choose("optimizer.warmup_ratio", 0.03, "the usual share of a finetuning run")
-    chooser.choose("optimizer.final_ratio", 0.1, "cosine down to a tenth")
+    chooser.choose_if_read("optimizer.warmup_ratio", 0.03, "the usual share of a finetuning run")
+    schedule = chooser.given("optimizer.schedule") or "cosine"
+    chooser.choose_if_read("optimizer.final_ratio", 0.1, f"{schedule} down to a tenth")
 
 
 def _choose_optimizer_of_pairs(chooser: _Chooser, lora_rank: int) -> None:
     rate = PREFERENCE_LORA if lora_rank else PREFERENCE
     chooser.choose("optimizer.learning_rate", rate, "the usual one for pairs")
-    chooser.choose("optimizer.warmup_ratio", 0.1, "the usual share of a run on pairs")
+    chooser.choose_if_read("optimizer.warmup_ratio", 0.1, "the usual share of a run on pairs")
 
 
 def _choose_rhythm(chooser: _Chooser, n_steps: int, holds_out: bool) -> None:

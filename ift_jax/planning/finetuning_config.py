@@ -13,6 +13,7 @@ from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.config import data_items
 from ift_jax.config.files import unchecked, with_overrides
 from ift_jax.config.schema import Config, DataConfig, DecoderConfig, LoraConfig, ModelConfig
+from ift_jax.config.unread_fields import check_all_is_read
 from ift_jax.errors import UserError
 from ift_jax.io.json_reader import read_json_object
 from ift_jax.models.model import build_model
@@ -76,7 +77,9 @@ def finetuning_config(
     tokenizer = load_tokenizer(measured.tokenizer.path, measured.tokenizer)
     facts = _facts(measured, sample_lengths(measured, tokenizer))
     choices += choose(facts, config, given)
-    return resolve_init(with_choices(config, choices)), choices
+    config = resolve_init(with_choices(config, choices))
+    check_all_is_read(config)
+    return config, choices
 
 
 def _check_lengths(model: ModelConfig, given: Collection[str]) -> None:

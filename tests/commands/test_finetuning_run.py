@@ -7,8 +7,10 @@ import shutil
 
 import pytest
 
+from ift_jax.checkpoint.run_description import own_config
 from ift_jax.commands.main import main
 from ift_jax.config import files
+from ift_jax.errors import UserError
 from ift_jax.io import hub_datasets
 from ift_jax.models import build_model
 from tests import fake_hub
@@ -88,6 +90,19 @@ def test_the_workdir_alone_knows_its_config(trained, capsys):
     assert "resumed at step" in capsys.readouterr().out
 
 
+def test_an_override_of_a_choice_takes_what_belonged_to_it(trained, tmp_path):
+    assert own_config("W").optimizer.final_ratio == 0.1
+    constant = own_config("W", ["--config.optimizer.schedule=constant"]).optimizer
+    assert (constant.schedule, constant.final_ratio) == ("constant", 0.0)
+    # A run of before may say what nothing reads; that of an override is refused.
+    stored = json.loads((trained / "config.json").read_text())
+    stored["optimizer"]["rsqrt_offset"] = 9
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert own_config(str(tmp_path), ["--config.seed=2"]).optimizer.rsqrt_offset == 9
+    with pytest.raises(UserError, match="config.optimizer.rsqrt_offset: 8, but nothing reads it"):
+        own_config(str(tmp_path), ["--config.optimizer.rsqrt_offset=8"])
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -118,6 +133,11 @@ def test_the_workdir_alone_knows_its_config(trained, capsys):
         (
             "--workdir none --model t5 --data rows.jsonl --config.data.max_length=64".split(),
             "config.data.max_length: an encoder-decoder does not read it; expected data.inputs_len",
+        ),
+        (
+            "--workdir none --model model --data rows.jsonl --config.train.steps=2 "
+            "--config.optimizer.schedule=constant --config.optimizer.final_ratio=0.2".split(),
+            "config.optimizer.final_ratio: 0.2, but nothing reads it with optimizer.schedule 'cons",
         ),
     ],
 )

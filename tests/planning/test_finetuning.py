@@ -10,6 +10,7 @@ from ift_jax.config.schema import (
     DecoderConfig,
     EncoderDecoderConfig,
     LoraConfig,
+    OptimizerConfig,
     PreferenceConfig,
 )
 from ift_jax.planning.finetuning import Facts, choose, choose_format
@@ -95,6 +96,21 @@ def test_the_learning_rate_follows_the_published_rule(family, config, rate):
     model = dataclasses.replace(FACTS.model, d_model=576)
     facts = dataclasses.replace(FACTS, model=model, family=family)
     assert chosen(facts, config)["optimizer.learning_rate"] == pytest.approx(rate, rel=0.05)
+
+
+def test_nothing_is_chosen_that_the_given_fields_leave_unread():
+    def of_optimizer(**fields):
+        config = dataclasses.replace(FULL, optimizer=OptimizerConfig(**fields))
+        given = {f"optimizer.{name}" for name in fields}
+        return {c.field: c[1:] for c in choose(FACTS, config, given)}
+
+    assert "optimizer.final_ratio" not in of_optimizer(schedule="constant")
+    assert "optimizer.final_ratio" not in of_optimizer(schedule="rsqrt")
+    linear = of_optimizer(schedule="linear")["optimizer.final_ratio"]
+    assert linear == (0.1, "linear down to a tenth")
+    assert of_optimizer()["optimizer.final_ratio"] == (0.1, "cosine down to a tenth")
+    assert "optimizer.warmup_ratio" in of_optimizer()
+    assert "optimizer.warmup_ratio" not in of_optimizer(warmup_steps=20)
 
 
 def test_an_encoder_decoder_is_finetuned_as_t5_is():

@@ -117,7 +117,7 @@ def test_a_run_without_a_better_evaluation_ends_early_and_a_resumed_one_knows(
     assert process.train(tmp_path, ["train.early_stopping_patience=3"]) == 0
     assert "stopped early at step 6" in capsys.readouterr().out
     assert process.n_steps_done == 6
-    assert process.train(tmp_path) == 0
+    assert process.train(tmp_path, ["train.best_mode=auto"]) == 0  # Nothing reads it any more.
     assert in_process.final_state(tmp_path)[0] == 10
 
 
