@@ -66,9 +66,10 @@ def edit_json(path: Path, **fields: Any) -> None:
 
 def config_from(folder: Path, **model: Any) -> Config:
     """The config of a run that starts from a folder or a workdir."""
+    is_decoder = model.get("architecture", "decoder") == "decoder"
     return config_file.from_dict(
         {
-            "data": {"mixture": "m", "max_length": 64},
+            "data": {"mixture": "m"} | ({"max_length": 64} if is_decoder else {}),
             "train": {"steps": 1},
             "model": {"init_from": str(folder)} | model,
         }
