@@ -61,7 +61,7 @@ def build_stores(
                     with write_errors(store.folder):
                         store.take_apart()
                     forget_copy(store.folder)
-            _make_parts(_parts_to_make(config, missing, damage, log), executor, log)
+            _make_parts(_parts_to_make(missing, damage, log), executor, log)
             _finish(config, missing)
 
 
@@ -91,9 +91,7 @@ def find_damage(
     return open_stores(existing, vocab_size, log).damage
 
 
-def _parts_to_make(
-    config: Config, stores: Sequence[WantedStore], damaged: Container[Path], log: Log
-) -> list[Part]:
+def _parts_to_make(stores: Sequence[WantedStore], damaged: Container[Path], log: Log) -> list[Part]:
     """Prepare the folders; return the parts that are missing, or not what their reports say."""
     parts: list[Part] = []
     missing: list[Part] = []
@@ -103,11 +101,10 @@ def _parts_to_make(
             with write_errors(store.partial_folder):
                 store.partial_folder.mkdir(exist_ok=True)
                 remove_leftovers(store.partial_folder)
-        of_store = store.parts(config.data.variants)
-        parts += of_store
+        parts += store.parts
         # To compare a part in a bucket is to fetch it.
         is_made = _is_reported if remote and store.folder not in damaged else _is_whole
-        missing += [part for part in of_store if not is_made(part)]
+        missing += [part for part in store.parts if not is_made(part)]
     if len(missing) < len(parts):
         log(f"{len(parts) - len(missing)} of {counted(len(parts), 'part')} are there already")
     return missing

@@ -152,8 +152,7 @@ def _executor(
     if beam:
         return contextlib.nullcontext(BeamWorkers(config, tokenizer_path, beam))
     by_name = {store.task.name: store.task for store in missing}
-    parts = [part for store in missing for part in store.parts(config.data.variants)]
-    examples = sum(part.examples for part in parts)
+    examples = sum(part.examples for store in missing for part in store.parts)
     return Local(config, by_name, formatter, tokenizer_path, examples)
 
 

@@ -1,6 +1,7 @@
 """Which stores a mixture needs, named by what determines their bytes, and which of them exist."""
 
 import dataclasses
+import functools
 import os
 import shutil
 from collections.abc import Sequence
@@ -60,8 +61,10 @@ class WantedStore:
             os.rename(self.folder, self.partial_folder)
         (self.partial_folder / MANIFEST).unlink(missing_ok=True)
 
-    def parts(self, variants: int) -> list[shards.Part]:
-        """Return the parts that it is made of."""
+    @functools.cached_property
+    def parts(self) -> list[shards.Part]:
+        """The parts that it is made of; listing them asks the task's source for its examples."""
+        variants = self.key["variants"]
         return shards.parts_of_store(self.task, self.split, variants, self.partial_folder)
 
     def manifest(self, config: Config) -> dict[str, Any]:
@@ -69,7 +72,7 @@ class WantedStore:
         from ift_jax.preparation.source_files import count_input_examples  # Imports TensorFlow.
 
         settings = {name: getattr(config.data, name) for name in _CONFIG_IN_MANIFEST}
-        part = self.parts(config.data.variants)[0]
+        part = self.parts[0]
         return settings | {
             "task": self.task.name,
             "group": getattr(self.task.source, "group", ""),

@@ -8,8 +8,10 @@ import pytest
 
 from ift_jax.config.schema import EncoderDecoderConfig, OptimizerConfig, TokenizerConfig
 from ift_jax.errors import UserError
+from ift_jax.preparation import shards
 from ift_jax.preparation.open_or_prepare import open_or_prepare
 from ift_jax.preparation.prepare import prepare
+from ift_jax.preparation.shards import parts_of_store
 from tests.preparation.runs import changed, edit_helper, quiet, store_of, write_lines
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -70,6 +72,21 @@ def test_what_determines_a_store_and_what_does_not(config, tmp_path):
     assert new_data.path not in paths | {base} and len(new_data) == 94
     edit_helper(tmp_path, "VALUE = 2\n")
     assert store_of(config).path not in paths | {base, new_data.path}
+
+
+def test_the_parts_of_a_store_are_listed_once(config, monkeypatch):
+    listed = []
+
+    def list_parts(task, split, variants, folder):
+        listed.append((task.name, split, variants))
+        return parts_of_store(task, split, variants, folder)
+
+    monkeypatch.setattr(shards, "parts_of_store", list_parts)
+    several = changed(config, data__variants=2)
+    assert len(prepare(several, log=quiet).mixture.stores[0]) == 95
+    assert listed == [("made", "train", 2)]
+    prepare(several, log=quiet)  # Nothing is missing, so nothing is listed.
+    assert len(listed) == 1
 
 
 def test_trained_tokenizer_is_shared_by_all_splits(config):
