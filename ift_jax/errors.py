@@ -19,6 +19,7 @@ _NOT_THEIRS = (  # Code that no user wrote: this package, installed ones, Python
     *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
 )
 _LISTED = 5  # Names that a message lists.
+_OFFERED = 20  # Names that a message offers in place of one that does not exist.
 _SHOWN = 300  # Characters of another's message that are shown.
 
 
@@ -35,16 +36,49 @@ class WriteError(UserError):
     """A file that cannot be written, on a disk that is full, say. The message names the file."""
 
 
-def did_you_mean(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """`; did you mean ...?` with the nearest of the names, or nothing if none is near.
+def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The nearest of the names, or "" if none is near.
 
     Args:
         name: What was given.
         names: What could have been meant.
         cutoff: How near it must be, from 0 to 1 (`difflib.SequenceMatcher.ratio`).
     """
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)), "")
+
+
+def did_you_mean(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """`; did you mean ...?` with the nearest of the names, or nothing if none is near.
+
+    For messages that say what was expected in another way; see `offered` for all others.
+
+    Args:
+        name: What was given.
+        names: What could have been meant.
+        cutoff: As `nearest` takes it.
+    """
+    near = nearest(name, names, cutoff=cutoff)
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def offered(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The end of a message about a name that does not exist: what could have been meant.
+
+    Args:
+        name: What was given.
+        names: The names that exist.
+        cutoff: As `nearest` takes it.
+
+    Returns:
+        `; did you mean ...?` if a name is near, else `; there are ...` with the names, or "" if
+        there are none.
+    """
+    there = list(names)
+    if near := did_you_mean(name, there, cutoff=cutoff):
+        return near
+    if not there:
+        return ""
+    return f"; there {'is' if len(there) == 1 else 'are'} {listed(there, _OFFERED)}"
 
 
 def counted(n: float, noun: str) -> str:
@@ -53,10 +87,10 @@ def counted(n: float, noun: str) -> str:
     return f"{number} {noun}" if n == 1 else f"{number} {noun}s"
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first few names of a list, and how many more there are."""
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more:,} more" if more > 0 else "")
+def listed(names: Sequence[str], most: int = _LISTED) -> str:
+    """The first few names of a list, at most so many, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 @contextlib.contextmanager

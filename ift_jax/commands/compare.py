@@ -17,7 +17,7 @@ import argparse
 import itertools
 
 from ift_jax.commands import arguments, compare_few_shot
-from ift_jax.errors import UserError, did_you_mean
+from ift_jax.errors import UserError, offered
 from ift_jax.io.outputs import file_output, write_output
 
 
@@ -75,8 +75,7 @@ def run(args: argparse.Namespace) -> int:
         known = shared_metrics(groups)
         for name in args.metric:
             if name not in known:
-                hint = did_you_mean(name, known) or f"; all have {', '.join(known)}"
-                raise UserError(f"--metric {name}: not in every run{hint}")
+                raise UserError(f"--metric {name}: not in every run{offered(name, known)}")
         first, *others = groups
         comparisons = [
             compare(first, other, metric, args.seed)

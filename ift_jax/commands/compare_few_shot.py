@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ift_jax.commands import arguments
 from ift_jax.commands.eval import evaluated_config
 from ift_jax.config.systems import SHOTS
-from ift_jax.errors import UserError, counted, did_you_mean, listed
+from ift_jax.errors import UserError, counted, offered
 from ift_jax.io.outputs import file_output, write_output
 from ift_jax.io.stop_signals import StopSignals
 
@@ -90,7 +90,7 @@ def _check_metric(config: "Config", args: argparse.Namespace) -> None:
     for name in args.metric:
         known, _ = known_metrics(config, args.which)
         if known and name not in known:
-            hint = did_you_mean(name, known) or f"; there are {listed(known)}"
+            hint = offered(name, known)
             raise UserError(f"--metric {name}: no task of {args.which!r} has it{hint}")
 
 

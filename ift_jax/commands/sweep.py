@@ -23,7 +23,7 @@ from ift_jax.commands import arguments, run_config
 from ift_jax.commands.failures import USER_ERROR
 from ift_jax.config import data_items
 from ift_jax.config import files as config_files
-from ift_jax.errors import UserError, did_you_mean
+from ift_jax.errors import UserError, offered
 from ift_jax.io.folders import write_files
 from ift_jax.io.outputs import check_workdir
 from ift_jax.io.paths import displayed
@@ -194,5 +194,4 @@ def _report(args: argparse.Namespace, outcomes: "Sequence[Outcome]") -> None:
     print("results:", *(displayed(os.path.join(args.workdir, name)) for name in files))
     for name in args.metric if settings else ():
         if name not in known:
-            hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"
-            raise UserError(f"--metric {name}: no run has it{hint}")
+            raise UserError(f"--metric {name}: no run has it{offered(name, known)}")

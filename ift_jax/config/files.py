@@ -29,7 +29,7 @@ from ift_jax.config.stages import (
     split_stages,
 )
 from ift_jax.config.unread_fields import check_all_is_read, without_switched_off
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, offered
 from ift_jax.io.json_reader import json_object, parse_json
 from ift_jax.io.paths import as_path
 
@@ -142,7 +142,7 @@ def load(path: str, overrides: Sequence[str] = (), stage: str | None = "") -> Co
     if not stage:
         raise UserError(f"--config {path}: has the stages {', '.join(names)}; name one by --stage")
     if stage not in names:
-        raise UserError(f"--stage {stage}: the stages of {path} are {', '.join(names)}")
+        raise UserError(f"--stage {stage}: no such stage of {path}{offered(stage, names)}")
     return standalone(found, names.index(stage))
 
 

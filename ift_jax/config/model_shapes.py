@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ift_jax.errors import UserError, did_you_mean
+from ift_jax.errors import UserError, offered
 
 Shape = dict[str, Any]  # Fields of the config's section `model`.
 
@@ -265,8 +265,7 @@ def set_model_shape(config: ConfigDict, name: str) -> None:
         UserError: There is no such name, or the config has the other architecture.
     """
     if name not in MODEL_SHAPES:
-        near = did_you_mean(name, MODEL_SHAPES)
-        raise UserError(f"no model shape {name!r}{near or '; known: ' + ', '.join(MODEL_SHAPES)}")
+        raise UserError(f"no model shape {name!r}{offered(name, MODEL_SHAPES)}")
     shape = MODEL_SHAPES[name]
     if config.model.architecture != shape["architecture"]:
         raise UserError(

@@ -1,11 +1,13 @@
 """Names of fields that a user may know from elsewhere, and what they are called here."""
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ift_jax.config.schema import Config, EncoderDecoderConfig
+from ift_jax.errors import did_you_mean, offered
+
+_NEAR = 0.5  # How near a misspelled name must be to a field.
 
 # Fields of this project that had other names before: section.field -> what it is now.
 RENAMED = {
@@ -253,10 +255,9 @@ def explain_unknown(name: str, siblings: Iterable[str]) -> str:
     if elsewhere := _fields_named(name):
         places = [place if "." in place else f"config.{place}" for place in elsewhere]
         return f"; {name} is {' or '.join(places)}"
-    close = difflib.get_close_matches(name, names or _all_names(), n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; the fields are {', '.join(names)}" if names else ""
+    if names:
+        return offered(name, names, cutoff=_NEAR)
+    return did_you_mean(name, _all_names(), cutoff=_NEAR)
 
 
 def _here(place: str) -> str:

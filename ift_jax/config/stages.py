@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ift_jax.config.schema import Config
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, offered
 
 KEY = "stages"
 _NAME = re.compile(r"[A-Za-z0-9][\w-]*")
@@ -105,9 +105,8 @@ def split_overrides(
         if not match:
             common.append(item)
         elif match[1] not in own:
-            raise UserError(
-                f"--config.{KEY}.{match[1]}: no such stage; the stages are {', '.join(names)}"
-            )
+            hint = offered(match[1], names)
+            raise UserError(f"--config.{KEY}.{match[1]}: no such stage{hint}")
         else:
             own[match[1]].append(f"--config.{match[2]}")
     return common, own

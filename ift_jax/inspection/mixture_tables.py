@@ -9,7 +9,7 @@ from rich.console import Console
 from ift_jax.config.schema import Config
 from ift_jax.data.batches import BatchPlan
 from ift_jax.data.mixture import Mixture
-from ift_jax.errors import UserError, counted, did_you_mean
+from ift_jax.errors import UserError, counted, offered
 from ift_jax.inspection.example_texts import example_texts, print_examples
 from ift_jax.inspection.mixture_summary import summary_lines, tasks_of_examples
 from ift_jax.inspection.task_counts import TaskCounts, TaskShares, task_counts, task_shares
@@ -28,8 +28,7 @@ def check_tasks(mixture: Mixture, asked: Sequence[str]) -> None:
     """
     for task in asked:
         if task not in mixture.tasks:
-            hint = did_you_mean(task, mixture.tasks)
-            raise UserError(f"--task {task}: not in the mixture{hint}")
+            raise UserError(f"--task {task}: not in the mixture{offered(task, mixture.tasks)}")
 
 
 def show(

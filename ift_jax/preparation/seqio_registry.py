@@ -12,7 +12,7 @@ import seqio
 import tensorflow as tf
 
 from ift_jax.config.systems import FEW_SHOT_NAME, append_working_folder
-from ift_jax.errors import UserError, counted, did_you_mean, listed, of_users_code
+from ift_jax.errors import UserError, counted, listed, of_users_code, offered
 from ift_jax.io.paths import absolute
 from ift_jax.preparation.mixing_rates import never_drawn
 from ift_jax.text.rows.parse_record import AUTOMATIC, RowOptions
@@ -97,21 +97,19 @@ def resolve(name: str, field: str) -> seqio.Task | seqio.Mixture:
     names = sorted(_all_names())
     if name in names:
         return seqio.get_mixture_or_task(name)
-    if names:
-        known = f"known: {', '.join(names[:20])}"
-    else:
-        known = (
-            "nothing is registered: data.modules is empty or registers nothing, and the table of "
-            "data.systems has no such name (is this the folder of the checkout?)"
-        )
     of_twin = FEW_SHOT_NAME.sub("", name)
     if of_twin != name and of_twin in names:
         hint = (
             f"; {of_twin!r} has no few-shot prompts, because not all of its records are inputs and "
             "targets"
         )
+    elif names:
+        hint = offered(name, names)
     else:
-        hint = did_you_mean(name, names) or f"; {known}"
+        hint = (
+            "; nothing is registered: data.modules is empty or registers nothing, and the table of "
+            "data.systems has no such name (is this the folder of the checkout?)"
+        )
     raise UserError(f"{field}: no SeqIO task or mixture is called {name!r}{hint}")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from ift_jax.config.schema import Config
-from ift_jax.errors import UserError, did_you_mean, listed
+from ift_jax.errors import UserError, did_you_mean, offered
 from ift_jax.evaluation.known_metrics import OF_EVERY_TASK, known_metrics
 from ift_jax.evaluation.score_table import SET_TITLES
 from ift_jax.sweep.results import LOSSES, SECONDS
@@ -59,7 +59,7 @@ def _problem(name: str, config: Config) -> str:
     ]
     if not known or name in known:
         return ""
-    return f"no run has it{did_you_mean(name, known) or f'; there are {listed(known)}'}"
+    return f"no run has it{offered(name, known)}"
 
 
 def _problem_of_loss(name: str, config: Config) -> str:

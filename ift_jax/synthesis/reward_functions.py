@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ift_jax.config.systems import append_working_folder
-from ift_jax.errors import UserError, did_you_mean, of_users_code
+from ift_jax.errors import UserError, did_you_mean, of_users_code, offered
 from ift_jax.evaluation.benchmarks.gsm8k import (
     INVALID,
     comparable,
@@ -219,8 +219,8 @@ def _users_function(name: str) -> Function:
     function = getattr(module, function_name, None)
     if not callable(function):
         there = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-        near = did_you_mean(function_name, there)
-        raise UserError(f"--reward {name}: {source} has no function {function_name!r}{near}")
+        hint = offered(function_name, there)
+        raise UserError(f"--reward {name}: {source} has no function {function_name!r}{hint}")
     _check_parameters(what, function)
     return function
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ift_jax.config.schema import Config, TrainConfig
 from ift_jax.data.mixture import Mixture
-from ift_jax.errors import UserError, listed
+from ift_jax.errors import UserError, offered
 
 _SETS = ("eval", "heldout")
 OVERALL = "overall"  # In the place of a task's name: the means over tasks.
@@ -60,7 +60,7 @@ def check_best_metric(config: Config, mixtures: Mapping[str, Mixture | None]) ->
         )
     names = [OVERALL, *mixture.tasks]
     if task not in names and not any(task.removesuffix(part) in names for part in _PARTS):
-        raise UserError(f"{where}: no task {task!r} is evaluated; expected one of {listed(names)}")
+        raise UserError(f"{where}: no task {task!r} is evaluated{offered(task, names)}")
 
 
 def value_of(
@@ -89,10 +89,9 @@ def value_of(
     if is_strict and metric not in of_task:
         where = f"config.train.best_metric: {train.best_metric!r}"
         if not of_task:
-            tasks = listed(list(record[which]))
-            raise UserError(f"{where}: no task {task!r} was scored; there are {tasks}")
-        has = ", ".join(of_task) or "none that is a number"
-        raise UserError(f"{where}: {task} has no metric {metric!r}; it has {has}")
+            raise UserError(f"{where}: no task {task!r} was scored{offered(task, record[which])}")
+        hint = offered(metric, of_task) or "; none of it is a number"
+        raise UserError(f"{where}: {task} has no metric {metric!r}{hint}")
     return _number(of_task.get(metric))
 
 

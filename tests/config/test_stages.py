@@ -83,7 +83,7 @@ def test_one_stage_can_be_looked_at_alone(tmp_path):
     assert sft.model.init_from == "" and not sft.optimizer.keep_state
     with pytest.raises(UserError, match="has the stages mid, sft; name one by --stage"):
         files.load(path)
-    with pytest.raises(UserError, match="--stage end: the stages of .* are mid, sft"):
+    with pytest.raises(UserError, match="--stage end: no such stage of .*; there are mid, sft"):
         files.load(path, stage="end")
     load(tmp_path, COMMON)
     with pytest.raises(UserError, match="--stage sft: .* has no stages"):
@@ -156,7 +156,10 @@ def test_a_mistake_names_the_stage_the_field_and_the_line(tmp_path, text, expect
         ("--config.train.steps=x", "--config.train.steps: expected a whole number; got 'x'"),
         ("--config.stages.sft.train.step=1", "--config.stages.sft.train.step: no such field"),
         ("--config.stages.sft.train.steps=x", "--config.stages.sft.train.steps: expected a whole"),
-        ("--config.stages.end.train.steps=1", "--config.stages.end: no such stage; the stages are"),
+        (
+            "--config.stages.end.train.steps=1",
+            "--config.stages.end: no such stage; there are mid",
+        ),
         ("--config.stages.sft.train.steps=-1", "config.stages.sft.train.steps: expected 0 or more"),
     ],
 )

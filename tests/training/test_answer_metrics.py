@@ -145,7 +145,7 @@ class Tasks:
         ("eval/gsm8k", "expected eval_loss, heldout_loss, eval/TASK/METRIC"),
         ("heldout_loss", "data.heldout_mixture is empty"),
         ("heldout/gsm8k/accuracy", "'heldout' is not evaluated"),
-        ("eval/gsm/accuracy", "no task 'gsm' is evaluated; expected one of overall, gsm8k"),
+        ("eval/gsm/accuracy", "no task 'gsm' is evaluated; did you mean 'gsm8k'"),
     ],
 )
 def test_a_best_metric_that_will_not_be_evaluated_is_refused(metric, message):
@@ -171,7 +171,7 @@ def test_a_best_metric_that_will_not_be_evaluated_is_refused(metric, message):
 def test_a_metric_that_no_task_has_is_named_with_those_that_there_are():
     train = TrainConfig(best_metric="eval/gsm8k/accuracy")
     record = {"eval": {"gsm8k": {"exact_match": 0.5, "rouge_l": None}}}
-    with pytest.raises(UserError, match="gsm8k has no metric 'accuracy'; it has exact_match, rou"):
+    with pytest.raises(UserError, match="gsm8k has no metric 'accuracy'; there are exact_match, r"):
         value_of(train, record)
     assert value_of(train, {"eval_loss": 1.0}) is None
     assert value_of(train, record, is_strict=False) != value_of(train, record, is_strict=False)

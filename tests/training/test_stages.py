@@ -210,7 +210,7 @@ def test_complete_stages_are_skipped(staged, whole, capsys):
         ),
         (
             ["--config.stages.ending.train.steps=9"],
-            "--config.stages.ending: no such stage; the stages are mid, sft, polish",
+            "--config.stages.ending: no such stage; there are mid, sft, polish",
         ),
     ],
 )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ift_jax.errors import UserError, did_you_mean
+from ift_jax.errors import UserError, offered
 from ift_jax.evaluation.benchmarks.alpaca_eval import AlpacaEval
 from ift_jax.evaluation.benchmarks.arc import ArcChallenge, ArcEasy
 from ift_jax.evaluation.benchmarks.base import Benchmark, Item
@@ -48,8 +48,8 @@ class Chosen(NamedTuple):
         for group in self.groups:
             if group not in there:
                 name = self.benchmark.name
-                near = did_you_mean(group, sorted(there))
-                raise UserError(f"--benchmarks {name}:{group}: {name} has no such group{near}")
+                hint = offered(group, sorted(there))
+                raise UserError(f"--benchmarks {name}:{group}: {name} has no such group{hint}")
         return [item for item in items if not self.groups or item.group in self.groups]
 
 
@@ -63,9 +63,8 @@ def choose(text: str) -> list[Chosen]:
     for part in text.split(","):
         name, _, groups = part.strip().partition(":")
         if name not in BENCHMARKS:
-            near = did_you_mean(name, BENCHMARKS)
-            there = ", ".join(BENCHMARKS)
-            raise UserError(f"--benchmarks {name}: no such benchmark{near}; there are {there}")
+            hint = offered(name, BENCHMARKS)
+            raise UserError(f"--benchmarks {name}: no such benchmark{hint}")
         if name in chosen:
             raise UserError(f"--benchmarks {name}: is named twice")
         of_groups = tuple(group for group in groups.split("+") if group)

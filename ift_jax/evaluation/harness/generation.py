@@ -6,7 +6,7 @@ from typing import Any
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from ift_jax.decoding import BeamSearch, Options, Sampling
-from ift_jax.errors import UserError, did_you_mean
+from ift_jax.errors import UserError, offered
 from ift_jax.text.tokenizers.base import Tokenizer
 
 _SAMPLED = ("top_k", "top_p", "min_p")  # They say nothing of a greedy answer.
@@ -41,10 +41,8 @@ def generation_options(
     wanted = dict(normalize_gen_kwargs(dict(gen_kwargs), max_gen_toks))
     for name in wanted:
         if name not in _KNOWN:
-            raise UserError(
-                f"gen_kwargs: {name!r} is not known to model ift_jax{did_you_mean(name, _KNOWN)}; "
-                f"expected {', '.join(_KNOWN)}"
-            )
+            hint = offered(name, _KNOWN)
+            raise UserError(f"gen_kwargs: {name!r} is not known to model ift_jax{hint}")
     # A text that a model's vocabulary has as a control token never appears in decoded text.
     until = [text for text in wanted["until"] if text]
     special = tokenizer.special_tokens

@@ -19,7 +19,7 @@ from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.config.schema import DecoderConfig
 from ift_jax.data.randomness import stable_hash
 from ift_jax.decoding import Request
-from ift_jax.errors import UserError, counted, did_you_mean
+from ift_jax.errors import UserError, counted, offered
 from ift_jax.evaluation.harness.generation import generation_options
 from ift_jax.evaluation.harness.token_scores import TokenPair, score_pairs
 from ift_jax.evaluation.text_generator import (
@@ -82,11 +82,8 @@ class IftJaxLM(TemplateLM):
         """
         super().__init__()
         for name in unknown:
-            near = did_you_mean(name, _ARGUMENTS)
-            raise UserError(
-                f"model_args: {name}: no such argument of model ift_jax{near}; expected "
-                f"{', '.join(_ARGUMENTS)}"
-            )
+            hint = offered(name, _ARGUMENTS)
+            raise UserError(f"model_args: {name}: no such argument of model ift_jax{hint}")
         if (workdir is None) == (model is None):
             raise UserError("model_args: expected workdir=DIR or model=DIR, and one of them")
         self.batch_size = _rows(batch_size, max_batch_size)

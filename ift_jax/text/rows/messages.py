@@ -1,10 +1,9 @@
 """One message of a conversation, in the forms of several systems."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ift_jax.errors import UserError, did_you_mean
+from ift_jax.errors import UserError, did_you_mean, nearest
 from ift_jax.text.records import ROLES, TEXT_ROLE, Message
 from ift_jax.text.rows import calls, switches, values
 
@@ -99,10 +98,10 @@ def _check_spelling(given: Mapping[str, Any], place: str) -> None:
     """Refuse a misspelled field: a misspelled weight would train what was to be left out."""
     for name in given:
         if name not in FIELDS and len(name) > 4:
-            close = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.83)
-            if close and close[0] not in given and len(close[0]) > 4:
+            near = nearest(name, FIELDS, cutoff=0.83)
+            if near not in given and len(near) > 4:
                 raise UserError(
-                    f"{place}.{name}: did you mean {close[0]!r}? Otherwise name the field in"
+                    f"{place}.{name}: did you mean {near!r}? Otherwise name the field in"
                     " data.ignore_fields"
                 )
 
