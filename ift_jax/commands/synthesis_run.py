@@ -194,7 +194,8 @@ def open_completer(args: argparse.Namespace, signals: StopSignals) -> "Completer
 
     Args:
         args: The flags.
-        signals: Those that stop our own decoder before its next block of tokens.
+        signals: Those that stop our own decoder before its next block of tokens, and an endpoint
+            before its next request.
 
     Raises:
         UserError: There is none, or flags of the other kind of model were given.
@@ -207,7 +208,10 @@ def open_completer(args: argparse.Namespace, signals: StopSignals) -> "Completer
         from ift_jax.synthesis.endpoint import EndpointCompleter
 
         return EndpointCompleter(
-            args.endpoint, args.endpoint_model, concurrency=args.concurrency or _CONCURRENCY
+            args.endpoint,
+            args.endpoint_model,
+            concurrency=args.concurrency or _CONCURRENCY,
+            stopped=signals.received,
         )
     of_endpoint = ("endpoint_model", "concurrency")
     arguments.check_not_given(args, of_endpoint, "expected --endpoint URL beside it")

@@ -188,7 +188,7 @@ def _completer(args: argparse.Namespace, model: str, signals: StopSignals) -> "C
     if args.endpoint:
         from ift_jax.synthesis.endpoint import EndpointCompleter
 
-        return EndpointCompleter(args.endpoint, args.endpoint_model)
+        return EndpointCompleter(args.endpoint, args.endpoint_model, stopped=signals.received)
     from ift_jax.checkpoint.open_model import open_model_source
     from ift_jax.synthesis.own_decoder import DecoderCompleter
 

@@ -17,7 +17,9 @@ from typing import Any
 
 from ift_jax.errors import UserError
 from ift_jax.io.json_reader import json_object, parse_json
-from ift_jax.synthesis.generator import TextCompletion, TextRequest
+from ift_jax.io.stop_signals import Stopped, never
+from ift_jax.synthesis.answers_so_far import AnswersSoFar
+from ift_jax.synthesis.generator import Interrupted, TextCompletion, TextRequest
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 MAX_ATTEMPTS = 6  # With the pauses between them, about half a minute.
@@ -41,6 +43,7 @@ class EndpointCompleter:
         concurrency: int = 8,
         timeout: float = 600.0,
         sleep: Callable[[float], None] = time.sleep,
+        stopped: Stopped = never,
     ):
         """Check the address; nothing is asked yet.
 
@@ -50,6 +53,7 @@ class EndpointCompleter:
             concurrency: Requests that are under way at once.
             timeout: Seconds to wait for an answer.
             sleep: Waits between two attempts.
+            stopped: Whether to begin no further request.
 
         Raises:
             UserError: The address is none of HTTP.
@@ -64,25 +68,41 @@ class EndpointCompleter:
         self._concurrency = concurrency
         self._timeout = timeout
         self._sleep = sleep
+        self._stopped = stopped
 
     def settings(self) -> dict[str, Any]:
         # The same model may have another address after a restart.
         return {"endpoint model": self._model}
 
-    def complete(self, requests: Sequence[TextRequest]) -> list[list[TextCompletion]]:
+    def complete(
+        self, requests: Sequence[TextRequest], so_far: AnswersSoFar | None = None
+    ) -> list[list[TextCompletion]]:
+        known = dict(so_far.known) if so_far else {}
+        missing = [place for place in range(len(requests)) if place not in known]
         with concurrent.futures.ThreadPoolExecutor(self._concurrency) as pool:
-            answers = [pool.submit(self._answer, request) for request in requests]
+            asked = {
+                place: pool.submit(self._answer, place, requests[place], so_far)
+                for place in missing
+            }
             try:
-                return [answer.result() for answer in answers]
-            except UserError:
-                for answer in answers:
+                answers = known | {place: answer.result() for place, answer in asked.items()}
+            except BaseException:
+                for answer in asked.values():
                     answer.cancel()  # What has not begun would fail likewise, slowly.
                 raise
+        return [answers[place] for place in range(len(requests))]
 
-    def _answer(self, request: TextRequest) -> list[TextCompletion]:
+    def _answer(
+        self, place: int, request: TextRequest, so_far: AnswersSoFar | None
+    ) -> list[TextCompletion]:
+        if self._stopped():
+            raise Interrupted
         body, path = self._body(request)
         where = f"--endpoint {self._url}{path}"
-        return self._post(path, body, lambda content: _completions(content, request.n, where))
+        answers = self._post(path, body, lambda content: _completions(content, request.n, where))
+        if so_far:
+            so_far.add(place, answers)
+        return answers
 
     def _body(self, request: TextRequest) -> tuple[dict[str, Any], str]:
         """Return what is sent, and the path that it is sent to."""

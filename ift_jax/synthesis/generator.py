@@ -7,10 +7,13 @@ therefore be made again, and an interrupted run continues as if nothing had happ
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ift_jax.errors import UserError
 from ift_jax.text.records import Message
+
+if TYPE_CHECKING:
+    from ift_jax.synthesis.answers_so_far import AnswersSoFar
 
 STOP = "stop"  # A stop token or a stop string ended the text.
 LENGTH = "length"  # `max_tokens` ended it.
@@ -75,8 +78,15 @@ class Interrupted(Exception):
 class Completer(Protocol):
     """A model that answers requests."""
 
-    def complete(self, requests: Sequence[TextRequest]) -> list[list[TextCompletion]]:
+    def complete(
+        self, requests: Sequence[TextRequest], so_far: "AnswersSoFar | None" = None
+    ) -> list[list[TextCompletion]]:
         """Return `TextRequest.n` answers to each request.
+
+        Args:
+            requests: The requests of a call.
+            so_far: Has answers of the call, and keeps new ones as they arrive. A model that
+                answers the requests of a call together leaves it alone.
 
         Raises:
             UserError: The model cannot be asked.

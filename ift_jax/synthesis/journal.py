@@ -3,17 +3,18 @@
 Synthesis is a deterministic program but for the model that it asks. The journal keeps the model's
 answers, a line for the requests of one call, so an interrupted program that is run again reads
 what was answered before and asks only for the rest: nothing is lost and nothing is there twice.
+The answers of a call that is not complete are in `answers_so_far`, if they come one by one.
 """
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from ift_jax.errors import UserError
-from ift_jax.io.files import append_json_lines, json_digest
+from ift_jax.io.files import append_json_lines
 from ift_jax.io.json_reader import parse_json
 from ift_jax.io.stop_signals import Stopped, never
+from ift_jax.synthesis.answers_so_far import AnswersSoFar, call_key, remove_answers_so_far
 from ift_jax.synthesis.generator import Completer, Interrupted, TextCompletion, TextRequest
 
 
@@ -46,7 +47,9 @@ class JournaledCompleter:
     def settings(self) -> dict[str, Any]:
         return self._completer.settings()
 
-    def complete(self, requests: Sequence[TextRequest]) -> list[list[TextCompletion]]:
+    def complete(
+        self, requests: Sequence[TextRequest], so_far: AnswersSoFar | None = None
+    ) -> list[list[TextCompletion]]:
         """Return the answers to requests, from the journal if it has them.
 
         Raises:
@@ -54,12 +57,14 @@ class JournaledCompleter:
         """
         if not requests:
             return []
-        key = json_digest([dataclasses.asdict(request) for request in requests])
+        key = call_key(requests)
         if key not in self._answers:
             if self._stopped():
                 raise Interrupted
-            answers = self._completer.complete(requests)
+            folder = os.path.dirname(self._path)
+            answers = self._completer.complete(requests, so_far or AnswersSoFar(folder, requests))
             append_json_lines(self._path, [{"requests": key, "answers": answers}])
+            remove_answers_so_far(folder)
             self._answers[key] = answers
             self.n_asked += 1
         return self._answers[key]

@@ -14,6 +14,7 @@ from ift_jax.evaluation.text_generator import (
     load_generator,
 )
 from ift_jax.io.stop_signals import Stopped, never
+from ift_jax.synthesis.answers_so_far import AnswersSoFar
 from ift_jax.synthesis.generator import TOO_LONG, Interrupted, TextCompletion, TextRequest
 from ift_jax.text.records import Message
 
@@ -75,7 +76,10 @@ class DecoderCompleter:
             "batch_size": self._batch_size,  # It decides how sums are rounded.
         }
 
-    def complete(self, requests: Sequence[TextRequest]) -> list[list[TextCompletion]]:
+    def complete(
+        self, requests: Sequence[TextRequest], so_far: AnswersSoFar | None = None
+    ) -> list[list[TextCompletion]]:
+        # Other batches would round sums differently, so a call is answered as a whole.
         prompts = [self._ids(request) for request in requests]
         fitting = [i for i, request in enumerate(requests) if self._fits(prompts[i], request)]
         decoded = [Request(prompts[i], _options(requests[i])) for i in fitting]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ift_jax.io.stop_signals import Stopped, never
+from ift_jax.synthesis.answers_so_far import AnswersSoFar, remove_answers_so_far
 from ift_jax.synthesis.continued_lines import ContinuedLines, Progress
 from ift_jax.synthesis.generator import Completer, Interrupted, TextRequest
 from ift_jax.synthesis.rejection_plan import Plan, message_texts
@@ -81,8 +82,9 @@ def _complete(
         requests = [
             _request(plan, round_number, i, sample) for i in group for sample in range(plan.samples)
         ]
+        so_far = AnswersSoFar(folder, requests, settings)
         try:
-            answers = [answers[0] for answers in completer.complete(requests)]
+            answers = [answers[0] for answers in completer.complete(requests, so_far)]
         except Interrupted:
             return None
         file.append(
@@ -95,7 +97,9 @@ def _complete(
                 for i, of_prompt in zip(group, _cut(answers, plan.samples), strict=True)
             ]
         )
+        remove_answers_so_far(folder)
         progress.report()
+    remove_answers_so_far(folder)  # A kill may have left it behind the last group.
     return sorted(file.lines, key=lambda line: line["index"])
 
 

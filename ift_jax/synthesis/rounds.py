@@ -16,6 +16,7 @@ from ift_jax.evaluation.answer_settings import check_same_settings
 from ift_jax.io.files import append_json_lines, json_bytes, write
 from ift_jax.io.json_reader import parse_json, read_json_object
 from ift_jax.io.stop_signals import Stopped, never
+from ift_jax.synthesis.answers_so_far import remove_answers_so_far
 from ift_jax.synthesis.generator import Completer, Interrupted
 from ift_jax.synthesis.journal import JournaledCompleter
 
@@ -240,7 +241,8 @@ def synthesize(
         try:
             of_round = recipe.round(tally.n_rounds, completer)
         except Interrupted:
-            break
+            outputs.write_counts(tally)
+            return tally
         # Rejections first: a kill between the two leaves no example without its round's counts.
         rejected.append([{"round": tally.n_rounds, **item._asdict()} for item in of_round.rejected])
         rows.append(of_round.rows)
@@ -253,6 +255,7 @@ def synthesize(
                 f"round {tally.n_rounds:,}: {kept:,} of {sum(of_round.made.values()):,} texts kept;"
                 f" {counted(tally.n_examples, 'example')}"
             )
+    remove_answers_so_far(outputs.folder)  # A kill may have left it behind a journal's last line.
     outputs.write_counts(tally)
     return tally
 

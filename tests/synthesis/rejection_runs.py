@@ -26,7 +26,7 @@ class Script:
     def settings(self):
         return {"weights": self.name}
 
-    def complete(self, requests):
+    def complete(self, requests, so_far=None):
         self._kill()
         self.seeds += [request.seed for request in requests]
         return [[self._answer(request)] for request in requests]

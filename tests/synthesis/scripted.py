@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from ift_jax.data.randomness import Draws
 from ift_jax.synthesis import journal, rounds
+from ift_jax.synthesis.answers_so_far import AnswersSoFar
 from ift_jax.synthesis.generator import STOP, TextCompletion, TextRequest
 
 _WORDS = (
@@ -27,7 +28,9 @@ class Scripted:
     def settings(self):
         return {"model": "scripted"}
 
-    def complete(self, requests: Sequence[TextRequest]) -> list[list[TextCompletion]]:
+    def complete(
+        self, requests: Sequence[TextRequest], so_far: AnswersSoFar | None = None
+    ) -> list[list[TextCompletion]]:
         self.requests += requests
         self.n_calls += 1
         answers = []

@@ -1,10 +1,5 @@
 """A model behind HTTP: what is sent, what is read, and what happens if the server fails."""
 
-import contextlib
-import http.server
-import json
-import threading
-
 import pytest
 
 from ift_jax.errors import UserError
@@ -13,54 +8,15 @@ from ift_jax.synthesis.generator import TextCompletion, TextRequest
 from ift_jax.synthesis.own_decoder import DecoderCompleter
 from ift_jax.text.records import Message
 from tests.serving import served
+from tests.synthesis.http_model import echo, serving
 
 TEXT = TextRequest("Task 9:", 16, 0.7, 0.5, stop=("\n\n",), seed=5, log_prob=True)
 CHAT = TextRequest((Message("user", "Hello"),), 4, 0.7, n=2, seed=6, log_prob=True)
 
 
-@contextlib.contextmanager
-def serving(answer):
-    """Serve `answer(path, body, number)` -> (status, headers, body); yields address and bodies."""
-    received = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            received.append((self.path, body, self.headers.get("Authorization")))
-            status, headers, content = answer(self.path, body, len(received))
-            self.send_response(status)
-            content = content if isinstance(content, bytes) else json.dumps(content).encode()
-            for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1", received
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def completer(url, pauses=None):
     sleep = (lambda seconds: None) if pauses is None else pauses.append
     return EndpointCompleter(url, "small", concurrency=2, timeout=5, sleep=sleep)
-
-
-def echo(path, body, number):
-    if path == "/v1/completions":
-        choice = {"text": body["prompt"], "finish_reason": "length"}
-        return 200, {}, {"choices": [choice | {"logprobs": {"token_logprobs": [-1.0, -0.5]}}]}
-    content = [{"token": "a", "logprob": -0.25}]
-    choice = {"message": {"content": "Hi"}, "finish_reason": "stop"}
-    return 200, {}, {"choices": [choice | {"logprobs": {"content": content}}] * body["n"]}
 
 
 def test_every_field_is_passed_on_and_answers_keep_their_order(monkeypatch):
