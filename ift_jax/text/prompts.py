@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ift_jax.config.schema import Config, FormatConfig
 from ift_jax.errors import UserError
-from ift_jax.text.chat_templates.registry import resolve_template
+from ift_jax.text.chat_templates.registry import resolve_template, unread_options
 from ift_jax.text.chat_templates.render import Chat, ChatRenderer, Span, as_typed
 from ift_jax.text.conversation_parts import with_thinking, without_earlier_thoughts
 from ift_jax.text.encode_chunks import ChunkEncoder, Tokens, join_pieces
@@ -143,6 +143,10 @@ class PromptFormatter:
             turn_rules=TurnRules.of(config.data),
             filters=RowFilters.of(config.data),
         )
+
+    def unread_options(self) -> str:
+        """Say which of `format.template_options` the template does not read; "" if it reads all."""
+        return unread_options(self._format, self.tokenizer)
 
     def with_limits(self, limits: LengthLimits) -> Self:
         """Return the same formatter with other length limits."""

@@ -23,6 +23,7 @@ _CHECKS = {  # Name -> what is so if nothing was found.
     "prompt_is_prefix": "the ids of a prompt begin the ids of training",
     "whole_text_ids": "the ids are those of the whole text",
     "no_clock": "the template is never given the time",
+    "options_read": "the template reads every variable that is set for it",
 }
 _SPACED = Record((Message("user", "Code?"), Message("assistant", "\n  x = 1\n")), where="probe")
 
@@ -56,6 +57,7 @@ def lint(formatter: ExampleFormatter) -> list[Finding]:
         whole_text_ids: Notes whether the ids are those of the whole text; an answer's edge may
             split a token.
         no_clock: A template is never given the time.
+        options_read: The template reads each of `format.template_options`.
     """
     linter = _Linter(formatter)
     for record in (*probes(formatter.template_source), _SPACED):
@@ -70,6 +72,8 @@ class _Linter:
         self._formatter = formatter
         self._tokenizer = formatter.tokenizer
         self._wrong: dict[str, str] = {}
+        if unread := formatter.unread_options():
+            self._wrong["options_read"] = unread
         self._notes: dict[str, str] = {}
         self._any_encoded = False
         # In some models BOS opens every turn, such as SmolLM2's <|im_start|>.

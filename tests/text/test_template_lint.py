@@ -90,3 +90,19 @@ def test_faults_are_found():
         "message['content']", "('' if message['role'] == 'system' else message['content'])"
     )
     assert "writes_all" in failed(chat_formatter(deaf))
+
+
+def test_an_option_that_the_template_does_not_read_is_found():
+    def found(template, *options):
+        findings = lint(chat_formatter(template, template_options=options))
+        [of_options] = [each for each in findings if each.check == "options_read"]
+        return "" if of_options.ok else of_options.detail
+
+    switched = "{{ '' if enable_thinking else ' ' }}" + ONE_LINE
+    assert not found(switched, "enable_thinking=false")
+    assert not found("{{ strftime_now('%d') }}" + ONE_LINE, 'date="2026-01-31"')
+    assert found(switched, "enable_thinkng=false") == (
+        "format.template_options: the template reads no variable 'enable_thinkng'; did you mean "
+        "'enable_thinking'?"
+    )
+    assert found("plain", "enable_thinking=false") and found(ONE_LINE, 'date="2026-01-31"')

@@ -31,7 +31,7 @@ def fixed_date(source: str, options: Mapping[str, Any]) -> str:
     Raises:
         UserError: The date is none, or the template computes the format that it asks for.
     """
-    if OPTION not in options or _FUNCTION not in source:
+    if OPTION not in options or not asks_for_date(source):
         return ""
     try:
         date = datetime.date.fromisoformat(options[OPTION])
@@ -42,6 +42,11 @@ def fixed_date(source: str, options: Mapping[str, Any]) -> str:
         ) from error
     texts = ", ".join(f"{_quoted(f)}: {_quoted(date.strftime(f))}" for f in _formats(source))
     return f"{{%- macro {_FUNCTION}(format) %}}{{{{- {{{texts}}}[format] }}}}{{%- endmacro %}}"
+
+
+def asks_for_date(source: str) -> bool:
+    """Return whether the Jinja text of a template may ask for today's date."""
+    return _FUNCTION in source
 
 
 def _formats(source: str) -> list[str]:

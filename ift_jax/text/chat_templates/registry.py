@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from jinja2 import nodes
+
 from ift_jax.config.schema import FormatConfig
 from ift_jax.errors import UserError, did_you_mean
 from ift_jax.io.files import read_template_file
 from ift_jax.io.json_reader import parse_json
-from ift_jax.text.chat_templates.dates import fixed_date
+from ift_jax.text.chat_templates.dates import OPTION, asks_for_date, fixed_date
+from ift_jax.text.chat_templates.sandbox import Sandbox
 from ift_jax.text.chat_templates.template import Template, compile_template
 from ift_jax.text.tokenizers.base import Tokenizer
 
@@ -40,8 +43,33 @@ def resolve_template(fmt: FormatConfig, tokenizer: Tokenizer) -> Template:
     Raises:
         UserError: There is no such template or file, or an option or the template is wrong.
     """
+    source, defaults = _source(fmt, tokenizer)
+    options = {**defaults, **_options(fmt)}
+    bos = "{{- bos_token }}" if _lacks_bos(fmt, tokenizer, source) else ""
+    front = _set_options(options) + fixed_date(source, options) + bos
+    name = "(given as text)" if _is_text(fmt.template) else fmt.template
+    return compile_template(front + source, name, frozenset(options))
+
+
+def unread_options(fmt: FormatConfig, tokenizer: Tokenizer) -> str:
+    """Say which of a config's `template_options` its template does not read; "" if it reads all.
+
+    The errors are those of `resolve_template`.
+    """
+    source, _ = _source(fmt, tokenizer)
+    read = {node.name for node in Sandbox().parse(source).find_all(nodes.Name)}
+    if asks_for_date(source):
+        read.add(OPTION)
+    for name in _options(fmt):
+        if name not in read:
+            hint = did_you_mean(name, sorted(read))
+            return f"format.template_options: the template reads no variable {name!r}{hint}"
+    return ""
+
+
+def _source(fmt: FormatConfig, tokenizer: Tokenizer) -> tuple[str, Mapping[str, Any]]:
+    """Return the Jinja text of a config's template, and the options that its name stands for."""
     name = fmt.template
-    options = _options(fmt)
     if name == "model":
         source = tokenizer.chat_template
         if not source:
@@ -49,18 +77,18 @@ def resolve_template(fmt: FormatConfig, tokenizer: Tokenizer) -> Template:
                 "format.template = 'model': the tokenizer's folder holds no chat template;"
                 f" expected one there, or one of {', '.join(NAMES)}"
             )
-    elif "{%" in name or "{{" in name:
-        name, source = "(given as text)", name
-    elif name.endswith(".jinja"):
-        source = read_template_file(name)
-    else:
-        _check_name(name)
-        template, defaults = _VARIANTS.get(name, (name, {}))
-        options = {**defaults, **options}
-        source = (_FOLDER / f"{template}.jinja").read_text("utf-8")
-    bos = "{{- bos_token }}" if _lacks_bos(fmt, tokenizer, source) else ""
-    front = _set_options(options) + fixed_date(source, options) + bos
-    return compile_template(front + source, name, frozenset(options))
+        return source, {}
+    if _is_text(name):
+        return name, {}
+    if name.endswith(".jinja"):
+        return read_template_file(name), {}
+    _check_name(name)
+    template, defaults = _VARIANTS.get(name, (name, {}))
+    return (_FOLDER / f"{template}.jinja").read_text("utf-8"), defaults
+
+
+def _is_text(template: str) -> bool:
+    return "{%" in template or "{{" in template
 
 
 def _lacks_bos(fmt: FormatConfig, tokenizer: Tokenizer, source: str) -> bool:
