@@ -168,11 +168,24 @@ def given(args: argparse.Namespace, settings: type) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def check_settings(settings: Any) -> None:
+def check_top_p(top_p: float, temperature: float) -> None:
+    """Raises a UserError if `--top-p` was given and greedy decoding would not read it."""
+    if top_p < 1 and temperature == 0:
+        raise UserError(
+            f"--top-p: {top_p:g} needs a --temperature above 0; at 0 the most likely token is "
+            "always taken"
+        )
+
+
+def check_settings(args: argparse.Namespace, settings: Any) -> None:
     """Checks values that several kinds have, before any work.
 
+    Args:
+        args: The flags that the settings are from.
+        settings: The settings of a kind.
+
     Raises:
-        UserError: A value is out of its bounds; names its flag.
+        UserError: A value is out of its bounds, or nothing would read it; names its flag.
     """
     bounds = {
         "temperature": (0 <= settings.temperature <= 100, "0 to 100"),
@@ -187,6 +200,8 @@ def check_settings(settings: Any) -> None:
         if not is_in:
             flag = f"--{name.replace('_', '-')}"
             raise UserError(f"{flag}: expected {expected}; got {getattr(settings, name):g}")
+    if args.top_p is not None:
+        check_top_p(args.top_p, settings.temperature)
 
 
 def open_completer(args: argparse.Namespace, signals: StopSignals) -> "Completer":

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     values["header"] = (args.header or "").replace("\\n", "\n")
     values["stop"] = tuple(args.stop or ())
     settings = magpie.Settings(**values)
-    synthesis_run.check_settings(settings)
+    synthesis_run.check_settings(args, settings)
     signals = StopSignals()
     completer = synthesis_run.open_completer(args, signals)
     if args.header is None:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ift_jax.commands import arguments, rejection_flags, run_config
+from ift_jax.commands.synthesis_run import check_top_p
 from ift_jax.errors import UserError, counted
 from ift_jax.io.locks import output_lock
 from ift_jax.io.outputs import check_folder
@@ -117,6 +118,7 @@ def _plan(args: argparse.Namespace) -> "Plan":
             f"--samples: {args.samples} greedy completions would be the same; expected a "
             "--temperature above 0"
         )
+    check_top_p(args.top_p, args.temperature)
     threshold = args.threshold
     if args.reward is not None:
         from ift_jax.synthesis.reward_functions import check_row

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{flag}: --variant {args.variant} has no use for it")
     variant = single_stage if args.variant == "alpaca" else self_instruct
     settings = variant.Settings(**synthesis_run.given(args, variant.Settings))
-    synthesis_run.check_settings(settings)
+    synthesis_run.check_settings(args, settings)
     seeds = read_seeds(args.seeds, variant.SHOWN_TASKS)
     recipe = (
         single_stage.SingleStage(seeds, settings)

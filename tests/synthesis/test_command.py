@@ -93,6 +93,10 @@ MAGPIE = ["magpie", *ENDPOINT, "--header", "x"]
         ([*MAGPIE, "--stop", ""], "--header, --stop: expected a text that is not empty"),
         ([*MAGPIE, "--temperature", "-1"], "--temperature: expected 0 to 100; got -1"),
         ([*MAGPIE, "--answer-temperature", "101"], "--answer-temperature: expected 0 to 100"),
+        (
+            [*MAGPIE, "--top-p", "0.9", "--temperature", "0"],
+            "--top-p: 0.9 needs a --temperature above 0; at 0 the most likely token is always tak",
+        ),
         ([*MAGPIE, "--top-p", "0"], "--top-p: expected more than 0 and at most 1; got 0"),
         ([*MAGPIE, "--similarity", "1.5"], "--similarity: expected more than 0 and at most 1"),
         ([*MAGPIE, "--repetition-penalty", "0"], "--repetition-penalty: expected more than 0"),

@@ -160,6 +160,10 @@ def test_failures_are_one_line_each_and_the_run_goes_on(tmp_path, monkeypatch, c
     [
         (["--reward", "number", "--temperature", "0"], "--samples: 8 greedy completions would be"),
         (
+            "--reward number --temperature 0 --samples 1 --top-p 0.9".split(),
+            "--top-p: 0.9 needs a --temperature above 0",
+        ),
+        (
             ["--reward", "number", "--config.train.epochs=2"],
             "--config.train.epochs=2: expected --tr",
         ),
