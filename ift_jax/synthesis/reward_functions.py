@@ -24,6 +24,7 @@ from ift_jax.evaluation.benchmarks.gsm8k import (
     strict_answer,
 )
 from ift_jax.evaluation.benchmarks.instruction_checks.instructions import (
+    arguments_of,
     followed,
     instruction_error,
 )
@@ -179,16 +180,15 @@ def _last_answer(row: Row) -> str | None:
 
 def _instructions(row: Row, where: str) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the ids of a row's instructions, and the arguments of each."""
-    names, given = row.get(_INSTRUCTIONS), row.get(_ARGUMENTS)
-    are_lists = isinstance(names, list) and isinstance(given, list) and len(names) == len(given)
-    if not are_lists or not names or not all(isinstance(name, str) for name in names):
+    names = row.get(_INSTRUCTIONS)
+    kwargs = None
+    if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+        kwargs = arguments_of(row.get(_ARGUMENTS), len(names))
+    if not isinstance(names, list) or kwargs is None:
         raise UserError(
             f"{where}: expected IFEval's fields {_INSTRUCTIONS!r}, a list of ids, and "
             f"{_ARGUMENTS!r}, a list of as many objects"
         )
-    assert given is not None
-    # A table has a column for every argument of any instruction, and null where it has none.
-    kwargs = [{k: v for k, v in (one or {}).items() if v is not None} for one in given]
     return names, kwargs
 
 

@@ -75,6 +75,24 @@ def test_functions_with_a_name(name, row, rewards):
             {"instruction_id_list": ["no:such"], "kwargs": [{}]},
             "r:1: no instruction 'no:such'",
         ),
+        (
+            FunctionSpec("ifeval"),
+            {"instruction_id_list": ["startend:quotation"], "kwargs": ["{}"]},
+            "'kwargs', a list of as many objects",
+        ),
+        (
+            FunctionSpec("ifeval"),
+            {
+                "instruction_id_list": ["length_constraints:number_words"],
+                "kwargs": [{"num_words": "300", "relation": "at least"}],
+            },
+            "number_words: num_words: expected a whole number; found '300'",
+        ),
+        (
+            FunctionSpec("ifeval"),
+            {"instruction_id_list": ["keywords:existence"], "kwargs": [{"keywords": 5}]},
+            "existence: keywords: expected a list of which each item is a string; found 5",
+        ),
     ],
 )
 def test_a_row_without_what_a_function_reads_is_refused(spec, row, message):

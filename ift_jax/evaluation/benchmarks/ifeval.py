@@ -1,9 +1,10 @@
 """IFEval (Zhou et al. 2023, arXiv:2311.07911): instructions whose keeping a program can verify."""
 
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, counted
 from ift_jax.evaluation.benchmarks.base import Benchmark, Item, Ratio, Scores
 from ift_jax.evaluation.benchmarks.data_files import DataFiles, Row, rows_of
 from ift_jax.evaluation.benchmarks.instruction_checks.instructions import (
+    arguments_of,
     followed,
     followed_loosely,
     instruction_error,
@@ -54,13 +55,11 @@ class IfEval(Benchmark):
 
 def _item(row: Row) -> Item:
     instructions = row.texts("instruction_id_list")
-    given = row.fields.get("kwargs")
-    if not isinstance(given, list) or len(given) != len(instructions):
-        raise UserError(f"{row.place}: field 'kwargs': expected {len(instructions)} objects")
-    # A table has a column for every argument of any instruction, and null where it has none.
-    kwargs = [
-        {name: value for name, value in (one or {}).items() if value is not None} for one in given
-    ]
+    kwargs = arguments_of(row.fields.get("kwargs"), len(instructions))
+    if kwargs is None:
+        raise UserError(
+            f"{row.place}: field 'kwargs': expected {counted(len(instructions), 'object')}"
+        )
     for instruction, arguments in zip(instructions, kwargs, strict=True):
         if error := instruction_error(instruction, arguments):
             raise UserError(f"{row.place}: {error}")

@@ -109,6 +109,13 @@ def test_prompts_are_the_literatures(releases):
             '{"key": 1, "prompt": "p", "instruction_id_list": ["a:b"], "kwargs": [{}]}',
             "input_data.jsonl:1: no instruction 'a:b'",
         ),
+        (
+            "ifeval",
+            "ifeval/input_data.jsonl",
+            '{"key": 1, "prompt": "p", "instruction_id_list": ["startend:quotation"], '
+            '"kwargs": ["{}"]}',
+            "input_data.jsonl:1: field 'kwargs': expected 1 object",
+        ),
     ],
 )
 def test_a_wrong_file_is_named_by_line_and_field(name, file, text, message, releases, tmp_path):

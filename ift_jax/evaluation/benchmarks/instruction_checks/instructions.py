@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ift_jax.evaluation.benchmarks.instruction_checks import form, language, words
+from ift_jax.io.typed_fields import TEXT, TEXTS, shown, whole
 
 # By the release's id. The parameters after the response are the fields of a prompt's "kwargs".
 CHECKS: Mapping[str, Callable[..., bool]] = {
@@ -36,18 +37,37 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     "punctuation:no_comma": form.no_comma,
 }
 _PATTERNS = ("keyword", "keywords", "forbidden_words", "section_spliter", "postscript_marker")
+# What an argument must be, by the annotation of a check's parameter.
+_KINDS = {int: whole(), str: TEXT, Sequence[str]: TEXTS}
+
+
+def arguments_of(given: Any, n_instructions: int) -> list[dict[str, Any]] | None:
+    """Return the arguments of each instruction; None if they are no list of as many objects.
+
+    A table has a column for every argument of any instruction, and null where it has none.
+    """
+    if not isinstance(given, list) or len(given) != n_instructions:
+        return None
+    if not all(one is None or isinstance(one, Mapping) for one in given):
+        return None
+    return [
+        {name: value for name, value in (one or {}).items() if value is not None} for one in given
+    ]
 
 
 def instruction_error(instruction: str, kwargs: Mapping[str, Any]) -> str:
     """Return what is wrong with an instruction and its arguments; "" if nothing is."""
     if instruction not in CHECKS:
         return f"no instruction {instruction!r}; expected one of the release's {len(CHECKS)}"
-    expected = set(list(inspect.signature(CHECKS[instruction]).parameters)[1:])
-    if set(kwargs) != expected:
+    _, *parameters = inspect.signature(CHECKS[instruction]).parameters.values()
+    kinds = {parameter.name: _KINDS[parameter.annotation] for parameter in parameters}
+    if set(kwargs) != set(kinds):
         found = ", ".join(sorted(kwargs)) or "none"
-        wanted = ", ".join(sorted(expected)) or "none"
+        wanted = ", ".join(sorted(kinds)) or "none"
         return f"{instruction}: expected the arguments {wanted}; found {found}"
     for name, value in kwargs.items():
+        if not kinds[name].accepts(value):
+            return f"{instruction}: {name}: expected {kinds[name].expected}; found {shown(value)}"
         if name.endswith("relation") and value not in words.RELATIONS:
             return f"{instruction}: {name}: expected one of {words.RELATIONS}; found {value!r}"
         if name in _PATTERNS:
