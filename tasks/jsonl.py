@@ -10,12 +10,11 @@ pairs of texts is read as conversations throughout.
 
 import os
 
-from ift_jax.config.data_items import validation_beside
+from ift_jax.config.data_items import ENDINGS, files_in, validation_beside
 from ift_jax.errors import UserError
 from ift_jax.io.hub_names import hub_hint
 from ift_jax.metrics import exact_match, rouge_l
 from ift_jax.sources.register import register_mixture, register_task, task_name
-from ift_jax.sources.row_files import ENDINGS
 from ift_jax.sources.row_files_source import sources_of_a_mixture
 from ift_jax.text.rows.parse_record import AUTOMATIC, RowOptions
 
@@ -72,7 +71,6 @@ def _paths(root: str) -> list[str]:
         raise UserError(
             f"{root}: does not exist; expected {expected}{hub_hint(root, is_data=True)}"
         )
-    names = [name for name in sorted(os.listdir(root)) if name.endswith(ENDINGS)]
-    if not names:
-        raise UserError(f"{root}: holds no file that ends in {', '.join(ENDINGS)}")
-    return [os.path.join(root, name) for name in names]
+    if paths := files_in(root):
+        return paths
+    raise UserError(f"{root}: holds no file that ends in {', '.join(ENDINGS)}")

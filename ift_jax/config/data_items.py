@@ -173,10 +173,9 @@ def _weight(text: str, part: str) -> float:
 def _files(path: str) -> list[str]:
     """The files of a file, a folder (without those in its folders) or a pattern, in name order."""
     if os.path.isdir(path):
-        names = sorted(name for name in os.listdir(path) if name.endswith(ENDINGS))
-        if not names:
-            raise UserError(f"--data: {path}: holds no file that ends in {', '.join(ENDINGS)}")
-        return [os.path.join(path, name) for name in names]
+        if found := files_in(path):
+            return found
+        raise UserError(f"--data: {path}: holds no file that ends in {', '.join(ENDINGS)}")
     if os.path.exists(path):
         found = [path]
     else:
@@ -190,6 +189,12 @@ def _files(path: str) -> list[str]:
         if not file.endswith(ENDINGS):
             raise UserError(f"--data: {file}: expected a file that ends in {', '.join(ENDINGS)}")
     return found
+
+
+def files_in(folder: str) -> list[str]:
+    """The files of rows in a folder, in name order, without hidden ones, as in a pattern."""
+    names = sorted(name for name in os.listdir(folder) if name.endswith(ENDINGS))
+    return [os.path.join(folder, name) for name in names if not name.startswith(".")]
 
 
 def split_of(file: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ift_jax.io.files import file_digest, json_digest
+from ift_jax.io.files import file_digest, file_state, json_digest
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # The files of this package that determine what is in a store.
@@ -48,6 +48,8 @@ def _stat(path: str) -> list[int]:
 def tree_digest(root: str, leave_out: str) -> str:
     """Return a hash of path, size and modification time of a file, or of all in a folder.
 
+    A link to nothing, such as an editor's lock, counts by its path.
+
     Args:
         root: The file or folder; "" for none.
         leave_out: A folder below it that does not count.
@@ -60,7 +62,7 @@ def tree_digest(root: str, leave_out: str) -> str:
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if os.path.join(folder, name) != leave_out]
         paths += [os.path.join(folder, name) for name in files]
-    return json_digest([[path, *_stat(path)] for path in sorted(paths)])
+    return json_digest([[path, file_state(path)] for path in sorted(paths)])
 
 
 def siblings_digest(paths: Iterable[str]) -> str:

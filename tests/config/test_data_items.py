@@ -17,6 +17,7 @@ def folder(tmp_path, monkeypatch):
         (tmp_path / "split" / name).write_text("{}\n")
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "many" / "._part-0.jsonl").write_bytes(b"\0")  # As macOS leaves it.
     return tmp_path
 
 

@@ -29,3 +29,10 @@ def test_a_change_of_any_file_that_determines_a_store_changes_its_key(tmp_path, 
     # The optimizer has no part in what a store holds.
     (copy / "training" / "optimizer.py").write_text("")
     assert fingerprints.our_code() == key
+
+
+def test_a_folder_with_a_link_to_nothing_has_a_hash(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("{}")
+    before = fingerprints.tree_digest(str(tmp_path), "")
+    (tmp_path / ".#rows.jsonl").symlink_to("editor@host.1")
+    assert fingerprints.tree_digest(str(tmp_path), "") != before

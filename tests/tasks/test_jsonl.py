@@ -33,6 +33,7 @@ def test_a_folder_gives_a_task_a_file_in_proportion_to_their_sizes(tmp_path):
     _write(tmp_path / "a-1.validation.jsonl", TEXT, 3)
     _write(tmp_path / "b.jsonl", TEXT, 10)
     (tmp_path / "notes.txt").write_text("not data")
+    (tmp_path / ".#b.jsonl").symlink_to("editor@host.1")  # An editor's lock.
     assert jsonl.register(str(tmp_path)) == ("jsonl_a_1", "jsonl_b")
     mixture = seqio.MixtureRegistry.get("jsonl")
     assert [mixture.get_rate(task) for task in mixture.tasks] == [40, 10]
