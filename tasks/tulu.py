@@ -27,6 +27,7 @@ What the public sources say about the counts:
 import argparse
 import collections
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -175,20 +176,25 @@ def compare_counts(release_name: str, root: str) -> list[Count]:
     return counts
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the published and the found rows of each source."""
     parser = argparse.ArgumentParser(prog="python -m tasks.tulu", description=main.__doc__)
     parser.add_argument("root", help="the folder with the downloaded release")
     parser.add_argument("--release", choices=sorted(RELEASES), default="tulu3")
     args = parser.parse_args(arguments)
-    counts = compare_counts(args.release, args.root)
+    try:
+        counts = compare_counts(args.release, args.root)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     n_found = sum(count.found for count in counts)
     counts.append(Count("all", RELEASES[args.release].rows, n_found))
     print(f"{'source':<20} {'published':>9} {'found':>9}")
     for count in counts:
         note = "" if count.published == count.found else "  differs"
         print(f"{count.source:<20} {count.published:>9,} {count.found:>9,}{note}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

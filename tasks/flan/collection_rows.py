@@ -132,7 +132,11 @@ def cot(row: Row) -> Iterator[Fields]:
 
 
 def prompt(row: Row) -> Iterator[Fields]:
-    """Read a prompt of T0, in its own format or in that of GPT-3's finetuning."""
+    """Read a prompt of T0, in its own format or in that of GPT-3's finetuning.
+
+    Raises:
+        ValueError: The answer is none of the options, so that it has no mark among them.
+    """
     inputs, targets = ("inputs", "targets") if "inputs" in row else ("prompt", "completion")
     answer = row[targets].strip().removesuffix("<|endoftext|>").rstrip()
     fields: Fields = {"input": row[inputs].strip(), "answer": answer}
@@ -140,7 +144,9 @@ def prompt(row: Row) -> Iterator[Fields]:
     if isinstance(options, str):
         options = parse_json(options, "options")
     if options:
-        fields["options"] = options
+        fields["options"] = [option.strip() for option in options]
+        if answer not in fields["options"]:
+            raise ValueError(f"the answer {answer!r} is none of the options")
     yield fields
 
 

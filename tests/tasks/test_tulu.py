@@ -89,7 +89,9 @@ def test_a_source_that_is_not_listed_is_an_error_and_shown(tmp_path, capsys):
     assert printed[-1].split() == ["all", "939,343", f"{len(rows):,}", "differs"]
 
 
-def test_what_is_not_there_is_named():
+def test_what_is_not_there_is_named(capsys):
+    assert tulu.main(["/nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("error: allenai/tulu-3-sft-mixture: the split")
     tulu.register("")
     with pytest.raises(UserError) as error:
         records("tulu3_aya", "train")

@@ -52,8 +52,12 @@ def root(tmp_path):
     return str(tmp_path)
 
 
+def _source_records(name, split="train", seed=0):
+    return seqio.TaskRegistry.get(f"flan_collection_{name}").source.records(split, seed=seed)
+
+
 def _records(name, split="train", seed=0):
-    return list(seqio.TaskRegistry.get(f"flan_collection_{name}").source.records(split, seed=seed))
+    return list(_source_records(name, split, seed))
 
 
 def _shares(name, counts=None):
@@ -168,6 +172,18 @@ def test_options_are_shown_or_hidden(root):
     assert shown == _records("flan2021_cola_zs_opt")
     [first, *_] = _records("t0_qasc_is_it_zs_noopt")
     assert first == {"inputs": "P0", "targets": "b"}
+
+
+def test_a_t0_prompt_whose_answer_is_none_of_its_options_is_named(tmp_path):
+    (tmp_path / "t0").mkdir()
+    rows = [{"inputs": f"P{k}", "targets": "b", "options": ["a ", " b"]} for k in range(40)]
+    path = tmp_path / "t0" / "qasc_is_it.jsonl"
+    path.write_text("\n".join(map(json.dumps, [*rows, rows[0] | {"targets": "c"}])))
+    collection.register(str(tmp_path))
+    records = _source_records("t0_qasc_is_it_zs_opt")
+    assert {next(records)["targets"] for _ in rows} > {"b"}  # Some answer by a mark.
+    with pytest.raises(UserError, match=r"is_it.jsonl:41: .* the answer 'c' is none of the opti"):
+        next(records)
 
 
 def test_few_shot_prompts(root):
