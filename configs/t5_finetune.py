@@ -16,8 +16,8 @@ r"""T5 finetuned on a benchmark (Raffel et al. 2020, arXiv:1910.10683, section 3
 The paper chooses the best checkpoint of each task by its development set; `train.keep_best` keeps
 the best by loss. It translates and summarizes with beam search (4 beams, length penalty 0.6), and
 answers all else greedily, as the evaluation here does; of "all", which holds both, it is greedy.
-T5X cuts inputs and targets that are too long; here inputs are cut and
-examples with longer targets are dropped and counted.
+T5X cuts inputs and targets that are too long; here inputs are cut, and examples with longer targets
+are dropped and counted.
 
 The loss is a sum because T5X's LOSS_NORMALIZING_FACTOR is None; to Adafactor, whose update does not
 depend on the gradient's scale, a mean is nearly the same.

@@ -27,6 +27,7 @@ from ift_jax.commands import arguments, eval_benchmarks
 from ift_jax.commands.failures import USER_ERROR
 from ift_jax.config.files import overridden
 from ift_jax.config.schema import Config
+from ift_jax.config.systems import SHOTS
 from ift_jax.errors import UserError, counted
 from ift_jax.io.outputs import file_output, write_output
 from ift_jax.io.stop_signals import StopSignals
@@ -86,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shots",
         type=arguments.whole_number(1),
-        choices=(1, 2, 5, 16, 32),
+        choices=tuple(k for k in SHOTS if k),
         help=f"solved examples in a prompt of the untuned model; default: {_SHOTS}",
     )
     eval_benchmarks.add_arguments(parser)

@@ -3,8 +3,8 @@
 A store is one folder for one split of one task, named `<task>-<split>-<key>` after a hash of all
 that determines it. Part `v * shards + k` holds shard k of the source in variant v (or, of a task
 that is read in one pass, the k-th piece of it), as one record batch, so a column of a part is one
-contiguous array. `manifest.json` is written last, and the
-folder gets its name only then: a folder with such a name is a complete store.
+contiguous array. `manifest.json` is written last, and the folder gets its name only then: a folder
+with such a name is a complete store.
 """
 
 import dataclasses

@@ -5,8 +5,8 @@ On the host, `generate` makes batches of them and works block by block, `request
 requests into arrays and back, and `stops` finds what ends an answer. On the device, `decode_batch`
 reads the prompts (`begin_batch`, prefill) and has the loop that makes tokens (`advance_batch`);
 `beam_search` has the one that searches; `block_loops` calls them, and `compile_ahead` compiles them
-for the batches to come. They fill the key-value cache of
-`cache`, and use `sampling` and `log_probs`.
+for the batches to come. They fill the key-value cache of `cache`, and use `sampling` and
+`log_probs`.
 """
 
 from ift_jax.decoding.generate import Generator, generate

@@ -84,9 +84,8 @@ class Block(nnx.Module):
 
         h = apply_norm(self.attention_pre_norm, x_BxLxD)
         y, kept = self._attend(h, mask, rope, cache, shared_kv)
-        if (
-            self.config.norm_placement == "parallel_norms"
-        ):  # Both read `x`, each its own norm of it.
+        # Both read `x`, each its own norm of it.
+        if self.config.norm_placement == "parallel_norms":
             h = apply_norm(self.mlp_pre_norm, x_BxLxD)
         x_BxLxD = x_BxLxD + self._finish(y, self.attention_post_norm, attention_dropout)
 

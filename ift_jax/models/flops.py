@@ -19,9 +19,8 @@ from ift_jax.models.decoder import GLOBAL_WINDOW, layer_windows, softmax_windows
 
 Path = tuple[Any, ...]  # A parameter's path in the tree of parameters.
 
-TRAINED_MATRIX = (
-    6.0  # FLOPs per parameter and token: forward, and the gradients by input and weight.
-)
+# FLOPs per parameter and token: forward, and the gradients by input and weight.
+TRAINED_MATRIX = 6.0
 FROZEN_MATRIX = 4.0  # Forward, and the gradient by the input.
 
 

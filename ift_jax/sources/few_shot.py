@@ -9,8 +9,7 @@ every mixture of such tasks a mixture of the twins:
     --config.data.heldout_mixture=quickstart_heldout_5_shot
 
 A twin has exact match and the task's own metrics and postprocessor, on the answer up to its first
-blank line.
-`few_shot_source` says how a prompt is made.
+blank line. `few_shot_source` says how a prompt is made.
 """
 
 import functools

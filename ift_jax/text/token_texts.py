@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from ift_jax.text.tokenizers.base import Tokenizer
 
 _INCOMPLETE = "\ufffd"  # What a decoder writes for bytes that are not a whole character.
-_WINDOW = (
-    8  # Tokens before, with which a token is decoded: some write their space by what precedes.
-)
+# Tokens before, with which a token is decoded: some write their space by what precedes.
+_WINDOW = 8
 
 
 def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
