@@ -23,7 +23,7 @@ from ift_jax.training.evaluations import Evaluations
 from ift_jax.training.final_evaluation import final_evaluation
 from ift_jax.training.first_state import first_state
 from ift_jax.training.goodput import Goodput
-from ift_jax.training.metric_writer import MetricWriter
+from ift_jax.training.metric_writer import MetricWriter, closed_on_failure
 from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.previews import Previews
 from ift_jax.training.profile import NO_STEPS, Profile, check_profile
@@ -105,9 +105,8 @@ def train(
                 f"nothing to do: the run in {displayed(workdir)} is {start.describe_end()}"
             )
             return True
-        if is_new:
-            with write_errors(workdir):
-                os.makedirs(home.local, exist_ok=True)
+        with write_errors(workdir):
+            os.makedirs(home.local, exist_ok=True)
         if is_first_process and is_new:
             stack.enter_context(run_lock(workdir))
             check_still_new(home)
@@ -120,8 +119,9 @@ def train(
                 trainer = Trainer(
                     run, home, console, start, stop, goodput, profile, report, is_first_process
                 )
-                trainer.run_steps()
-                trainer.finish(began)
+                with closed_on_failure(trainer.writer):
+                    trainer.run_steps()
+                    trainer.finish(began)
         # Twice: a vote of several processes is known one call later.
         was_asked_to_stop = stop.requested() or stop.requested()
     console.line(*file_lines(home.local, workdir))
@@ -134,7 +134,7 @@ def train(
 class Trainer:
     """A run in progress: its state on the devices, and everything that it writes.
 
-    Call `run_steps` once, then `finish`.
+    Call `run_steps` once, then `finish`, both with its `writer` closed on failure.
     """
 
     def __init__(
@@ -189,26 +189,26 @@ class Trainer:
         self._step = self._first_step
         self._owes_checkpoint = False  # One was due during steps that were not finite.
         self._stopped = False
-        self._writer = None
+        self.writer = None
         if writes:
-            self._writer = MetricWriter.of_run(run.config, home.local, self._first_step)
+            self.writer = MetricWriter.of_run(run.config, home.local, self._first_step)
             goodput.resume(home.local, self._first_step)
         self._text_generator = TextGenerator(run.config, run.tokenizer, run.program.model)
         self._previews = Previews(
-            self._text_generator, run.eval, home.local, self._first_step, console, self._writer
+            self._text_generator, run.eval, home.local, self._first_step, console, self.writer
         )
         self._evaluations = Evaluations(
             run,
             self._text_generator,
             self._checkpoints,
             console,
-            self._writer,
+            self.writer,
             home.local,
             self._first_step,
         )
         self._prefetcher = Prefetcher(run.device_batch, range(self._first_step, run.n_steps))
         self._throughput = Throughput(run, goodput)
-        self._log = StepLog(run, self._throughput, goodput, self._writer, console)
+        self._log = StepLog(run, self._throughput, goodput, self.writer, console)
         self._profile = Profile(profile if writes else NO_STEPS, home.local, goodput, console.line)
         self._bad_steps = BadSteps(config.max_bad_steps)
         console.start(self._first_step, run.n_steps, "compiling the train step")
@@ -284,7 +284,7 @@ class Trainer:
 
     def _check_workdir(self, *, asks_bucket: bool = True) -> None:
         """Raise a UserError if the workdir was deleted under the run."""
-        if self._writer:
+        if self.writer:
             self._home.check(asks_bucket=asks_bucket)
 
     def _do_what_is_missing(self) -> None:
@@ -332,8 +332,8 @@ class Trainer:
             return
         self._owes_checkpoint = False
         # A run that resumes here has these lines.
-        if self._writer:
-            self._writer.sync()
+        if self.writer:
+            self.writer.sync()
         self._goodput.write(self._step)
         self._home.push()
         state = checkpointed_part(self._run, self._state)
@@ -384,15 +384,15 @@ class Trainer:
                         all_params(self._state),
                         self._step,
                         self._console,
-                        self._writer,
+                        self.writer,
                         self._home.local,
                         self._stop.requested,
                     )
         with self._goodput.during("saving"):
             self._checkpoints.close()
         self._goodput.write(self._step, is_complete=not self._stopped)
-        if self._writer:
-            self._writer.close()
+        if self.writer:
+            self.writer.close()
             self._check_workdir()
             if not self._stopped:
                 record_end(self._start, self._first_step, self._step, self._home)

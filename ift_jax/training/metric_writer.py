@@ -1,9 +1,11 @@
 """Metrics of a run: JSON lines, and the same as TensorBoard events and for trackers."""
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import jax
@@ -94,9 +96,26 @@ class MetricWriter:
         with write_errors(self._path):
             os.fsync(self._lines.fileno())
 
-    def close(self) -> None:
-        """Close the files and the trackers."""
+    def close(self, *, failed: bool = False) -> None:
+        """Close the files and the trackers, which are told if an error ended the run."""
         self._lines.close()
         self._events.close()
         for tracker in self._trackers:
-            tracker.close()
+            tracker.close(failed=failed)
+
+
+@contextlib.contextmanager
+def closed_on_failure(writer: MetricWriter | None) -> Iterator[None]:
+    """Close what a run writes if an error ends the block, so that its trackers show it as failed.
+
+    That error is raised; one of closing is only told.
+    """
+    try:
+        yield
+    except BaseException:
+        if writer is not None:
+            try:
+                writer.close(failed=True)
+            except Exception as error:
+                print(f"warning: a tracker was not closed: {error}", file=sys.stderr)
+        raise

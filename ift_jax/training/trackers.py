@@ -45,8 +45,8 @@ class Tracker(abc.ABC):
         """Hand over finite numbers of a step."""
 
     @abc.abstractmethod
-    def close(self) -> None:
-        """End the run at the tracker."""
+    def close(self, *, failed: bool = False) -> None:
+        """End the run at the tracker, which is told if an error ended it."""
 
 
 def open_trackers(
@@ -142,8 +142,8 @@ class WandbTracker(Tracker):
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log({**values, _STEP: step})
 
-    def close(self) -> None:
-        self._run.finish()
+    def close(self, *, failed: bool = False) -> None:
+        self._run.finish(exit_code=int(failed))
 
 
 def _has_wandb_key() -> bool:
@@ -210,8 +210,8 @@ class MlflowTracker(Tracker):
         for name, value in values.items():
             self._client.log_metric(self.id, name, value, step=step)
 
-    def close(self) -> None:
-        self._client.set_terminated(self.id)
+    def close(self, *, failed: bool = False) -> None:
+        self._client.set_terminated(self.id, status="FAILED" if failed else "FINISHED")
 
 
 class TrackioTracker(Tracker):
@@ -240,7 +240,8 @@ class TrackioTracker(Tracker):
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._trackio.log(dict(values), step=step)
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
+        del failed  # It has no such state.
         self._trackio.finish()
 
 

@@ -32,14 +32,14 @@ def no_settings_of_the_user(monkeypatch, tmp_path):
     (tmp_path / "home").mkdir()
 
 
-def write(workdir, name, records, step=0):
+def write(workdir, name, records, step=0, *, failed=False):
     """Write records as one attempt of a run, and return the run's name at the tracker."""
     workdir.mkdir(parents=True, exist_ok=True)
     opened = trackers.open_trackers([name], str(workdir), CONFIG, resumes=step > 0)
     writer = MetricWriter(str(workdir), step, opened)
     for record in records:
         writer.write(record)
-    writer.close()
+    writer.close(failed=failed)
     return opened[0].id
 
 
@@ -111,9 +111,10 @@ def test_mlflow_writes_into_the_workdir(tmp_path):
     pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     from mlflow.tracking import MlflowClient
 
-    run_id = write(tmp_path / "run", "mlflow", RECORDS[:1])
-    assert write(tmp_path / "run", "mlflow", RECORDS[1:], step=1) == run_id
+    run_id = write(tmp_path / "run", "mlflow", RECORDS[:1], failed=True)
     client = MlflowClient(tracking_uri=(tmp_path / "run" / "mlflow").as_uri())
+    assert client.get_run(run_id).info.status == "FAILED"
+    assert write(tmp_path / "run", "mlflow", RECORDS[1:], step=1) == run_id
     run = client.get_run(run_id)
     assert run.info.run_name == "run"
     assert run.info.status == "FINISHED"
@@ -215,12 +216,18 @@ def test_a_run_hands_its_metrics_over(tmp_path, monkeypatch):
         def log(self, step, values):
             handed.append((step, values))
 
-        def close(self):
-            handed.append("closed")
+        def close(self, *, failed=False):
+            handed.append("failed" if failed else "closed")
 
     monkeypatch.setitem(trackers.TRACKERS, "wandb", Recorder)
     monkeypatch.setitem(__import__("sys").modules, "wandb", __import__("json"))
     process = in_process.InProcess(monkeypatch)
+    process.bad_steps = {4, 5}
+    diverging = ["train.track=('wandb',)", "train.max_bad_steps=2"]
+    assert process.train(tmp_path / "diverging", diverging) == 2
+    assert handed[-1] == "failed"
+    process.bad_steps = set()
+    handed.clear()
     assert process.train(tmp_path / "run", ["train.track=('wandb',)"]) == 0
     assert handed[0] == ("began", ("wandb",), None)
     assert handed[-1] == "closed"
