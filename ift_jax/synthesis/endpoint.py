@@ -206,6 +206,7 @@ def _completion(choice: Any, where: str) -> TextCompletion:
         raise UserError(f"{where}: expected a choice with a text; got {json.dumps(fields)[:80]}")
     log_probs = _log_probs(fields.get("logprobs"))
     total = sum(log_probs) if log_probs else None
+    text = text.encode(errors="replace").decode()  # JSON can spell half a surrogate pair.
     return TextCompletion(text, str(fields.get("finish_reason")), total, len(log_probs))
 
 
@@ -215,5 +216,9 @@ def _log_probs(field: Any) -> list[float]:
         return []
     tokens = field.get("token_logprobs")
     if tokens is None:
-        tokens = [token.get("logprob") for token in field.get("content") or []]
+        content = field.get("content")
+        of_tokens = content if isinstance(content, list) else []
+        tokens = [token.get("logprob") for token in of_tokens if isinstance(token, dict)]
+    if not isinstance(tokens, list):
+        return []
     return [float(value) for value in tokens if isinstance(value, int | float)]

@@ -106,5 +106,12 @@ def _table_line(
 
 def _shown_row(prompt: PromptRow) -> dict[str, Any]:
     """The fields of a prompt's row in JSON's types: a table of Parquet may have others."""
-    plain = (str, int, float, bool, list, dict, type(None))
-    return {k: v if isinstance(v, plain) else str(v) for k, v in prompt.row.items()}
+    return {name: _in_json(value) for name, value in prompt.row.items()}
+
+
+def _in_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _in_json(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_in_json(part) for part in value]
+    return value if isinstance(value, str | int | float | None) else str(value)

@@ -110,6 +110,16 @@ def test_an_answer_that_cannot_be_read_is_asked_for_again_twice(content, message
     assert len(received) == MAX_UNREADABLE
 
 
+@pytest.mark.parametrize(
+    "logprobs", [{"token_logprobs": 5}, {"content": ["x"]}, {"content": 5}, {}, [], None]
+)
+def test_log_probabilities_of_another_form_are_not_known(logprobs):
+    answer = {"choices": [{"text": "a\ud83d", "finish_reason": "stop", "logprobs": logprobs}]}
+    with serving(lambda *_: (200, {}, answer)) as (url, _):
+        # What is no text cannot be written to a file.
+        assert completer(url).complete([TEXT]) == [[TextCompletion("a?", "stop")]]
+
+
 @pytest.mark.parametrize("choice", [{"text": None}, {"message": {"content": None}}])
 def test_an_answer_without_a_text_is_an_empty_one(choice):
     answer = {"choices": [choice | {"finish_reason": "length"}]}

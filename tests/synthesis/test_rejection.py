@@ -1,13 +1,18 @@
 """Rejection sampling end to end with a scripted model: counts, kills, failures, rounds."""
 
+import datetime
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ift_jax.errors import UserError
 from ift_jax.io.stop_signals import never
 from ift_jax.synthesis.generator import Interrupted
+from ift_jax.synthesis.prompt_rows import read_prompt_rows
 from ift_jax.synthesis.rejection import run_round
+from ift_jax.synthesis.rejection_plan import Plan
 from ift_jax.synthesis.rejection_rounds import Models, run_rounds
 from ift_jax.synthesis.reward_functions import FunctionSpec
 from ift_jax.synthesis.selection import sample_seed
@@ -65,6 +70,22 @@ def test_a_round_has_the_counts_of_its_script(prompts, tmp_path):
     assert summary["mean_of_best_of_4"] == pytest.approx(sum(map(max, rewards)) / 13)
     assert summary["selected"] == len(passed) and summary["selected_mean_reward"] == 1.0
     assert summary["failed_prompts"] == 0
+
+
+def test_a_row_of_parquet_is_written_in_json_types(tmp_path):
+    row = {
+        "q": "x",
+        "targets": "1",
+        "image": {"bytes": b"\xff"},
+        "days": [datetime.date(2020, 1, 2)],
+    }
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "prompts.parquet")
+    prompts = read_prompt_rows(str(tmp_path / "prompts.parquet"), "q")
+    plan = Plan(prompts, samples=2, max_tokens=4)
+    output = tmp_path / "round"
+    run_round(plan, str(output), 1, Script, lambda: InProcess(EXACT), log=lambda _: None)
+    [line] = lines_of(output / "table.jsonl")
+    assert line["row"]["days"] == ["2020-01-02"] and line["row"]["image"] == {"bytes": "b'\\xff'"}
 
 
 def test_top_k_overall_takes_several_completions_of_a_prompt(prompts, tmp_path):
