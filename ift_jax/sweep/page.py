@@ -126,11 +126,12 @@ def _curves(settings: Sequence[SettingScores], metrics: Sequence[str], along: Ax
     kinds = list(dict.fromkeys(along.others))
     for metric in metrics:
         for kind in kinds:
-            points = sorted(
+            points = [
                 (float(each.values[along.field]), each.means[metric])
                 for each, others in zip(settings, along.others, strict=True)
                 if others == kind and metric in each.means
-            )
+            ]
+            points.sort(key=lambda point: point[0])  # Two settings of other names may be equal.
             if not points:
                 continue
             name = metric_title(metric) + (f", {kind}" if kind and len(kinds) > 1 else "")

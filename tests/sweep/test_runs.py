@@ -18,6 +18,7 @@ from ift_jax.errors import UserError
 from ift_jax.evaluation import known_metrics
 from ift_jax.io.stop_signals import StopSignals
 from ift_jax.metrics import SEQIO_METRICS
+from ift_jax.sweep import page
 from ift_jax.sweep import runs as sweep_runs
 from ift_jax.sweep.metric_check import check_metrics
 from ift_jax.sweep.results import RunScores, read_scores, summarized
@@ -123,6 +124,18 @@ def test_means_and_changes_have_students_intervals_over_seeds():
     test = scipy.stats.ttest_rel(scores[1], scores[0]).confidence_interval(0.95)
     assert (change.low, change.high) == pytest.approx((test.low, test.high))
     assert not first.changes
+
+
+def test_equal_settings_of_other_names_are_drawn(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(page, "line_plot", lambda _, series, **options: drawn.extend(series))
+    runs = [
+        RunScores(Setting(name, {"train.steps": n}, None), {"eval_loss": loss}, {})
+        for name, n, loss in (("a", 1, 0.5), ("again", 1, 0.25), ("b", 2, 0.125))
+    ]
+    page.plot(summarized(runs), ["eval_loss"])
+    [line] = drawn
+    assert (line.xs, line.ys) == ([1, 1, 2], [0.5, 0.25, 0.125])
 
 
 def test_one_seed_has_the_interval_over_its_examples(tmp_path):
