@@ -22,6 +22,10 @@ ASSUMED_STEPS = 1000
 _STATE_PARTS = {"params": "parameters", "frozen": "frozen parameters", "opt_state": "optimizer"}
 
 
+class CompilerFault(UserError):
+    """The compiler failed on a program, although that may fit into the memory of a device."""
+
+
 def program_of(config: Config, topology: str, slices: int = 1, n_tasks: int = 1) -> TrainProgram:
     """Return the program of a run on a topology, without weights or data.
 
@@ -122,7 +126,7 @@ def compile_lowered(lowered: jax.stages.Lowered, known_bytes: Mapping[str, int])
     """Compile a program; one that needs more memory than a device has is no error.
 
     Raises:
-        UserError: The compiler failed for another reason, which is a fault of the compiler.
+        CompilerFault: The compiler failed for another reason.
     """
     start = time.perf_counter()
     try:
@@ -130,7 +134,7 @@ def compile_lowered(lowered: jax.stages.Lowered, known_bytes: Mapping[str, int])
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             said = " ".join(str(error).split())[:300]
-            raise UserError(
+            raise CompilerFault(
                 f"the TPU's compiler failed: {said}; another chip, row length or number of heads "
                 "may compile; --debug shows the traceback"
             ) from error

@@ -4,10 +4,9 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import jax
-
 from ift_jax.config.model_help import REMAT_POLICIES
 from ift_jax.config.schema import Config, MeshConfig
+from ift_jax.planning.compile_step import CompilerFault
 from ift_jax.sharding.mesh import describe_mesh
 
 TENSOR_SIZES = (1, 2, 4, 8)
@@ -93,8 +92,8 @@ def search(
             continue
         try:
             record = judge(config)
-        except jax.errors.JaxRuntimeError as error:  # The compiler's own failure.
-            result = f"cannot be compiled: {' '.join(str(error).split())[:200]}"
+        except CompilerFault as error:
+            result = f"cannot be compiled: {str(error)[:200]}"
         else:
             known.append((config, record))
             result = "fits" if record["fits"] else f"does not fit: {record['refusal']}"

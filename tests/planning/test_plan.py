@@ -320,6 +320,18 @@ def test_search_says_when_nothing_fits():
     assert len(set(full)) == len(full)
 
 
+def test_search_goes_on_after_what_the_compiler_fails_on():
+    def memory_of(config):
+        if config.mesh.tensor == 1:
+            raise compile_step.CompilerFault("the TPU's compiler failed: INTERNAL")
+        return 1
+
+    found, _, printed, every = search_with(memory_of)
+    failed = [line for line in printed if "cannot be compiled: the TPU's compiler failed" in line]
+    assert len(failed) == sum(config.mesh.tensor == 1 for config in every) > 0
+    assert {record["config"].mesh.tensor for record in found} == {2}
+
+
 @needs_libtpu
 @pytest.mark.slow
 def test_search_by_the_compiler():
