@@ -21,6 +21,7 @@ from ift_jax.io.files import append_json_lines
 from ift_jax.io.folders import new_folder
 from ift_jax.io.outputs import new_output
 from ift_jax.sources.row_files import StoredRow, read_rows
+from ift_jax.sources.row_values import json_value
 from ift_jax.text.rows.parse_record import parse_record
 
 THRESHOLD = 0.8
@@ -95,7 +96,7 @@ def rows_of(files: Sequence[str]) -> Iterator[Row]:
 
 
 def _row(file: str, stored: StoredRow) -> Row:
-    fields = dict(stored.fields())
+    fields = json_value(stored.fields())
     record = parse_record(fields, stored.place)
     parts = [(message.reasoning_content, message.content) for message in record.messages]
     return Row(file, fields, "\n".join(itertools.chain.from_iterable(parts)))

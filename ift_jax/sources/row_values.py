@@ -37,6 +37,19 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, _AS_TEXT) else value
 
 
+def json_value(value: Any) -> Any:
+    """Return a value as `plain` does, and what JSON does not have, such as an image, as a text."""
+    return _in_json(plain(value))
+
+
+def _in_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _in_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_in_json(item) for item in value]
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
 def scalar_text(value: Any) -> Any:
     """Return a number or a boolean as a text, as in JSON; anything else as it is."""
     if isinstance(value, bool):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from ift_jax.errors import UserError
 from ift_jax.sources.row_files import read_rows
+from ift_jax.sources.row_values import plain
 from ift_jax.text.records import Record
 from ift_jax.text.rows.parse_record import parse_record
 
@@ -54,7 +55,7 @@ def _prompt(where: str, row: Mapping[str, Any], prompt_field: str) -> PromptRow:
                 f"{where}: no text in field {prompt_field!r} (--prompt-field); there: {there}"
             )
         fields = {"inputs": text}
-    record = parse_record(fields, where, prompt_only=True)
+    record = parse_record(plain(fields), where, prompt_only=True)
     if record.tools or record.template_options or record.is_text:
         found = "is a plain text" if record.is_text else "has tools or options of the template"
         raise UserError(f"{where}: the row {found}; expected the messages before an answer alone")

@@ -6,6 +6,7 @@ from typing import Any
 
 from ift_jax.io.files import json_digest
 from ift_jax.io.stop_signals import Stopped
+from ift_jax.sources.row_values import json_value
 from ift_jax.synthesis.continued_lines import ContinuedLines, Progress
 from ift_jax.synthesis.generator import TOO_LONG as PROMPT_TOO_LONG
 from ift_jax.synthesis.prompt_rows import PromptRow
@@ -106,12 +107,4 @@ def _table_line(
 
 def _shown_row(prompt: PromptRow) -> dict[str, Any]:
     """The fields of a prompt's row in JSON's types: a table of Parquet may have others."""
-    return {name: _in_json(value) for name, value in prompt.row.items()}
-
-
-def _in_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _in_json(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_in_json(part) for part in value]
-    return value if isinstance(value, str | int | float | None) else str(value)
+    return {name: json_value(value) for name, value in prompt.row.items()}

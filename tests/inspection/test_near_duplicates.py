@@ -1,9 +1,13 @@
 """Near duplicates: which rows are left out, against Jaccard similarities by brute force."""
 
+import datetime
+import decimal
 import json
 import random
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ift_jax.errors import UserError
@@ -73,3 +77,23 @@ def test_without_the_package_one_line_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="^error: near duplicates need datasketch"):
         near_duplicates.main([rows, "--output", str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()
+
+
+def test_a_row_of_parquet_is_read_as_training_reads_it_and_written_in_json_types(tmp_path, capsys):
+    pytest.importorskip("datasketch", reason="the extra dedup is not installed")
+    row = {
+        "inputs": decimal.Decimal("1.50"),
+        "targets": "x",
+        "days": [datetime.date(2020, 1, 2)],
+        "image": {"bytes": b"\xff"},
+    }
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    near_duplicates.main([str(path), "--output", str(tmp_path / "kept")])
+    kept = json.loads((tmp_path / "kept" / "kept.jsonl").read_text())
+    assert kept == {
+        "inputs": "1.50",
+        "targets": "x",
+        "days": ["2020-01-02"],
+        "image": {"bytes": "b'\\xff'"},
+    }
