@@ -61,12 +61,18 @@ def check_export(folder: str) -> None:
 
 
 def files_of(folder: str) -> list[FolderFile]:
-    """Return the files of a folder in the order of their names, without hidden ones."""
+    """Return the files of a folder in the order of their names, without hidden ones.
+
+    Raises:
+        UserError: One is a link to nothing.
+    """
     files = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
             path = os.path.join(parent, name)
+            if not os.path.exists(path):
+                raise UserError(f"{path}: a link to nothing")
             in_folder = os.path.relpath(path, folder).replace(os.sep, "/")
             files.append(FolderFile(in_folder, path, os.path.getsize(path)))
     return files

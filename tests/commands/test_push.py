@@ -167,6 +167,8 @@ def test_only_an_export_is_uploaded(exported, hub, tmp_path, capsys):
     (broken / "model.safetensors").write_bytes(weights[:-4])
     assert f"{broken}/model.safetensors" in refused(broken)
     (broken / "model.safetensors").write_bytes(weights)
+    (broken / "more").symlink_to("nowhere")
+    assert f"{broken}/more: a link to nothing" in refused(broken)
     (broken / "tokenizer.json").unlink()
     assert "no tokenizer.json here" in refused(broken)
     (broken / "adapter_config.json").write_text("[]")

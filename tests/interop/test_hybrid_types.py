@@ -106,3 +106,20 @@ def test_another_granite_4_is_refused_by_name(name, value, expected):
     absent = {key: field for key, field in GRANITE_4_MICRO.items() if key != "num_local_experts"}
     with pytest.raises(UserError, match="num_local_experts is 8; expected 0"):
         from_hugging_face(absent, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "alpha", "expected"),
+    [
+        (2, 1000, "head_dim is 2; expected more, as RoPE has an alpha"),
+        (16, 1e308, "rope_scaling: alpha is 1e\\+308; expected a number above 0, at most 1e9"),
+    ],
+)
+def test_an_alpha_that_stretches_the_base_beyond_all_numbers_is_refused(head_dim, alpha, expected):
+    fields = dict(
+        model_type="hunyuan_v1_dense", vocab_size=256, hidden_size=64, intermediate_size=96,
+        num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=512,
+        head_dim=head_dim, rope_scaling={"type": "dynamic", "alpha": alpha},
+    )  # fmt: skip
+    with pytest.raises(UserError, match=f"config.json: {expected}"):
+        from_hugging_face(fields, "config.json")

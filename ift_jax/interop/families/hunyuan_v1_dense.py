@@ -14,10 +14,11 @@ from ift_jax.interop.decoder_family import (
 )
 from ift_jax.interop.model_family import register_family
 from ift_jax.interop.rope_fields import read_rope, rope_parameters
-from ift_jax.io.typed_fields import NULL, NUMBER, POSITIVE, TEXT, TOKEN_ID
+from ift_jax.io.typed_fields import NULL, NUMBER, POSITIVE, TEXT, TOKEN_ID, Kind
 
 # What a release writes beside `alpha`, and transformers does not read then.
 _NOTES = ("beta_fast", "beta_slow", "factor", "mscale", "mscale_all_dim")
+_ALPHA = Kind("a number above 0, at most 1e9", lambda v: POSITIVE.accepts(v) and v <= 1e9)
 
 
 @register_family
@@ -46,6 +47,8 @@ class HunyuanV1Dense(DecoderFamily):
         alpha = _alpha(rope_parameters(fields)[1])
         if not alpha:
             return config
+        if config.head_dim == 2:
+            raise fields.refusal("head_dim", 2, "more, as RoPE has an alpha")
         stretch = float(alpha ** (config.head_dim / (config.head_dim - 2)))
         return dataclasses.replace(config, rope_theta=config.rope_theta * stretch)
 
@@ -55,7 +58,7 @@ class HunyuanV1Dense(DecoderFamily):
         if not _alpha(parameters):
             return read_rope(fields, name, parameters)
         inner = fields.nested(name, parameters)
-        inner.get("alpha", POSITIVE)
+        inner.get("alpha", _ALPHA)
         for note in ("type", "rope_type"):
             inner.get(note, TEXT, "dynamic")
         for note in _NOTES:
