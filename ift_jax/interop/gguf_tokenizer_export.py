@@ -42,9 +42,7 @@ def tokenizer_fields(
         "model": "gpt2",
         "pre": pre,
         **_token_lists(definition, n_rows),
-        "merges": [
-            merge if isinstance(merge, str) else " ".join(merge) for merge in _merges(definition)
-        ],
+        "merges": _merges(definition),
         "add_bos_token": tokenizer.adds_bos,
     }
     for role, theirs in SPECIAL.items():

@@ -157,7 +157,8 @@ def _with_controls(tokenizer: Tokenizer) -> Iterable[str]:
 
 def _compare(reader: str, text: str, ids: list[int], want: list[int]) -> None:
     if ids != want:
-        place = next((i for i, (a, b) in enumerate(zip(ids, want, strict=False)) if a != b), 0)
+        pairs = enumerate(zip(ids, want, strict=False))
+        place = next((i for i, (a, b) in pairs if a != b), min(len(ids), len(want)))
         raise _wrong(
             f"{reader} gives {text[:40]!r} the ids {ids[place : place + 6]}... where the tokenizer "
             f"gives {want[place : place + 6]}... (from id {place} on)"

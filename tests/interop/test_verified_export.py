@@ -174,6 +174,10 @@ FAULTS = {
         "config gives {'norm_eps': 0.001}",
     ),
     "another template": (spoil_template, "transformers .* gives 'a conversation' the ids"),
+    "a template that goes on": (
+        lambda folder: (folder / "chat_template.jinja").write_text(TEMPLATE + " w9"),
+        r"the ids \[9\]... where the tokenizer gives \[\]... \(from id 14 on\)",
+    ),
 }
 
 
