@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from ift_jax.models.layers import MAX_WEIGHTS, Keys
+from ift_jax.models.layers import KEYS_AT_ONCE, Keys, keys_of_weights
 from ift_jax.models.remat import CHECKPOINT_POLICIES, LAYER_INPUT, chosen_policy
 
 
@@ -38,12 +38,16 @@ def stack_layers(
         stacked: Whether to return one module whose parameters have a leading axis of layers (of
             several kinds: an `nnx.Dict` of them by kind), or an `nnx.List` of modules.
     """
-    layer_keys = jax.random.split(next(keys), (len(kinds), MAX_WEIGHTS))
+    layer_keys = jax.random.split(next(keys), (len(kinds), KEYS_AT_ONCE))
+
+    def layer(keys_W: jax.Array, kind: str) -> Any:
+        return make_layer(keys_of_weights(keys_W), kind)
+
     if not stacked:
-        return nnx.List([make_layer(iter(layer_keys[i]), kind) for i, kind in enumerate(kinds)])
+        return nnx.List([layer(layer_keys[i], kind) for i, kind in enumerate(kinds)])
 
     def stack(kind: str, keys_of_kind: jax.Array) -> Any:
-        return nnx.vmap(lambda keys_of_layer: make_layer(iter(keys_of_layer), kind))(keys_of_kind)
+        return nnx.vmap(lambda keys_W: layer(keys_W, kind))(keys_of_kind)
 
     by_kind = numbers_by_kind(kinds)
     if len(by_kind) == 1:

@@ -1,6 +1,6 @@
 """The layers that both architectures share: linear projection, norms and MLP.
 
-Shape suffixes: B rows, L positions, D model width, F hidden units of the MLP.
+Shape suffixes: B rows, L positions, D model width, F hidden units of the MLP, W weights.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,13 @@ from ift_jax.sharding.fsdp import flat_matmul
 # Each weight takes the next key. The keys of a module are split at once: `nnx.Rngs` folds one for
 # each weight, and then the initialization takes twice as long to compile.
 Keys = Iterator[jax.Array]
-MAX_WEIGHTS = 16  # The most weights of a layer, or of a model outside its layers.
+KEYS_AT_ONCE = 16  # As many as the weights of nearly every layer, or of a model outside its layers.
+
+
+def keys_of_weights(keys_W: jax.Array) -> Keys:
+    """Yield a module's keys, and as many again where it has more weights than keys were split."""
+    yield from keys_W
+    yield from jax.random.split(jax.random.fold_in(keys_W[-1], 0), len(keys_W))
 
 
 def _gelu_exact(x: jax.Array) -> jax.Array:

@@ -25,7 +25,7 @@ from ift_jax.models.decoder import Decoder
 from ift_jax.models.encoder_decoder import EncoderDecoder
 from ift_jax.models.experts import ROUTER_AXES
 from ift_jax.models.layer_stack import unstacked_paths
-from ift_jax.models.layers import MAX_WEIGHTS
+from ift_jax.models.layers import KEYS_AT_ONCE
 from ift_jax.models.quantization import n_weights, quantize
 from ift_jax.models.quantized_params import SCALES, VALUES, put_quantized, quantize_projections
 from ift_jax.models.router import RouterSums
@@ -274,7 +274,7 @@ def _make(
     config: ModelConfig, lora: LoraConfig, stacked: bool, key: jax.Array
 ) -> Decoder | EncoderDecoder:
     """The module with fresh parameters; nothing is quantized."""
-    keys = iter(jax.random.split(key, MAX_WEIGHTS))
+    keys = iter(jax.random.split(key, KEYS_AT_ONCE))
     module: Decoder | EncoderDecoder
     if isinstance(config, DecoderConfig):
         module = Decoder(config, keys=keys, stacked=stacked)

@@ -211,6 +211,14 @@ def test_flops_count_the_pairs_inside_the_windows_of_t5gemma(config, before, aft
     assert without_matrices * (n + m) == pytest.approx(12 * config.head_dim * heads)
 
 
+def test_a_layer_with_every_kind_of_weight_has_random_ones():
+    more = dict(n_experts=4, experts_per_token=2, shared_d_ff=8, layer_input_dim=4)
+    model = build_model(dataclasses.replace(HYBRID, **more))
+    layers = jax.jit(model.init)(jax.random.key(0))["layers"]["linear"]
+    weights = [leaf for leaf in jax.tree.leaves(layers) if leaf.ndim > 2]
+    assert len({float(weight.sum()) for weight in weights}) == len(weights)
+
+
 def test_a_vocabulary_must_be_given():
     with pytest.raises(ValueError, match="vocab_size"):
         build_model(DecoderConfig())
