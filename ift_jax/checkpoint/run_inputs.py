@@ -83,7 +83,7 @@ def changed_tokenizer(before: Inputs, now: Inputs) -> str:
 
 
 def changed_data(before: Inputs, now: Inputs) -> Iterator[str]:
-    """Yield how template and stores have changed, as phrases."""
+    """Yield how template and stores have changed, as phrases; what is trained comes first."""
     old_template, new_template = before["template"], now["template"]
     if old_template["fingerprint"] != new_template["fingerprint"]:
         yield (
@@ -91,7 +91,8 @@ def changed_data(before: Inputs, now: Inputs) -> Iterator[str]:
             f"{old_template['fingerprint']}) when the run began, now {new_template['name']!r} "
             f"({new_template['fingerprint']})"
         )
-    for which, old_tasks in before["mixtures"].items():
+    mixtures = before["mixtures"].items()
+    for which, old_tasks in sorted(mixtures, key=lambda item: item[0] != "train"):
         new_tasks = now["mixtures"].get(which, {})
         for name in new_tasks.keys() - old_tasks.keys():
             yield f"task {name!r} is new in the {which} mixture"

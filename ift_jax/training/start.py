@@ -21,7 +21,7 @@ from ift_jax.checkpoint.run_description import (
 from ift_jax.checkpoint.run_inputs import Inputs, changed_data, changed_tokenizer, run_inputs
 from ift_jax.checkpoint.same_run import changed_training, check_same_config, moved_start
 from ift_jax.config.schema import Config
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, counted
 from ift_jax.io.paths import Workdir
 from ift_jax.text.tokenizers.load import load_tokenizer
 from ift_jax.training.best_metric import check_best_metric
@@ -242,7 +242,7 @@ def _length(config: Config) -> str:
 
 def _refuse(changes: list[str], home: Workdir, allow_new_data: bool) -> None:
     if changes and not allow_new_data:
-        more = f" (and {len(changes) - 1} more changes)" if len(changes) > 1 else ""
+        more = f" (and {counted(len(changes) - 1, 'more change')})" if len(changes) > 1 else ""
         raise UserError(
             f"--workdir {home.path}: {changes[0]}{more}; use another --workdir for another run, or "
             "--allow-new-data to go on with other data"

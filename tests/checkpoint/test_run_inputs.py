@@ -53,6 +53,18 @@ def test_the_name_of_a_store_does_not_count_but_each_of_its_bytes_does(tmp_path,
     assert change.startswith("task 't' of the train mixture had 3 examples (fingerprint ")
 
 
+def test_what_is_trained_is_named_before_what_is_evaluated(mixture):
+    """A workdir has the mixtures in the order of their names, of which "eval" is the first."""
+    train = inputs(mixture)["mixtures"]["train"]
+    before = inputs(mixture) | {"mixtures": {"eval": copy.deepcopy(train), "train": train}}
+    now = copy.deepcopy(before)
+    now["mixtures"]["eval"]["task0"]["rate"] += 1
+    now["mixtures"]["train"]["task0"]["content"] = "another"
+    first, second = changed_data(before, now)
+    assert first.startswith("task 'task0' of the train mixture had")
+    assert second.startswith("task 'task0' of the eval mixture had the rate")
+
+
 @pytest.mark.parametrize(
     ("part", "cause"),
     [
