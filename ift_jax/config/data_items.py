@@ -7,7 +7,8 @@ Items are separated by commas, and each may end in `=WEIGHT`:
     hf://owner/name:subset@revision
 
 An item's files are one task, in the order of their names. A file belongs to the split that its
-name says ("validation", "valid", "val", "dev" or "eval"; "test"), and to "train" otherwise. So do
+name says ("validation", "valid", "val", "dev", "eval" or "evaluation"; "test"), and to "train"
+otherwise. What else lies in a folder is not read, and an item's note says so. So do
 the splits of a data set of the Hugging Face hub; one that has a split "train" is trained on it
 alone, and `#SPLIT` at its end names another one. A single file rows.jsonl has the file
 rows.validation.jsonl beside it for validation, where there is one.
@@ -26,6 +27,7 @@ from ift_jax.io.hub_names import hub_hint
 MODULE = "ift_jax.sources.given_data"  # Registers a task for each item.
 MIXTURE = "data"  # The mixture of all items.
 _WEIGHTED = re.compile(r"(.+)(=[0-9.eE+-]+)")
+_NAMED = 5  # Files that a note names.
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".arrow")
 # Words in a file's name that say its split.
 _SPLIT_WORDS = {
@@ -34,6 +36,7 @@ _SPLIT_WORDS = {
     "val": "validation",
     "dev": "validation",
     "eval": "validation",
+    "evaluation": "validation",
     "test": "test",
 }
 
@@ -103,6 +106,7 @@ def _item(part: str, given: Container[str]) -> Item:
     files: dict[str, list[str]] = {}
     for file in _files(path):
         files.setdefault(split_of(file), []).append(os.path.abspath(file))
+    note = _note(path, files)
     if len(files) == 1:
         # What was given alone is trained on, whatever its name is.
         files = {"train": next(iter(files.values()))}
@@ -111,7 +115,28 @@ def _item(part: str, given: Container[str]) -> Item:
             files["validation"] = [os.path.abspath(beside)]
     if "train" not in files:
         raise UserError(f"--data: {path}: holds files for {', '.join(files)}, and none to train on")
-    return Item(path, files, weight)
+    return Item(path, files, weight, note)
+
+
+def _note(path: str, files: dict[str, list[str]]) -> str:
+    """Which files of several are not trained on, and what of a folder is not read."""
+    parts = []
+    if len(files) > 1:
+        parts = [f"{split}: {_few(files[split])}" for split in files if split != "train"]
+    if os.path.isdir(path):
+        read = {os.path.basename(file) for of_split in files.values() for file in of_split}
+        others = sorted(n for n in os.listdir(path) if n not in read and not n.startswith("."))
+        if others:
+            shown = [n + "/" * os.path.isdir(os.path.join(path, n)) for n in others]
+            parts.append(f"not read: {_few(shown)}")
+    return f"{path}: {'; '.join(parts)}" if parts else ""
+
+
+def _few(paths: list[str]) -> str:
+    """The names of the first few files or folders, and how many more there are."""
+    names = [path if path.endswith("/") else os.path.basename(path) for path in paths]
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _hub_item(text: str, weight: float | None) -> Item:

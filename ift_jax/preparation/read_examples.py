@@ -14,11 +14,18 @@ from ift_jax.preparation.shards import Part
 from ift_jax.sources.base import PythonDataSource
 from ift_jax.sources.task_examples import direct_source, with_optional_seed
 from ift_jax.text.records import Record
+from ift_jax.text.rows import canonical, switches
 from ift_jax.text.rows.parse_record import parse_record
 
 _BATCH = 256  # Examples that leave tf.data at a time.
 _TEXT_FIELDS = ("inputs", "targets", "messages", "tools", "references", "choices")
 _ID_FIELDS = ("inputs", "targets", "targets_loss_weights")
+# Features that a row of a file may have, and that are not read of a task's own pipeline. Others,
+# such as an index, are for its metrics.
+_MEANINGFUL = frozenset(
+    (*canonical.OPTIONAL_CHAT_FIELDS, *canonical.OPTIONAL_PAIR_FIELDS, *switches.SWITCHES)
+    + ("system_prompt", "system_message", "functions", "enable_thinking")
+)
 
 
 def is_text_task(task: seqio.Task) -> bool:
@@ -79,16 +86,21 @@ def text_records(reading: Reading) -> Iterator[Record]:
                 split, task.name, seed=reading.seed, shard_index=shard, num_shards=shards
             )
         return
-    for position, fields in enumerate(examples(reading)):
-        yield parse_record(fields, f"{task.name}:{split}:{shard + position * shards}")
+    unread = set[str]()
+    for position, fields in enumerate(examples(reading, unread=unread)):
+        record = parse_record(fields, f"{task.name}:{split}:{shard + position * shards}")
+        yield dataclasses.replace(record, unread=(*record.unread, *sorted(unread)))
 
 
-def examples(reading: Reading, *, limit: int = -1) -> Iterator[dict[str, Any]]:
+def examples(
+    reading: Reading, *, limit: int = -1, unread: set[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the preprocessed examples of a shard in order: strings, or int32 / float32 arrays.
 
     Args:
         reading: What is read.
         limit: At most this many examples; -1 for all.
+        unread: Gets the names of features that would mean something in a row of a file.
 
     Raises:
         UserError: The source cannot read a record, or the source or a preprocessor raises an
@@ -99,6 +111,8 @@ def examples(reading: Reading, *, limit: int = -1) -> Iterator[dict[str, Any]]:
     try:
         dataset = _dataset(reading).take(limit)
         kept = [name for name in fields if name in dataset.element_spec]
+        if unread is not None:
+            unread |= _MEANINGFUL & dataset.element_spec.keys() - set(kept)
         if len(kept) < len(dataset.element_spec):
             dataset = dataset.map(_only(kept))
         # Ragged batches: one step of tf.data for many examples, whatever their lengths.

@@ -121,6 +121,10 @@ def _arrow_batches(path: str) -> Iterator[pa.RecordBatch]:
 def _rows_of_batches(path: str, batches: Iterator[pa.RecordBatch]) -> Iterator[StoredRow]:
     first = 0
     for batch in batches:
+        names = batch.schema.names
+        if len(set(names)) < len(names):  # A row would hold the last of them, and lose the others.
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"{path}: column {twice!r} occurs twice")
         json_columns = _json_columns(batch.schema)
         for index in range(batch.num_rows):
             yield StoredRow(f"{path}: row {first + index}", batch, index, json_columns)

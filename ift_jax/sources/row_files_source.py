@@ -107,7 +107,13 @@ class RowFilesSource(PythonDataSource):
     @functools.cached_property
     def is_chat(self) -> bool:
         """Whether the records are conversations, which have "messages"."""
-        return self._as_chat or not self._shape.is_pair_of_texts(self._given(self._first_row))
+        if self._as_chat or not self._shape.is_pair_of_texts(self._given(self._first_row)):
+            return True
+        try:
+            # A pair of texts with tools or options of the template is more than fields of a pair.
+            return canonical.pair_fields(self._record(self._first_row)) is None
+        except UserError:
+            return False  # The row is refused where rows are read, with the others like it.
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -159,8 +165,8 @@ class RowFilesSource(PythonDataSource):
         fields = canonical.pair_fields(record)
         if fields is None:
             raise UserError(
-                f"{item.place}: is a conversation, where the first row is a pair of texts; set"
-                " data.schema, or put conversations first"
+                f"{item.place}: is a conversation, or has tools or options of the template, where"
+                " the first row is just a pair of texts; put a row like it first"
             )
         return fields
 
@@ -187,7 +193,7 @@ class RowFilesSource(PythonDataSource):
             )
         except UserError as error:
             raise UserError(self._in_their_words(str(error))) from None
-        if self._as_chat:
+        if self._as_chat or record.tools or record.template_options:
             record = dataclasses.replace(record, text_to_text=False)
         if self._turn_rules is AS_GIVEN:
             return record

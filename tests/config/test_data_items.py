@@ -12,7 +12,13 @@ def folder(tmp_path, monkeypatch):
     for name in ("a.jsonl", "b,c=2.jsonl", "many/part-0.jsonl", "many/part-1.jsonl.gz"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}\n")
-    for name in ("train-0.jsonl", "my_dev.jsonl", "test-0.jsonl", "evaluate.jsonl"):
+    for name in (
+        "train-0.jsonl",
+        "my_dev.jsonl",
+        "test-0.jsonl",
+        "evaluate.jsonl",
+        "evaluation.jsonl",
+    ):
         (tmp_path / "split").mkdir(exist_ok=True)
         (tmp_path / "split" / name).write_text("{}\n")
     (tmp_path / "notes.txt").write_text("")
@@ -39,11 +45,23 @@ def test_a_file_name_says_the_split(folder):
     (item,) = data_items.parse("split")
     assert names(item) == {
         "train": ["evaluate.jsonl", "train-0.jsonl"],
-        "validation": ["my_dev.jsonl"],
+        "validation": ["evaluation.jsonl", "my_dev.jsonl"],
         "test": ["test-0.jsonl"],
     }
     (alone,) = data_items.parse("split/test-0.jsonl")
     assert names(alone) == {"train": ["test-0.jsonl"]}
+
+
+def test_what_of_a_folder_is_not_read_or_not_trained_on_is_noted(folder):
+    for name in ("notes.csv", "README.md", ".gitattributes", *(f"z{i}.txt" for i in range(4))):
+        (folder / "many" / name).write_text("x")
+    (folder / "many" / "more").mkdir()
+    many, split, file = data_items.parse("many,split,a.jsonl")
+    assert many.note == "many: not read: README.md, more/, notes.csv, z0.txt, z1.txt and 2 more"
+    assert split.note == "split: validation: evaluation.jsonl, my_dev.jsonl; test: test-0.jsonl"
+    assert file.note == ""
+    (pattern,) = data_items.parse("split/*.jsonl")
+    assert pattern.note == split.note.replace("split:", "split/*.jsonl:", 1)
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "parquet"])

@@ -9,6 +9,8 @@ import tensorflow as tf
 from ift_jax.config.schema import EncoderDecoderConfig, FormatConfig, TokenizerConfig
 from ift_jax.errors import UserError
 from ift_jax.preparation.prepare import prepare
+from ift_jax.preparation.read_examples import Reading, text_records
+from ift_jax.sources.features import TEXT_FEATURES
 from tests.preparation.runs import changed, quiet, store_of
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -87,3 +89,22 @@ def test_negative_ids_and_loss_weights_are_untrained(config):
         (trained,) = np.nonzero(ordinary.weights(i))
         np.testing.assert_array_equal(np.nonzero(negative.weights(i))[0], trained[1:])
         np.testing.assert_array_equal(weighted.weights(i)[trained], np.arange(len(trained)))
+
+
+def test_features_that_would_mean_something_in_a_row_are_named():
+    """A weight and a system turn beside the two texts were left out without a word."""
+
+    def dataset(split, shuffle_files):
+        columns = {"inputs": ["q"] * 2, "targets": ["a"] * 2, "system": ["s"] * 2}
+        return tf.data.Dataset.from_tensor_slices({**columns, "weight": [0.0, 1.0], "idx": [0, 1]})
+
+    task = seqio.TaskRegistry.add(
+        "more_features",
+        source=seqio.FunctionDataSource(dataset, splits=["train"]),
+        preprocessors=[],
+        output_features=TEXT_FEATURES,
+        metric_fns=[],
+    )
+    records = list(text_records(Reading(task, "train", 0, 1, seed=0)))
+    assert [record.unread for record in records] == [("system", "weight")] * 2
+    assert [len(record.messages) for record in records] == [2, 2]

@@ -1,6 +1,7 @@
 """Rows of one file: every form gives the same rows, and broken files are named."""
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ift_jax.errors import UserError
@@ -41,6 +42,16 @@ def test_rows_are_counted_and_taken_by_place_or_value(tmp_path, name):
     assert [row.value("n") for row in found] == [0, 50, 100]
     everything = list(read_rows(path))
     assert [row.place for row in found] == [everything[i].place for i in (0, 50, 100)]
+
+
+def test_columns_of_one_name_are_refused(tmp_path):
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as file:
+        file.write_table(table)
+    for path in tmp_path.iterdir():
+        with pytest.raises(UserError, match=f"{path}: column 'text' occurs twice"):
+            list(read_rows(str(path)))
 
 
 def test_broken_files_are_named(tmp_path):

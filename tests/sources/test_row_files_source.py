@@ -318,3 +318,22 @@ def test_options_say_how_rows_are_read(tmp_path):
     [record] = source.parsed("train", "t")
     assert record.is_text and record.unread == ("messages", "weight")
     assert source.fingerprint("train") != RowFilesSource({"train": path}).fingerprint("train")
+
+
+def test_pairs_of_texts_with_tools_or_options_of_the_template_are_conversations(tmp_path):
+    """Such a row was refused, with the words that the first row is another one: it is the first."""
+    plain = {"prompt": "a", "completion": "b"}
+    for name, given in [("tools", [TOOL]), ("chat_template_kwargs", {"enable_thinking": False})]:
+        path = _write(tmp_path / f"{name}.jsonl", [plain | {name: given}, plain])
+        source = RowFilesSource({"train": path})
+        assert source.fields == ("messages", "tools")
+        [first, second] = source.records("train")
+        assert json.loads(first[name]) == given
+        # An encoder-decoder must not read it as two texts, without the tools.
+        assert [record.text_to_text for record in source.parsed("train", "t")] == [False, True]
+        assert json.loads(second["messages"]) == [
+            {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+        ]  # fmt: skip
+    path = _write(tmp_path / "later.jsonl", [plain, plain | {"tools": [TOOL]}])
+    with pytest.raises(UserError, match="later.jsonl:2: .* has tools .* put a row like it first"):
+        _read(path)

@@ -78,6 +78,24 @@ def test_only_what_follows_the_prompt_is_trained():
             assert [m.weight for m in side] == [None, None, 0.0, None, None]
 
 
+def test_sides_that_begin_with_the_same_answer_keep_their_prompt():
+    """It was lost, and the pair dropped, because it then began with an assistant."""
+    more = {"role": "user", "content": "more"}
+    for prompt in ([USER], "q"):
+        record = parse(prompt=prompt, chosen=[GOOD, USER, GOOD], rejected=[GOOD, USER, BAD])
+        for side, last in ((record.messages, GOOD), (record.rejected, BAD)):
+            expected = [USER, GOOD, USER, last]
+            assert [(m.role, m.content) for m in side] == [
+                (turn["role"], turn["content"]) for turn in expected
+            ]
+            assert [m.weight for m in side] == [None] * 4  # As in TRL, a completion is trained.
+        assert record.unread == ()
+    call = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]}
+    result = {"role": "tool", "content": "7"}
+    record = parse(prompt=[USER, more], chosen=[call, result, GOOD], rejected=[call, result, BAD])
+    assert [m.role for m in record.rejected] == ["user", "user", "assistant", "tool", "assistant"]
+
+
 def test_a_pair_survives_the_way_through_seqio():
     record = parse(prompt=[USER, GOOD, USER], chosen=[GOOD], rejected=[BAD], tools=[])
     again = parse_record(canonical.chat_fields(record), "f:1")

@@ -1,6 +1,6 @@
 """One message of a conversation, in the forms of several systems."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ift_jax.errors import UserError, did_you_mean, nearest
@@ -29,8 +29,11 @@ OUR_ROLES = {
 _TEMPLATES_KNOW = ("developer", "observation", "function", "ipython", "environment")
 _THOUGHTS = ("reasoning_content", "thinking", "reasoning")  # All name the same field.
 _CALLS = ("tool_calls", "function_call", "function_calls")
+_RANGE_FIELDS = {"begin_offset", "end_offset", "train"}
 _NAMES = ("role", "from")
 _CONTENTS = ("content", "value")
+# Names of the same thing, of which one is read.
+_SAME = (_NAMES, _CONTENTS, switches.RANGES)
 # The types of a content's parts, and the field that holds the text of each.
 _PART_FIELDS = {
     "text": "text",
@@ -84,11 +87,8 @@ def parse_message(
         raise UserError(
             f"{place}: expected an object with 'role' and 'content', {values.found(item)}"
         )
-    given = {
-        name: value
-        for name, value in item.items()
-        if name not in ignored and values.has_content(value)
-    }
+    item = {name: value for name, value in item.items() if name not in ignored}
+    given = {name: value for name, value in item.items() if values.has_content(value)}
     _check_spelling(given, place)
     unread.update(name for name in given if name not in FIELDS)
     return _Reader(item, given, place, unread, keep_nulls).read()
@@ -124,13 +124,19 @@ class _Reader:
         self._keep_nulls = keep_nulls
 
     def read(self) -> Parsed:
+        self._check_same()
         written, role = self._role()
         thought_parts, content = self._content()
         tool_calls = self._tool_calls()
         if written == "function_call":
+            if tool_calls:
+                raise UserError(f"{self._place}: expected its calls once; found them twice")
             tool_calls = self._calls(content, "value")
             content = ""
-        thought = self._thought() or thought_parts
+        thought = self._thought()
+        if thought and thought_parts not in ("", thought):
+            raise UserError(f"{self._place}: expected one thought; found another in its content")
+        thought = thought or thought_parts
         function_calls = self._function_calls()
         has_calls = bool(tool_calls or function_calls)
         if content is None:
@@ -151,9 +157,31 @@ class _Reader:
         )
         return Parsed(message, self._tools())
 
+    def _check_same(self) -> None:
+        """Refuse two names of one thing that say different things: one would be ignored."""
+        for names in _SAME:
+            there = [name for name in names if self._item.get(name) is not None]
+            said = [self._item[name] for name in there]
+            if names is _NAMES:  # ShareGPT's word beside ours says the same.
+                said = [OUR_ROLES.get(str(name), name) for name in said]
+            if any(value != said[0] for value in said[1:]):
+                raise self._both(there)
+
+    def _both(self, names: Sequence[str]) -> UserError:
+        """Return the error about fields that say the same thing differently."""
+        return UserError(
+            f"{self._place}: expected one of {values.listed(names)}; found both, which differ;"
+            " name one in data.ignore_fields"
+        )
+
+    def _named(self, names: Sequence[str]) -> str | None:
+        """Return which of the names of one thing to read: one that is not null, if there is one."""
+        there = [name for name in names if name in self._item]
+        return next((name for name in there if self._item[name] is not None), (*there, None)[0])
+
     def _role(self) -> tuple[str, str]:
         """Return the role as it is written, and ours."""
-        field = next((name for name in _NAMES if name in self._item), None)
+        field = self._named(_NAMES)
         if field is None:
             names = values.listed(self._item)
             raise UserError(f"{self._place}: field 'role' is missing; found {names}")
@@ -169,7 +197,7 @@ class _Reader:
 
     def _content(self) -> tuple[str, str | None]:
         """Return the thoughts among the parts of the content, and the text; None for neither."""
-        field = next((name for name in _CONTENTS if name in self._item), None)
+        field = self._named(_CONTENTS)
         if field is None or self._item[field] is None:
             return "", None
         content = self._item[field]
@@ -180,6 +208,11 @@ class _Reader:
         texts: list[str] = []
         for i, part in enumerate(values.list_of(content, place, "a text or a list of parts")):
             is_thought, text = self._part(part, f"{place}[{i}]")
+            if is_thought and "".join(texts).strip():
+                raise UserError(
+                    f"{place}[{i}]: expected thoughts before the text, found one after it: a"
+                    " template writes them there alone"
+                )
             (thoughts if is_thought else texts).append(text)
         return "".join(thoughts), "".join(texts)
 
@@ -211,7 +244,7 @@ class _Reader:
     def _missing_content(self, *, may_lack: bool) -> str:
         if may_lack:
             return ""
-        field = next((name for name in _CONTENTS if name in self._item), None)
+        field = self._named(_CONTENTS)
         if field is None:
             names = values.listed(self._item)
             raise UserError(f"{self._place}: field 'content' is missing; found {names}")
@@ -226,10 +259,12 @@ class _Reader:
 
     def _tool_calls(self) -> tuple[Mapping[str, Any], ...]:
         # OpenAI's older form has one call, under another name.
-        for name in ("tool_calls", "function_call"):
-            if name in self._given:
-                return self._calls(self._given[name], name)
-        return ()
+        names = [name for name in ("tool_calls", "function_call") if name in self._given]
+        found = [self._calls(self._given[name], name) for name in names]
+        functions = [[call["function"] for call in given] for given in found]
+        if any(given != functions[0] for given in functions[1:]):
+            raise self._both(names)
+        return found[0] if found else ()
 
     def _calls(self, value: Any, name: str) -> tuple[Mapping[str, Any], ...]:
         place = f"{self._place}.{name}"
@@ -256,6 +291,10 @@ class _Reader:
 
     def _ranges(self, role: str, content: str) -> tuple[Any, ...]:
         found = switches.ranges_of(self._given, content, self._place)
+        for name in switches.RANGES if found else ():
+            for item in values.list_of(self._given.get(name, []), self._place, "a list"):
+                given = {key for key, value in item.items() if values.has_content(value)}
+                self._unread.update(f"{name}[].{key}" for key in given - _RANGE_FIELDS)
         if any(item.trained for item in found) and role != "assistant":
             raise UserError(
                 f"{self._place}.train_detail: only an assistant's turn is trained, not {role!r}"

@@ -167,8 +167,24 @@ class _RowReader:
         return values.text(self._all[name], f"{self._where}: field {name!r}")
 
     def _unread(self) -> tuple[str, ...]:
-        """Return the names of the fields with a value that nothing read."""
+        """Return the names of the fields with a value that nothing read.
+
+        Raises:
+            UserError: One seems to say how much is trained.
+        """
         unread = self._filled.keys() - self._read
+        for name in unread - self._ignored:
+            switch = switches.meant(name)
+            if switch in switches.RANGES:
+                raise UserError(
+                    f"{self._where}: row.{name}: expected it on the message whose characters it"
+                    " counts, or its name in data.ignore_fields"
+                )
+            if switch:
+                raise UserError(
+                    f"{self._where}: row.{name}: did you mean {switch!r}? Otherwise name the field"
+                    " in data.ignore_fields"
+                )
         return (*sorted(unread), *sorted(self._unread_inside))
 
     # The messages.
@@ -211,13 +227,13 @@ class _RowReader:
                 text += "\n\n" + self._text("input")
                 self._read.add("input")
             prompt = [Message("user", text)]
-        if preferences.is_said(prompt, shared):
-            self._read.add(name)
-            return []
-        if shared:
-            return []  # The sides are conversations of their own, and the field stays unread.
+        # Sides that begin with an answer, even with the same one, only complete the prompt.
+        are_conversations = bool(shared) and shared[0].role not in ("assistant", "tool")
+        is_said = are_conversations and preferences.is_said(prompt, shared)
+        if are_conversations and not is_said:
+            return []  # They are of another prompt, and the field stays unread.
         self._read.add(name)
-        return prompt
+        return [] if is_said else prompt
 
     def _has(self, name: str) -> bool:
         return name in self._given
@@ -281,7 +297,12 @@ class _RowReader:
             texts.pop(own[0].content, None)  # Said twice.
         if not texts:
             return []
-        if len(texts) > 1 or first_role in ("system", TEXT_ROLE):
+        if first_role == TEXT_ROLE:
+            raise UserError(
+                f"{self._where}: field {list(texts.values())[-1]!r}: a row of plain text has no"
+                " system turn; expected none, or the field's name in data.ignore_fields"
+            )
+        if len(texts) > 1 or first_role == "system":
             name = list(texts.values())[-1]
             raise UserError(
                 f"{self._where}: field {name!r}: the row has another system text, too; expected"

@@ -8,11 +8,12 @@
 | `loss`, `loss_scale`, `loss_weight` | ms-swift |
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, nearest
 from ift_jax.text.records import Range
 from ift_jax.text.rows import values
 
@@ -27,6 +28,19 @@ _ALL_SWITCHES = frozenset((*SWITCHES, *UNKNOWN_SWITCHES))
 MAX_WEIGHT = 1000.0
 _MIN_WEIGHT = 1e-6  # A smaller one would be 0 in float32 before long.
 _EXPECTED = "a number from 0 to 1,000 (but none between 0 and 0.000001), true or false"
+
+
+@functools.lru_cache(maxsize=4096)  # The rows of a file have the same few fields.
+def meant(name: str) -> str:
+    """Return the switch that a row's field of almost its name may mean; "" for none.
+
+    Short names are close to words that mean something else, such as "strain".
+    """
+    folded = name.casefold()
+    if folded in SWITCHES or folded in RANGES:
+        return folded
+    long_names = [switch for switch in (*SWITCHES, *RANGES) if len(switch) > 5]
+    return nearest(folded, long_names, cutoff=0.84)
 
 
 def weight_of(fields: Mapping[str, Any], place: str) -> float | None:
