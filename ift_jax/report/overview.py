@@ -63,7 +63,8 @@ def overview(runs: Sequence[RunFiles]) -> Markup:
     head = element("thead", element("tr", *(element("th", text) for text in heads)))
     note = (
         "Below each score is its 95% interval, and a change is clear if the interval of the "
-        "difference leaves out 0. Losses have no interval."
+        "difference leaves out 0. Losses have no interval. Nor have scores that are not a mean "
+        "over examples, so that their change may be chance."
     )
     return element(
         "div",
@@ -97,8 +98,7 @@ def _scores(run: RunFiles) -> Iterator[Measure]:
                 for record in records
                 if is_number(record["overall"].get(metric))
             ]
-            n = records[-1]["overall"]["examples"]
-            name = _name(title(metric), of_what, n)
+            name = _name(title(metric), of_what, _n_examples(records[-1], metric))
             yield Measure(name, points, metric.endswith("loss"))
 
 
@@ -108,13 +108,19 @@ def _final_scores(run: RunFiles) -> Iterator[Measure]:
     if step is None:
         return
     for of_what, part in run.scores.items():
-        n = part["overall"]["examples"]
         for metric in followed_metrics(part):
             if metric not in _NO_GOAL:
                 point = _point(step, part["overall"][metric], part.get("intervals", {}), metric)
                 points = [*_baseline(step, metric, part["overall"]), point]
-                name = _name(f"{title(metric)} at the end", of_what, n)
+                n_examples = _n_examples(part, metric)
+                name = _name(f"{title(metric)} at the end", of_what, n_examples)
                 yield Measure(name, points, metric.endswith("loss"))
+
+
+def _n_examples(record: Mapping[str, Any], metric: str) -> int:
+    """Return the number of examples behind a mean over tasks: not every task has every metric."""
+    scores = [of_task for of_task in record["tasks"].values() if is_number(of_task.get(metric))]
+    return sum(of_task["examples"] for of_task in scores)
 
 
 def _name(metric: str, of_what: str, n_examples: int) -> str:
@@ -180,10 +186,14 @@ def _number(value: float) -> object:
 def _change(measure: Measure, first: Point, last: Point) -> Markup:
     """Return the difference, and what it means."""
     difference = last.value - first.value
-    is_clear = not (first.has_interval and last.has_interval) or _is_clear(first, last)
+    has_intervals = first.has_interval and last.has_interval
     is_better = (difference < 0) == measure.is_loss
-    if difference == 0 or not is_clear:
-        verdict, kind = "not clear" if difference else "no change", ""
+    if difference == 0:
+        verdict, kind = "no change", ""
+    elif not has_intervals and not measure.is_loss:  # Such as an F1 score: it may be chance.
+        verdict, kind = "no interval", ""
+    elif has_intervals and not _is_clear(first, last):
+        verdict, kind = "not clear", ""
     elif first.source:
         verdict, kind = ("above it", "better") if is_better else ("below it", "worse")
     else:

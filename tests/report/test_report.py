@@ -2,6 +2,7 @@
 
 import html
 import itertools
+import json
 import re
 import shutil
 
@@ -9,10 +10,10 @@ import pytest
 
 from ift_jax.commands.main import main
 from ift_jax.report import progress_sections, training_sections
-from ift_jax.report.overview import Measure, Point, _row
+from ift_jax.report.overview import Measure, Point, _row, measures
 from ift_jax.report.plots import Series, line_plot
 from ift_jax.report.report import renew_report, report
-from ift_jax.report.run_files import RunFiles, read_lines
+from ift_jax.report.run_files import RunFiles, read_lines, read_run
 from tests.report import small_pages
 from tests.small_models import write_workdir
 
@@ -108,12 +109,33 @@ def test_the_top_says_what_was_before_halfway_and_after_with_intervals(page):
         ((0.4,), (0.3,), True, "\u2713 better-0.100"),
         ((0.4,), (0.5,), True, "\u2717 worse+0.100"),
         ((0.4,), (0.4,), True, "no change+0.000"),
+        # A score without an interval, such as F1: 0.1 may be much or nothing.
+        ((0.4,), (0.5,), False, "no interval+0.100"),
+        ((0.4,), (0.5, 0.5, 0.5), False, "no interval+0.100"),
+        ((0.4,), (0.4,), False, "no change+0.000"),
     ],
 )
 def test_a_change_within_noise_is_not_called_better(first, last, is_loss, verdict):
     measure = Measure("m", [Point(0, *first), Point(5, *last)], is_loss)
     [_, row] = cells(_row("m", measure))
     assert row[3] == verdict
+
+
+def test_a_mean_over_tasks_names_the_examples_of_the_tasks_that_have_the_metric(tmp_path):
+    workdir = small_pages.write_run(tmp_path / "mine")
+    tasks = {
+        "a/b": {"examples": 2, "exact_match": 0.5},
+        "c": {"examples": 3, "exact_match": 0.0, "f1": 0.25},
+    }
+    overall = {"examples": 5, "exact_match": 0.25, "f1": 0.25}
+    part = {"tasks": tasks, "overall": overall, "intervals": {}}
+    small_pages.write_lines(workdir / "evaluations.jsonl", [{"step": 0, "which": "eval", **part}])
+    (workdir / "evaluation.json").write_text(json.dumps({"unseen examples": part}))
+    names = [measure.name for measure in measures(read_run(str(workdir), "mine"))]
+    of_what = "unseen examples of the trained tasks"
+    assert f"exact match: {of_what} (5 examples)" in names
+    assert f"f1: {of_what} (3 examples)" in names
+    assert "f1 at the end: unseen examples (3 examples)" in names
 
 
 def test_a_best_value_in_between_is_named():
