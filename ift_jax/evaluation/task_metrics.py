@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from ift_jax.config.schema import Config
 from ift_jax.data.mixture import Mixture
 from ift_jax.data.store import TokenStore
-from ift_jax.metrics import SEQIO_METRICS, MetricCall, ModelOutput, metric_by_name
+from ift_jax.metrics import SEQIO_METRICS, Metric, MetricCall, ModelOutput, metric_by_name
 from ift_jax.preparation.tensorflow_import import quiet_tensorflow_import
 
 
@@ -52,12 +52,13 @@ def _reference_calls(metrics: Sequence[str], outputs: Sequence[ModelOutput]) -> 
     """Return metrics of lists of accepted answers, given by their names."""
     references = [list(output.references) for output in outputs]
     answers = [output.answer for output in outputs]
+    metric = functools.cache(_import_metric)
 
     def compute(name: str) -> object:
-        return metric_by_name(name)(references, answers)
+        return metric(name)(references, answers)
 
     def compute_one(name: str, i: int) -> object:
-        return metric_by_name(name)(references[i : i + 1], answers[i : i + 1])
+        return metric(name)(references[i : i + 1], answers[i : i + 1])
 
     return [
         MetricCall(
@@ -67,6 +68,12 @@ def _reference_calls(metrics: Sequence[str], outputs: Sequence[ModelOutput]) -> 
         )
         for name in metrics
     ]
+
+
+def _import_metric(name: str) -> Metric:
+    """Return a metric by its name; its module may register tasks, too, and so import TensorFlow."""
+    with quiet_tensorflow_import():
+        return metric_by_name(name)
 
 
 def _seqio_metrics(name: str, store: TokenStore, config: Config) -> TaskMetrics:
