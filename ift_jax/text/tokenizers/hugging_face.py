@@ -187,7 +187,7 @@ def _parse(definition: str, special: set[str], name: str) -> tokenizers.Tokenize
     """Parse a `tokenizer.json`; its added tokens that are in `special` become special."""
     fields = parse_json(definition, name, expected="a tokenizer.json")
     try:
-        for token in fields["added_tokens"]:
+        for token in fields.get("added_tokens", ()):  # `tokenizers` takes a file without them.
             if token["special"] is False and token["content"] in special:
                 token["special"] = True
         inner = tokenizers.Tokenizer.from_str(json.dumps(fields))

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tokenizers
 
 from ift_jax.errors import UserError
 from ift_jax.text.tokenizers.load import load_tokenizer
@@ -62,6 +63,18 @@ def test_a_null_template_is_none(tmp_path):
 def test_a_definition_of_a_wrong_type_is_refused_at_once(change, message, tmp_path):
     with pytest.raises(UserError, match=f"tokenizer.json: {message}"):
         load_tokenizer(write_hugging_face(tmp_path, change))
+
+
+def test_a_definition_without_added_tokens_is_one_with_an_empty_list(tmp_path):
+    empty = load_tokenizer(
+        write_hugging_face(tmp_path, lambda definition: definition.update(added_tokens=[]))
+    )
+    absent = load_tokenizer(
+        write_hugging_face(tmp_path, lambda definition: definition.pop("added_tokens"))
+    )
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert absent.encode("Anna counts") == theirs.encode("Anna counts").ids
+    assert absent.fingerprint == empty.fingerprint
 
 
 def test_padding_and_truncation_of_a_file_change_nothing(tmp_path):
