@@ -21,7 +21,8 @@ def devices_of(topology: str, slices: int = 1) -> list[jax.Device]:
         slices: The number of such slices.
 
     Raises:
-        UserError: There is no such topology, or no compiler for it on this machine.
+        UserError: There is no such topology, or the compiler for it is not installed on this
+            machine or fails.
     """
     chip, _, sizes = topology.partition(":")
     if not _is_grid(chip, sizes):
@@ -39,9 +40,14 @@ def devices_of(topology: str, slices: int = 1) -> list[jax.Device]:
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=topology, **options)
     except jax.errors.JaxRuntimeError as error:
+        said = " ".join(str(error).split())
+        if not said.startswith("INVALID_ARGUMENT"):  # Its lock file cannot be opened, say.
+            raise UserError(
+                f"--topology {topology}: the TPU compiler could not be asked ({said})"
+            ) from error
         raise UserError(
             f"--topology {topology}: the compiler knows no such topology "
-            f"({' '.join(str(error).split())}); expected one like {EXAMPLES}"
+            f"({said}); expected one like {EXAMPLES}"
         ) from error
     except (RuntimeError, ImportError, OSError) as error:
         system = "" if sys.platform == "linux" else f"; libtpu is for Linux, this is {sys.platform}"

@@ -208,6 +208,19 @@ def test_a_mistake_is_one_line_before_any_compiling(name, slices, mesh, said):
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_compiler_that_fails_is_not_an_unknown_topology(monkeypatch):
+    said = 'ABORTED: Internal error when accessing libtpu multi-process lockfile.\nRun "rm x".'
+
+    def fail(**options):
+        raise jax.errors.JaxRuntimeError(said)
+
+    monkeypatch.setattr(topology.topologies, "get_topology_desc", fail)
+    with pytest.raises(UserError, match="^--topology v5e:2x2: the TPU compiler") as error:
+        topology.devices_of("v5e:2x2")
+    assert " ".join(said.split()) in str(error.value)
+    assert "no such topology" not in str(error.value) and "\n" not in str(error.value)
+
+
 @needs_libtpu
 def test_only_the_data_axis_crosses_slices():
     set_environment()
