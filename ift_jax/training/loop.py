@@ -23,7 +23,7 @@ from ift_jax.training.evaluations import Evaluations
 from ift_jax.training.final_evaluation import final_evaluation
 from ift_jax.training.first_state import first_state
 from ift_jax.training.goodput import Goodput
-from ift_jax.training.metric_writer import MetricWriter, closed_on_failure
+from ift_jax.training.metric_writer import MetricWriter
 from ift_jax.training.prefetch import Prefetcher
 from ift_jax.training.previews import Previews
 from ift_jax.training.profile import NO_STEPS, Profile, check_profile
@@ -45,7 +45,7 @@ from ift_jax.training.step_schedule import Due, StepSchedule
 from ift_jax.training.stop_agreement import StopAgreement
 from ift_jax.training.summary import file_lines, next_lines, summary_lines
 from ift_jax.training.throughput import Throughput
-from ift_jax.training.trackers import check_installed
+from ift_jax.training.trackers import check_installed, closed_on_failure
 from ift_jax.training.train_program import set_compilation_cache
 
 
@@ -119,7 +119,7 @@ def train(
                 trainer = Trainer(
                     run, home, console, start, stop, goodput, profile, report, is_first_process
                 )
-                with closed_on_failure(trainer.writer):
+                with closed_on_failure([trainer.writer]):
                     trainer.run_steps()
                     trainer.finish(began)
         # Twice: a vote of several processes is known one call later.
@@ -192,26 +192,26 @@ class Trainer:
         self.writer = None
         if writes:
             self.writer = MetricWriter.of_run(run.config, home.local, self._first_step)
-            goodput.resume(home.local, self._first_step)
-        self._text_generator = TextGenerator(run.config, run.tokenizer, run.program.model)
-        self._previews = Previews(
-            self._text_generator, run.eval, home.local, self._first_step, console, self.writer
-        )
+        with closed_on_failure([self.writer]):
+            if writes:
+                goodput.resume(home.local, self._first_step)
+            self._make_parts(profile if writes else NO_STEPS)
+            console.start(self._first_step, run.n_steps, "compiling the train step")
+
+    def _make_parts(self, profiled: range) -> None:
+        """Make what steps, evaluations and previews call, from what the constructor was given."""
+        run, step, folder, console = self._run, self._first_step, self._home.local, self._console
+        generator = TextGenerator(run.config, run.tokenizer, run.program.model)
+        self._text_generator = generator
+        self._previews = Previews(generator, run.eval, folder, step, console, self.writer)
         self._evaluations = Evaluations(
-            run,
-            self._text_generator,
-            self._checkpoints,
-            console,
-            self.writer,
-            home.local,
-            self._first_step,
+            run, generator, self._checkpoints, console, self.writer, folder, step
         )
-        self._prefetcher = Prefetcher(run.device_batch, range(self._first_step, run.n_steps))
-        self._throughput = Throughput(run, goodput)
-        self._log = StepLog(run, self._throughput, goodput, self.writer, console)
-        self._profile = Profile(profile if writes else NO_STEPS, home.local, goodput, console.line)
-        self._bad_steps = BadSteps(config.max_bad_steps)
-        console.start(self._first_step, run.n_steps, "compiling the train step")
+        self._prefetcher = Prefetcher(run.device_batch, range(step, run.n_steps))
+        self._throughput = Throughput(run, self._goodput)
+        self._log = StepLog(run, self._throughput, self._goodput, self.writer, console)
+        self._profile = Profile(profiled, folder, self._goodput, console.line)
+        self._bad_steps = BadSteps(run.config.train.max_bad_steps)
 
     def _restore_or_initialize(self) -> tuple[int, Any]:
         """Return the step that the run begins at, and the state there."""

@@ -4,8 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import jax
@@ -16,7 +15,7 @@ from ift_jax.evaluation.metric_values import without_nan
 from ift_jax.io.write_errors import write_errors
 from ift_jax.training.event_file import EventFile
 from ift_jax.training.step_lines import keep_lines_until
-from ift_jax.training.trackers import Tracker, finite, open_trackers
+from ift_jax.training.trackers import Tracker, closed_on_failure, finite, open_trackers
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -58,9 +57,9 @@ class MetricWriter:
     def of_run(cls, config: Config, workdir: str, step: int) -> Self:
         """Open the files of a run, and its trackers; arguments as those of the constructor."""
         values = dataclasses.asdict(config)
-        return cls(
-            workdir, step, open_trackers(config.train.track, workdir, values, resumes=step > 0)
-        )
+        trackers = open_trackers(config.train.track, workdir, values, resumes=step > 0)
+        with closed_on_failure(trackers):
+            return cls(workdir, step, trackers)
 
     def write(self, record: dict[str, Any]) -> None:
         """Write one record.
@@ -98,24 +97,8 @@ class MetricWriter:
 
     def close(self, *, failed: bool = False) -> None:
         """Close the files and the trackers, which are told if an error ended the run."""
-        self._lines.close()
-        self._events.close()
-        for tracker in self._trackers:
-            tracker.close(failed=failed)
-
-
-@contextlib.contextmanager
-def closed_on_failure(writer: MetricWriter | None) -> Iterator[None]:
-    """Close what a run writes if an error ends the block, so that its trackers show it as failed.
-
-    That error is raised; one of closing is only told.
-    """
-    try:
-        yield
-    except BaseException:
-        if writer is not None:
-            try:
-                writer.close(failed=True)
-            except Exception as error:
-                print(f"warning: a tracker was not closed: {error}", file=sys.stderr)
-        raise
+        with contextlib.ExitStack() as stack:  # One that cannot be closed leaves no other open.
+            for tracker in reversed(self._trackers):
+                stack.callback(tracker.close, failed=failed)
+            stack.callback(self._events.close)
+            stack.callback(self._lines.close)

@@ -13,10 +13,11 @@ import math
 import netrc
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from ift_jax.config.files import flat
 from ift_jax.errors import UserError
@@ -29,6 +30,13 @@ IDS_FILE = "trackers.json"
 _STEP = "step"  # The horizontal axis of all metrics at Weights & Biases.
 _MOST_PARAMS = 100  # MLflow takes so many parameters at a time.
 _LONGEST_PARAM = 500  # Characters.
+
+
+class Closable(Protocol):
+    """What is open while a run writes."""
+
+    def close(self, *, failed: bool = False) -> None:
+        """End the run there, which is told if an error ended it."""
 
 
 class Tracker(abc.ABC):
@@ -73,13 +81,33 @@ def open_trackers(
     path = os.path.join(workdir, IDS_FILE)
     ids = _read_ids(path) if resumes and os.path.exists(path) else {}
     modules = {name: _package(name) for name in names}
-    trackers = {
-        name: TRACKERS[name](module, workdir, config, ids.get(name))
-        for name, module in modules.items()
-    }
-    ids |= {name: tracker.id for name, tracker in trackers.items()}
-    write_atomically(Path(path), json_bytes(ids))
-    return list(trackers.values())
+    trackers: list[Tracker] = []
+    with closed_on_failure(trackers):
+        for name, module in modules.items():
+            trackers.append(TRACKERS[name](module, workdir, config, ids.get(name)))
+            ids[name] = trackers[-1].id
+        write_atomically(Path(path), json_bytes(ids))
+    return trackers
+
+
+@contextlib.contextmanager
+def closed_on_failure(opened: Sequence[Closable | None]) -> Iterator[None]:
+    """Close what a run writes if an error ends the block, so that its trackers show it as failed.
+
+    That error is raised; one of closing is only told.
+
+    Args:
+        opened: What to close; the block may add to it.
+    """
+    try:
+        yield
+    except BaseException:
+        for one in filter(None, opened):
+            try:
+                one.close(failed=True)
+            except Exception as error:
+                print(f"warning: a tracker was not closed: {error}", file=sys.stderr)
+        raise
 
 
 def _read_ids(path: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ift_jax.errors import UserError
-from ift_jax.training import trackers
+from ift_jax.training import loop, metric_writer, trackers
 from ift_jax.training.metric_writer import MetricWriter
 
 CONFIG = {"seed": 3, "train": {"steps": 2, "track": ["x"]}, "format": {"template": "y" * 900}}
@@ -153,7 +153,7 @@ def test_mlflow_keeps_runs_of_the_same_folder_name_apart(tmp_path, monkeypatch):
 # Trackio chooses its folder when it is imported, so each attempt of a run is a process.
 TRACKIO_ATTEMPT = """
 import sys
-from ift_jax.training import trackers
+from ift_jax.training import loop, metric_writer, trackers
 
 workdir, step, loss = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 [tracker] = trackers.open_trackers(["trackio"], workdir, {"seed": 3}, resumes=step > 1)
@@ -203,10 +203,8 @@ def test_only_finite_numbers_are_handed_over():
     assert trackers.finite(values) == {"a": 1.0, "b": 2.5}
 
 
-def test_a_run_hands_its_metrics_over(tmp_path, monkeypatch):
-    from tests.training import in_process
-
-    handed = []
+def recorder(handed):
+    """A tracker that appends what it is handed to a list."""
 
     class Recorder(trackers.Tracker):
         def __init__(self, module, workdir, config, known_id):
@@ -219,7 +217,14 @@ def test_a_run_hands_its_metrics_over(tmp_path, monkeypatch):
         def close(self, *, failed=False):
             handed.append("failed" if failed else "closed")
 
-    monkeypatch.setitem(trackers.TRACKERS, "wandb", Recorder)
+    return Recorder
+
+
+def test_a_run_hands_its_metrics_over(tmp_path, monkeypatch):
+    from tests.training import in_process
+
+    handed = []
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", recorder(handed))
     monkeypatch.setitem(__import__("sys").modules, "wandb", __import__("json"))
     process = in_process.InProcess(monkeypatch)
     process.bad_steps = {4, 5}
@@ -235,3 +240,44 @@ def test_a_run_hands_its_metrics_over(tmp_path, monkeypatch):
     steps = [item[0] for item in handed if isinstance(item[0], int)]
     assert steps == [record["step"] for record in written]
     assert json.loads((tmp_path / "run" / "trackers.json").read_text()) == {"wandb": "seven"}
+
+
+def refuse(*args, **kwargs):
+    raise UserError("refused")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(loop, "Prefetcher"), (metric_writer, "EventFile"), (trackers, "json_bytes")],
+)
+def test_a_run_that_fails_before_its_first_step_is_closed_as_failed(
+    owner, name, tmp_path, monkeypatch
+):
+    from tests.training import in_process
+
+    handed = []
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", recorder(handed))
+    monkeypatch.setitem(sys.modules, "wandb", json)
+    process = in_process.InProcess(monkeypatch)
+    monkeypatch.setattr(owner, name, refuse)
+    assert process.train(tmp_path / "run", ["train.track=('wandb',)"]) == 2
+    assert handed == [("began", ("wandb",), None), "failed"]
+
+
+def test_a_tracker_that_cannot_be_opened_leaves_no_other_open(tmp_path, monkeypatch):
+    handed = []
+    monkeypatch.setattr(trackers, "TRACKERS", {"json": recorder(handed), "os": refuse})
+    with pytest.raises(UserError, match="^refused$"):
+        trackers.open_trackers(["json", "os"], str(tmp_path), CONFIG, resumes=False)
+    assert handed[1:] == ["failed"]
+
+
+def test_a_file_that_cannot_be_closed_leaves_no_tracker_open(tmp_path, monkeypatch):
+    handed = []
+    monkeypatch.setattr(trackers, "TRACKERS", {"json": recorder(handed)})
+    opened = trackers.open_trackers(["json"], str(tmp_path), CONFIG, resumes=False)
+    writer = MetricWriter(str(tmp_path), 0, opened)
+    monkeypatch.setattr(writer._events, "close", refuse)
+    with pytest.raises(UserError, match="^refused$"):
+        writer.close(failed=True)
+    assert handed[1:] == ["failed"]
