@@ -22,7 +22,7 @@ FILES = {
     "reference.json": "which model is the reference of the pairs",
     "tokenizer": "the tokenizer",
     "checkpoints": "the state, newest last",
-    "checkpoints.json": "eval loss of each saved state",
+    "checkpoints.json": "eval loss and train.best_metric of each saved state",
     "metrics.jsonl": "losses and speed of steps, eval losses, scores, stop rates",
     "evaluations.jsonl": "scores while the run trains, with intervals",
     "tensorboard": "the same as event files, and profiles",

@@ -1,7 +1,9 @@
 """The last lines of a run: what training changed."""
 
+import dataclasses
 import json
 
+from ift_jax.config.training import TrainConfig
 from ift_jax.training.summary import FILES, file_lines, next_lines, summary_lines
 
 
@@ -105,3 +107,11 @@ def test_the_files_of_a_run_are_named_within_80_columns(tmp_path, monkeypatch):
     assert first == "files in runs:"
     assert [line.split()[0] for line in lines] == list(FILES)
     assert max(map(len, lines)) <= 80
+
+
+def test_what_ranks_saved_states_is_named_by_its_field(tmp_path):
+    field = "best_metric"
+    assert field in {each.name for each in dataclasses.fields(TrainConfig)}
+    (tmp_path / "checkpoints.json").touch()
+    lines = [line.split(maxsplit=1) for line in file_lines(str(tmp_path), str(tmp_path))]
+    assert f"train.{field}" in dict(lines)["checkpoints.json"]
