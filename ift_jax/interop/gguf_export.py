@@ -1,6 +1,7 @@
 """A model as one GGUF file, for llama.cpp and what is built on it."""
 
 import collections
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from ift_jax.interop.gguf_architectures import (
     GgufArchitecture,
 )
 from ift_jax.interop.gguf_config import config_fields, model_fields, sampling_fields
-from ift_jax.interop.gguf_rope import check_llama3, llama3_factors
+from ift_jax.interop.gguf_rope import check_llama3, llama3_factors, llama3_scaling
 from ift_jax.interop.gguf_tokenizer_export import tokenizer_fields
 from ift_jax.interop.gguf_writer import GgufLayout, gguf_package, write_gguf
 from ift_jax.interop.hugging_face_config import (
@@ -149,16 +150,42 @@ def _target(config: ModelConfig, max_length: int, model_type: str) -> _Target:
 def _check_fields(fields: Mapping[str, Any], target: _Target) -> None:
     """Refuse a model whose config the fields of a file do not give back."""
     name = target.architecture.name
-    read = config_fields(TypedFields({**fields, "general.architecture": name}, "--output"))
+    stored = {field: _as_stored(field, value) for field, value in fields.items()}
+    read = config_fields(TypedFields({**stored, "general.architecture": name}, "--output"))
     said_by_tensors = ("vocab_size", "tie_word_embeddings", *target.architecture.bias_fields)
     for given in said_by_tensors:
         read[given] = target.model.fields[given]
     if target.config.rope_scaling == "llama3":
         check_llama3(target.config)
-        read["rope_scaling"] = target.model.fields["rope_scaling"]
+        read |= llama3_scaling(read, _rope_factors(target.config), "--output")
     if different := differences(target.config, from_hugging_face(read, "--output")):
         lost = ", ".join(f"{name} = {getattr(target.config, name)!r}" for name in different)
         raise UserError(f"--output: a GGUF file of a {name} has no place for config.model: {lost}")
+
+
+def _as_stored(field: str, value: Any) -> Any:
+    """Return the value of a field as it comes back: floats are stored in single precision.
+
+    Raises:
+        UserError: Single precision has only infinity or 0 for it.
+    """
+    if not isinstance(value, float):
+        return value
+    with np.errstate(over="ignore"):
+        stored = float(np.float32(value))
+    # A sampling temperature that becomes 0 is greedy, as it was.
+    vanishes = stored == 0 != value and not field.startswith("general.sampling.")
+    if math.isinf(stored) or vanishes:
+        raise UserError(
+            f"--output: {field} is {value:g}, and a GGUF file holds it in single precision; "
+            "expected 1.5e-45 to 3.4e+38"
+        )
+    return stored
+
+
+def _rope_factors(config: DecoderConfig) -> np.ndarray:
+    """Return the tensor of Llama 3's RoPE scaling, float32."""
+    return llama3_factors(config.head_dim, config.rope_theta, config.rope_factor).astype(np.float32)
 
 
 def _exported(
@@ -202,8 +229,7 @@ def _write(
     in_file = {theirs: layouts[name] for theirs, name in their_names.items()}
     computed: dict[str, np.ndarray] = {}  # What no parameter of the model holds.
     if target.config.rope_scaling == "llama3":
-        c = target.config
-        factors = llama3_factors(c.head_dim, c.rope_theta, c.rope_factor).astype(np.float32)
+        factors = _rope_factors(target.config)
         computed[ROPE_FACTORS] = factors
         in_file[ROPE_FACTORS] = GgufLayout(factors.shape, "F32")
 

@@ -17,6 +17,7 @@ from ift_jax.models.rope import frequencies
 LOW_FREQ_FACTOR = 1.0
 HIGH_FREQ_FACTOR = 4.0
 ORIGINAL_LENGTH = 8192  # The converter assumes it, whatever the model says.
+_MOST_FACTOR = 1e6  # Far above that of any model.
 _TOLERANCE = 1e-5  # The factors are computed in float32, in another order.
 
 
@@ -40,8 +41,11 @@ def llama3_scaling(config: dict[str, Any], factors: np.ndarray | None, path: str
     if (factors == 1.0).all():
         return {}
     factor = float(factors.max())
-    if not 1.0 < factor < 1e6:  # False for NaN too.
-        raise UserError(f"{where}: its largest number is {factor:g}; expected a factor above 1")
+    if not 1.0 < factor < _MOST_FACTOR:  # False for NaN too.
+        raise UserError(
+            f"{where}: its largest number is {factor:g}; expected a factor above 1 and below "
+            f"{_MOST_FACTOR:g}"
+        )
     if config["rope_scaling"]:
         raise UserError(f"{where}: expected none beside llama.rope.scaling.factor")
     expected = llama3_factors(config["head_dim"], config["rope_theta"], factor)
@@ -79,6 +83,11 @@ def check_llama3(config: DecoderConfig) -> None:
                 f"config.model.{name} is {getattr(config, name):g}; a GGUF file of a model with "
                 f"Llama 3's RoPE scaling is read with {value:g}"
             )
+    if not 1.0 < config.rope_factor < _MOST_FACTOR:
+        raise UserError(
+            f"config.model.rope_factor is {config.rope_factor:g}; a GGUF file of a model with "
+            f"Llama 3's RoPE scaling is read with one above 1 and below {_MOST_FACTOR:g}"
+        )
 
 
 def llama3_factors(head_dim: int, theta: float, factor: float) -> np.ndarray:

@@ -18,6 +18,7 @@ from ift_jax.checkpoint.load_model import load_model
 from ift_jax.checkpoint.open_model import open_model_source
 from ift_jax.commands import main
 from ift_jax.errors import UserError
+from ift_jax.interop import gguf_export
 from ift_jax.interop.gguf import open_gguf
 from ift_jax.interop.gguf_export import export_gguf
 from ift_jax.interop.hugging_face_config import from_hugging_face
@@ -176,6 +177,7 @@ LLAMA3 = {
     "rope_high_freq_factor": 4.0,
     "rope_original_length": 8192,
 }
+LINEAR = {"rope_scaling": "linear"}
 YARN = {
     "rope_scaling": "yarn",
     "rope_factor": 4.0,
@@ -211,12 +213,24 @@ def test_a_scaling_of_rope_comes_back(name, fields, byte_level_tokenizer, tmp_pa
         ("qwen2", {"sliding_window": 8}, "no place for config.model: sliding_window = 8"),
         ("llama", {"activation": "gelu"}, "no place for config.model: activation = 'gelu'"),
         ("qwen3_odd", {}, "no place for config.model: qkv_bias = True, output_bias = True"),
+        ("llama", {"rope_theta": 1e39}, r"llama.rope.freq_base is 1e\+39, and .* single precision"),
+        (
+            "llama",
+            {"rope_theta": 1e-46},
+            "rope.freq_base is 1e-46, and a .* single precision",
+        ),
+        ("llama", {"rope_theta": 1e-39}, "no place for config.model: rope_theta = 1e-39"),
+        ("llama", {**LINEAR, "rope_factor": 1e39}, r"scaling.factor is 1e\+39, and a .* precision"),
+        ("llama", {**LLAMA3, "rope_factor": 1e39}, r"rope_factor is 1e\+39; .* above 1 and below"),
+        ("llama", {**LLAMA3, "rope_factor": 1e6}, r"rope_factor is 1e\+06; .* above 1 and below"),
+        ("llama", {**LLAMA3, "rope_factor": 8.1}, "no place for config.model: rope_factor = 8.1"),
         ("olmo2", {}, "the model is a olmo2; GGUF files are written of llama, qwen2, qwen3"),
     ],
 )
-def test_a_model_that_a_file_cannot_hold_is_refused_by_name(
-    name, fields, message, byte_level_tokenizer, tmp_path
+def test_a_model_that_a_file_cannot_hold_is_refused_by_name_before_it_is_written(
+    name, fields, message, byte_level_tokenizer, tmp_path, monkeypatch
 ):
+    monkeypatch.delattr(gguf_export, "write_gguf")
     model = build_model(scaled(name, **fields))
     with pytest.raises(UserError, match=message):
         export_gguf(model, random_params(model), byte_level_tokenizer, str(tmp_path / "m.gguf"))
