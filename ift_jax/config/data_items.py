@@ -28,6 +28,7 @@ MODULE = "ift_jax.sources.given_data"  # Registers a task for each item.
 MIXTURE = "data"  # The mixture of all items.
 _WEIGHTED = re.compile(r"(.+)(=[0-9.eE+-]+)")
 _NAMED = 5  # Files that a note names.
+# The files that ift_jax.sources.row_files reads; .json holds one array, or an object per line.
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".arrow")
 # Words in a file's name that say its split.
 _SPLIT_WORDS = {

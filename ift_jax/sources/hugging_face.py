@@ -7,9 +7,12 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ift_jax.config.data_items import ENDINGS
 from ift_jax.errors import UserError
 from ift_jax.sources.dataset_rows import DatasetRows, PlacedRow
-from ift_jax.sources.row_files import ENDINGS
+
+# Parquet first: the hub's own files.
+_ENDINGS = sorted(ENDINGS, key=lambda ending: ending != ".parquet")
 
 
 class HubRows(DatasetRows):
@@ -65,7 +68,7 @@ def dataset_files(
     if found:
         return found
     tail = os.path.basename(name)
-    expected = names or (f"{split}{ENDINGS[0]}", f"{split}{ENDINGS[1]}")
+    expected = names or (f"{split}{_ENDINGS[0]}", f"{split}{_ENDINGS[1]}")
     advice = f"put {' or '.join(expected)} into {root or '<data.root>'}/{tail}"
     if hub:
         try:
@@ -85,7 +88,7 @@ def _local_files(name: str, split: str, root: str, names: Sequence[str]) -> list
     named = [(folder, pattern) for folder in (*folders, base) for pattern in names]
     if os.path.basename(base) == tail:
         folders.append(base)
-    by_split = [f"{stem}{ending}" for stem in (split, f"{split}-*") for ending in ENDINGS]
+    by_split = [f"{stem}{ending}" for stem in (split, f"{split}-*") for ending in _ENDINGS]
     by_split += [f"data/{pattern}" for pattern in by_split]
     places = named + [(folder, pattern) for folder in folders for pattern in by_split]
     for folder, pattern in places:

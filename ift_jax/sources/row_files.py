@@ -16,8 +16,6 @@ from ift_jax.errors import UserError
 from ift_jax.io.json_reader import json_kind, parse_json, read_json_file
 from ift_jax.sources.json_lines import JsonLine, read_lines
 
-# .json: one array of objects, or an object per line.
-ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".arrow")
 _ARROW_FILE = b"ARROW1"  # How a file in Arrow's file format begins.
 _BATCH_ROWS = 1024
 # What pyarrow raises for a damaged file: an OSError for its bytes, a ValueError or OverflowError

@@ -26,6 +26,8 @@ def _read(path):
         (["set/train-1-of-2.parquet", "set/train-0-of-2.parquet", "set/test-0.parquet"], (),
          ["set/train-0-of-2.parquet", "set/train-1-of-2.parquet"]),
         (["own/set/data/train-0.parquet"], (), ["own/set/data/train-0.parquet"]),
+        (["set/train.jsonl", "set/train.parquet"], (), ["set/train.parquet"]),
+        (["set/train.json", "set/train.jsonl"], (), ["set/train.jsonl"]),
         (["it_data.json", "set/train.jsonl"], ("*_data.json",), ["it_data.json"]),
         (["set/it_data.json", "it_data.json"], ("*_data.json",), ["set/it_data.json"]),
     ],
