@@ -17,7 +17,7 @@ from ift_jax.config import files as config_file
 from ift_jax.config.schema import FormatConfig
 from ift_jax.errors import UserError
 from ift_jax.evaluation.text_generator import TextGenerator
-from ift_jax.interop.hugging_face_weights import fit_vocabulary
+from ift_jax.interop.hugging_face_weights import _mean_of_rows, fit_vocabulary
 from ift_jax.models import build_model
 from ift_jax.sharding import rules
 from tests.interop.folders import config_from, edit_json, write_folder, write_tokenizer
@@ -66,6 +66,13 @@ def test_new_rows_are_the_same_to_the_bit_on_every_mesh(tmp_path, scale):
     for row in found:
         np.testing.assert_array_equal(row, found[0])
     np.testing.assert_allclose(found[0], mean, rtol=2e-7, atol=np.abs(values).max() * 2.0**-24)
+
+
+@pytest.mark.parametrize(("n_rows", "bits"), [(2**19 - 1, 24), (2**19, 22), (2**20, 20)])
+def test_the_mean_of_very_many_rows_has_the_bits_that_are_promised(n_rows, bits):
+    row = np.float32([-1.0, 1 / 3, 0.7, 1e-3])  # All rows round alike, so no errors cancel.
+    found = _mean_of_rows(jax.numpy.broadcast_to(row, (n_rows, 4)))
+    np.testing.assert_allclose(found[0], row, rtol=2e-7, atol=2.0**-bits)
 
 
 def test_a_run_starts_from_a_folder_or_a_workdir(tmp_path):
