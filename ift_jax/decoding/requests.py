@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ift_jax.config.fields import LARGEST
 from ift_jax.config.schema import DecoderConfig, EvaluationConfig, ModelConfig
 from ift_jax.decoding.sampling import Sampling
 from ift_jax.errors import UserError
@@ -66,8 +67,10 @@ class Options:
 
     def __post_init__(self) -> None:
         least = 0 if self.prompt_logprobs is not None else 1
-        if self.max_new_tokens < least:
-            raise UserError(f"max_new_tokens: expected {least} or more; got {self.max_new_tokens}")
+        if not least <= self.max_new_tokens <= LARGEST:
+            raise UserError(
+                f"max_new_tokens: expected {least} to {LARGEST:,}; got {self.max_new_tokens}"
+            )
         if self.n < 1:
             raise UserError(f"n: expected 1 or more; got {self.n}")
         self._check_choice()

@@ -19,6 +19,9 @@ import numpy as np
 from ift_jax.errors import UserError
 
 _LARGEST = 2**31 - 1  # The settings of rows are int32.
+# Beyond these a temperature changes no choice, but is not finite or is 0 in float32, or makes a
+# logit infinite.
+_TEMPERATURES = (1e-30, 1e30)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +85,18 @@ class SamplingRows(NamedTuple):
     def of(cls, rows: Sequence[Sampling]) -> "SamplingRows":
         """The rows as arrays."""
         return cls(
-            np.array([row.temperature for row in rows], np.float32),
+            np.array([_finite_divisor(row.temperature) for row in rows], np.float32),
             np.array([row.top_k for row in rows], np.int32),
             np.array([row.top_p for row in rows], np.float32),
             np.array([row.min_p for row in rows], np.float32),
             np.array([row.repetition_penalty for row in rows], np.float32),
         )
+
+
+def _finite_divisor(temperature: float) -> float:
+    """Return a temperature that draws the same, and by which a logit can be divided; 0 stays 0."""
+    least, most = _TEMPERATURES
+    return min(max(temperature, least), most) if temperature > 0 else 0.0
 
 
 class SamplingProgram(NamedTuple):

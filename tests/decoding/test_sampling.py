@@ -131,6 +131,25 @@ def test_temperature_zero_is_the_likeliest_token():
     np.testing.assert_array_equal(got, LOGITS.argmax(axis=1))
 
 
+@pytest.mark.parametrize("temperature", [1e-30, 1e-37, 1e-38, 1e-40, 1e-45, 1e-50, 5e-324])
+@pytest.mark.parametrize("others", [{}, {"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.1}], ids=str)
+def test_a_temperature_near_zero_is_the_likeliest_token(temperature, others):
+    logits = np.concatenate([50 * LOGITS, LOGITS - 90])  # Several overflow; and all are negative.
+    keys = jax.random.split(jax.random.key(1), len(logits))
+    got = draw(logits, keys, [Sampling(temperature=temperature, **others)] * len(logits))
+    np.testing.assert_array_equal(got, logits.argmax(axis=1))
+
+
+def test_a_very_high_temperature_draws_every_token_alike():
+    n = 11_000
+    keys = jax.random.split(jax.random.key(4), n)
+    logits = np.broadcast_to(LOGITS[0], (n, 11))
+    for temperature in (1e30, 1e39, 1e308):
+        counts = np.bincount(draw(logits, keys, [Sampling(temperature)] * n), minlength=11)
+        chi_square = ((counts - n / 11) ** 2 / (n / 11)).sum()
+        assert chi_square < 36  # Ten degrees of freedom: p is about 1e-4.
+
+
 def test_a_row_draws_the_same_whatever_the_settings_of_the_others():
     """No other row changes which noise a token gets: not by sorting, nor by more candidates."""
     n = 200
