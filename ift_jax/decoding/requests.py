@@ -9,12 +9,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ift_jax.config.fields import LARGEST
 from ift_jax.config.schema import DecoderConfig, EvaluationConfig, ModelConfig
 from ift_jax.decoding.sampling import Sampling
 from ift_jax.errors import UserError
 
 BEAM_RULES = ("transformers", "t5x")
+MAX_NEW_TOKENS = 2**30  # A cache has up to half as many slots again, counted in int32.
 MAX_LOGPROBS = 1024  # Top tokens that may be asked for at each position.
 
 
@@ -67,9 +67,9 @@ class Options:
 
     def __post_init__(self) -> None:
         least = 0 if self.prompt_logprobs is not None else 1
-        if not least <= self.max_new_tokens <= LARGEST:
+        if not least <= self.max_new_tokens <= MAX_NEW_TOKENS:
             raise UserError(
-                f"max_new_tokens: expected {least} to {LARGEST:,}; got {self.max_new_tokens}"
+                f"max_new_tokens: expected {least} to {MAX_NEW_TOKENS:,}; got {self.max_new_tokens}"
             )
         if self.n < 1:
             raise UserError(f"n: expected 1 or more; got {self.n}")

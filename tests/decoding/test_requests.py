@@ -183,8 +183,8 @@ def test_a_stream_grows_into_the_answer():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(max_new_tokens=0), "max_new_tokens: expected 1 to 2,147,483,647; got 0"),
-        (dict(max_new_tokens=2**31), "max_new_tokens: expected 1 to 2,147,483,647; got 2147483648"),
+        (dict(max_new_tokens=0), "max_new_tokens: expected 1 to 1,073,741,824; got 0"),
+        (dict(max_new_tokens=2**31), "max_new_tokens: expected 1 to 1,073,741,824; got 2147483648"),
         (dict(n=0), "n: expected 1 or more"),
         (dict(n=2), "n: 2 greedy answers would be the same"),
         (dict(logprobs=-1), "logprobs: expected 0 to"),

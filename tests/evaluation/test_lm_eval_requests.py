@@ -91,7 +91,7 @@ def test_generation_kwargs_are_lm_evaluation_harness_s():
     ("gen_kwargs", "message"),
     [
         ({"top_q": 1}, "gen_kwargs: 'top_q' is not known to model ift_jax; did you mean 'top_p'"),
-        ({"max_gen_toks": 0}, "max_new_tokens: expected 1 to 2,147,483,647; got 0"),
+        ({"max_gen_toks": 0}, "max_new_tokens: expected 1 to 1,073,741,824; got 0"),
         ({"do_sample": True, "top_p": 2.0}, "top_p: expected more than 0 and at most 1; got 2"),
     ],
 )
