@@ -100,10 +100,7 @@ def _check_spelling(given: Mapping[str, Any], place: str) -> None:
         if name not in FIELDS and len(name) > 4:
             near = nearest(name, FIELDS, cutoff=0.83)
             if near not in given and len(near) > 4:
-                raise UserError(
-                    f"{place}.{name}: did you mean {near!r}? Otherwise name the field in"
-                    " data.ignore_fields"
-                )
+                raise values.misspelled(f"{place}.{name}", near)
 
 
 class _Reader:

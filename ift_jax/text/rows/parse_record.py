@@ -173,7 +173,7 @@ class _RowReader:
             UserError: One seems to say how much is trained.
         """
         unread = self._filled.keys() - self._read
-        for name in unread - self._ignored:
+        for name in sorted(unread - self._ignored):
             switch = switches.meant(name)
             if switch in switches.RANGES:
                 raise UserError(
@@ -181,10 +181,7 @@ class _RowReader:
                     " counts, or its name in data.ignore_fields"
                 )
             if switch:
-                raise UserError(
-                    f"{self._where}: row.{name}: did you mean {switch!r}? Otherwise name the field"
-                    " in data.ignore_fields"
-                )
+                raise values.misspelled(f"{self._where}: row.{name}", switch)
         return (*sorted(unread), *sorted(self._unread_inside))
 
     # The messages.

@@ -24,6 +24,13 @@ def text(value: Any, place: str) -> str:
     raise UserError(f"{place}: expected a text, {found(value)}")
 
 
+def misspelled(place: str, meant: str) -> UserError:
+    """Return the error about a field, named by its place, that is almost called what is read."""
+    return UserError(
+        f"{place}: did you mean {meant!r}? Otherwise name the field in data.ignore_fields"
+    )
+
+
 def is_utf8(text: str) -> bool:
     """Whether a text can be written as UTF-8, which half of a surrogate pair cannot."""
     try:
