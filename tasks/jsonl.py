@@ -71,6 +71,4 @@ def _paths(root: str) -> list[str]:
         raise UserError(
             f"{root}: does not exist; expected {expected}{hub_hint(root, is_data=True)}"
         )
-    if paths := files_in(root):
-        return paths
-    raise UserError(f"{root}: holds no file that ends in {', '.join(ENDINGS)}")
+    return files_in(root, root)

@@ -20,14 +20,13 @@ import re
 from collections.abc import Container
 from typing import NamedTuple
 
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, listed
 from ift_jax.io import hub_datasets
 from ift_jax.io.hub_names import hub_hint
 
 MODULE = "ift_jax.sources.given_data"  # Registers a task for each item.
 MIXTURE = "data"  # The mixture of all items.
 _WEIGHTED = re.compile(r"(.+)(=[0-9.eE+-]+)")
-_NAMED = 5  # Files that a note names.
 # The files that ift_jax.sources.row_files reads; .json holds one array, or an object per line.
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".arrow")
 # Words in a file's name that say its split.
@@ -123,21 +122,18 @@ def _note(path: str, files: dict[str, list[str]]) -> str:
     """Which files of several are not trained on, and what of a folder is not read."""
     parts = []
     if len(files) > 1:
-        parts = [f"{split}: {_few(files[split])}" for split in files if split != "train"]
+        parts = [
+            f"{split}: {listed([os.path.basename(file) for file in of_split])}"
+            for split, of_split in files.items()
+            if split != "train"
+        ]
     if os.path.isdir(path):
         read = {os.path.basename(file) for of_split in files.values() for file in of_split}
         others = sorted(n for n in os.listdir(path) if n not in read and not n.startswith("."))
         if others:
             shown = [n + "/" * os.path.isdir(os.path.join(path, n)) for n in others]
-            parts.append(f"not read: {_few(shown)}")
+            parts.append(f"not read: {listed(shown)}")
     return f"{path}: {'; '.join(parts)}" if parts else ""
-
-
-def _few(paths: list[str]) -> str:
-    """The names of the first few files or folders, and how many more there are."""
-    names = [path if path.endswith("/") else os.path.basename(path) for path in paths]
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def _hub_item(text: str, weight: float | None) -> Item:
@@ -199,9 +195,7 @@ def _weight(text: str, part: str) -> float:
 def _files(path: str) -> list[str]:
     """The files of a file, a folder (without those in its folders) or a pattern, in name order."""
     if os.path.isdir(path):
-        if found := files_in(path):
-            return found
-        raise UserError(f"--data: {path}: holds no file that ends in {', '.join(ENDINGS)}")
+        return files_in(path, f"--data: {path}")
     if os.path.exists(path):
         found = [path]
     else:
@@ -217,10 +211,17 @@ def _files(path: str) -> list[str]:
     return found
 
 
-def files_in(folder: str) -> list[str]:
-    """The files of rows in a folder, in name order, without hidden ones, as in a pattern."""
+def files_in(folder: str, place: str) -> list[str]:
+    """The files of rows in a folder, in name order, without hidden ones, as in a pattern.
+
+    Raises:
+        UserError: There is none; begins with `place`.
+    """
     names = sorted(name for name in os.listdir(folder) if name.endswith(ENDINGS))
-    return [os.path.join(folder, name) for name in names if not name.startswith(".")]
+    found = [os.path.join(folder, name) for name in names if not name.startswith(".")]
+    if not found:
+        raise UserError(f"{place}: holds no file that ends in {', '.join(ENDINGS)}")
+    return found
 
 
 def split_of(file: str) -> str:

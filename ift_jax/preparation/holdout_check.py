@@ -6,11 +6,9 @@ from typing import NamedTuple
 import seqio
 
 from ift_jax.config.schema import DataConfig
-from ift_jax.errors import UserError
+from ift_jax.errors import UserError, listed
 from ift_jax.preparation import seqio_registry
 from ift_jax.sources.base import PythonDataSource
-
-_SHOWN = 5  # Tasks that an error names.
 
 
 def check_config(data: DataConfig) -> None:
@@ -52,11 +50,9 @@ def check_holdout(trained: Sequence[seqio.Task], held_out: Sequence[seqio.Task])
         elif shared:
             found.append(f"{task.name} ({shared[0]}, held out by {held_out_by[shared[0]]})")
     if found:
-        shown = ", ".join(found[:_SHOWN])
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise UserError(
             f"data.heldout_mixture: what is held out cannot be trained on, but data.mixture has "
-            f"{shown}{more}"
+            f"{listed(found)}"
         )
 
 

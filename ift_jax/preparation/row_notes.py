@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ift_jax.data.store import TokenStore
-from ift_jax.errors import counted
+from ift_jax.errors import counted, listed
 from ift_jax.io.files import Log
 from ift_jax.io.text_tables import MOST_LISTED
 from ift_jax.text.encoded import FURTHER_EXAMPLES, REPEATED_TOKENS
@@ -89,6 +89,5 @@ def _sums(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
 def _names(counts: Mapping[str, int], most: int | None = None) -> str:
     """Return names with their numbers of records, the most frequent first, and at most `most`."""
     by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    names = ", ".join(f"{name} ({count:,})" for name, count in by_count[:most])
-    more = f" and {len(by_count) - most:,} more" if most and len(by_count) > most else ""
-    return f": {names}{more}" if names else ""
+    names = [f"{name} ({count:,})" for name, count in by_count]
+    return f": {listed(names, most or len(names))}" if names else ""

@@ -174,7 +174,8 @@ class _Reader:
     def _named(self, names: Sequence[str]) -> str | None:
         """Return which of the names of one thing to read: one that is not null, if there is one."""
         there = [name for name in names if name in self._item]
-        return next((name for name in there if self._item[name] is not None), (*there, None)[0])
+        filled = [name for name in there if self._item[name] is not None]
+        return next(iter(filled or there), None)
 
     def _role(self) -> tuple[str, str]:
         """Return the role as it is written, and ours."""
